@@ -1,0 +1,101 @@
+"""The one exception that reaches a user, and the one table from code to exit.
+
+An error is raised where the fact is known, with a kebab-case code and the facts; its words are in
+``ui/words.py`` and only ``app`` turns it into an exit. Verdict problems stand in the same table.
+"""
+
+from collections.abc import Iterable
+
+
+class MedmailError(Exception):
+    """Something the user has to hear of.
+
+    ``code`` is kebab-case and never translated, ``facts`` fill the words' placeholders and must never
+    hold a secret or anything from inside a letter.
+    """
+
+    def __init__(self, code: str, /, **facts: object) -> None:
+        if code not in EXITS:
+            raise LookupError(f"error code without an exit: {code}")
+        super().__init__(code)
+        self.code = code
+        self.facts = facts
+
+    def __str__(self) -> str:
+        facts = ", ".join(f"{name}={value}" for name, value in self.facts.items())
+        return f"{self.code} ({facts})" if facts else self.code
+
+
+def exit_of(code: str) -> int:
+    """The process exit that belongs to an error or problem code."""
+    return EXITS[code]
+
+
+def combine(exits: Iterable[int]) -> int:
+    """One exit for several items: their common one if they end alike, else 3 (partial)."""
+    distinct = set(exits)
+    if len(distinct) > 1:
+        return PARTIAL
+    return distinct.pop() if distinct else 0
+
+
+OK, FAILED, USAGE, PARTIAL, REFUSED, UNTRUSTED, INTEGRITY, DAMAGED = range(8)
+TRY_LATER, CONFIGURATION, INTERRUPTED = 75, 78, 130
+
+EXITS: dict[str, int] = {
+    # 1: failed for a reason of its own
+    "disk-full": FAILED,
+    "exists": FAILED,
+    "internal-error": FAILED,
+    "malformed": FAILED,
+    "no-key": FAILED,
+    "not-found": FAILED,
+    "not-writable": FAILED,
+    "too-large": FAILED,
+    # 2: usage
+    "ambiguous": USAGE,
+    "binary-to-terminal": USAGE,
+    "needs-confirmation": USAGE,
+    "not-text": USAGE,
+    "stdin-twice": USAGE,
+    "usage": USAGE,
+    # 4: locked or refused
+    "keystore-locked": REFUSED,
+    "no-secret": REFUSED,
+    "wrong-passphrase": REFUSED,
+    # 5: not trusted (the codes of the verdict first)
+    "no-signature": UNTRUSTED,
+    "untrusted-issuer": UNTRUSTED,
+    "expired": UNTRUSTED,
+    "not-yet-valid": UNTRUSTED,
+    "revoked": UNTRUSTED,
+    "revocation-unknown": UNTRUSTED,
+    "wrong-key-usage": UNTRUSTED,
+    "wrong-extended-key-usage": UNTRUSTED,
+    "weak-key": UNTRUSTED,
+    "weak-algorithm": UNTRUSTED,
+    "unsupported-algorithm": UNTRUSTED,
+    "signer-is-not-sender": UNTRUSTED,
+    "no-address-in-certificate": UNTRUSTED,
+    "several-from": UNTRUSTED,
+    "header-mismatch": UNTRUSTED,
+    "not-addressed-to-you": UNTRUSTED,
+    "implausible-time": UNTRUSTED,
+    "partly-signed": UNTRUSTED,
+    "content-twice": UNTRUSTED,
+    "unauthenticated-encryption": UNTRUSTED,
+    # 6: the message's integrity
+    "bad-signature": INTEGRITY,
+    "bad-tag": INTEGRITY,
+    # 7: our own store
+    "store-damaged": DAMAGED,
+    # 75: try later
+    "store-busy": TRY_LATER,
+    # 78: configuration
+    "bad-config": CONFIGURATION,
+    "no-config": CONFIGURATION,
+    "no-account": CONFIGURATION,
+    # 130
+    "interrupted": INTERRUPTED,
+}
+"""Every code a user can meet, with its exit. Words for each stand in ``ui/words.py``."""

@@ -1,0 +1,60 @@
+"""The frozen dataclasses and protocols that have no owner; other types live with the code that makes them."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+SignatureScheme = Literal[
+    "rsa-pkcs1v15-sha256",
+    "rsa-pkcs1v15-sha384",
+    "rsa-pkcs1v15-sha512",
+    "rsa-pss-sha256",
+    "rsa-pss-sha384",
+    "rsa-pss-sha512",
+    "ecdsa-sha256",
+    "ecdsa-sha384",
+    "ecdsa-sha512",
+    "ed25519",
+    "ed448",
+]
+KeyTransport = Literal[
+    "rsa-pkcs1v15", "rsa-oaep-sha1", "rsa-oaep-sha256", "rsa-oaep-sha384", "rsa-oaep-sha512"
+]
+
+
+class PrivateKey(Protocol):
+    """A private key that signs or opens letters, wherever it lives: in software or on a card."""
+
+    @property
+    def public_key(self) -> "PublicKeyTypes":
+        """The public half."""
+
+    def sign(self, message: bytes, scheme: SignatureScheme) -> bytes:
+        """Sign ``message`` (hashed here); ECDSA signatures come as DER. Raises MedmailError on a card's refusal."""
+
+    def decrypt(self, ciphertext: bytes, scheme: KeyTransport) -> bytes:
+        """Unwrap an RSA-wrapped content-encryption key; v1.5 rejects implicitly (never tells bad padding)."""
+
+    def agree(self, peer_public_key: "PublicKeyTypes") -> bytes:
+        """The raw shared secret with a peer's ephemeral public key (ECDH, X25519, X448)."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far long work has come; ``total`` is 0 where it is unknown."""
+
+    type: ClassVar[str] = "progress"
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something worth telling that changes no outcome; its words stand in ``ui/words.py``."""
+
+    type: ClassVar[str] = "note"
+    code: str
+    facts: dict[str, str | int]
