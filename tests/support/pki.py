@@ -1,0 +1,277 @@
+"""A small certificate authority for tests: real keys, real certificates, no files."""
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x448, x25519
+from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+KeyType = Literal[
+    "rsa1024", "rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521",
+    "ed25519", "ed448", "x25519", "x448",
+]  # fmt: skip
+Purpose = Literal["sign", "encrypt", "both", "server", "none"]
+Key = (
+    rsa.RSAPrivateKey
+    | ec.EllipticCurvePrivateKey
+    | ed25519.Ed25519PrivateKey
+    | ed448.Ed448PrivateKey
+    | x25519.X25519PrivateKey
+    | x448.X448PrivateKey
+)
+EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+FAR = dt.datetime(2046, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certification authority: what signs, and the certificates from itself up to its root."""
+
+    certificate: x509.Certificate
+    key: Key
+    chain: tuple[x509.Certificate, ...]
+
+
+def make_key(key_type: KeyType) -> Key:
+    """A fresh private key; RSA takes a tenth of a second to a second."""
+    if key_type.startswith("rsa"):
+        return rsa.generate_private_key(65537, int(key_type[3:]))
+    if key_type.startswith("p"):
+        curves = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1()}
+        return ec.generate_private_key(curves[key_type])
+    if key_type == "ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
+    if key_type == "ed448":
+        return ed448.Ed448PrivateKey.generate()
+    if key_type == "x25519":
+        return x25519.X25519PrivateKey.generate()
+    return x448.X448PrivateKey.generate()
+
+
+def make_ca(
+    name: str = "Test Root",
+    *,
+    parent: Authority | None = None,
+    key_type: KeyType = "p256",
+    not_before: dt.datetime = EPOCH,
+    not_after: dt.datetime = FAR,
+    path_length: int | None = None,
+    extensions: Iterable[tuple[x509.ExtensionType, bool]] = (),
+) -> Authority:
+    """A root, or below ``parent`` an intermediate; ``extensions`` are (value, critical) pairs added last."""
+    key = make_key(key_type)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    usage = _key_usage(key_cert_sign=True, crl_sign=True, digital_signature=True)
+    certificate = _certify(
+        parent,
+        key,
+        subject,
+        not_before,
+        not_after,
+        [(x509.BasicConstraints(ca=True, path_length=path_length), True), (usage, True), *extensions],
+    )
+    return Authority(certificate, key, (certificate, *(parent.chain if parent else ())))
+
+
+def issue(
+    ca: Authority,
+    address: str | None,
+    purpose: Purpose = "both",
+    key_type: KeyType = "rsa2048",
+    *,
+    name: str | None = None,
+    not_before: dt.datetime = EPOCH,
+    not_after: dt.datetime = FAR,
+    key: Key | None = None,
+    email_in_subject: bool = False,
+    serial: int | None = None,
+    crl_url: str | None = None,
+    subject_key_identifier: bool = True,
+    extensions: Iterable[tuple[x509.ExtensionType, bool]] = (),
+) -> tuple[x509.Certificate, Key]:
+    """An end entity certificate and its key; for ``server`` the address is the DNS name."""
+    key = key or make_key(key_type)
+    names = [x509.NameAttribute(NameOID.COMMON_NAME, name or address or "Nobody")]
+    if email_in_subject and address:
+        names.append(x509.NameAttribute(NameOID.EMAIL_ADDRESS, address))
+    added: list[tuple[x509.ExtensionType, bool]] = [(x509.BasicConstraints(ca=False, path_length=None), True)]
+    if purpose != "none":
+        added.append((_usage_of(purpose, key), True))
+        eku = ExtendedKeyUsageOID.SERVER_AUTH if purpose == "server" else ExtendedKeyUsageOID.EMAIL_PROTECTION
+        added.append((x509.ExtendedKeyUsage([eku]), False))
+    if address and not email_in_subject:
+        general: x509.GeneralName = x509.DNSName(address) if purpose == "server" else x509.RFC822Name(address)
+        added.append((x509.SubjectAlternativeName([general]), False))
+    if crl_url:
+        point = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url)], None, None, None)
+        added.append((x509.CRLDistributionPoints([point]), False))
+    certificate = _certify(
+        ca,
+        key,
+        x509.Name(names),
+        not_before,
+        not_after,
+        [*added, *extensions],
+        serial,
+        subject_key_identifier,
+    )
+    return certificate, key
+
+
+def make_crl(
+    ca: Authority,
+    revoked: Iterable[x509.Certificate] = (),
+    *,
+    at: dt.datetime = EPOCH,
+    next_update: dt.datetime = FAR,
+    revoked_at: dt.datetime = EPOCH,
+    reason: x509.ReasonFlags | None = None,
+    number: int = 1,
+) -> x509.CertificateRevocationList:
+    """A CRL of ``ca`` that lists the certificates given, all with the same date and reason."""
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(ca.certificate.subject)
+        .last_update(at)
+        .next_update(next_update)
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.certificate.public_key()),  # type: ignore[arg-type]
+            critical=False,
+        )
+    )
+    for certificate in revoked:
+        entry = (
+            x509.RevokedCertificateBuilder()
+            .serial_number(certificate.serial_number)
+            .revocation_date(revoked_at)
+        )
+        if reason:
+            entry = entry.add_extension(x509.CRLReason(reason), critical=False)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(ca.key, _digest_for(ca.key))  # type: ignore[arg-type]
+
+
+def pem(*things: x509.Certificate | x509.CertificateRevocationList | Key) -> bytes:
+    """Certificates, CRLs and (unencrypted PKCS#8) keys as one PEM text."""
+    parts = []
+    for thing in things:
+        if isinstance(thing, x509.Certificate | x509.CertificateRevocationList):
+            parts.append(thing.public_bytes(serialization.Encoding.PEM))
+        else:
+            parts.append(
+                thing.private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                )
+            )
+    return b"".join(parts)
+
+
+def p12(
+    certificate: x509.Certificate,
+    key: Key,
+    chain: Iterable[x509.Certificate] = (),
+    password: bytes = b"secret",
+    *,
+    legacy: bool = False,
+) -> bytes:
+    """A PKCS#12 file; ``legacy`` writes 3DES and SHA-1 as old tools do."""
+    encryption: serialization.KeySerializationEncryption = serialization.BestAvailableEncryption(password)
+    if legacy:
+        encryption = (
+            serialization.PrivateFormat.PKCS12.encryption_builder()
+            .kdf_rounds(2048)
+            .key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)
+            .hmac_hash(hashes.SHA1())  # noqa: S303 - what old tools write
+            .build(password)
+        )
+    return pkcs12.serialize_key_and_certificates(
+        b"identity",
+        key,  # type: ignore[arg-type]
+        certificate,
+        list(chain),
+        encryption,
+    )
+
+
+def _certify(
+    issuer: Authority | None,
+    key: Key,
+    subject: x509.Name,
+    not_before: dt.datetime,
+    not_after: dt.datetime,
+    extensions: Iterable[tuple[x509.ExtensionType, bool]],
+    serial: int | None = None,
+    subject_key_identifier: bool = True,
+) -> x509.Certificate:
+    signing_key = issuer.key if issuer else key
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(serial or x509.random_serial_number())
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
+    )
+    if subject_key_identifier:
+        builder = builder.add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+        )
+    if issuer:
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.certificate.public_key()),  # type: ignore[arg-type]
+            critical=False,
+        )
+    for value, critical in extensions:
+        builder = builder.add_extension(value, critical=critical)
+    return builder.sign(signing_key, _digest_for(signing_key))  # type: ignore[arg-type]
+
+
+def _digest_for(key: Key) -> hashes.HashAlgorithm | None:
+    return None if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else hashes.SHA256()
+
+
+def _usage_of(purpose: Purpose, key: Key) -> x509.KeyUsage:
+    signs = purpose in ("sign", "both", "server") and not isinstance(
+        key, x25519.X25519PrivateKey | x448.X448PrivateKey
+    )
+    encrypts = purpose in ("encrypt", "both", "server") and not isinstance(
+        key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+    )
+    rsa_key = isinstance(key, rsa.RSAPrivateKey)
+    return _key_usage(
+        digital_signature=signs,
+        content_commitment=signs and purpose != "server",
+        key_encipherment=encrypts and rsa_key,
+        key_agreement=encrypts and not rsa_key,
+    )
+
+
+def _key_usage(
+    *,
+    digital_signature: bool = False,
+    content_commitment: bool = False,
+    key_encipherment: bool = False,
+    key_agreement: bool = False,
+    key_cert_sign: bool = False,
+    crl_sign: bool = False,
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=content_commitment,
+        key_encipherment=key_encipherment,
+        data_encipherment=False,
+        key_agreement=key_agreement,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
