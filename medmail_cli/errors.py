@@ -88,6 +88,8 @@ EXITS: dict[str, int] = {
     "bad-signature": INTEGRITY,
     "bad-tag": INTEGRITY,
     # 7: our own store
+    "audit-damaged": DAMAGED,
+    "other-log": DAMAGED,
     "store-damaged": DAMAGED,
     # 75: try later
     "store-busy": TRY_LATER,
