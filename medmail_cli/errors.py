@@ -50,6 +50,7 @@ EXITS: dict[str, int] = {
     "malformed": FAILED,
     "no-key": FAILED,
     "not-found": FAILED,
+    "not-readable": FAILED,
     "not-writable": FAILED,
     "too-large": FAILED,
     # 2: usage
@@ -62,6 +63,7 @@ EXITS: dict[str, int] = {
     # 4: locked or refused
     "keystore-locked": REFUSED,
     "no-secret": REFUSED,
+    "secret-unreadable": REFUSED,
     "wrong-passphrase": REFUSED,
     # 5: not trusted (the codes of the verdict first)
     "no-signature": UNTRUSTED,

@@ -1,0 +1,224 @@
+"""The audit log's folder, read: where what stands, and one consistent view of it.
+
+=================  ==============================================================================
+entries.jsonl      an entry a line, appended only; writers lock this file
+hashes             the tree's stored hashes (``audit.tree``), 32 bytes each; rebuilt if short
+checkpoint         the signed checkpoint of the last run
+key, key.pub       the log key (0600) and its verifier key line
+runs/START-RUN     held locked by a run as long as it lives; START is the size of the log it found
+=================  ==============================================================================
+
+Nothing here writes: a log on a read-only copy can be read and verified.
+"""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from medmail_cli.audit import checkpoint as checkpoints
+from medmail_cli.audit import entry as entries
+from medmail_cli.audit.tree import HASH_SIZE, size_of_stored
+from medmail_cli.errors import MedmailError
+
+ENTRIES, HASHES, CHECKPOINT, KEY, PUBLIC_KEY, RUNS = (
+    "entries.jsonl",
+    "hashes",
+    "checkpoint",
+    "key",
+    "key.pub",
+    "runs",
+)
+LOCK_WAIT = 30.0
+"""Seconds to wait for other processes' appends, each of which takes milliseconds."""
+
+_CHUNK = 1 << 16
+
+
+@contextlib.contextmanager
+def locked(descriptor: int, path: Path, *, exclusive: bool) -> Iterator[None]:
+    """Hold the log's lock through an open descriptor of its entries. Raises ``store-busy``."""
+    operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
+    give_up = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(descriptor, operation)
+            break
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                raise MedmailError("store-busy", path=str(path)) from None
+            time.sleep(0.002)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def last_line(descriptor: int, end: int) -> tuple[bytes, int]:
+    """The last whole line (no newline) before ``end``, and where the whole lines end.
+
+    Bytes between that place and ``end`` are a torn write. The line is empty where there is none.
+    """
+    tail, start = b"", end
+    while start and tail.count(b"\n") < 2:  # the newline before and the one after
+        step = min(_CHUNK, start)
+        start -= step
+        tail = os.pread(descriptor, step, start) + tail
+    whole = tail.rfind(b"\n") + 1
+    if not whole:
+        return b"", 0
+    begin = tail.rfind(b"\n", 0, whole - 1) + 1
+    return tail[begin : whole - 1], start + whole
+
+
+def locate(descriptor: int, index: int, end: int) -> int | None:
+    """Where the line of entry ``index`` begins before ``end``, found by bisection; None where it is not."""
+    low, high = 0, end
+    while low < high:
+        middle = (low + high) // 2
+        begin = _line_start(descriptor, middle)
+        line = _line_at(descriptor, begin, end)
+        found = entries.index_of(line)
+        if found is None:
+            return None
+        if found == index:
+            return begin
+        if found < index:
+            low = begin + len(line) + 1
+        else:
+            high = begin
+    return None
+
+
+def _line_start(descriptor: int, place: int) -> int:
+    while place:
+        step = min(4096, place)
+        newline = os.pread(descriptor, step, place - step).rfind(b"\n")
+        if newline >= 0:
+            return place - step + newline + 1
+        place -= step
+    return 0
+
+
+def _line_at(descriptor: int, begin: int, end: int) -> bytes:
+    line = b""
+    while begin + len(line) < end:
+        part = os.pread(descriptor, min(4096, end - begin - len(line)), begin + len(line))
+        newline = part.find(b"\n")
+        if newline >= 0:
+            return line + part[:newline]
+        if not part:
+            break
+        line += part
+    return line
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The log as it stood at one moment; later appends do not show.
+
+    ``end`` is where its whole lines end, ``torn`` how many bytes of a torn last write follow,
+    ``hashed`` how many entries the stored hashes cover.
+    """
+
+    folder: Path
+    file: BinaryIO
+    end: int
+    torn: int
+    size: int | None
+    hashes: bytes | mmap.mmap
+    hashed: int
+    checkpoint: bytes | None
+    verifier_key: str | None
+
+    def lines(self, start: int = 0) -> Iterator[bytes]:
+        """The lines from a place on, each with its newline."""
+        self.file.seek(start)
+        left = self.end - start
+        for line in self.file:
+            left -= len(line)
+            if left < 0:
+                return
+            yield line
+
+    def stored(self, index: int) -> bytes:
+        """The stored hash at a position of the stored order."""
+        return self.hashes[index * HASH_SIZE : (index + 1) * HASH_SIZE]
+
+    def line(self, index: int) -> bytes | None:
+        """The line of entry ``index`` without its newline, or None."""
+        begin = locate(self.file.fileno(), index, self.end)
+        return None if begin is None else _line_at(self.file.fileno(), begin, self.end)
+
+    def begin(self, index: int) -> int | None:
+        """Where the line of entry ``index`` begins, or None."""
+        return locate(self.file.fileno(), index, self.end)
+
+
+@contextlib.contextmanager
+def snapshot(folder: Path) -> Iterator[Snapshot | None]:
+    """A consistent view of the log in ``folder``; None where none was ever begun.
+
+    Raises ``store-busy``, and ``audit-damaged`` where entries are gone while the rest of the log stands.
+    """
+    path = folder / ENTRIES
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        if (folder / HASHES).exists() or (folder / CHECKPOINT).exists():
+            raise MedmailError("audit-damaged", path=str(path), entry=0) from None
+        yield None
+        return
+    except OSError as error:
+        raise MedmailError("not-readable", path=str(path), reason=error.strerror or str(error)) from error
+    with file, contextlib.ExitStack() as stack:
+        with locked(file.fileno(), path, exclusive=False):
+            length = os.fstat(file.fileno()).st_size
+            last, end = last_line(file.fileno(), length)
+            hashes = _map(folder / HASHES, stack)
+            checkpoint = _read(folder / CHECKPOINT)
+            verifier_key = _read(folder / PUBLIC_KEY)
+        index = entries.index_of(last) if end else -1
+        yield Snapshot(
+            folder=folder,
+            file=file,
+            end=end,
+            torn=length - end,
+            size=None if index is None else index + 1,
+            hashes=hashes,
+            hashed=size_of_stored(len(hashes) // HASH_SIZE),
+            checkpoint=checkpoint,
+            verifier_key=None if verifier_key is None else verifier_key.decode("utf-8", "replace"),
+        )
+
+
+def _map(path: Path, stack: contextlib.ExitStack) -> bytes | mmap.mmap:
+    try:
+        file = stack.enter_context(path.open("rb"))
+    except FileNotFoundError:
+        return b""
+    if not os.fstat(file.fileno()).st_size:
+        return b""
+    return stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def read_verifier(folder: Path, text: str | None) -> checkpoints.LogVerifier:
+    """The log's verifier key. Raises ``store-damaged`` where it is missing or not one."""
+    try:
+        if text is not None:
+            return checkpoints.parse_vkey(text)
+    except MedmailError:
+        pass
+    raise MedmailError("store-damaged", path=str(folder / PUBLIC_KEY))

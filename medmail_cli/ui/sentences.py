@@ -1,0 +1,125 @@
+"""The sentences behind codes: what happened and what to do (errors), notes, questions, reasons."""
+
+
+def N_(sentence: str) -> str:  # noqa: N802 - gettext's own name for "to be translated later"
+    """Mark a sentence for the catalogue without translating it yet."""
+    return sentence
+
+
+ERRORS: dict[str, tuple[str, str]] = {
+    "ambiguous": (
+        N_("“{prefix}” begins the name of several messages"),
+        N_("give more of its digits; `medmail inbox` shows them"),
+    ),
+    "audit-damaged": (
+        N_("the audit log {path} is damaged at entry {entry}"),
+        N_(
+            "`medmail audit verify` tells more; keep the folder as evidence, moved away, and a new log begins"
+        ),
+    ),
+    "bad-config": (N_("{path}, line {line}: {reason}"), N_("`man medmail-config` explains every key")),
+    "bad-signature": (N_("the signature does not match what was signed"), ""),
+    "bad-tag": (N_("the message was changed on its way, or is not for this key"), ""),
+    "binary-to-terminal": (
+        N_("refusing to write binary data to the terminal"),
+        N_("write it to a file with -o FILE, or send it into a pipe"),
+    ),
+    "content-twice": (N_("the signature carries its content twice"), ""),
+    "disk-full": (N_("no space left to write {path}"), N_("free some space and run the command again")),
+    "exists": (N_("{path} exists and is different"), N_("choose another name, or replace it with --force")),
+    "expired": (N_("the certificate has expired"), ""),
+    "header-mismatch": (N_("headers inside and outside the letter disagree"), ""),
+    "implausible-time": (N_("the time of signature cannot be right"), ""),
+    "internal-error": (
+        N_("medmail itself failed ({kind})"),
+        N_("run it again with --debug and report what it shows; nothing secret is in it"),
+    ),
+    "interrupted": (N_("interrupted"), N_("run the command again; what was done stays done")),
+    "keystore-locked": (
+        N_("the keystore is locked"),
+        N_("give --passphrase-file, or unlock it for a while with `medmail keys unlock`"),
+    ),
+    "malformed": (N_("{what} is damaged or not what it should be"), ""),
+    "needs-confirmation": (N_("this needs a confirmation: {question}"), N_("confirm it with {flag}")),
+    "no-account": (
+        N_("no account “{name}” in {path}"),
+        N_("`medmail config init` writes a first one"),
+    ),
+    "no-address-in-certificate": (N_("the certificate bears no address"), ""),
+    "no-config": (N_("no account is set up in {path}"), N_("`medmail config init` writes a first one")),
+    "no-key": (N_("no key of yours opens this message"), N_("`medmail keys list` shows those you have")),
+    "no-secret": (
+        N_("the {secret} is needed and cannot be asked for"),
+        N_("give --{secret}-file FILE, or set {variable}"),
+    ),
+    "no-signature": (N_("the letter is not signed"), ""),
+    "not-addressed-to-you": (N_("the letter is not addressed to you"), ""),
+    "not-found": (N_("there is no {what} “{name}”"), ""),
+    "not-readable": (N_("{path} cannot be read: {reason}"), N_("check the place and its permissions")),
+    "not-text": (N_("{path} is not text in UTF-8"), N_("send files with --attach")),
+    "not-writable": (N_("{path} cannot be written: {reason}"), N_("check the place and its permissions")),
+    "not-yet-valid": (N_("the certificate is not valid yet"), ""),
+    "other-log": (
+        N_("this log's key did not sign that checkpoint of “{origin}”"),
+        N_("it is another log's, or this log was put in the place of the one that signed it"),
+    ),
+    "partly-signed": (N_("only a part of the letter is signed"), ""),
+    "revocation-unknown": (N_("it is unknown whether the certificate is revoked"), ""),
+    "revoked": (N_("the certificate is revoked"), ""),
+    "secret-unreadable": (N_("the {secret} cannot be read from {path}: {detail}"), ""),
+    "several-from": (N_("the letter names several senders"), ""),
+    "signer-is-not-sender": (N_("the signer is not the sender"), ""),
+    "stdin-twice": (
+        N_("stdin can be read only once; {first} and {second} both ask for it"),
+        N_("give one of them as a file"),
+    ),
+    "store-busy": (N_("another medmail is using {path}"), N_("wait for it to end, then run this again")),
+    "store-damaged": (
+        N_("{path} is damaged"),
+        N_("restore it from a backup (`medmail keys restore` for the keystore)"),
+    ),
+    "too-large": (N_("{what} is too large: {size} bytes, at most {limit}"), ""),
+    "unauthenticated-encryption": (N_("the encryption does not show whether it was changed"), ""),
+    "unsupported-algorithm": (N_("an algorithm is not supported"), ""),
+    "untrusted-issuer": (N_("no trust anchor of yours stands behind the certificate"), ""),
+    "usage": (N_("{detail}"), N_("`{command} --help` shows what it takes")),
+    "weak-algorithm": (N_("an algorithm is too weak to be trusted"), ""),
+    "weak-key": (N_("a key is too short to be trusted"), ""),
+    "wrong-extended-key-usage": (N_("the certificate is not meant for e-mail"), ""),
+    "wrong-key-usage": (N_("the certificate is not meant for this use"), ""),
+    "wrong-passphrase": (N_("the passphrase does not open the keystore"), N_("try again, or check its file")),
+}
+"""Code to message and hint."""
+
+NOTES: dict[str, str] = {
+    "audit-closed": N_("{count} actions that an earlier run left unfinished are marked as interrupted"),
+    "audit-repaired": N_("the audit log's last write was torn; {bytes} bytes of it were cut off"),
+}
+"""Code of a note to its sentence."""
+
+QUESTIONS: dict[str, str] = {}
+"""Code of a question to its sentence."""
+
+SECRETS: dict[str, str] = {
+    "passphrase": N_("Passphrase of the keystore"),
+    "password": N_("Password of the mailbox"),
+    "p12-password": N_("Password of the PKCS#12 file"),
+    "pin": N_("PIN of the card"),
+    "backup-passphrase": N_("Passphrase of the backup"),
+    "token": N_("Access token"),
+}
+"""A secret to what its prompt says."""
+
+REASONS: dict[str, str] = {
+    "missing": N_("{key} is missing"),
+    "not-a-duration": N_("{key}: “{value}” is no duration such as 15m, 2h or 30d"),
+    "not-a-table": N_("{key} must be a table"),
+    "not-an-address": N_("{key}: “{value}” is no mail address"),
+    "not-one-of": N_("{key} must be one of: {expected}"),
+    "not-toml": N_("this is not TOML: {detail}"),
+    "not-utf-8": N_("this is not UTF-8"),
+    "unknown-key": N_("unknown key {key} (nearest: {nearest})"),
+    "unreadable": N_("the file cannot be read: {detail}"),
+    "wrong-type": N_("{key} must be of type {expected}"),
+}
+"""Reasons that a message's ``{reason}`` may name."""
