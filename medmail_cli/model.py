@@ -32,7 +32,7 @@ class PrivateKey(Protocol):
         """The public half."""
 
     def sign(self, message: bytes, scheme: SignatureScheme) -> bytes:
-        """Sign ``message`` (hashed here); ECDSA signatures come as DER. Raises MedmailError on a card's refusal."""
+        """Sign ``message`` (hashed here); ECDSA signatures are DER. Raises MedmailError if a card refuses."""
 
     def decrypt(self, ciphertext: bytes, scheme: KeyTransport) -> bytes:
         """Unwrap an RSA-wrapped content-encryption key; v1.5 rejects implicitly (never tells bad padding)."""

@@ -1,0 +1,330 @@
+"""The command tree and the one place that exits.
+
+Only the verb that is asked for is imported: a hundred-millisecond start is a promise to scripts.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from typer._click import Command, Context, Parameter
+
+    from medmail_cli.errors import MedmailError
+    from medmail_cli.session import Session
+
+VERBS: tuple[str, ...] = (
+    "enrol",
+    "send",
+    "fetch",
+    "decrypt",
+    "audit",
+    "inbox",
+    "reply",
+    "outbox",
+    "keys",
+    "contacts",
+    "trust",
+    "server",
+    "config",
+    "schema",
+    "sandbox",
+    "demo",
+)
+"""The verbs, each a module of ``commands``, in the order the help shows them."""
+
+
+def main() -> NoReturn:
+    """The ``medmail`` command."""
+    if sys.argv[1:] == ["--version"]:
+        from medmail_cli import __version__
+
+        sys.stdout.write(f"medmail {__version__}\n")
+        sys.exit(0)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run one command line and give its exit; errors are reported here and nowhere else."""
+    import signal
+
+    from medmail_cli.errors import MedmailError, exit_of
+    from medmail_cli.session import Options, Session
+    from medmail_cli.ui import words
+    from medmail_cli.ui.render import report_fatal
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    session = Session(Options(json="--json" in args, debug="--debug" in args))
+    code = 0
+    try:
+        words.set_language(_language(args))
+        try:
+            code = _invoke(args, session)
+        finally:
+            session.close()
+        sys.stdout.flush()
+    except MedmailError as error:
+        if session.options.debug:
+            _traceback()
+        code = report_fatal(session.console, error)
+    except KeyboardInterrupt:
+        code = exit_of("interrupted")
+        report_fatal(session.console, MedmailError("interrupted"))
+    except BrokenPipeError:
+        # the reader went away: say nothing more, not even at the interpreter's last flush
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 1
+    except Exception as error:  # noqa: BLE001 - the last resort: nobody is shown a traceback unasked
+        if session.options.debug:
+            _traceback()
+        code = report_fatal(session.console, _unforeseen(error))
+    return code
+
+
+def _interrupt(_signal: int, _frame: "FrameType | None") -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
+def _unforeseen(error: Exception) -> "MedmailError":
+    """What the user hears of an exception nobody translated: a full disk as such, the rest by its kind."""
+    import errno
+
+    from medmail_cli.errors import MedmailError
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return MedmailError("disk-full", path=error.filename or "?")
+    if isinstance(error, OSError) and error.filename:
+        return MedmailError("not-writable", path=str(error.filename), reason=error.strerror or "")
+    return MedmailError("internal-error", kind=type(error).__name__)
+
+
+def _language(args: list[str]) -> str:
+    """The language of this run: ``--lang``, MEDMAIL_LANG, config.toml, the locale."""
+    import os
+    from pathlib import Path
+
+    from medmail_cli import config
+    from medmail_cli.errors import MedmailError
+    from medmail_cli.ui import words
+
+    home: Path | None = None
+    asked: str | None = None
+    for position, word in enumerate(args):
+        name, equals, value = word.partition("=")
+        if name in ("--lang", "--home"):
+            value = value if equals else "".join(args[position + 1 : position + 2])
+            if name == "--home":
+                home = Path(value)
+            elif value in words.LANGUAGES:
+                asked = value
+        elif word == "--":
+            break
+    if asked or (asked := os.environ.get("MEDMAIL_LANG")) in words.LANGUAGES:
+        return str(asked)
+    try:
+        chosen = config.load(config.paths(home or config.environment_home()).config).lang
+    except MedmailError:
+        # the command that reads the configuration reports it, in the locale's language
+        chosen = None
+    return chosen or words.locale_language()
+
+
+def _invoke(args: list[str], session: "Session") -> int:
+    import typer
+    from typer._click import exceptions
+
+    from medmail_cli.errors import MedmailError
+
+    # an option's value may look like a verb: whatever could be one is loaded, and only that
+    tree = command_tree(tuple(verb for verb in VERBS if verb in args) or VERBS)
+    try:
+        result = tree.main(args, prog_name="medmail", standalone_mode=False, obj=session)
+    except exceptions.NoArgsIsHelpError as error:
+        if session.options.json or error.ctx is None:
+            raise MedmailError("usage", detail="missing command", command="medmail") from None
+        sys.stdout.write(error.ctx.get_help() + "\n")
+        return 2
+    except exceptions.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "medmail"
+        raise MedmailError("usage", detail=error.format_message(), command=command) from None
+    except exceptions.ClickException as error:
+        raise MedmailError("usage", detail=error.format_message(), command="medmail") from None
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    return result if isinstance(result, int) else 0
+
+
+def command_tree(verbs: tuple[str, ...] = VERBS) -> "Command":
+    """The Typer tree of ``verbs`` as a command object, the global options on every command.
+
+    The words are those of the language set before (``ui.words.set_language``).
+    """
+    import importlib
+
+    import typer
+
+    from medmail_cli.ui.words import _
+
+    root = typer.Typer(
+        name="medmail",
+        help=_("Secure professional mail for health care."),
+        epilog=_("`medmail demo` shows it all in twenty seconds. `man medmail` tells the rest."),
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        pretty_exceptions_show_locals=False,
+        rich_markup_mode="rich",
+    )
+    root.callback()(_root)
+    for verb in verbs:
+        module = importlib.import_module(f"medmail_cli.commands.{verb}")
+        app: typer.Typer = module.app
+        if [info.name for info in app.registered_commands] == [verb]:
+            root.registered_commands.extend(app.registered_commands)
+        else:
+            root.add_typer(app, name=verb, no_args_is_help=True)
+    tree = typer.main.get_command(root)
+    _add_global_options(tree)
+    return tree
+
+
+def _root() -> None:
+    """Typer wants a callback to keep a single verb a verb."""
+
+
+def _add_global_options(command: "Command") -> None:
+    command.params.extend(_global_options(root=command.name == "medmail"))
+    for child in getattr(command, "commands", {}).values():
+        _add_global_options(child)
+
+
+def _global_options(*, root: bool) -> "list[Parameter]":
+    from pathlib import Path
+
+    from typer.core import TyperOption
+
+    from medmail_cli.config import SECRETS
+    from medmail_cli.ui.words import LANGUAGES, _
+
+    panel = _("Global options")
+
+    def option(*names: str, attribute: str, help: str = "", hidden: bool = False, **how: Any) -> TyperOption:  # noqa: A002 - Click's own name
+        def store(ctx: "Context", _param: "Parameter", value: Any) -> None:
+            if value not in (None, False, 0) or (value == 0 and how.get("type") is int):
+                _set(ctx.obj.options, attribute, value)
+
+        return TyperOption(
+            param_decls=[*names, "global_" + names[-1].strip("-").replace("-", "_")],
+            help=help,
+            hidden=hidden,
+            expose_value=False,
+            callback=store,
+            rich_help_panel=panel,
+            **how,
+        )
+
+    options = [
+        option("--json", attribute="json", is_flag=True, help=_("JSON Lines on stdout, for scripts.")),
+        option("-q", "--quiet", attribute="quiet", is_flag=True, help=_("Errors only on stderr.")),
+        option("-v", "--verbose", attribute="verbose", count=True, help=_("Tell more on stderr.")),
+        option("--no-color", attribute="no-color", is_flag=True, help=_("No colours."), hidden=not root),
+        option("--no-input", attribute="no_input", is_flag=True, help=_("Never ask; fail instead.")),
+        option(
+            "--home",
+            attribute="home",
+            type=Path,
+            metavar="DIR",
+            help=_("Everything under one folder."),
+            hidden=not root,
+        ),
+        option(
+            "--account",
+            attribute="account",
+            type=str,
+            metavar="NAME",
+            help=_("Which account of config.toml."),
+        ),
+        option(
+            "--lang",
+            attribute="lang",
+            type=str,
+            metavar="|".join(LANGUAGES),
+            help=_("Language of the words."),
+            hidden=not root,
+        ),
+        option(
+            "--debug",
+            attribute="debug",
+            is_flag=True,
+            help=_("Show a traceback when something fails."),
+            hidden=not root,
+        ),
+    ]
+    for name in SECRETS:
+        options.append(
+            option(
+                f"--{name}-file",
+                attribute=f"file {name}",
+                type=Path,
+                metavar="FILE",
+                help=_("Read the {secret} from FILE.").format(secret=name),
+                hidden=not root,
+            )
+        )
+        options.append(
+            option(
+                f"--{name}-fd",
+                attribute=f"fd {name}",
+                type=int,
+                metavar="N",
+                help=_("Read the {secret} from descriptor N.").format(secret=name),
+                hidden=not root,
+            )
+        )
+    if root:
+        options.append(
+            TyperOption(
+                param_decls=["--version"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_version,
+                help=_("Show the version."),
+                rich_help_panel=panel,
+            )
+        )
+    return list(options)
+
+
+def _version(ctx: "Context", _param: "Parameter", value: bool) -> None:
+    if value:
+        from medmail_cli import __version__
+
+        sys.stdout.write(f"medmail {__version__}\n")
+        ctx.exit()
+
+
+def _set(options: Any, attribute: str, value: Any) -> None:
+    kind, _space, name = attribute.partition(" ")
+    if kind == "lang" and value not in ("en", "fr"):
+        from typer import BadParameter
+
+        raise BadParameter(f"{value!r} is not one of en, fr", param_hint="--lang")
+    if kind == "file":
+        options.secret_files[name] = value
+    elif kind == "fd":
+        options.secret_fds[name] = value
+    elif kind == "no-color":
+        options.color = False
+    else:
+        setattr(options, kind, value)

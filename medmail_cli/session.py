@@ -1,0 +1,274 @@
+"""What a run needs, opened on first use: configuration, keystore, stores, log, secrets, clock, questions.
+
+Only what is opened here is handed to a workflow, as an argument. Closing the session signs the audit
+log's checkpoint if the run wrote to it.
+"""
+
+import datetime
+import os
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medmail_cli.config import (
+    Account,
+    Config,
+    Paths,
+    Profile,
+    SecretSource,
+    environment_home,
+    load,
+    load_profile,
+    paths,
+)
+from medmail_cli.errors import MedmailError
+
+if TYPE_CHECKING:
+    from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.contacts import Contacts
+    from medmail_cli.store.keystore import Keystore, Unlocked
+    from medmail_cli.store.mailbox import Mailbox
+    from medmail_cli.store.outbox import Outbox
+    from medmail_cli.store.trust import Trust
+    from medmail_cli.ui.console import Console
+
+
+@dataclass
+class Options:
+    """The global options; they may stand before or after the verb, so parsing fills them in bit by bit."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    color: bool = True
+    home: Path | None = None
+    lang: str | None = None
+    no_input: bool = False
+    debug: bool = False
+    account: str | None = None
+    secret_files: dict[str, Path] = field(default_factory=dict)
+    secret_fds: dict[str, int] = field(default_factory=dict)
+
+
+class Session:
+    """One run of medmail. Every property opens its store on first use."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._secrets: dict[tuple[str, str], bytes] = {}
+        self._stdin_reader: str | None = None
+
+    # -- where things are, and when it is
+
+    @cached_property
+    def paths(self) -> Paths:
+        return paths(self.options.home or environment_home())
+
+    @cached_property
+    def config(self) -> Config:
+        return load(self.paths.config)
+
+    @cached_property
+    def profile(self) -> Profile:
+        return load_profile(os.environ.get("MEDMAIL_PROFILE") or self.config.profile)
+
+    def account(self, name: str | None = None, *, address: str | None = None) -> Account:
+        """The account of that name, else the one with ``address``, else the first.
+
+        Raises ``no-config`` without any account and ``no-account`` where none has the name.
+        """
+        accounts = self.config.accounts
+        if not accounts:
+            raise MedmailError("no-config", path=str(self.paths.config))
+        name = name or self.options.account or os.environ.get("MEDMAIL_ACCOUNT")
+        if name is not None:
+            if name not in accounts:
+                raise MedmailError("no-account", name=name, path=str(self.paths.config))
+            return accounts[name]
+        for account in accounts.values():
+            if address is not None and account.address.lower() == address.lower():
+                return account
+        return next(iter(accounts.values()))
+
+    def now(self) -> datetime.datetime:
+        """The current instant, in UTC."""
+        return datetime.datetime.now(datetime.UTC)
+
+    # -- streams and questions
+
+    @cached_property
+    def console(self) -> "Console":
+        from medmail_cli.ui.console import Console
+
+        options = self.options
+        return Console(json=options.json, quiet=options.quiet, verbose=options.verbose, color=options.color)
+
+    def stdin(self, reader: str) -> bytes:
+        """All of stdin, for ``reader`` (an option's or argument's name). Raises ``stdin-twice``."""
+        if self._stdin_reader is not None:
+            raise MedmailError("stdin-twice", first=self._stdin_reader, second=reader)
+        self._stdin_reader = reader
+        return sys.stdin.buffer.read()
+
+    @property
+    def can_ask(self) -> bool:
+        """Is there a person at the terminal who may be asked?"""
+        from medmail_cli.ui import prompt
+
+        return not self.options.no_input and prompt.can_ask()
+
+    def ask(self, code: str, flag: str = "--force", **facts: object) -> bool:
+        """Ask the question ``code``. Raises ``needs-confirmation`` with ``flag`` where nobody can answer."""
+        from medmail_cli.ui import prompt, words
+
+        question = words.question(code, facts)
+        if not self.can_ask:
+            raise MedmailError("needs-confirmation", question=question, flag=flag)
+        return prompt.confirm(question)
+
+    # -- secrets
+
+    def secret(self, name: str, source: SecretSource | None = None, *, owner: str = "") -> bytes:
+        """The secret ``name``, by the first way that has it; asked for at most once a run.
+
+        ``source`` is the configuration's (an account's password), ``owner`` whose it is. Raises
+        ``no-secret`` where nothing gives it and no person can be asked.
+        """
+        key = (name, owner)
+        if key not in self._secrets:
+            found = self.given_secret(name, source, owner=owner)
+            self._secrets[key] = self._ask_secret(name, owner, new=False) if found is None else found
+        return self._secrets[key]
+
+    def new_secret(self, name: str, source: SecretSource | None = None, *, owner: str = "") -> bytes:
+        """A secret to be set: given like any other, else asked for twice. Raises ``no-secret``."""
+        found = self.given_secret(name, source, owner=owner)
+        value = self._ask_secret(name, owner, new=True) if found is None else found
+        if not value:
+            raise MedmailError("no-secret", secret=name, variable=_variable(name))
+        self._secrets[name, owner] = value
+        return value
+
+    def given_secret(self, name: str, source: SecretSource | None = None, *, owner: str = "") -> bytes | None:
+        """The secret ``name`` as far as it is given without asking, else None."""
+        if (name, owner) in self._secrets:
+            return self._secrets[name, owner]
+        options = self.options
+        if name in options.secret_fds:
+            return self._from_descriptor(name, options.secret_fds.pop(name), owner)
+        if name in options.secret_files:
+            return self._from_file(name, options.secret_files[name])
+        if variable := os.environ.get(_variable(name)):
+            return self._from_file(name, Path(variable))
+        source = source or self.config.secrets.get(name) or SecretSource()
+        if source.file is not None:
+            return self._from_file(name, source.file)
+        if source.command is not None:
+            from medmail_cli.devices.programs import secret_command
+
+            return secret_command(source.command)
+        if credentials := os.environ.get("CREDENTIALS_DIRECTORY"):
+            path = Path(credentials) / f"medmail-{name}"
+            if path.is_file():
+                return self._from_file(name, path)
+        if self.config.keyring:
+            from medmail_cli.devices.keyring import desktop_secret
+
+            return desktop_secret(name, owner)
+        return None
+
+    def _from_file(self, name: str, path: Path) -> bytes:
+        if str(path) == "-":
+            return _first_line(self.stdin(f"--{name}-file"))
+        try:
+            return _first_line(path.expanduser().read_bytes())
+        except OSError as error:
+            raise MedmailError(
+                "secret-unreadable", secret=name, path=str(path), detail=error.strerror or ""
+            ) from None
+
+    def _from_descriptor(self, name: str, descriptor: int, owner: str) -> bytes:
+        if descriptor == 0:
+            value = _first_line(self.stdin(f"--{name}-fd"))
+        else:
+            try:
+                with os.fdopen(descriptor, "rb") as stream:
+                    value = _first_line(stream.read())
+            except OSError as error:
+                raise MedmailError(
+                    "secret-unreadable", secret=name, path=f"fd {descriptor}", detail=error.strerror or ""
+                ) from None
+        self._secrets[name, owner] = value
+        return value
+
+    def _ask_secret(self, name: str, owner: str, *, new: bool) -> bytes:
+        if not self.can_ask:
+            raise MedmailError("no-secret", secret=name, variable=_variable(name))
+        from medmail_cli.ui import prompt, words
+
+        label = words.secret_label(name, owner, new=new)
+        return prompt.new_secret(label) if new else prompt.secret(label)
+
+    # -- stores
+
+    @cached_property
+    def keystore(self) -> "Keystore":
+        from medmail_cli.store.keystore import Keystore
+
+        return Keystore(self.paths.keystore)
+
+    @cached_property
+    def unlocked(self) -> "Unlocked":
+        """The keystore, open: by the kernel's keyring if unlocked for a while, else by the passphrase."""
+        from medmail_cli.devices import keyring
+
+        if (key := keyring.kept_master_key(self.paths.keystore)) is not None:
+            return self.keystore.unlock_with(key)
+        return self.keystore.unlock(self.secret("passphrase"))
+
+    @cached_property
+    def log(self) -> "AuditLog":
+        from medmail_cli.store.auditlog import AuditLog
+
+        return AuditLog(self.paths.audit, self.now)
+
+    @cached_property
+    def mailbox(self) -> "Mailbox":
+        from medmail_cli.store.mailbox import Mailbox
+
+        return Mailbox(self.paths.mail)
+
+    @cached_property
+    def outbox(self) -> "Outbox":
+        from medmail_cli.store.outbox import Outbox
+
+        return Outbox(self.paths.outbox)
+
+    @cached_property
+    def contacts(self) -> "Contacts":
+        from medmail_cli.store.contacts import Contacts
+
+        return Contacts(self.paths.contacts)
+
+    @cached_property
+    def trust(self) -> "Trust":
+        from medmail_cli.store.trust import Trust
+
+        return Trust(self.paths.trust, self.paths.cache)
+
+    def close(self) -> None:
+        """Close what was opened; the audit log's checkpoint is signed here."""
+        for name in ("log", "mailbox", "outbox"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
+
+
+def _variable(name: str) -> str:
+    return f"MEDMAIL_{name.upper().replace('-', '_')}_FILE"
+
+
+def _first_line(data: bytes) -> bytes:
+    """A secret as a file holds it: without the newline that editors add."""
+    return data.removesuffix(b"\n").removesuffix(b"\r")

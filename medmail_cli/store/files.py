@@ -1,0 +1,142 @@
+"""Writing so that a kill, a full disk or a second process never leaves half a file."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from medmail_cli.errors import MedmailError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write ``path`` into ``disk-full`` or ``not-writable``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise MedmailError("disk-full", path=str(path)) from error
+        raise MedmailError("not-writable", path=str(path), reason=error.strerror or str(error)) from error
+
+
+def make_private(folder: Path) -> Path:
+    """Make ``folder`` and what is missing above it, for the owner alone (0700). Raises ``not-writable``."""
+    with disk_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames, links and removals in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_temporary(path: Path, data: bytes | memoryview, mode: int) -> Path:
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return temporary
+
+
+def write_atomic(path: Path, data: bytes | memoryview, mode: int = 0o600) -> None:
+    """Put ``data`` at ``path``, replacing what is there: temporary file, fsync, rename, fsync of the folder.
+
+    Raises ``disk-full`` or ``not-writable``; the old content then still stands.
+    """
+    make_private(path.parent)
+    with disk_errors(path):
+        temporary = _write_temporary(path, data, mode)
+        try:
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Refuse early what :func:`write_output` would refuse for its place alone.
+
+    Raises ``not-writable`` where the folder is missing or ``path`` is one, and nothing for an existing
+    file, whose content may yet turn out identical.
+    """
+    if path.is_dir():
+        raise MedmailError("not-writable", path=str(path), reason=os.strerror(errno.EISDIR))
+    if not path.parent.is_dir():
+        raise MedmailError("not-writable", path=str(path), reason=os.strerror(errno.ENOENT))
+    if path.exists() and not (force or path.is_file()):
+        raise MedmailError("exists", path=str(path))
+
+
+def write_output(path: Path, data: bytes | memoryview, *, force: bool, mode: int = 0o600) -> bool:
+    """Put an output file in place whole and durable; False where an identical one was there already.
+
+    Raises ``exists`` where another file stands there and ``force`` is not set, ``disk-full``,
+    ``not-writable``.
+    """
+    check_output(path, force=force)
+    with disk_errors(path):
+        if path.is_file() and _same(path, data):
+            return False
+        if force:
+            temporary = _write_temporary(path, data, mode)
+            temporary.replace(path)
+        else:
+            temporary = _write_temporary(path, data, mode)
+            try:
+                # link, unlike rename, never replaces a file that appeared meanwhile
+                os.link(temporary, path)
+            except FileExistsError:
+                raise MedmailError("exists", path=str(path)) from None
+            finally:
+                temporary.unlink()
+        sync_folder(path.parent)
+    return True
+
+
+def _same(path: Path, data: bytes | memoryview) -> bool:
+    return path.stat().st_size == len(memoryview(data).cast("B")) and path.read_bytes() == data
+
+
+@contextlib.contextmanager
+def lock(path: Path, *, exclusive: bool = True, wait: float = 10.0) -> Iterator[None]:
+    """Hold an advisory lock on ``path`` (made if missing); it ends with the process, however that ends.
+
+    Raises ``store-busy`` where another process holds it for longer than ``wait`` seconds.
+    """
+    make_private(path.parent)
+    with disk_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
+        give_up = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(descriptor, operation)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= give_up:
+                    raise MedmailError("store-busy", path=str(path)) from None
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)

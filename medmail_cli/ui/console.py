@@ -1,0 +1,123 @@
+"""The three streams, and the only place that writes to them.
+
+stdout is data; what is for people (errors, progress, prompts) goes to stderr. Nothing animates and no
+colour is used off a terminal, under ``NO_COLOR`` or with ``TERM=dumb``.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.ui import sanitize
+from medmail_cli.ui.words import _
+
+Line = str | Sequence[str | tuple[str, str]]
+"""A line: plain text, or pieces of which ``(style, text)`` are styled."""
+
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+class Console:
+    """What one run writes; ``json`` and ``quiet`` as asked for on the command line."""
+
+    def __init__(self, *, json: bool, quiet: bool, verbose: int, color: bool) -> None:
+        self.json, self.quiet, self.verbose = json, quiet, verbose
+        self._color = color and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self._bar_drawn_at = 0.0
+
+    @property
+    def interactive_out(self) -> bool:
+        return sys.stdout.isatty()
+
+    @property
+    def interactive(self) -> bool:
+        """Is a person looking at stderr?"""
+        return sys.stderr.isatty()
+
+    @property
+    def width(self) -> int:
+        return shutil.get_terminal_size((80, 24)).columns
+
+    def _paint(self, line: Line, *, terminal: bool) -> str:
+        if isinstance(line, str):
+            return sanitize.text(line)
+        pieces = []
+        for piece in line:
+            style, plain = ("", piece) if isinstance(piece, str) else piece
+            shown = sanitize.text(plain)
+            if style and terminal and self._color:
+                codes = ";".join(_STYLES[name] for name in style.split())
+                shown = f"\x1b[{codes}m{shown}\x1b[0m"
+            pieces.append(shown)
+        return "".join(pieces)
+
+    def out(self, line: Line) -> None:
+        """Write one line of data."""
+        self.clear_progress()
+        sys.stdout.write(self._paint(line, terminal=self.interactive_out) + "\n")
+
+    def out_json(self, encoded: str) -> None:
+        """Write one object of JSON Lines, at once, so that a reader can follow."""
+        sys.stdout.write(sanitize.json_text(encoded) + "\n")
+        sys.stdout.flush()
+
+    def out_bytes(self, data: bytes | memoryview) -> None:
+        """Write raw data. Raises ``binary-to-terminal`` where a person would see it."""
+        if self.interactive_out:
+            raise MedmailError("binary-to-terminal")
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def err(self, line: Line) -> None:
+        """Write one line for people, whatever the settings (errors)."""
+        self.clear_progress()
+        sys.stdout.flush()
+        sys.stderr.write(self._paint(line, terminal=self.interactive) + "\n")
+
+    def say(self, line: Line) -> None:
+        """Tell a person at the terminal; silent off it and with ``--quiet``."""
+        if (self.interactive or self.verbose) and not self.quiet:
+            self.err(line)
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Redraw the one line of progress, on a terminal only and ten times a second at most."""
+        if not self.interactive or self.quiet or self.json or os.environ.get("TERM") == "dumb":
+            return
+        now = time.monotonic()
+        if now - self._bar_drawn_at < 0.1 and done != total:
+            return
+        self._bar_drawn_at = now
+        words = _("{done} of {total} {unit}") if total else _("{done} {unit}")
+        sys.stderr.write("\r\x1b[K" + words.format(done=done, total=total, unit=_(unit)))
+        sys.stderr.flush()
+
+    def clear_progress(self) -> None:
+        """Take the line of progress away before something else is written."""
+        if self._bar_drawn_at:
+            self._bar_drawn_at = 0.0
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table: for people on a terminal, tab-separated without titles off it."""
+        if not self.interactive_out:
+            for row in rows:
+                self.out("\t".join(sanitize.line(cell) for cell in row))
+            return
+        if not rows:
+            return
+        import rich.box
+        import rich.console
+        import rich.table
+        import rich.text
+
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for title in titles:
+            table.add_column(title, overflow="fold")
+        for row in rows:
+            table.add_row(*(rich.text.Text(sanitize.line(cell)) for cell in row))
+        rich.console.Console(no_color=not self._color, highlight=False, markup=False).print(table)

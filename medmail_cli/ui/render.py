@@ -1,0 +1,200 @@
+"""From a workflow's events to stdout: text for people or JSON Lines for scripts, and one exit.
+
+A view, ``ui/views/<verb>.py``, holds a function for each type of event it shows, named after it, which
+yields lines; ``TABLES`` names the columns of those that are shown as a table. What has no view stays
+silent in text.
+"""
+
+import dataclasses
+import datetime
+import importlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from medmail_cli.errors import MedmailError, combine, exit_of
+from medmail_cli.model import Note, Progress
+from medmail_cli.ui import words
+
+if TYPE_CHECKING:
+    import typer
+
+    from medmail_cli.ui.console import Console
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its title and how a cell is read from an event."""
+
+    title: str
+    cell: Callable[[Any], object]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Bytes for stdout as they are (``-o -``, a certificate, a message)."""
+
+    data: bytes | memoryview
+
+
+def jsonable(value: object) -> Any:
+    """The value as JSON holds it: dataclasses as objects, instants as RFC 3339 in UTC, paths as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = getattr(value, "type", None)
+        shown = {
+            f.name: jsonable(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if f.metadata.get("json", True)
+        }
+        return {"type": kind, **shown} if isinstance(kind, str) and "type" not in shown else shown
+    if isinstance(value, datetime.datetime):
+        return value.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | frozenset | set):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def dumps(value: object) -> str:
+    """One line of JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+
+
+def show(ctx: "typer.Context", command: str, events: Iterable[object]) -> int:
+    """Run a workflow to its end, show every event, and give the exit of the whole.
+
+    An error before the first item is the caller's to report; after it, the result tells of both.
+    """
+    console: Console = ctx.obj.console
+    view = importlib.import_module(f"medmail_cli.ui.views.{command.split()[0]}")
+    counts: Counter[str] = Counter()
+    exits: list[int] = []
+    tables: dict[str, list[object]] = {}
+    try:
+        for event in events:
+            if isinstance(event, Progress):
+                _progress(console, event)
+                continue
+            if isinstance(event, Note):
+                note(console, event)
+                continue
+            if not isinstance(event, Raw):
+                kind = str(event.type)  # type: ignore[attr-defined]
+                counts[kind] += 1
+                if isinstance(status := getattr(event, "status", None), str):
+                    counts[status] += 1
+                if isinstance(item_exit := getattr(event, "exit", None), int):
+                    exits.append(item_exit)
+            _show_one(console, view, event, tables)
+    except MedmailError as error:
+        if not exits:
+            raise
+        report(console, error)
+        _end(console, view, command, tables, counts, exit_of(error.code), error)
+        return exit_of(error.code)
+    code = combine(exits)
+    _end(console, view, command, tables, counts, code, None)
+    return code
+
+
+def _show_one(console: "Console", view: ModuleType, event: object, tables: dict[str, list[object]]) -> None:
+    if isinstance(event, Raw):
+        console.out_bytes(event.data)
+        return
+    if console.json:
+        console.out_json(dumps(jsonable(event)))
+        return
+    kind = str(event.type)  # type: ignore[attr-defined]
+    if kind in getattr(view, "TABLES", {}):
+        tables.setdefault(kind, []).append(event)
+    elif renderer := getattr(view, kind.replace("-", "_"), None):
+        for line in renderer(event, console):
+            console.out(line)
+
+
+def _end(
+    console: "Console",
+    view: ModuleType,
+    command: str,
+    tables: dict[str, list[object]],
+    counts: Counter[str],
+    code: int,
+    error: MedmailError | None,
+) -> None:
+    console.clear_progress()
+    if console.json:
+        result: dict[str, object] = {
+            "type": "result",
+            "command": command,
+            "ok": code == 0,
+            "exit": code,
+            "counts": dict(counts),
+        }
+        if error is not None:
+            result["error"] = {"code": error.code, "message": words.message(error), "hint": words.hint(error)}
+        console.out_json(dumps(result))
+        return
+    for kind, rows in tables.items():
+        columns: tuple[Column, ...] = view.TABLES[kind]
+        console.table(
+            [words._(column.title) for column in columns],
+            [[_cell(column.cell(row)) for column in columns] for row in rows],
+        )
+    if not tables and code == 0 and not counts and (empty := getattr(view, "empty", None)):
+        console.say(empty(command))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime.datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M")
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return str(value)
+
+
+def _progress(console: "Console", event: Progress) -> None:
+    if console.json:
+        console.out_json(dumps(jsonable(event)))
+    else:
+        console.progress(event.done, event.total, event.unit)
+
+
+def note(console: "Console", event: Note) -> None:
+    """Tell of something that changes no outcome."""
+    said = words.note(event)
+    if console.json:
+        console.out_json(dumps({"type": "note", "code": event.code, "message": said, **event.facts}))
+    elif not console.quiet:
+        console.err([("yellow", "medmail: "), said])
+
+
+def report(console: "Console", error: MedmailError) -> None:
+    """An error as people read it: what happened, then what to do."""
+    console.err(["medmail: ", ("bold red", words._("error:")), " ", words.message(error)])
+    if hint := words.hint(error):
+        console.err([("cyan", words._("hint:")), " ", hint])
+
+
+def report_fatal(console: "Console", error: MedmailError) -> int:
+    """Report an error before which nothing was attempted, as JSON too if asked for; its exit."""
+    code = exit_of(error.code)
+    if console.json:
+        shown = {
+            "type": "error",
+            "code": error.code,
+            "message": words.message(error),
+            "hint": words.hint(error),
+            "exit": code,
+        }
+        console.out_json(dumps(shown))
+    report(console, error)
+    return code
