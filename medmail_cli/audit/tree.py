@@ -7,7 +7,9 @@ leaves (0); the hash at (level, number) covers the leaves ``number << level`` up
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from hashlib import sha256
+from operator import itemgetter
 
 HASH_SIZE = 32
 EMPTY_ROOT = sha256(b"").digest()
@@ -55,7 +57,11 @@ def size_of_stored(count: int) -> int:
     return size
 
 
-def extend(size: int, frontier: Sequence[bytes], leaves: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
+_BULK = 8
+"""Whole subtrees of 2 ** 8 leaves are hashed level by level, which takes a third of the time."""
+
+
+def extend(size: int, frontier: Sequence[bytes], leaves: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
     """Append leaf hashes: the new frontier, and the hashes to store, in stored order.
 
     The frontier of a log holds the hashes of its complete subtrees, largest first: one for each bit set in
@@ -63,18 +69,45 @@ def extend(size: int, frontier: Sequence[bytes], leaves: Iterable[bytes]) -> tup
     """
     stack = list(frontier)
     stored: list[bytes] = []
-    for leaf in leaves:
-        stack.append(leaf)
-        stored.append(leaf)
-        remaining = size
+    done = 0
+    while done < len(leaves):
+        if size % (1 << _BULK) == 0 and len(leaves) - done >= 1 << _BULK:
+            level, hashes = _BULK, _complete(leaves[done : done + (1 << _BULK)])
+        else:
+            level, hashes = 0, (leaves[done],)
+        stored += hashes
+        stack.append(hashes[-1])
+        remaining = size >> level
         while remaining & 1:
             right = stack.pop()
             node = sha256(b"\x01" + stack.pop() + right).digest()
             stack.append(node)
             stored.append(node)
             remaining >>= 1
-        size += 1
+        size += 1 << level
+        done += 1 << level
     return stack, stored
+
+
+def _complete(leaves: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The stored hashes of a complete subtree of ``2 ** _BULK`` leaves, in stored order."""
+    hashes = list(leaves)
+    level = hashes
+    while len(level) > 1:
+        level = [
+            sha256(b"\x01" + left + right).digest()
+            for left, right in zip(level[::2], level[1::2], strict=True)
+        ]
+        hashes += level
+    return _stored_order()(hashes)
+
+
+@cache
+def _stored_order() -> Callable[[Sequence[bytes]], tuple[bytes, ...]]:
+    """Brings hashes that stand level by level into stored order."""
+    first = [(1 << _BULK + 1) - (1 << _BULK + 1 - level) for level in range(_BULK + 1)]
+    places = map(stored_place, range(stored_count(1 << _BULK)))
+    return itemgetter(*(first[level] + number for level, number in places))
 
 
 def fold(frontier: Sequence[bytes]) -> bytes:

@@ -252,7 +252,7 @@ class AuditLog:
         if not lines:
             return
         data = b"".join(line + b"\n" for line in lines)
-        frontier, stored = tree.extend(self._size, self._frontier, map(tree.leaf_hash, lines))
+        frontier, stored = tree.extend(self._size, self._frontier, [tree.leaf_hash(line) for line in lines])
         try:
             _write_all(self._entries, data)
             os.fsync(self._entries)

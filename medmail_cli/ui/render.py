@@ -36,9 +36,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Raw:
-    """Bytes for stdout as they are (``-o -``, a certificate, a message)."""
+    """Bytes for stdout as they are (``-o -``, a certificate, a message); ``text`` a terminal may show."""
 
     data: bytes | memoryview
+    text: bool = False
 
 
 def jsonable(value: object) -> Any:
@@ -106,7 +107,10 @@ def show(ctx: "typer.Context", command: str, events: Iterable[object]) -> int:
 
 def _show_one(console: "Console", view: ModuleType, event: object, tables: dict[str, list[object]]) -> None:
     if isinstance(event, Raw):
-        console.out_bytes(event.data)
+        if event.text and console.interactive_out:
+            console.out(bytes(event.data).decode("utf-8", "backslashreplace").removesuffix("\n"))
+        else:
+            console.out_bytes(event.data)
         return
     if console.json:
         console.out_json(dumps(jsonable(event)))

@@ -93,6 +93,10 @@ ERRORS: dict[str, tuple[str, str]] = {
 
 NOTES: dict[str, str] = {
     "audit-closed": N_("{count} actions that an earlier run left unfinished are marked as interrupted"),
+    "audit-clock": N_("the clock went back {count} times, first at entry {entry}"),
+    "audit-none": N_("nothing was logged yet in {path}"),
+    "audit-not-covered": N_("the last {count} entries are not covered by a checkpoint yet"),
+    "audit-torn": N_("the last write was torn ({bytes} bytes); the next run cuts it off"),
     "audit-repaired": N_("the audit log's last write was torn; {bytes} bytes of it were cut off"),
 }
 """Code of a note to its sentence."""
@@ -123,3 +127,19 @@ REASONS: dict[str, str] = {
     "wrong-type": N_("{key} must be of type {expected}"),
 }
 """Reasons that a message's ``{reason}`` may name."""
+
+UNITS = (N_("messages"), N_("entries"), N_("bytes"), N_("recipients"), N_("people"))
+"""What progress counts."""
+
+LIBRARY = (
+    N_("(deprecated) "),
+    N_("[default: {}]"),
+    N_("[env var: {}]"),
+    N_("[required]"),
+    N_("Arguments"),
+    N_("Options"),
+    N_("Commands"),
+    N_("Missing command."),
+    N_("No such command {name!r}."),
+)
+"""What the command library says; it asks the same catalogue."""

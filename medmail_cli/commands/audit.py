@@ -1,0 +1,177 @@
+"""``medmail audit``: read the log, verify it, prove an entry, sign a checkpoint, export."""
+
+import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from medmail_cli.session import Session
+    from medmail_cli.ui.render import Raw
+    from medmail_cli.workflows.audit import AuditEntry, AuditFile, SignedCheckpoint, SignedProof
+
+app = typer.Typer(help=_("See and prove what medmail did here."))
+
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help=_("Write to FILE; - is stdout."))
+]
+Force = Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))]
+
+
+def events() -> dict[str, tuple[type, ...]]:
+    """What each command may print, for its schema."""
+    from medmail_cli.model import Note, Progress
+    from medmail_cli.workflows.audit import (
+        AuditEntry,
+        AuditFile,
+        DamagedFile,
+        Fault,
+        LogState,
+        SignedCheckpoint,
+        SignedProof,
+    )
+
+    return {
+        "audit log": (AuditEntry,),
+        "audit verify": (Fault, DamagedFile, LogState, Note, Progress),
+        "audit prove": (SignedProof, AuditFile),
+        "audit checkpoint": (SignedCheckpoint, AuditFile),
+        "audit export": (AuditEntry, AuditFile),
+    }
+
+
+def _instant(text: str | None) -> datetime.datetime | None:
+    """ISO 8601; without an offset it is local."""
+    if text is None:
+        return None
+    try:
+        return datetime.datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise typer.BadParameter(_("not a time in ISO 8601")) from None
+
+
+@app.command(
+    "log",
+    help=_("List the entries: who did what, when, and how it ended."),
+    epilog=_("Example: medmail audit log --since 2026-01-01 --action send --last 20"),
+)
+def log(
+    ctx: typer.Context,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help=_("Entries from this time on."))] = None,
+    action: Annotated[str | None, typer.Option(help=_("Entries of this action: send, decrypt, …"))] = None,
+    last: Annotated[int | None, typer.Option(min=0, metavar="N", help=_("The last N of them."))] = None,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.audit import read_entries
+
+    session: Session = ctx.obj
+    found = read_entries(session.paths.audit, since=_instant(since), action=action, last=last)
+    return show(ctx, "audit log", found)
+
+
+@app.command(
+    "verify",
+    help=_("Check that no entry was changed, moved or removed."),
+    epilog=_("Example: medmail audit verify --checkpoint /mnt/archive/2026-01.checkpoint"),
+)
+def verify(
+    ctx: typer.Context,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=_("A checkpoint kept elsewhere; - is stdin."))
+    ] = None,
+) -> int:
+    from medmail_cli.errors import MedmailError
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import audit
+
+    session: Session = ctx.obj
+    kept = None
+    if checkpoint is not None:
+        try:
+            kept = session.stdin("--checkpoint") if str(checkpoint) == "-" else checkpoint.read_bytes()
+        except FileNotFoundError:
+            raise MedmailError("not-found", what="checkpoint", name=str(checkpoint)) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise MedmailError("not-readable", path=str(checkpoint), reason=reason) from None
+    return show(ctx, "audit verify", audit.verify(session.paths.audit, kept))
+
+
+@app.command(
+    "prove",
+    help=_("Prove to others that an entry is in the log (a C2SP tlog-proof)."),
+    epilog=_("Example: medmail audit prove 41 -o entry-41.tlog-proof"),
+)
+def prove(
+    ctx: typer.Context,
+    entry: Annotated[int, typer.Argument(metavar="ENTRY", min=0, help=_("The entry's number."))],
+    output: Output = None,
+    force: Force = False,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import audit
+
+    session: Session = ctx.obj
+
+    def events() -> "Iterator[SignedProof | AuditFile]":
+        proof = audit.prove(session.log, entry)
+        yield proof if _to_stdout(output) else _written(output, proof.proof.encode(), force)
+
+    return show(ctx, "audit prove", events())
+
+
+@app.command(
+    "checkpoint",
+    help=_("Print a signed checkpoint, to be kept where nobody here can change it."),
+    epilog=_("Example: medmail audit checkpoint -o /mnt/archive/2026-01.checkpoint"),
+)
+def checkpoint(ctx: typer.Context, output: Output = None, force: Force = False) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import audit
+
+    session: Session = ctx.obj
+
+    def events() -> "Iterator[SignedCheckpoint | AuditFile]":
+        signed = audit.sign_checkpoint(session.log)
+        yield signed if _to_stdout(output) else _written(output, signed.note.encode(), force)
+
+    return show(ctx, "audit checkpoint", events())
+
+
+@app.command(
+    "export",
+    help=_("Write every entry as it stands in the log, one JSON object a line."),
+    epilog=_("Example: medmail audit export -o audit.jsonl"),
+)
+def export(ctx: typer.Context, output: Output = None, force: Force = False) -> int:
+    from medmail_cli.ui.render import Raw, show
+    from medmail_cli.workflows import audit
+
+    session: Session = ctx.obj
+
+    def events() -> "Iterator[AuditEntry | AuditFile | Raw]":
+        if not _to_stdout(output):
+            yield _written(output, b"".join(audit.export(session.paths.audit)), force)
+        elif session.options.json:
+            yield from audit.read_entries(session.paths.audit)
+        else:
+            for block in audit.export(session.paths.audit):
+                yield Raw(block, text=True)
+
+    return show(ctx, "audit export", events())
+
+
+def _to_stdout(output: Path | None) -> bool:
+    return output is None or str(output) == "-"
+
+
+def _written(output: Path | None, data: bytes, force: bool) -> "AuditFile":
+    from medmail_cli.workflows.audit import write_file
+
+    assert output is not None  # noqa: S101 - the caller has asked
+    return write_file(output, data, force=force)

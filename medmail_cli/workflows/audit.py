@@ -1,0 +1,323 @@
+"""``medmail audit``: what happened, whether the log holds together, and proofs for others."""
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from medmail_cli.audit import check, tree
+from medmail_cli.audit import checkpoint as checkpoints
+from medmail_cli.audit import entry as entries
+from medmail_cli.audit import proof as proofs
+from medmail_cli.audit.check import Fault
+from medmail_cli.audit.entry import Fact
+from medmail_cli.errors import DAMAGED, MedmailError, exit_of
+from medmail_cli.model import Note, Progress
+from medmail_cli.store import auditfiles, files
+
+if TYPE_CHECKING:
+    from medmail_cli.store.auditlog import AuditLog
+
+__all__ = ["AuditEntry", "AuditFile", "Fault", "LogState", "SignedCheckpoint", "SignedProof"]
+
+_FILES = {"entries": auditfiles.ENTRIES, "hashes": auditfiles.HASHES}
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """One entry of the log."""
+
+    type: ClassVar[str] = "entry"
+    index: int
+    time: datetime
+    run: str
+    kind: Literal["intent", "outcome", "event"]
+    actor: str
+    action: str
+    objects: tuple[str, ...]
+    of: int | None
+    outcome: str | None
+    exit_code: int | None
+    reply: str | None
+    facts: Mapping[str, Fact]
+    nonce: str
+
+
+@dataclass(frozen=True)
+class LogState:
+    """What `audit verify` found; ``root`` in base64, ``signed`` and ``kept`` are sizes checkpoints cover.
+
+    ``kept`` is None where no checkpoint from elsewhere was given, ``unfinished`` counts intents without an
+    outcome.
+    """
+
+    type: ClassVar[str] = "log"
+    status: Literal["intact", "damaged"]
+    entries: int
+    origin: str | None
+    root: str | None
+    signed: int
+    kept: int | None
+    unfinished: int
+    exit: int
+
+
+@dataclass(frozen=True)
+class DamagedFile:
+    """A file of the log, other than its entries, that is not what it was."""
+
+    type: ClassVar[str] = "damaged-file"
+    code: str
+    path: Path
+    exit: int
+
+
+@dataclass(frozen=True)
+class SignedCheckpoint:
+    """A checkpoint as a signed note, with what it says; ``root`` in base64, ``key`` a C2SP verifier key."""
+
+    type: ClassVar[str] = "checkpoint"
+    note: str
+    origin: str
+    size: int
+    root: str
+    key: str
+
+
+@dataclass(frozen=True)
+class SignedProof:
+    """An entry's proof: its line, Merkle path (base64, leaf's sibling first), checkpoint, verifier key.
+
+    ``proof`` is all of it as a C2SP tlog-proof.
+    """
+
+    type: ClassVar[str] = "proof"
+    index: int
+    line: str
+    leaf: str
+    path: tuple[str, ...]
+    checkpoint: str
+    key: str
+    proof: str
+
+
+@dataclass(frozen=True)
+class AuditFile:
+    """An output file written, or found there already as it should be."""
+
+    type: ClassVar[str] = "file"
+    path: Path
+    status: Literal["written", "unchanged"]
+    exit: int = 0
+
+
+def read_entries(
+    folder: Path, *, since: datetime | None = None, action: str | None = None, last: int | None = None
+) -> Iterator[AuditEntry]:
+    """The log's entries, oldest first: those from ``since`` on, those of one action, the last few of them.
+
+    Raises ``audit-damaged`` at a line that is no entry.
+    """
+    kept: list[AuditEntry] = []
+    with auditfiles.snapshot(folder) as log:
+        if log is None:
+            return
+        first = 0
+        if last is not None and since is None and action is None:
+            first = max(0, (log.size or 0) - last)
+        start = log.begin(first) or 0
+        for number, line in enumerate(log.lines(start), first if start else 0):
+            try:
+                entry = entries.parse(line)
+            except MedmailError:
+                path = str(folder / auditfiles.ENTRIES)
+                raise MedmailError("audit-damaged", path=path, entry=number) from None
+            if (since and entry.time < since) or (action and entry.action != action):
+                continue
+            if last is None:
+                yield _shown(entry)
+            else:
+                kept.append(_shown(entry))
+                # let the list grow to twice what is asked for rather than shift it at every entry
+                if len(kept) > 2 * last + 1000:
+                    del kept[: len(kept) - last]
+    if last:
+        yield from kept[-last:]
+
+
+def _shown(entry: entries.Entry) -> AuditEntry:
+    return AuditEntry(
+        index=entry.index,
+        time=entry.time,
+        run=entry.run,
+        kind=entry.kind,
+        actor=entry.actor,
+        action=entry.action,
+        objects=entry.objects,
+        of=entry.of,
+        outcome=entry.outcome,
+        exit_code=entry.exit,
+        reply=entry.reply,
+        facts=entry.facts,
+        nonce=entry.nonce,
+    )
+
+
+def verify(
+    folder: Path, kept: bytes | None = None
+) -> Iterator[Note | Progress | Fault | DamagedFile | LogState]:
+    """Check the whole log in ``folder``, and that it continues the checkpoint ``kept`` elsewhere.
+
+    Changes nothing. Raises ``malformed`` where ``kept`` is no signed checkpoint.
+    """
+    if kept is not None:
+        checkpoints.parse(kept)
+    with auditfiles.snapshot(folder) as log:
+        if log is None:
+            if kept is not None:
+                raise MedmailError("audit-damaged", path=str(folder / auditfiles.ENTRIES), entry=0)
+            yield Note("audit-none", {"path": str(folder)})
+            return
+        damaged, verifier = _check_key(folder, log)
+        signed: list[checkpoints.Checkpoint] = []
+        sizes: list[int | None] = []
+        for path, note in ((folder / auditfiles.CHECKPOINT, log.checkpoint), (None, kept)):
+            sizes.append(None)
+            if note is None or verifier is None:
+                continue
+            try:
+                signed.append(checkpoints.verify(note, verifier))
+                sizes[-1] = signed[-1].size
+            except MedmailError as error:
+                if path is None and error.code == "other-log":
+                    raise
+                damaged.append(_damaged("store-damaged", path or Path("--checkpoint")))
+        yield from damaged
+        passing = check.scan(log.blocks(), log.stored_hashes, log.hashed, (one.size for one in signed))
+        while True:
+            try:
+                yield Progress(next(passing), log.size or 0, "entries")
+            except StopIteration as stop:
+                found: check.Scan = stop.value
+                break
+        wrong = check.faults(found, log.lines(), log.stored, log.hashed, signed)
+        for fault in wrong:
+            yield Fault(fault.problem, fault.entry, fault.last, _FILES[fault.file])
+        yield from _notes(log, found, sizes[0])
+        intact = not wrong and not damaged
+        own = [one for one in signed if one.size == sizes[0]]
+        yield LogState(
+            status="intact" if intact else "damaged",
+            entries=found.size,
+            origin=verifier.name if verifier else None,
+            root=base64.b64encode(own[0].root).decode() if own else None,
+            signed=sizes[0] or 0,
+            kept=sizes[1],
+            unfinished=len(found.intents),
+            exit=0 if intact else DAMAGED,
+        )
+
+
+def _damaged(code: str, path: Path) -> DamagedFile:
+    return DamagedFile(code, path, exit_of(code))
+
+
+def _check_key(
+    folder: Path, log: auditfiles.Snapshot
+) -> tuple[list[DamagedFile], checkpoints.LogVerifier | None]:
+    """The log's public key, and what is wrong with the key files; a copy without the private one is fine."""
+    damaged = []
+    verifier = None
+    path = folder / auditfiles.PUBLIC_KEY
+    try:
+        verifier = auditfiles.read_verifier(folder, log.verifier_key)
+    except MedmailError as error:
+        # a log killed before its first entry has no key yet
+        if log.size or log.checkpoint is not None:
+            damaged.append(_damaged(error.code, path))
+    private = folder / auditfiles.KEY
+    try:
+        signer = checkpoints.parse_skey(private.read_bytes().decode("utf-8", "replace"))
+        if verifier is not None and signer.verifier != verifier:
+            damaged.append(_damaged("store-damaged", private))
+    except (FileNotFoundError, PermissionError):
+        pass
+    except MedmailError:
+        damaged.append(_damaged("store-damaged", private))
+    return damaged, verifier
+
+
+def _notes(log: auditfiles.Snapshot, found: check.Scan, signed: int | None) -> Iterator[Note]:
+    if log.torn:
+        yield Note("audit-torn", {"bytes": log.torn})
+    if found.backwards:
+        yield Note("audit-clock", {"count": len(found.backwards), "entry": found.backwards[0]})
+    if found.size > (signed or 0):
+        yield Note("audit-not-covered", {"count": found.size - (signed or 0)})
+
+
+def sign_checkpoint(log: "AuditLog") -> SignedCheckpoint:
+    """A signed checkpoint over the whole log; a new one is signed only where the last covers less.
+
+    Raises ``not-found`` where no log was ever begun.
+    """
+    with auditfiles.snapshot(log.folder) as view:
+        if view is None:
+            raise MedmailError("not-found", what="audit log", name=str(log.folder))
+        verifier = auditfiles.read_verifier(log.folder, view.verifier_key)
+        note = view.checkpoint
+        covered = checkpoints.verify(note, verifier).size if note is not None else -1
+        size = view.size
+    if note is None or covered != size:
+        note = log.sign()
+    return _signed(note, verifier)
+
+
+def _signed(note: bytes, verifier: checkpoints.LogVerifier) -> SignedCheckpoint:
+    signed = checkpoints.verify(note, verifier)
+    root = base64.b64encode(signed.root).decode()
+    return SignedCheckpoint(note.decode(), signed.origin, signed.size, root, verifier.vkey())
+
+
+def prove(log: "AuditLog", index: int) -> SignedProof:
+    """A proof that entry ``index`` is in the log, under a signed checkpoint.
+
+    Raises ``not-found`` where there is no such entry, ``audit-damaged`` where it is not what was logged.
+    """
+    signed = sign_checkpoint(log)
+    path = str(log.folder / auditfiles.ENTRIES)
+    with auditfiles.snapshot(log.folder) as view:
+        if view is None or not 0 <= index < signed.size:
+            raise MedmailError("not-found", what="entry", name=str(index))
+        line = view.line(index)
+        if line is None:
+            raise MedmailError("audit-damaged", path=path, entry=index)
+        nodes = tree.inclusion_proof(index, signed.size, view.stored)
+    proof = proofs.Proof(line, index, tuple(nodes), signed.note.encode())
+    try:
+        proofs.verify(proof, checkpoints.parse_vkey(signed.key))
+    except MedmailError:
+        raise MedmailError("audit-damaged", path=path, entry=index) from None
+    return SignedProof(
+        index=index,
+        line=line.decode("utf-8", "backslashreplace"),
+        leaf=base64.b64encode(tree.leaf_hash(line)).decode(),
+        path=tuple(base64.b64encode(node).decode() for node in nodes),
+        checkpoint=signed.note,
+        key=signed.key,
+        proof=proofs.encode(proof).decode(),
+    )
+
+
+def export(folder: Path) -> Iterator[bytes]:
+    """The entries' lines as they stand in the log, in blocks: what the tree's leaves are the hashes of."""
+    with auditfiles.snapshot(folder) as log:
+        if log is not None:
+            yield from log.blocks()
+
+
+def write_file(path: Path, data: bytes, *, force: bool) -> AuditFile:
+    """Write an output file. Raises ``exists``, ``disk-full``, ``not-writable``."""
+    return AuditFile(path, "written" if files.write_output(path, data, force=force) else "unchanged")
