@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from typer._click import Command, Context, Parameter
+    from typer._click.exceptions import UsageError
 
     from medmail_cli.errors import MedmailError
     from medmail_cli.session import Session
@@ -156,12 +157,28 @@ def _invoke(args: list[str], session: "Session") -> int:
         return 2
     except exceptions.UsageError as error:
         command = error.ctx.command_path if error.ctx else "medmail"
-        raise MedmailError("usage", detail=error.format_message(), command=command) from None
+        raise MedmailError("usage", detail=_usage(error), command=command) from None
     except exceptions.ClickException as error:
         raise MedmailError("usage", detail=error.format_message(), command="medmail") from None
     except typer.Abort:
         raise KeyboardInterrupt from None
     return result if isinstance(result, int) else 0
+
+
+def _usage(error: "UsageError") -> str:
+    """What is wrong with a command line, in the language of this run."""
+    from typer._click import exceptions
+
+    from medmail_cli.ui.words import _
+
+    if isinstance(error, exceptions.NoSuchOption):
+        detail = _("no such option: {name}").format(name=error.option_name)
+        if error.possibilities:
+            detail += " " + _("(did you mean {names}?)").format(names=", ".join(sorted(error.possibilities)))
+        return detail
+    if isinstance(error, exceptions.MissingParameter) and error.param is not None and error.ctx is not None:
+        return _("missing: {name}").format(name=error.param.get_error_hint(error.ctx))
+    return error.format_message()
 
 
 def command_tree(verbs: tuple[str, ...] = VERBS) -> "Command":
@@ -203,6 +220,7 @@ def _root() -> None:
 
 
 def _add_global_options(command: "Command") -> None:
+    command.add_help_option = False
     command.params.extend(_global_options(root=command.name == "medmail"))
     for child in getattr(command, "commands", {}).values():
         _add_global_options(child)
@@ -270,6 +288,17 @@ def _global_options(*, root: bool) -> "list[Parameter]":
             hidden=not root,
         ),
     ]
+    options.append(
+        TyperOption(
+            param_decls=["-h", "--help"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_help,
+            help=_("Show this help."),
+            rich_help_panel=panel,
+        )
+    )
     for name in SECRETS:
         options.append(
             option(
@@ -304,6 +333,12 @@ def _global_options(*, root: bool) -> "list[Parameter]":
             )
         )
     return list(options)
+
+
+def _help(ctx: "Context", _param: "Parameter", value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        sys.stdout.write(ctx.get_help() + "\n")
+        ctx.exit()
 
 
 def _version(ctx: "Context", _param: "Parameter", value: bool) -> None:

@@ -157,7 +157,7 @@ class _Table:
         start = 0
         for depth in range(len(header), 0, -1):
             pattern = (
-                r"^\s*\[\s*" + r"\s*\.\s*".join(rf'"?{re.escape(p)}"?' for p in header[:depth]) + r"\s*\]"
+                r"^[ \t]*\[\s*" + r"\s*\.\s*".join(rf'"?{re.escape(p)}"?' for p in header[:depth]) + r"\s*\]"
             )
             if found := re.search(pattern, self.text, re.MULTILINE):
                 start = found.start()
@@ -194,6 +194,10 @@ class _Table:
     def require(self, key: str, kind: type) -> Any:
         value = self.take(key, kind)
         if value is None or value == "":
+            import difflib
+
+            for similar in difflib.get_close_matches(key, self.values, 1):
+                self.fail(similar, "unknown-key", nearest=key)
             self.fail(key, "missing")
         return value
 
@@ -297,7 +301,7 @@ def _duration(table: _Table, key: str) -> str | None:
 
 def seconds(duration: str) -> int:
     """``90s``, ``15m``, ``2h`` or ``30d`` in seconds. Raises ValueError."""
-    found = re.fullmatch(r"(\d{1,6})([smhd])", duration)
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", duration)
     if not found:
         raise ValueError(duration)
     return int(found.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found.group(2)]
