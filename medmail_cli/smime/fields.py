@@ -1,0 +1,295 @@
+"""Reading header fields that strangers wrote: RFC 5322, 2047, 2231 and 6532.
+
+Every function takes whatever bytes or text came and gives the best honest reading of it; none raises, and
+all run in time linear in what they read. Nothing read from an encoded word is ever taken for syntax: an
+address inside one stays part of a display name.
+"""
+
+import binascii
+import codecs
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+
+_WORD = re.compile(r"=\?([^?\s]{1,75})\?([bBqQ])\?([^?]*)\?=")
+_TOKEN = re.compile(
+    r'"((?:[^"\\]|\\.?)*)(?:"|\Z)'  # 1 quoted string, an unterminated one runs to the end
+    r"|<([^<>]*)>"  # 2 angle address
+    r"|([,;:])"  # 3 separators
+    r"|(\()"  # 4 comment
+    r'|([^\s"<>,;:()]+)'  # 5 atom
+    r"|(\s+)"  # 6 white space
+    r"|(.)",  # 7 anything out of place
+    re.DOTALL,
+)
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.?)*(?:"|\Z)|[^;]*)', re.DOTALL)
+_SEGMENT = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?\Z")
+_ADDRESS = re.compile(
+    r'(?:"[^"\x00-\x1f\x7f]*"|[^\s"<>()\[\]:;,@\\\x00-\x1f\x7f]+)@[^\s"<>()@,;:\\\x00-\x1f\x7f]+'
+)
+_DATE = re.compile(
+    r"(?:[A-Za-z]{3,9}\s*,?\s*)?(\d{1,2})\s+([A-Za-z]{3})[a-z]*\s+(\d{2,4})\s+"
+    r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*([+-]\d{4}|[A-Za-z]{1,5})?"
+)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_ZONES = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
+# decoders that are slow on purpose-made input, or not character sets at all
+_NOT_CHARSETS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One header field as it came: ``name`` in lower case, ``raw`` without its last line end."""
+
+    name: str
+    raw: bytes
+
+    @property
+    def value(self) -> str:
+        """The unfolded text after the colon (RFC 5322 §2.2.3), encoded words left as they are."""
+        body = self.raw.partition(b":")[2]
+        text = to_text(body).replace("\r\n", "\n")
+        return re.sub(r"\n(?=[ \t])|[\r\n]+\Z", "", text).strip(" \t\r\n")
+
+    @property
+    def text(self) -> str:
+        """The value with encoded words decoded, for showing."""
+        return decode_words(self.value)
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    """A person's mailbox; ``address`` is empty where a header field names no usable one."""
+
+    address: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} <{self.address}>" if self.name else self.address
+
+
+def to_text(data: bytes) -> str:
+    """Header bytes as text: UTF-8 (RFC 6532), else Latin-1, so that every byte has a reading."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def decode_charset(data: bytes, charset: str) -> str:
+    """``data`` in a character set named by a stranger; unknown or failing ones read as UTF-8 with marks."""
+    name = charset.strip().lower().replace("_", "-")
+    try:
+        codec = codecs.lookup(name)
+    except (LookupError, ValueError):
+        name = "utf-8"
+    else:
+        # str → bytes codecs only; rot13, hex and zlib are codecs too
+        text_codec: bool = codec._is_text_encoding  # noqa: SLF001 - the only way to ask
+        name = codec.name if text_codec else "utf-8"
+    if name.replace("_", "-") in _NOT_CHARSETS:
+        name = "utf-8"
+    if name in ("ascii", "utf-8", "iso8859-1"):
+        # what is labelled ASCII or Latin-1 is often Windows-1252 or UTF-8
+        try:
+            return data.decode("utf-8" if name != "iso8859-1" else name)
+        except UnicodeDecodeError:
+            return data.decode("cp1252" if name == "ascii" else "utf-8", "replace")
+    try:
+        return data.decode(name, "replace")
+    except (UnicodeError, ValueError):
+        return data.decode("utf-8", "replace")
+
+
+def decode_words(text: str) -> str:
+    """Decode RFC 2047 encoded words; adjacent ones of one charset are joined before they are decoded."""
+    if "=?" not in text:
+        return text
+    out: list[str] = []
+    pending: list[bytes] = []
+    charset = ""
+    end = 0
+
+    def flush() -> None:
+        if pending:
+            out.append(decode_charset(b"".join(pending), charset))
+            pending.clear()
+
+    for match in _WORD.finditer(text):
+        between = text[end : match.start()]
+        if between.strip(" \t\r\n") or not end:
+            flush()
+            out.append(between)
+        name = match[1].partition("*")[0].lower()  # RFC 2231 §5: a language may follow
+        if name != charset:
+            flush()
+            charset = name
+        pending.append(_word_bytes(match[2], match[3]))
+        end = match.end()
+    flush()
+    out.append(text[end:])
+    return "".join(out)
+
+
+def _word_bytes(encoding: str, payload: str) -> bytes:
+    data = payload.encode("utf-8")
+    if encoding in "qQ":
+        return binascii.a2b_qp(data, header=True)
+    data = re.sub(rb"[^A-Za-z0-9+/]", b"", data)
+    if len(data) % 4 == 1:
+        data = data[:-1]
+    return binascii.a2b_base64(data + b"=" * (-len(data) % 4))
+
+
+def _unquote(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
+
+
+def parse_parameters(value: str) -> tuple[str, Mapping[str, str]]:
+    """Read ``text/plain; charset=utf-8`` as its head in lower case and its parameters (RFC 2045, 2231).
+
+    Continuations and charsets of RFC 2231 are put together; the first of several parameters of one name
+    counts; encoded words in quoted values, which RFC 2047 forbids and people send, are decoded.
+    """
+    head = re.sub(r"\([^()]*\)", "", value.partition(";")[0]).strip().lower()
+    plain: dict[str, str] = {}
+    segments: dict[str, dict[int, tuple[str, bool]]] = {}
+    for match in _PARAMETER.finditer(value):
+        name, raw = match[1].lower(), match[2].strip()
+        text = _unquote(raw[1:].removesuffix('"')) if raw.startswith('"') else raw
+        shape = _SEGMENT.match(name)
+        if shape and (shape[2] or shape[3]):
+            segments.setdefault(shape[1], {}).setdefault(int(shape[2] or 0), (text, bool(shape[3])))
+        else:
+            plain.setdefault(name, decode_words(text))
+    for name, numbered in segments.items():
+        plain[name] = _join_segments(numbered)
+    return head, plain
+
+
+def _join_segments(numbered: Mapping[int, tuple[str, bool]]) -> str:
+    charset = "utf-8"
+    out: list[bytes] = []
+    for number in range(len(numbered)):
+        if number not in numbered:
+            break
+        text, extended = numbered[number]
+        if extended:
+            if number == 0 and text.count("'") >= 2:
+                charset, _, text = text.split("'", 2)
+            data = re.sub(rb"%([0-9A-Fa-f]{2})", lambda m: bytes([int(m[1], 16)]), text.encode("utf-8"))
+        else:
+            data = text.encode("utf-8")
+        out.append(data)
+    return decode_charset(b"".join(out), charset)
+
+
+def parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
+    """The mailboxes of an address list (RFC 5322 §3.4), groups opened, in order.
+
+    What names no address yields a :class:`Mailbox` with an empty one, so that it stays visible; two
+    addresses that a comma should part yield two.
+    """
+    found: list[Mailbox] = []
+    words: list[str] = []  # tokens as decoded for a display name
+    bare: list[str] = [""]  # the same as written, split at white space, for an address without brackets
+    angles: list[str] = []
+    comments: list[str] = []
+
+    def flush() -> None:
+        name = decode_words(" ".join("".join(words).split()))
+        candidates = [piece for piece in bare if "@" in piece]
+        if angles:
+            found.extend(Mailbox(_address(angle), name) for angle in angles)
+        elif candidates:
+            found.extend(Mailbox(_address(piece), " ".join(comments)) for piece in candidates)
+        elif name:
+            found.append(Mailbox("", name))
+        for collected in (words, angles, comments):
+            collected.clear()
+        bare[:] = [""]
+
+    position = 0
+    while match := _TOKEN.match(value, position):
+        position = match.end()
+        quoted, angle, separator, comment, atom, space, odd = match.groups()
+        if quoted is not None:
+            words.append(_unquote(quoted))
+            bare[-1] += match[0]
+        elif angle is not None:
+            angles.append(angle)
+        elif separator == ":":
+            # the name of a group ends here; inside an address list a colon has no other meaning
+            words.clear()
+            bare[:] = [""]
+        elif separator:
+            flush()
+        elif comment:
+            position, text = _comment(value, position)
+            comments.append(decode_words(text))
+        elif atom is not None:
+            words.append(atom)
+            bare[-1] += atom
+        elif space is not None:
+            words.append(" ")
+            if bare[-1]:
+                bare.append("")
+        elif odd:
+            words.append(odd)
+            bare[-1] += odd
+    flush()
+    return tuple(found)
+
+
+def _comment(value: str, start: int) -> tuple[int, str]:
+    depth, position = 1, start
+    for match in re.finditer(r"\\.?|[()]", value[start:]):
+        position = start + match.end()
+        depth += {"(": 1, ")": -1}.get(match[0], 0)
+        if not depth:
+            return position, value[start : position - 1]
+    return len(value), value[start:]
+
+
+def _address(text: str) -> str:
+    text = re.sub(r"\([^()]*\)", "", text).strip()
+    if text.startswith("@") and ":" in text:  # obsolete source route
+        text = text.rpartition(":")[2].strip()
+    return text if _ADDRESS.fullmatch(text) else ""
+
+
+def addresses_in(text: str) -> tuple[str, ...]:
+    """Every address that stands somewhere in shown text, such as a display name meant to mislead."""
+    return tuple(
+        match.rstrip(".'")
+        for match in re.findall(r"[^\s\"'<>()\[\],;:@]{1,64}@[^\s\"'<>()\[\],;:@]{1,255}", text)
+    )
+
+
+def parse_date(value: str) -> datetime | None:
+    """A Date field (RFC 5322 §3.3, obsolete zones too) as an aware UTC time; None where it is none."""
+    match = _DATE.match(re.sub(r"\([^()]*\)", "", value).strip())
+    if not match or match[2].lower() not in _MONTHS:
+        return None
+    year = int(match[3])
+    if len(match[3]) < 4:
+        year += 2000 if year < 50 else 1900
+    zone = match[7] or "+0000"
+    if zone[0] in "+-":
+        offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:])) * (-1 if zone[0] == "-" else 1)
+    else:
+        offset = timedelta(hours=_ZONES.get(zone.upper(), 0))
+    try:
+        moment = datetime(
+            year,
+            _MONTHS.index(match[2].lower()) + 1,
+            int(match[1]),
+            int(match[4]),
+            int(match[5]),
+            min(int(match[6] or 0), 59),  # leap seconds
+            tzinfo=timezone(offset),
+        )
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,283 @@
+"""MIME entities as slices of the bytes received (RFC 2045, 2046, 5322).
+
+A signature is checked over what came, so nothing here is ever serialised again: an entity is three
+offsets into one ``bytes`` object. Bodies are searched for boundaries with ``bytes.find`` and never read
+line by line, which keeps a 33 MB message at a few milliseconds. All limits are there to bound the time
+and memory that a hostile message may cost; exceeding one raises ``malformed``.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+import pybase64
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.smime.fields import Field, decode_charset, decode_words, parse_parameters
+
+MAX_HEADER = 1 << 20  # a letter to thousands of recipients has about 200 kB
+MAX_FIELDS = 4000
+MAX_PARTS = 2000
+MAX_DEPTH = 20
+
+_HEADER_END = re.compile(rb"\r?\n\r?\n|\A\r?\n")
+_LINE_END = re.compile(rb"\r?\n")
+_FIELD_NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]{1,200})[ \t]*:")
+_TYPE = re.compile(r"[^\s/\"();,]+/[^\s/\"();,]+\Z")
+_BASE64_JUNK = bytes(
+    set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+)
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A header and a body: ``source[start:end]``, the body beginning at ``body``."""
+
+    source: bytes
+    start: int
+    body: int
+    end: int
+    fields: tuple[Field, ...]
+    content_type: str
+    """Type and subtype in lower case; ``text/plain`` where none is given (RFC 2045 §5.2)."""
+    parameters: Mapping[str, str]
+    encoding: str
+    """The content transfer encoding in lower case."""
+    children: tuple["Entity", ...] = ()
+
+    @property
+    def raw(self) -> memoryview:
+        """The whole entity as received."""
+        return memoryview(self.source)[self.start : self.end]
+
+    def all(self, name: str) -> tuple[Field, ...]:
+        """Every field of that name (in lower case), in order."""
+        return tuple(field for field in self.fields if field.name == name)
+
+    def first(self, name: str) -> str | None:
+        """The unfolded value of the first field of that name."""
+        for field in self.fields:
+            if field.name == name:
+                return field.value
+        return None
+
+    def text(self, name: str) -> str | None:
+        """The first field of that name, for showing: encoded words decoded."""
+        value = self.first(name)
+        return None if value is None else decode_words(value)
+
+    @cached_property
+    def disposition(self) -> tuple[str, Mapping[str, str]]:
+        """Content-Disposition: its kind in lower case ("" where absent) and its parameters."""
+        value = self.first("content-disposition")
+        return parse_parameters(value) if value else ("", _NOTHING)
+
+    @property
+    def filename(self) -> str | None:
+        """The name the sender gave the part: the disposition's, else Content-Type's ``name``."""
+        return self.disposition[1].get("filename") or self.parameters.get("name") or None
+
+    def walk(self) -> Iterator["Entity"]:
+        """This entity and all below it, outermost first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+class _Budget:
+    """How many parts a message may still have."""
+
+    def __init__(self) -> None:
+        self.parts = MAX_PARTS
+
+    def spend(self) -> None:
+        self.parts -= 1
+        if self.parts < 0:
+            raise MedmailError("malformed", what="message", reason="too-many-parts")
+
+
+def parse(source: bytes, start: int = 0, end: int | None = None) -> Entity:
+    """Read ``source[start:end]`` as an entity, its parts included.
+
+    A first line of an mbox file ("From …") is passed over. Lines that are no field are ignored. Raises
+    ``malformed`` where there is no header field at all or a limit is passed.
+    """
+    end = len(source) if end is None else end
+    if source.startswith((b"From ", b">From "), start):
+        line = source.find(b"\n", start, min(end, start + 1000))
+        start = line + 1 if line >= 0 else start
+    entity = _entity(source, start, end, 0, _Budget())
+    if not entity.fields:
+        raise MedmailError("malformed", what="message", reason="no-header")
+    return entity
+
+
+def parse_inner(source: bytes) -> Entity:
+    """Read what a CMS layer held: like :func:`parse`, but without any header field it is a plain text.
+
+    Peers sign and encrypt bare texts too, though RFC 8551 §3.1 asks for a MIME entity.
+    """
+    entity = _entity(source, 0, len(source), 0, _Budget())
+    if entity.fields:
+        return entity
+    return Entity(source, 0, 0, len(source), (), "text/plain", _NOTHING, "8bit")
+
+
+def _entity(source: bytes, start: int, end: int, depth: int, budget: _Budget) -> Entity:
+    budget.spend()
+    window = min(end, start + MAX_HEADER)
+    found = _HEADER_END.search(source[start:window])
+    if found:
+        header_end, body = start + found.start(), start + found.end()
+    elif window < end:
+        raise MedmailError("malformed", what="message", reason="header-too-long")
+    else:
+        header_end = body = end
+    fields = _fields(source[start:header_end])
+    content_type, parameters = "text/plain", _NOTHING
+    encoding = "7bit"
+    seen: set[str] = set()
+    for field in fields:
+        # the first field of several counts, as in most readers
+        if field.name in seen:
+            continue
+        seen.add(field.name)
+        if field.name == "content-type":
+            content_type, parameters = parse_parameters(field.value)
+            if not _TYPE.match(content_type):
+                content_type = "text/plain"
+        elif field.name == "content-transfer-encoding":
+            encoding = field.value.partition(";")[0].strip().lower()
+    entity = Entity(source, start, body, end, fields, content_type, parameters, encoding)
+    boundary = parameters.get("boundary", "")
+    if (
+        not content_type.startswith("multipart/")
+        or not boundary
+        or encoding in ("base64", "quoted-printable")
+    ):
+        return entity
+    if depth >= MAX_DEPTH:
+        raise MedmailError("malformed", what="message", reason="too-deep")
+    children = tuple(
+        _entity(source, a, b, depth + 1, budget) for a, b in _parts(source, body, end, boundary.encode())
+    )
+    return Entity(source, start, body, end, fields, content_type, parameters, encoding, children)
+
+
+def _fields(header: bytes) -> tuple[Field, ...]:
+    fields: list[Field] = []
+    lines: list[bytes] = []
+    name = ""
+
+    def flush() -> None:
+        if lines:
+            if len(fields) >= MAX_FIELDS:
+                raise MedmailError("malformed", what="message", reason="too-many-fields")
+            fields.append(Field(name, b"\r\n".join(lines)))
+            lines.clear()
+
+    for line in _LINE_END.split(header):
+        if line[:1] in (b" ", b"\t"):
+            if lines:
+                lines.append(line)
+            continue
+        flush()
+        if match := _FIELD_NAME.match(line):
+            name = match[1].decode("ascii").lower()
+            lines.append(line)
+    flush()
+    return tuple(fields)
+
+
+def _parts(source: bytes, start: int, end: int, boundary: bytes) -> Iterator[tuple[int, int]]:
+    """The spans between boundary delimiter lines (RFC 2046 §5.1.1); an unclosed last part runs to the end."""
+    delimiter = b"--" + boundary.rstrip()
+    begun: int | None = None
+    position = start
+    for _ in range(10 * MAX_PARTS):
+        at = source.find(delimiter, position, end)
+        if at < 0:
+            break
+        position = at + len(delimiter)
+        if at > start and source[at - 1] != 0x0A:
+            continue
+        line_end = source.find(b"\n", position, min(end, position + 1000))
+        rest = source[position : line_end if line_end >= 0 else min(end, position + 1000)].strip()
+        if rest not in (b"", b"--"):
+            continue
+        if begun is not None:
+            # the line end before the delimiter belongs to it
+            stop = at - 1 if at > begun else at
+            if stop > begun and source[stop - 1] == 0x0D:
+                stop -= 1
+            yield begun, stop
+            begun = None
+        if rest == b"--" or line_end < 0:
+            return
+        begun = position = line_end + 1
+        position -= 1  # an empty part's delimiter follows at once; its line end is this one
+    else:
+        raise MedmailError("malformed", what="message", reason="too-many-parts")
+    if begun is not None:
+        yield begun, end
+
+
+def decode_body(entity: Entity) -> bytes:
+    """The body with its transfer encoding undone; damage is read over, as far as it can be."""
+    body = entity.source[entity.body : entity.end]
+    if entity.encoding == "base64":
+        return decode_base64(body)
+    if entity.encoding == "quoted-printable":
+        import binascii
+
+        return binascii.a2b_qp(body)
+    return body
+
+
+def decode_base64(data: bytes) -> bytes:
+    """Base64 whose line ends, stray characters and missing padding do not matter."""
+    try:
+        return pybase64.b64decode(data)
+    except ValueError:
+        data = data.partition(b"=")[0].translate(None, _BASE64_JUNK)
+        if len(data) % 4 == 1:
+            data = data[:-1]
+        return pybase64.b64decode(data + b"=" * (-len(data) % 4))
+
+
+def decode_text(entity: Entity) -> str:
+    """The body of a text part as text, with plain newlines, its final one kept.
+
+    The charset is the stranger's: unknown ones are read as UTF-8 with replacement marks. Soft line
+    breaks of ``format=flowed`` (RFC 3676) are joined.
+    """
+    charset = entity.parameters.get("charset", "us-ascii")
+    text = decode_charset(decode_body(entity), charset).replace("\r\n", "\n").replace("\r", "\n")
+    if entity.parameters.get("format", "").lower() == "flowed":
+        text = _unflow(text, delete_space=entity.parameters.get("delsp", "").lower() == "yes")
+    return text
+
+
+def _unflow(text: str, *, delete_space: bool) -> str:
+    out: list[str] = []
+    flowing, depth_before = False, 0
+    for line in text.split("\n"):
+        content = line.lstrip(">")
+        depth = len(line) - len(content)
+        content = content.removeprefix(" ")
+        # the signature separator is never flowed (RFC 3676 §4.3)
+        if not (flowing and depth == depth_before and content != "-- "):
+            out.append(("\n" if out else "") + ">" * depth + (" " if depth else ""))
+        flowing, depth_before = content.endswith(" ") and content != "-- ", depth
+        out.append(content[:-1] if flowing and delete_space else content)
+    return "".join(out)
+
+
+def canonical(data: bytes) -> bytes:
+    """Text with every line ended by CRLF (RFC 8551 §3.1.1), the repair for gateways that change line ends."""
+    if re.search(rb"(?<!\r)\n|\r(?!\n)", data) is None:
+        return data
+    return re.sub(rb"\r+\n|\n|\r", b"\r\n", data)

@@ -1,0 +1,225 @@
+"""From a letter to the messages that are submitted: signed, header-protected, encrypted.
+
+Opaque SignedData inside AuthEnvelopedData (RFC 8551 §3.7 in the order sign, then encrypt), headers
+protected by RFC 9788 with the policy hcp_baseline: the subject is hidden outside, Keywords and Comments
+stay inside. From and Sender are alike inside and outside. Each Bcc recipient gets a message of its own,
+so that nobody else's holds a trace of it; the sender can open every one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from cryptography import x509
+
+from medmail_cli.cms import enveloped, signed
+from medmail_cli.errors import MedmailError
+from medmail_cli.model import PrivateKey, SignatureScheme
+from medmail_cli.smime import compose
+from medmail_cli.smime.compose import CRLF, FieldLine, Letter
+from medmail_cli.smime.fields import Mailbox
+
+_ONLY_INSIDE = {"keywords", "comments", "bcc"}
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who signs. ``chain`` holds the intermediates; ``encryption_certificate`` is where answers go."""
+
+    key: PrivateKey
+    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...] = ()
+    encryption_certificate: x509.Certificate | None = None
+
+    @property
+    def reader(self) -> x509.Certificate:
+        """The certificate under which the sender opens what was sent."""
+        return self.encryption_certificate or self.certificate
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a profile, and what is known of the recipients, want the letter made."""
+
+    cipher: Literal["aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"] = "aes-256-gcm"
+    signature: Literal["opaque", "detached"] = "opaque"
+    scheme: SignatureScheme | None = None
+    """None: what the signer's key does by default."""
+    oaep_for: frozenset[str] = frozenset()
+    """SHA-256 (hex) of the recipients' certificates that are known to read RSA-OAEP."""
+    wrapping: Literal["none", "message-rfc822"] = "none"
+    header_protection: bool = True
+    outer_subject: str = "[...]"
+    smime_type_auth_enveloped: str = "authEnveloped-data"
+    binary: bool = False
+    """Every recipient said that it reads binary inside (RFC 8551 §2.7.1)."""
+    legacy_display: bool = False
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A message ready for the wire (CRLF line ends) and the addresses it goes to."""
+
+    recipients: tuple[str, ...]
+    message: bytes
+
+
+def protect(
+    letter: Letter,
+    *,
+    signer: Signer,
+    recipients: Mapping[str, x509.Certificate],
+    signed_at: datetime,
+    style: Style = Style(),
+) -> tuple[Submission, ...]:
+    """Sign and encrypt ``letter`` for those of its recipients that ``recipients`` has a certificate for.
+
+    ``recipients`` is keyed by the addresses as they stand in the letter. The first submission is for To
+    and Cc, then comes one for each Bcc recipient. Raises ``usage`` for what cannot stand in a header.
+    """
+    submissions = []
+    for addresses, blind in _circles(letter, recipients):
+        fields = compose.header_fields(letter, bcc=blind)
+        outer = _outer_fields(fields, style.outer_subject if _hides(style) else None)
+        inner = _signed_entity(letter, fields, outer, signer, signed_at, style, encrypted=True)
+        certificates = list(dict.fromkeys([*(recipients[a] for a in addresses), signer.reader]))
+        sealed = enveloped.encrypt(inner, certificates, cipher=style.cipher, oaep_for=style.oaep_for)
+        authenticated = style.cipher.endswith("gcm")
+        smime_type = style.smime_type_auth_enveloped if authenticated else "enveloped-data"
+        submissions.append(Submission(addresses, _message(outer, _cms_entity(sealed, smime_type))))
+    return tuple(submissions)
+
+
+def sign_only(
+    letter: Letter, *, signer: Signer, signed_at: datetime, style: Style = Style()
+) -> tuple[Submission, ...]:
+    """Sign ``letter`` without encrypting it; headers are protected in the clear (``hp="clear"``)."""
+    submissions = []
+    everybody = {box.address: None for box in (*letter.to, *letter.cc, *letter.bcc)}
+    for addresses, blind in _circles(letter, everybody):
+        fields = compose.header_fields(letter, bcc=blind)
+        outer = _outer_fields(fields, None)
+        entity = _signed_entity(letter, fields, outer, signer, signed_at, style, encrypted=False)
+        submissions.append(Submission(addresses, _message(outer, entity)))
+    return tuple(submissions)
+
+
+def estimate(letter: Letter, *, style: Style = Style(), recipients: int = 1, encrypted: bool = True) -> int:
+    """About how many octets the message will have on the wire, a little more rather than less."""
+    inside = [len(attachment.data) for attachment in letter.attachments]
+    size = sum(inside) if style.binary else sum(map(compose.base64_size, inside))
+    size += compose.base64_size(len(letter.body.encode("utf-8", "replace"))) + 500 * (2 + len(inside))
+    headers = sum(len(line) for _, line in compose.header_fields(letter))
+    size += 2 * headers + 12_000  # chain, attributes and signature
+    if style.signature == "opaque":
+        size = size if not encrypted else size + 64
+    if encrypted:
+        size += 700 * (recipients + 1)
+    if encrypted or style.signature == "opaque":
+        size = compose.base64_size(size)
+    return size + headers + 1000
+
+
+def _circles(
+    letter: Letter, recipients: Mapping[str, object]
+) -> list[tuple[tuple[str, ...], tuple[Mailbox, ...]]]:
+    """Who shares a message: To and Cc one, each Bcc recipient another, none twice."""
+    open_ones = dict.fromkeys(box.address for box in (*letter.to, *letter.cc) if box.address in recipients)
+    circles: list[tuple[tuple[str, ...], tuple[Mailbox, ...]]] = []
+    if open_ones:
+        circles.append((tuple(open_ones), ()))
+    blind = {
+        box.address: box for box in letter.bcc if box.address in recipients and box.address not in open_ones
+    }
+    circles += [((address,), (box,)) for address, box in blind.items()]
+    if not circles:
+        raise MedmailError("usage", reason="no-recipient")
+    return circles
+
+
+def _hides(style: Style) -> bool:
+    return style.header_protection or style.wrapping == "message-rfc822"
+
+
+def _outer_fields(fields: tuple[FieldLine, ...], outer_subject: str | None) -> tuple[FieldLine, ...]:
+    """What stands outside by hcp_baseline (RFC 9788 §3.2.1); Bcc never does."""
+    outer: list[FieldLine] = []
+    for name, line in fields:
+        if name.lower() == "bcc" or (outer_subject is not None and name.lower() in _ONLY_INSIDE):
+            continue
+        if name == "Subject" and outer_subject is not None:
+            outer.append((name, compose.unstructured(name, outer_subject)))
+        else:
+            outer.append((name, line))
+    return tuple(outer)
+
+
+def _signed_entity(
+    letter: Letter,
+    fields: tuple[FieldLine, ...],
+    outer: tuple[FieldLine, ...],
+    signer: Signer,
+    signed_at: datetime,
+    style: Style,
+    *,
+    encrypted: bool,
+) -> bytes:
+    detached = style.signature == "detached"
+    binary = style.binary and encrypted and not detached
+    if style.wrapping == "message-rfc822":
+        whole = compose.payload(letter, fields=(*fields, _MIME_VERSION), binary=binary)
+        content = b"Content-Type: message/rfc822" + CRLF + CRLF + whole
+    elif style.header_protection:
+        inside = list(fields)
+        if encrypted:
+            inside += [("HP-Outer", b"HP-Outer: " + line) for _, line in outer]
+        content = compose.payload(
+            letter,
+            fields=inside,
+            parameters=[("hp", "cipher" if encrypted else "clear")],
+            binary=binary,
+            legacy_display=style.legacy_display and encrypted,
+        )
+    else:
+        content = compose.payload(letter, binary=binary)
+    data = signed.sign(
+        content,
+        key=signer.key,
+        certificate=signer.certificate,
+        chain=signer.chain,
+        signed_at=signed_at,
+        scheme=style.scheme,
+        encryption_certificate=signer.encryption_certificate,
+        detached=detached,
+    )
+    if detached:
+        return compose.multipart_signed(
+            content, data, micalg=_micalg(style.scheme or signed.default_scheme(signer.key))
+        )
+    if encrypted and style.binary:
+        head = compose.parameterized(
+            "Content-Type", "application/pkcs7-mime", [("smime-type", "signed-data"), ("name", "smime.p7m")]
+        )
+        return head + b"Content-Transfer-Encoding: binary" + CRLF + CRLF + data
+    return b"".join(_cms_entity(data, "signed-data"))
+
+
+_MIME_VERSION: FieldLine = ("MIME-Version", b"MIME-Version: 1.0" + CRLF)
+
+
+def _micalg(scheme: SignatureScheme) -> str:
+    """The hash named for streaming readers (RFC 8551 §3.5.3.2, RFC 8419 §3.1)."""
+    if scheme == "ed448":
+        return "shake256"
+    return "sha-512" if scheme == "ed25519" else f"sha-{scheme[-3:]}"
+
+
+def _cms_entity(data: bytes, smime_type: str) -> tuple[bytes, ...]:
+    head = compose.cms_headers("application/pkcs7-mime", smime_type, "smime.p7m")
+    return (*head, CRLF, compose.base64_lines(data))
+
+
+def _message(outer: tuple[FieldLine, ...], entity: bytes | tuple[bytes, ...]) -> bytes:
+    pieces = (entity,) if isinstance(entity, bytes) else entity
+    return b"".join([*(line for _, line in outer), _MIME_VERSION[1], *pieces])
