@@ -19,9 +19,18 @@ SignatureScheme = Literal[
     "ed25519",
     "ed448",
 ]
-KeyTransport = Literal[
-    "rsa-pkcs1v15", "rsa-oaep-sha1", "rsa-oaep-sha256", "rsa-oaep-sha384", "rsa-oaep-sha512"
-]
+
+
+@dataclass(frozen=True)
+class Oaep:
+    """RSAES-OAEP's parameters (RFC 8017 7.1): digests by name ("sha1", "sha256" …) and the label."""
+
+    digest: str
+    mgf_digest: str
+    label: bytes = b""
+
+
+KeyTransport = Literal["rsa-pkcs1v15"] | Oaep
 
 
 class PrivateKey(Protocol):

@@ -1,0 +1,362 @@
+"""A bounded reader of BER and DER (X.690), made for letters that strangers send.
+
+Values are slices of the bytes given (memoryviews), children are read when asked for, and nothing here
+recurses: an element of indefinite length has its end found by one loop, remembered for all the elements
+inside it, so that no byte's header is looked at more than twice. Every fault is MedmailError("malformed").
+"""
+
+import datetime as dt
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from medmail_cli.errors import MedmailError
+
+BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, OID = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
+SEQUENCE, SET, UTC_TIME, GENERALIZED_TIME = 0x10, 0x11, 0x17, 0x18
+"""Tags as `Node.tag` gives them: the identifier octet without its constructed bit (0x20)."""
+
+_CONSTRUCTED = 0x20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a reader agrees to look at: octets in all, nesting, and octets per element on average.
+
+    The number of elements may reach 4096 plus one for every ``octets_per_element`` octets: small enough to
+    bound time and memory by the size of the input, large enough for strings chunked in lines of text.
+    """
+
+    size: int = 1 << 30
+    depth: int = 48
+    octets_per_element: int = 24
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def malformed(what: str) -> MedmailError:
+    """The one error of this room for data that is not what it should be."""
+    return MedmailError("malformed", what=what)
+
+
+@dataclass(slots=True)
+class _Source:
+    """The octets under reading, how many elements may still be read, and the ends found so far."""
+
+    data: memoryview
+    depth: int
+    elements: int
+    ends: dict[int, int] = field(default_factory=dict)  # first content octet of indefinite element → its end
+
+    def header(self, at: int, end: int) -> tuple[int, int, int]:
+        """Tag with its constructed bit, where the content starts, and where it ends (-1: indefinite)."""
+        self.elements -= 1
+        if self.elements < 0:
+            raise malformed("too-many-elements")
+        data = self.data
+        try:
+            tag = data[at]
+            at += 1
+            if tag & 0x1F == 0x1F:
+                tag, at = self._long_tag(tag, at)
+            length = data[at]
+            at += 1
+            if length >= 0x80:
+                if length == 0x80:
+                    if not tag & _CONSTRUCTED:
+                        raise malformed("indefinite-primitive")
+                    return tag, at, -1
+                octets = length & 0x7F
+                if octets > 8:
+                    raise malformed("length")
+                start, at = at, at + octets
+                if at > end:
+                    raise malformed("truncated")
+                length = int.from_bytes(data[start:at], "big")
+        except IndexError:
+            raise malformed("truncated") from None
+        if length > end - at:
+            raise malformed("truncated")
+        return tag, at, at + length
+
+    def _long_tag(self, first: int, at: int) -> tuple[int, int]:
+        """Tag numbers of 31 and more; they occur in no structure of ours, only inside what we skip."""
+        number = 0
+        for at in range(at, at + 4):  # noqa: B020 - the position walks on
+            octet = self.data[at]
+            number = number << 7 | octet & 0x7F
+            if not octet & 0x80:
+                return number << 8 | first, at + 1
+        raise malformed("tag")
+
+    def end_of_indefinite(self, start: int, limit: int, depth: int) -> int:
+        """Where the content of the indefinite element that starts at ``start`` ends (its 00 00 follows)."""
+        if start in self.ends:
+            return self.ends[start]
+        data = self.data
+        open_elements = [(start, limit)]  # indefinite ones only: definite ones are stepped over
+        at = start
+        while True:
+            if at + 2 > limit:
+                raise malformed("truncated")
+            if data[at] == 0 and data[at + 1] == 0:
+                first, limit = open_elements.pop()
+                self.ends[first] = at
+                if not open_elements:
+                    return at
+                at += 2
+                continue
+            tag, content, end = self.header(at, limit)
+            if tag == 0:
+                raise malformed("end-of-contents")
+            if end >= 0:
+                at = end
+                continue
+            open_elements.append((content, limit))
+            if depth + len(open_elements) > self.depth:
+                raise malformed("too-deep")
+            at = content
+
+
+class Node:
+    """One element: its tag, whether it is constructed, its content octets and all its octets (``raw``)."""
+
+    __slots__ = (
+        "_children",
+        "_depth",
+        "_source",
+        "constructed",
+        "content_end",
+        "content_start",
+        "end",
+        "start",
+        "tag",
+    )
+
+    def __init__(self, source: _Source, at: int, limit: int, depth: int) -> None:
+        if depth > source.depth:
+            raise malformed("too-deep")
+        tag, content, end = source.header(at, limit)
+        self._source = source
+        self._depth = depth
+        self._children: tuple[Node, ...] | None = None
+        self.tag = tag & ~_CONSTRUCTED
+        self.constructed = bool(tag & _CONSTRUCTED)
+        self.start = at
+        self.content_start = content
+        if end < 0:
+            self.content_end = source.end_of_indefinite(content, limit, depth)
+            self.end = self.content_end + 2
+        else:
+            self.content_end = self.end = end
+        if tag == 0:
+            raise malformed("end-of-contents")
+
+    @property
+    def content(self) -> memoryview:
+        """The content octets, without a header and without the end-of-contents octets."""
+        return self._source.data[self.content_start : self.content_end]
+
+    @property
+    def raw(self) -> memoryview:
+        """All octets of the element as received."""
+        return self._source.data[self.start : self.end]
+
+    @property
+    def children(self) -> "tuple[Node, ...]":
+        """The elements inside a constructed one."""
+        if self._children is None:
+            if not self.constructed:
+                raise malformed("primitive")
+            self._children = tuple(self._read_children())
+        return self._children
+
+    def _read_children(self) -> "Iterator[Node]":
+        at, end = self.content_start, self.content_end
+        while at < end:
+            child = Node(self._source, at, end, self._depth + 1)
+            yield child
+            at = child.end
+
+    def __repr__(self) -> str:
+        length = self.content_end - self.content_start
+        return f"Node(tag={self.tag:#x}, constructed={self.constructed}, length={length})"
+
+    def fields(self, tag: int = SEQUENCE) -> "Fields":
+        """A cursor over the children of this element, which must have the tag given."""
+        if self.tag != tag:
+            raise malformed("tag")
+        return Fields(self.children)
+
+    def elements(self, tag: int) -> "tuple[Node, ...]":
+        """The children of this element, a SET OF or SEQUENCE OF with the tag given."""
+        if self.tag != tag:
+            raise malformed("tag")
+        return self.children
+
+    def explicit(self, tag: int) -> "Node":
+        """The one element inside an EXPLICIT tag."""
+        if self.tag != tag or len(self.children) != 1:
+            raise malformed("explicit-tag")
+        return self.children[0]
+
+    def octets(self, tag: int = OCTET_STRING) -> memoryview:
+        """The octets of an OCTET STRING (or of one under an IMPLICIT ``tag``): a slice, joined if chunked."""
+        if self.tag != tag:
+            raise malformed("tag")
+        if not self.constructed:
+            return self.content
+        return memoryview(b"".join(self._chunks()))
+
+    def _chunks(self) -> Iterator[memoryview]:
+        """The primitive pieces of a constructed string, at any depth, without a Node for each."""
+        source, data = self._source, self._source.data
+        open_strings = [self.content_end]
+        resume: list[int] = []
+        at = self.content_start
+        while True:
+            if at >= open_strings[-1]:
+                open_strings.pop()
+                if not open_strings:
+                    return
+                at = resume.pop()
+                continue
+            tag, content, end = source.header(at, open_strings[-1])
+            if tag == OCTET_STRING:
+                yield data[content:end]
+                at = end
+            elif tag == OCTET_STRING | _CONSTRUCTED:
+                if self._depth + len(open_strings) > source.depth:
+                    raise malformed("too-deep")
+                after = end
+                if end < 0:
+                    end = source.end_of_indefinite(content, open_strings[-1], self._depth + len(open_strings))
+                    after = end + 2
+                open_strings.append(end)
+                resume.append(after)
+                at = content
+            else:
+                raise malformed("chunk")
+
+    def integer(self) -> int:
+        """An INTEGER (two's complement, at most 1,024 octets)."""
+        content = self._primitive(INTEGER)
+        if not 0 < len(content) <= 1024:
+            raise malformed("integer")
+        return int.from_bytes(content, "big", signed=True)
+
+    def oid(self) -> str:
+        """An OBJECT IDENTIFIER as dotted numbers."""
+        return _dotted(bytes(self._primitive(OID)))
+
+    def bits(self, tag: int = BIT_STRING) -> memoryview:
+        """The octets of a BIT STRING that has no unused bits."""
+        if self.constructed or self.tag != tag or self.content_end == self.content_start:
+            raise malformed("bit-string")
+        content = self.content
+        if content[0]:
+            raise malformed("bit-string")
+        return content[1:]
+
+    def time(self) -> dt.datetime:
+        """A UTCTime (two-digit years by RFC 5280: 50 is 1950) or GeneralizedTime, aware, in UTC."""
+        if self.constructed or self.tag not in (UTC_TIME, GENERALIZED_TIME):
+            raise malformed("time")
+        return _time(bytes(self.content[:32]), two_digit_year=self.tag == UTC_TIME)
+
+    def _primitive(self, tag: int) -> memoryview:
+        if self.tag != tag or self.constructed:
+            raise malformed("tag")
+        return self.content
+
+
+class Fields:
+    """A cursor over the fields of a SEQUENCE: take what must come, take what may come, then `end`."""
+
+    __slots__ = ("_at", "_nodes")
+
+    def __init__(self, nodes: tuple[Node, ...]) -> None:
+        self._nodes = nodes
+        self._at = 0
+
+    def take(self, tag: int | None = None) -> Node:
+        """The next field, which must be there and, if a tag is given, have it."""
+        if self._at == len(self._nodes) or (tag is not None and self._nodes[self._at].tag != tag):
+            raise malformed("missing-field")
+        self._at += 1
+        return self._nodes[self._at - 1]
+
+    def maybe(self, tag: int | None = None) -> Node | None:
+        """The next field if there is one and it has the tag given, else None."""
+        if self._at < len(self._nodes) and (tag is None or self._nodes[self._at].tag == tag):
+            self._at += 1
+            return self._nodes[self._at - 1]
+        return None
+
+    def end(self) -> None:
+        """Nothing may be left."""
+        if self._at != len(self._nodes):
+            raise malformed("extra-field")
+
+
+def parse(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> Node:
+    """The one element that ``data`` holds, nothing before or after it; its insides are read on demand.
+
+    Raises MedmailError("malformed") with ``what``, here or later when children are read; "too-large" when
+    there are more than ``limits.size`` octets.
+    """
+    view = memoryview(data)
+    if len(view) > limits.size:
+        raise MedmailError("too-large", size=len(view), limit=limits.size)
+    source = _Source(view, limits.depth, 4096 + 2 * (len(view) // limits.octets_per_element))
+    node = Node(source, 0, len(view), 1)
+    if node.end != len(view):
+        raise malformed("trailing-data")
+    return node
+
+
+@lru_cache(maxsize=1024)
+def _dotted(content: bytes) -> str:
+    if not 0 < len(content) <= 64 or content[-1] & 0x80:
+        raise malformed("oid")
+    numbers: list[int] = []
+    number = 0
+    for octet in content:
+        if number == 0 and octet == 0x80:
+            raise malformed("oid")
+        number = number << 7 | octet & 0x7F
+        if not octet & 0x80:
+            numbers.append(number)
+            number = 0
+    first = min(numbers[0] // 40, 2)
+    return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
+
+
+_TIME = re.compile(rb"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?(?:[.,](\d{1,9}))?(?:Z|([+-])(\d\d)(\d\d))")
+
+
+def _time(text: bytes, *, two_digit_year: bool) -> dt.datetime:
+    century = b""
+    if not two_digit_year:
+        century, text = text[:2], text[2:]
+    found = _TIME.fullmatch(text[2:])
+    year = century + text[:2]
+    if not found or not year.isdigit():
+        raise malformed("time")
+    month, day, hour, minute, second, fraction, sign, hours, minutes = found.groups()
+    number = int(year)
+    if two_digit_year:
+        number += 1900 if number >= 50 else 2000
+    try:
+        value = dt.datetime(
+            number, int(month), int(day), int(hour), int(minute), int(second or 0),
+            int(((fraction or b"") + b"000000")[:6]), dt.UTC,
+        )  # fmt: skip
+        if sign:
+            offset = dt.timedelta(hours=int(hours), minutes=int(minutes))
+            value += -offset if sign == b"+" else offset
+    except (ValueError, OverflowError):
+        raise malformed("time") from None
+    return value

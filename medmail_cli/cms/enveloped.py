@@ -1,0 +1,223 @@
+"""EnvelopedData (RFC 5652 6) and AuthEnvelopedData (RFC 5083): reading and opening; ``encrypt`` writes."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC, GCM
+
+from medmail_cli.cms import algorithms, ber, content, der
+from medmail_cli.cms.encrypt import encrypt
+from medmail_cli.cms.recipients import Recipient, read_recipients, unwrap
+from medmail_cli.errors import MedmailError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives.ciphers import BlockCipherAlgorithm
+
+    from medmail_cli.model import PrivateKey
+
+__all__ = ["Decrypted", "Envelope", "decrypt", "encrypt", "parse_enveloped"]
+
+_MOST_ATTEMPTS = 8  # entries of one letter that may each cost us a decryption
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """An encrypted layer as received: recipients, and what is needed to open it once a key is known.
+
+    ``cipher`` is None if we do not know it; ``algorithm`` is its name ("aes-256-gcm") or dotted identifier.
+    ``iv`` is the nonce or initialisation vector; ``tag`` and ``associated`` are empty unless authenticated.
+    """
+
+    authenticated: bool
+    recipients: tuple[Recipient, ...]
+    content_type: str
+    cipher: algorithms.Cipher | None
+    algorithm: str
+    iv: bytes
+    encrypted: memoryview
+    tag: bytes = b""
+    associated: bytes = b""
+
+
+@dataclass(frozen=True)
+class Decrypted:
+    """What an envelope held, and how: ``key_management`` as the contract names it, whose key opened it.
+
+    Content that is not ``authenticated`` (CBC) may be somebody else's choice: release it only under a trusted
+    signature.
+    """
+
+    content: bytes
+    algorithm: str
+    authenticated: bool
+    key_management: str
+    certificate: "x509.Certificate"
+
+
+def parse_enveloped(node: ber.Node) -> Envelope:
+    """Read a ContentInfo of type EnvelopedData or AuthEnvelopedData; nothing is decrypted.
+
+    Raises MedmailError("malformed"), with ``what="gcm-in-enveloped-data"`` where AES-GCM was put into plain
+    EnvelopedData, which has no place for the tag (RFC 5084 1.1 wants AuthEnvelopedData): a known fault of
+    some senders.
+    """
+    if content.content_type(node) == "auth-enveloped-data":
+        return _parse_authenticated(content.content_of(node, algorithms.AUTH_ENVELOPED_DATA))
+    fields = content.content_of(node, algorithms.ENVELOPED_DATA).fields()
+    fields.take(ber.INTEGER)
+    fields.maybe(0x80)  # originatorInfo: certificates that nothing needs
+    recipients = read_recipients(fields.take(ber.SET))
+    content_type, algorithm, encrypted = _encrypted_content(fields.take(ber.SEQUENCE))
+    fields.maybe(0x81)  # unprotectedAttrs
+    fields.end()
+    cipher = algorithms.CIPHERS.get(algorithm.oid)
+    if cipher and cipher.mode == "gcm":
+        raise ber.malformed("gcm-in-enveloped-data")
+    name = cipher.name if cipher else algorithm.oid
+    iv = _cbc_parameters(cipher, algorithm) if cipher else b""
+    return Envelope(False, recipients, content_type, cipher, name, iv, encrypted)
+
+
+def _parse_authenticated(node: ber.Node) -> Envelope:
+    fields = node.fields()
+    if fields.take(ber.INTEGER).integer() != 0:
+        raise ber.malformed("version")
+    fields.maybe(0x80)
+    recipients = read_recipients(fields.take(ber.SET))
+    content_type, algorithm, encrypted = _encrypted_content(fields.take(ber.SEQUENCE))
+    attributes = fields.maybe(0x81)
+    tag = bytes(fields.take().octets())
+    fields.maybe(0x82)  # unauthAttrs
+    fields.end()
+    if attributes or content_type != algorithms.DATA:
+        _check_content_type(attributes, content_type)
+    # RFC 5083 2.2: the DER encoding with the universal SET OF tag, whatever was sent
+    associated = der.canonical(attributes, der.SET) if attributes else b""
+    cipher = algorithms.CIPHERS.get(algorithm.oid)
+    if cipher is None:
+        return Envelope(True, recipients, content_type, None, algorithm.oid, b"", encrypted, tag, associated)
+    if cipher.mode != "gcm" or algorithm.parameters is None:
+        raise ber.malformed("content-encryption")
+    parameters = algorithm.parameters.fields()
+    nonce = bytes(parameters.take().octets())
+    length = parameters.maybe(ber.INTEGER)
+    parameters.end()
+    if len(tag) != (length.integer() if length else 12) or not 12 <= len(tag) <= 16:
+        raise ber.malformed("tag-length")
+    if not 8 <= len(nonce) <= 64:
+        raise ber.malformed("nonce")
+    return Envelope(True, recipients, content_type, cipher, cipher.name, nonce, encrypted, tag, associated)
+
+
+def _check_content_type(attributes: ber.Node | None, content_type: str) -> None:
+    """RFC 5083 2.1: contentType is an attribute unless the content is Data, and must agree where it is."""
+    named = [
+        value.oid()
+        for attribute in (attributes.children if attributes else ())
+        if attribute.children[0].oid() == algorithms.CONTENT_TYPE
+        for value in attribute.children[-1].elements(ber.SET)
+    ]
+    if named != [content_type] and (named or content_type != algorithms.DATA):
+        raise ber.malformed("authenticated-attributes")
+
+
+def _encrypted_content(node: ber.Node) -> tuple[str, algorithms.Algorithm, memoryview]:
+    fields = node.fields()
+    content_type = fields.take(ber.OID).oid()
+    algorithm = algorithms.read(fields.take())
+    encrypted = fields.take(0x80).octets(0x80)
+    fields.end()
+    return content_type, algorithm, encrypted
+
+
+def _cbc_parameters(cipher: algorithms.Cipher, algorithm: algorithms.Algorithm) -> bytes:
+    """The initialisation vector; for RC2 (RFC 3370 5.2) only where the key has 128 bits."""
+    if algorithm.parameters is None:
+        raise ber.malformed("content-encryption")
+    block = 8 if cipher.weak else 16
+    if cipher.name == "rc2-cbc":
+        fields = algorithm.parameters.fields()
+        version = fields.take(ber.INTEGER).integer()
+        vector = fields.take().octets()
+        fields.end()
+        if version != 58:
+            raise MedmailError("unsupported-algorithm", algorithm="rc2-cbc")
+    else:
+        vector = algorithm.parameters.octets()
+    if len(vector) != block:
+        raise ber.malformed("initialisation-vector")
+    return bytes(vector)
+
+
+def decrypt(
+    envelope: Envelope,
+    keys: "Sequence[tuple[x509.Certificate, PrivateKey]]",
+    *,
+    allow_weak: bool = False,
+) -> Decrypted:
+    """Open an envelope with the first of ``keys`` that an entry names and that fits.
+
+    Nothing is returned before the tag (GCM) or the padding (CBC) is found right. Raises MedmailError:
+    "unsupported-algorithm" or "weak-algorithm" (3DES and RC2 without ``allow_weak``) from what the envelope
+    says openly, "no-key" if no entry names a key; after that nothing but "bad-tag", without facts: an entry
+    that does not unwrap is replaced by random octets, so that everything fails at the same place.
+    """
+    named = [
+        (recipient, certificate, key)
+        for recipient in envelope.recipients
+        for certificate, key in keys
+        if recipient.id.names(certificate)
+    ]
+    if not named:
+        raise MedmailError("no-key")
+    cipher = envelope.cipher
+    if cipher is None:
+        raise MedmailError("unsupported-algorithm", algorithm=envelope.algorithm)
+    if cipher.weak and not allow_weak:
+        raise MedmailError("weak-algorithm", algorithm=envelope.algorithm)
+    for recipient, certificate, key in named[:_MOST_ATTEMPTS]:
+        content_key = unwrap(recipient, key, cipher.key_size)
+        opened = (_open_gcm if cipher.mode == "gcm" else _open_cbc)(envelope, cipher, content_key)
+        if opened is not None:
+            management = recipient.key_management(key.public_key)
+            return Decrypted(opened, envelope.algorithm, envelope.authenticated, management, certificate)
+    raise MedmailError("bad-tag")
+
+
+def _open_gcm(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> bytes | None:
+    mode = GCM(envelope.iv, envelope.tag, min_tag_length=len(envelope.tag))
+    decryptor = Cipher(AES(key), mode).decryptor()
+    decryptor.authenticate_additional_data(envelope.associated)
+    opened = decryptor.update(envelope.encrypted)
+    try:
+        decryptor.finalize()
+    except InvalidTag:
+        return None
+    return opened
+
+
+def _open_cbc(envelope: Envelope, cipher: algorithms.Cipher, key: bytes) -> bytes | None:
+    block = len(envelope.iv)
+    if not envelope.encrypted or len(envelope.encrypted) % block:
+        return None
+    decryptor = Cipher(_block_cipher(cipher, key), CBC(envelope.iv)).decryptor()
+    opened = decryptor.update(envelope.encrypted)
+    decryptor.finalize()
+    padding = opened[-1]
+    if not 1 <= padding <= block or opened[-padding:] != bytes([padding]) * padding:
+        return None
+    return opened[:-padding]
+
+
+def _block_cipher(cipher: algorithms.Cipher, key: bytes) -> "BlockCipherAlgorithm":
+    if not cipher.weak:
+        return AES(key)
+    from cryptography.hazmat.decrepit.ciphers.algorithms import RC2, TripleDES
+
+    return RC2(key) if cipher.name == "rc2-cbc" else TripleDES(key)

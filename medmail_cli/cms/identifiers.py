@@ -1,0 +1,76 @@
+"""How CMS names a certificate: by issuer and serial number, or by key identifier (RFC 5652 10.2.4, 5.3)."""
+
+import hashlib
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from medmail_cli.cms import ber, der
+
+
+@dataclass(frozen=True)
+class CertificateId:
+    """A certificate's name: ``issuer`` (the Name's octets) with ``serial``, else ``key_identifier``."""
+
+    issuer: bytes | None = None
+    serial: int | None = None
+    key_identifier: bytes | None = None
+
+    def names(self, certificate: x509.Certificate) -> bool:
+        """Whether this names the certificate.
+
+        Issuers are compared as octets; a certificate without a subjectKeyIdentifier is taken to have the
+        SHA-1 of its public key (RFC 5280 4.2.1.2).
+        """
+        if self.key_identifier is not None:
+            return self.key_identifier == key_identifier(certificate)
+        return certificate.serial_number == self.serial and issuer_octets(certificate) == self.issuer
+
+
+def read(node: ber.Node, key_identifier_tag: int = 0x80) -> CertificateId:
+    """A CHOICE of IssuerAndSerialNumber and an IMPLICIT key identifier under the tag given."""
+    if node.tag == key_identifier_tag:
+        return CertificateId(key_identifier=bytes(node.octets(key_identifier_tag)))
+    return issuer_and_serial(node)
+
+
+def issuer_and_serial(node: ber.Node, tag: int = ber.SEQUENCE) -> CertificateId:
+    """An IssuerAndSerialNumber, or one under an IMPLICIT ``tag``."""
+    fields = node.fields(tag)
+    issuer = fields.take(ber.SEQUENCE)
+    serial = fields.take(ber.INTEGER).integer()
+    fields.end()
+    return CertificateId(issuer=der.canonical(issuer), serial=serial)
+
+
+def issuer_and_serial_of(certificate: x509.Certificate, tag: int = der.SEQUENCE) -> bytes:
+    """The IssuerAndSerialNumber of a certificate in DER."""
+    return der.tlv(tag, issuer_octets(certificate), der.integer(certificate.serial_number))
+
+
+def issuer_octets(certificate: x509.Certificate) -> bytes:
+    """The issuer's Name exactly as it stands in the certificate."""
+    fields = ber.parse(certificate.tbs_certificate_bytes).fields()
+    fields.maybe(0x80)
+    fields.take(ber.INTEGER)
+    fields.take(ber.SEQUENCE)
+    return bytes(fields.take(ber.SEQUENCE).raw)
+
+
+def public_key_octets(certificate: x509.Certificate) -> bytes:
+    """The subjectPublicKey's octets: an EC point, an X25519 key, an RSAPublicKey."""
+    fields = ber.parse(certificate.tbs_certificate_bytes).fields()
+    fields.maybe(0x80)
+    for _ in range(5):  # serial number, signature, issuer, validity, subject
+        fields.take()
+    key = fields.take(ber.SEQUENCE).fields()
+    key.take()
+    return bytes(key.take().bits())
+
+
+def key_identifier(certificate: x509.Certificate) -> bytes:
+    """The certificate's subjectKeyIdentifier, computed if it has none (or its extensions cannot be read)."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return hashlib.sha1(public_key_octets(certificate), usedforsecurity=False).digest()

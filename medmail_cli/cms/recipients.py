@@ -1,0 +1,182 @@
+"""RecipientInfos (RFC 5652 6.2): reading entries, and unwrapping the content-encryption key from one."""
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448, x25519
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+
+from medmail_cli.cms import algorithms, ber, der, identifiers
+from medmail_cli.cms.agreement import CURVE_NAMES, derive
+from medmail_cli.errors import MedmailError
+from medmail_cli.model import Oaep
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    from medmail_cli.model import KeyTransport, PrivateKey
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """One entry: whom it is for and how the key is wrapped.
+
+    ``originator`` (an OriginatorIdentifierOrKey) and ``ukm`` are there for key agreement only.
+    """
+
+    id: identifiers.CertificateId
+    algorithm: algorithms.Algorithm
+    encrypted_key: bytes
+    originator: ber.Node | None = None
+    ukm: bytes | None = None
+
+    def key_management(self, public_key: "PublicKeyTypes") -> str:
+        """How the key is wrapped for ``public_key``, in the contract's words."""
+        oid = self.algorithm.oid
+        if oid == algorithms.RSA:
+            return "rsa-pkcs1v15"
+        if oid == algorithms.RSA_OAEP:
+            return f"rsa-oaep-{_oaep(self.algorithm.parameters).digest}"
+        if isinstance(public_key, ec.EllipticCurvePublicKey):
+            return f"ecdh-es-{CURVE_NAMES.get(public_key.curve.name, public_key.curve.name)}"
+        return "ecdh-es-x25519" if isinstance(public_key, x25519.X25519PublicKey) else "ecdh-es-x448"
+
+
+def read_recipients(node: ber.Node) -> tuple[Recipient, ...]:
+    """All key transport and key agreement entries; entries of other kinds are left out."""
+    return tuple(_entries(node))
+
+
+def _entries(node: ber.Node) -> Iterator[Recipient]:
+    for entry in node.children:
+        if entry.tag == ber.SEQUENCE:
+            yield _transport(entry)
+        elif entry.tag == 0x81:
+            yield from _agreement(entry)
+
+
+def _transport(node: ber.Node) -> Recipient:
+    fields = node.fields()
+    fields.take(ber.INTEGER)
+    identifier = identifiers.read(fields.take())
+    algorithm = algorithms.read(fields.take())
+    encrypted_key = bytes(fields.take().octets())
+    fields.end()
+    return Recipient(identifier, algorithm, encrypted_key)
+
+
+def _agreement(node: ber.Node) -> Iterator[Recipient]:
+    fields = node.fields(0x81)
+    fields.take(ber.INTEGER)
+    originator = fields.take(0x80).explicit(0x80)
+    ukm = fields.maybe(0x81)
+    material = bytes(ukm.explicit(0x81).octets()) if ukm else None
+    algorithm = algorithms.read(fields.take())
+    entries = fields.take(ber.SEQUENCE).children
+    fields.end()
+    for entry in entries:
+        inner = entry.fields()
+        named = inner.take()
+        if named.tag == 0x80:  # RecipientKeyIdentifier: date and other are of no use to us
+            octets = named.fields(0x80).take(ber.OCTET_STRING).octets()
+            identifier = identifiers.CertificateId(key_identifier=bytes(octets))
+        else:
+            identifier = identifiers.issuer_and_serial(named)
+        encrypted_key = bytes(inner.take().octets())
+        inner.end()
+        yield Recipient(identifier, algorithm, encrypted_key, originator, material)
+
+
+def unwrap(recipient: Recipient, key: "PrivateKey", size: int) -> bytes:
+    """The content-encryption key of ``size`` octets, or as many random ones if anything at all is wrong.
+
+    The caller then fails where it would with a wrong key: nobody learns whether it was the padding, the
+    length or the entry itself (RFC 3218 2.3, RFC 8017 7.2).
+    """
+    random = secrets.token_bytes(size)
+    try:
+        if recipient.originator is None:
+            found = key.decrypt(recipient.encrypted_key, _transport_scheme(recipient.algorithm))
+        else:
+            found = _unwrap_agreed(recipient, recipient.originator, key)
+    except (ValueError, InvalidUnwrap, UnsupportedAlgorithm, MedmailError):
+        return random
+    return found if len(found) == size else random
+
+
+def _transport_scheme(algorithm: algorithms.Algorithm) -> "KeyTransport":
+    if algorithm.oid == algorithms.RSA:
+        return "rsa-pkcs1v15"
+    if algorithm.oid == algorithms.RSA_OAEP:
+        return _oaep(algorithm.parameters)
+    raise MedmailError("unsupported-algorithm", algorithm=algorithm.oid)
+
+
+def _oaep(parameters: ber.Node | None) -> Oaep:
+    """RSAES-OAEP-params (RFC 4055 4.1); SHA-1, MGF1 over SHA-1 and no label by default."""
+    if parameters is None:
+        raise ber.malformed("oaep-parameters")
+    fields = parameters.fields()
+    digest, mgf, source = (fields.maybe(tag) for tag in (0x80, 0x81, 0x82))
+    fields.end()
+    mgf_digest, label = "sha1", b""
+    if mgf:
+        generator = algorithms.read(mgf.explicit(0x81))
+        if generator.oid != algorithms.MGF1 or generator.parameters is None:
+            raise MedmailError("unsupported-algorithm", algorithm=generator.oid)
+        mgf_digest = _digest_name(generator.parameters)
+    if source:
+        origin = algorithms.read(source.explicit(0x82))
+        if origin.oid != algorithms.P_SPECIFIED or origin.parameters is None:
+            raise MedmailError("unsupported-algorithm", algorithm=origin.oid)
+        label = bytes(origin.parameters.octets())
+    return Oaep(_digest_name(digest.explicit(0x80)) if digest else "sha1", mgf_digest, label)
+
+
+def _digest_name(node: ber.Node) -> str:
+    oid = algorithms.read(node).oid
+    try:
+        return algorithms.DIGEST_NAMES[oid]
+    except KeyError:
+        raise MedmailError("unsupported-algorithm", algorithm=oid) from None
+
+
+def _unwrap_agreed(recipient: Recipient, originator: ber.Node, key: "PrivateKey") -> bytes:
+    """Ephemeral-static agreement and AES key wrap (RFC 5753 3.1, RFC 8418 2)."""
+    scheme, wrap = recipient.algorithm, recipient.algorithm.parameters
+    if scheme.oid not in algorithms.KEY_AGREEMENTS or wrap is None:
+        raise MedmailError("unsupported-algorithm", algorithm=scheme.oid)
+    wrap_oid = algorithms.read(wrap).oid
+    if wrap_oid not in algorithms.KEY_WRAPS:
+        raise MedmailError("unsupported-algorithm", algorithm=wrap_oid)
+    fields = originator.fields(0x81)
+    fields.take(ber.SEQUENCE)  # the curve is our key's: parameters may be absent, NULL or the curve
+    point = bytes(fields.take().bits())
+    fields.end()
+    secret = key.agree(peer_key(key.public_key, point))
+    # RFC 5753 7.2 wants keyInfo as it was sent; some peers derive with parameters absent or NULL whatever
+    # they sent. The wrap's integrity check tells which one it was.
+    sent = der.canonical(wrap)
+    absent, null = algorithms.identifier(wrap_oid), algorithms.identifier(wrap_oid, der.NULL)
+    for key_info in dict.fromkeys((sent, absent, null)):
+        kek = derive(scheme.oid, secret, key_info, algorithms.KEY_WRAPS[wrap_oid], recipient.ukm)
+        try:
+            return aes_key_unwrap(kek, recipient.encrypted_key)
+        except InvalidUnwrap:
+            continue
+    raise InvalidUnwrap
+
+
+def peer_key(public_key: "PublicKeyTypes", octets: bytes) -> "PublicKeyTypes":
+    """A public key of the same kind and curve as ``public_key``; ValueError if the octets are none."""
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        return ec.EllipticCurvePublicKey.from_encoded_point(public_key.curve, octets)
+    if isinstance(public_key, x25519.X25519PublicKey):
+        return x25519.X25519PublicKey.from_public_bytes(octets)
+    if isinstance(public_key, x448.X448PublicKey):
+        return x448.X448PublicKey.from_public_bytes(octets)
+    kind = "RSA" if isinstance(public_key, rsa.RSAPublicKey) else type(public_key).__name__
+    raise ValueError(f"no key agreement with {kind}")

@@ -1,0 +1,300 @@
+"""SignedData (RFC 5652 5): writing it, and reading it as received. Checking is in ``verify``."""
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from medmail_cli.cms import algorithms, ber, content, der, identifiers
+from medmail_cli.cms.verify import check_signer
+from medmail_cli.errors import MedmailError
+
+if TYPE_CHECKING:
+    from medmail_cli.model import PrivateKey, SignatureScheme
+
+__all__ = ["SignedData", "SignerInfo", "check_signer", "find_certificate", "parse_signed", "sign"]
+
+_MOST_SIGNERS = 32
+
+
+@dataclass(frozen=True)
+class SignerInfo:
+    """One signer of a SignedData, as received and not yet checked.
+
+    ``signed_attributes`` and ``unsigned_attributes`` map an attribute's identifier to its values (a repeated
+    attribute's values are in one tuple); ``signed_node`` is None where there are no signed attributes.
+    """
+
+    id: identifiers.CertificateId
+    digest_algorithm: algorithms.Algorithm
+    signature_algorithm: algorithms.Algorithm
+    signature: bytes
+    signed_node: ber.Node | None
+    signed_attributes: dict[str, tuple[ber.Node, ...]]
+    unsigned_attributes: dict[str, tuple[ber.Node, ...]]
+
+    @property
+    def digest(self) -> str:
+        """The digest's name ("sha256"), or its dotted identifier if it is unknown."""
+        oid = self.digest_algorithm.oid
+        return algorithms.DIGEST_NAMES.get(oid, oid)
+
+    @property
+    def signature_scheme(self) -> str:
+        """The scheme's name ("rsa-pkcs1v15", "rsa-pss", "ecdsa", "ed25519"), else the dotted identifier."""
+        oid = self.signature_algorithm.oid
+        if oid == algorithms.RSA_PSS:
+            return "rsa-pss"
+        return algorithms.SIGNATURES.get(oid, (oid, ""))[0]
+
+    @cached_property
+    def signed_at(self) -> dt.datetime | None:
+        """The signingTime the signer claims, aware, in UTC; None without one."""
+        value = self._one(algorithms.SIGNING_TIME)
+        return value.time() if value else None
+
+    @cached_property
+    def capabilities(self) -> tuple[str, ...] | None:
+        """What the signer says it reads (sMIMECapabilities), in its order: our names, else dotted identifiers."""
+        value = self._one(algorithms.CAPABILITIES)
+        if value is None:
+            return None
+        return tuple(_capability(entry) for entry in value.elements(ber.SEQUENCE))
+
+    @cached_property
+    def encryption_key_preference(self) -> identifiers.CertificateId | None:
+        """The certificate the signer wants used to answer (RFC 8551 2.5.3); None without one."""
+        value = self._one(algorithms.ENCRYPTION_KEY_PREFERENCE)
+        if value is None:
+            return None
+        if value.tag == 0x80:
+            return identifiers.issuer_and_serial(value, 0x80)
+        if value.tag == 0x81:
+            octets = value.fields(0x81).take(ber.OCTET_STRING).octets()
+            return identifiers.CertificateId(key_identifier=bytes(octets))
+        return identifiers.CertificateId(key_identifier=bytes(value.octets(0x82)))
+
+    def _one(self, oid: str) -> ber.Node | None:
+        values = self.signed_attributes.get(oid)
+        if values is None:
+            return None
+        if len(values) != 1:
+            raise ber.malformed("attribute")
+        return values[0]
+
+
+@dataclass(frozen=True)
+class SignedData:
+    """A SignedData as received: ``content`` is None where the content stands elsewhere (detached)."""
+
+    content_type: str
+    content: memoryview | None
+    certificates: tuple[x509.Certificate, ...]
+    crls: tuple[x509.CertificateRevocationList, ...]
+    signers: tuple[SignerInfo, ...]
+
+
+def parse_signed(node: ber.Node) -> SignedData:
+    """Read a ContentInfo of type SignedData.
+
+    Certificates and CRLs that cannot be read, and those of other kinds, are left out: they are helpers, and a
+    signer whose certificate is missing is not believed. Raises MedmailError("malformed").
+    """
+    fields = content.content_of(node, algorithms.SIGNED_DATA).fields()
+    fields.take(ber.INTEGER)
+    fields.take(ber.SET)
+    content_type, octets = content.encapsulated(fields.take())
+    certificates, crls = fields.maybe(0x80), fields.maybe(0x81)
+    signers = fields.take(ber.SET).children
+    fields.end()
+    if len(signers) > _MOST_SIGNERS:
+        raise ber.malformed("too-many-signers")
+    return SignedData(
+        content_type,
+        octets,
+        tuple(_certificates(certificates)),
+        tuple(_crls(crls)),
+        tuple(map(_signer, signers)),
+    )
+
+
+def find_certificate(signer: SignerInfo, candidates: Iterable[x509.Certificate]) -> x509.Certificate | None:
+    """The first candidate that the signer's identifier names."""
+    return next((certificate for certificate in candidates if signer.id.names(certificate)), None)
+
+
+def _certificates(node: ber.Node | None) -> Iterable[x509.Certificate]:
+    for choice in node.children if node else ():
+        if choice.tag == ber.SEQUENCE:
+            try:
+                yield x509.load_der_x509_certificate(bytes(choice.raw))
+            except ValueError:
+                continue
+
+
+def _crls(node: ber.Node | None) -> Iterable[x509.CertificateRevocationList]:
+    for choice in node.children if node else ():
+        if choice.tag == ber.SEQUENCE:
+            try:
+                yield x509.load_der_x509_crl(bytes(choice.raw))
+            except ValueError:
+                continue
+
+
+def _signer(node: ber.Node) -> SignerInfo:
+    fields = node.fields()
+    fields.take(ber.INTEGER)
+    signer_id = identifiers.read(fields.take())
+    digest_algorithm = algorithms.read(fields.take())
+    signed = fields.maybe(0x80)
+    signature_algorithm = algorithms.read(fields.take())
+    signature = bytes(fields.take().octets())
+    unsigned = fields.maybe(0x81)
+    fields.end()
+    return SignerInfo(
+        signer_id,
+        digest_algorithm,
+        signature_algorithm,
+        signature,
+        signed,
+        _attributes(signed),
+        _attributes(unsigned),
+    )
+
+
+def _attributes(node: ber.Node | None) -> dict[str, tuple[ber.Node, ...]]:
+    attributes: dict[str, tuple[ber.Node, ...]] = {}
+    for attribute in node.children if node else ():
+        fields = attribute.fields()
+        oid = fields.take(ber.OID).oid()
+        attributes[oid] = attributes.get(oid, ()) + fields.take(ber.SET).children
+        fields.end()
+    return attributes
+
+
+def _capability(entry: ber.Node) -> str:
+    oid = entry.fields().take(ber.OID).oid()
+    encoded = der.canonical(entry)
+    return algorithms.CAPABILITY_NAMES.get(encoded) or algorithms.CAPABILITY_OIDS.get(oid, oid)
+
+
+def default_scheme(key: "PrivateKey") -> "SignatureScheme":
+    """The scheme everybody reads for a key: RSA v1.5 with SHA-256, ECDSA with the curve's hash, Ed25519."""
+    public = key.public_key
+    if isinstance(public, rsa.RSAPublicKey):
+        return "rsa-pkcs1v15-sha256"
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        size = public.key_size
+        return "ecdsa-sha256" if size <= 256 else "ecdsa-sha384" if size <= 384 else "ecdsa-sha512"
+    if isinstance(public, ed25519.Ed25519PublicKey):
+        return "ed25519"
+    if isinstance(public, ed448.Ed448PublicKey):
+        return "ed448"
+    raise MedmailError("unsupported-algorithm", algorithm=type(public).__name__)
+
+
+def sign(
+    octets: bytes | memoryview,
+    *,
+    key: "PrivateKey",
+    certificate: x509.Certificate,
+    chain: Sequence[x509.Certificate] = (),
+    signed_at: dt.datetime,
+    scheme: "SignatureScheme | None" = None,
+    capabilities: Sequence[str] = algorithms.DEFAULT_CAPABILITIES,
+    encryption_certificate: x509.Certificate | None = None,
+    detached: bool = False,
+) -> bytes:
+    """A ContentInfo with one signer over ``octets`` (type Data), in DER; opaque unless ``detached``.
+
+    Signed attributes: contentType, messageDigest, signingTime, signingCertificateV2 (RFC 5035),
+    sMIMECapabilities (names of ``algorithms.CAPABILITY_BYTES``), smimeEncryptionKeyPreference if there is an
+    ``encryption_certificate`` (which is included), CMSAlgorithmProtection (RFC 6211). The certificate and
+    ``chain`` are included. Raises MedmailError("unsupported-algorithm") if the key cannot do ``scheme``.
+    """
+    scheme = scheme or default_scheme(key)
+    digest, signature_algorithm = _algorithms_of(scheme)
+    digest_algorithm = algorithms.identifier(algorithms.DIGESTS[digest])
+    hasher = hashes.Hash(algorithms.hash_of(digest))
+    hasher.update(octets)
+    attributes = [
+        _attribute(algorithms.CONTENT_TYPE, der.oid(algorithms.DATA)),
+        _attribute(algorithms.MESSAGE_DIGEST, der.octet_string(hasher.finalize())),
+        _attribute(algorithms.SIGNING_TIME, der.time(signed_at)),
+        _attribute(algorithms.SIGNING_CERTIFICATE_V2, _signing_certificate(certificate)),
+        _attribute(
+            algorithms.ALGORITHM_PROTECTION,
+            der.sequence(
+                digest_algorithm, der.tlv(0xA1, signature_algorithm[_header_size(signature_algorithm) :])
+            ),
+        ),
+    ]
+    if capabilities:
+        known = (algorithms.CAPABILITY_BYTES[name] for name in capabilities)
+        attributes.append(_attribute(algorithms.CAPABILITIES, der.sequence(*known)))
+    included = [certificate, *chain]
+    if encryption_certificate:
+        preference = identifiers.issuer_and_serial_of(encryption_certificate, 0xA0)
+        attributes.append(_attribute(algorithms.ENCRYPTION_KEY_PREFERENCE, preference))
+        included.append(encryption_certificate)
+    to_be_signed = der.set_of(attributes)
+    signature = key.sign(to_be_signed, scheme)
+    signer = der.sequence(
+        der.integer(1),
+        identifiers.issuer_and_serial_of(certificate),
+        digest_algorithm,
+        b"\xa0" + to_be_signed[1:],
+        signature_algorithm,
+        der.octet_string(signature),
+    )
+    encapsulated: list[der.Piece] = [der.oid(algorithms.DATA)]
+    if not detached:
+        encapsulated += der.pieces(0xA0, der.pieces(0x04, [octets]))
+    unique = dict.fromkeys(each.public_bytes(Encoding.DER) for each in included)
+    signed = der.pieces(
+        der.SEQUENCE,
+        [
+            der.integer(1),
+            der.set_of([digest_algorithm]),
+            *der.pieces(der.SEQUENCE, encapsulated),
+            der.set_of(unique, 0xA0),
+            der.set_of([signer]),
+        ],
+    )
+    return b"".join(der.pieces(der.SEQUENCE, [der.oid(algorithms.SIGNED_DATA), *der.pieces(0xA0, signed)]))
+
+
+def _attribute(oid: str, value: bytes) -> bytes:
+    return der.sequence(der.oid(oid), der.tlv(der.SET, value))
+
+
+def _header_size(encoded: bytes) -> int:
+    return len(der.header(encoded[0], 0)) if encoded[1] < 0x80 else 2 + (encoded[1] & 0x7F)
+
+
+def _signing_certificate(certificate: x509.Certificate) -> bytes:
+    """SigningCertificateV2 with one ESSCertIDv2: SHA-256 (the default, so not written), issuer and serial."""
+    directory_name = der.tlv(0xA4, identifiers.issuer_octets(certificate))
+    issuer_serial = der.sequence(der.sequence(directory_name), der.integer(certificate.serial_number))
+    digest = certificate.fingerprint(hashes.SHA256())
+    return der.sequence(der.sequence(der.sequence(der.octet_string(digest), issuer_serial)))
+
+
+def _algorithms_of(scheme: "SignatureScheme") -> tuple[str, bytes]:
+    """The digest's name and the signature's AlgorithmIdentifier: RFC 3370, 4056, 5754, 8419."""
+    if scheme == "ed25519":
+        return "sha512", algorithms.identifier(algorithms.ED25519)
+    if scheme == "ed448":
+        return "shake256", algorithms.identifier(algorithms.ED448)
+    kind, _, digest = scheme.rpartition("-")
+    if kind == "ecdsa":
+        return digest, algorithms.identifier(algorithms.ECDSA_WITH[digest])
+    if kind == "rsa-pss":
+        return digest, algorithms.identifier(algorithms.RSA_PSS, algorithms.pss_parameters(digest))
+    return digest, algorithms.identifier(algorithms.RSA, der.NULL)

@@ -1,0 +1,244 @@
+"""Checking one signer of a SignedData over the octets received (RFC 5652 5.4 to 5.6, RFC 5035, RFC 6211)."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+
+from medmail_cli.cms import algorithms, ber, der
+from medmail_cli.errors import MedmailError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+    from medmail_cli.cms.signed import SignedData, SignerInfo
+
+_LEAST_RSA_BITS = 2048
+_LEAST_CURVE_BITS = 256
+
+
+class _UnsupportedError(Exception):
+    """An algorithm we do not know or do not have."""
+
+
+def check_signer(
+    signed: "SignedData",
+    signer: "SignerInfo",
+    certificate: "x509.Certificate",
+    content: bytes | memoryview | None = None,
+) -> tuple[str, ...]:
+    """What is wrong with one signature, as the contract's problem codes; nothing means it holds.
+
+    ``content`` is what a detached signature is over; by default the content inside. Codes: "bad-signature"
+    (also where messageDigest, contentType, signingCertificate or CMSAlgorithmProtection disagree, where they
+    are missing or repeated, and where there are no signed attributes though the content is not Data),
+    "weak-algorithm" (MD5, SHA-1), "unsupported-algorithm", "weak-key". Whether the certificate is to be
+    believed is not looked at.
+
+    The signature is over the signed attributes as received, with the SET OF tag instead of the IMPLICIT one.
+    Where they came in something other than DER, signers differ: RFC 5652 5.4 says that the signature is over
+    their DER encoding, some sign what they send. Either is accepted: both say the same attributes.
+    """
+    octets = signed.content if content is None else content
+    if octets is None:
+        return ("bad-signature",)
+    problems: list[str] = []
+    try:
+        public_key = certificate.public_key()
+        scheme = _scheme_of(signer)
+        if not _holds(signed, signer, certificate, scheme, octets):
+            problems.append("bad-signature")
+    except (_UnsupportedError, UnsupportedAlgorithm):
+        return ("unsupported-algorithm",)
+    except ValueError:  # a key that cannot be read
+        return ("bad-signature",)
+    except MedmailError:  # an attribute or parameter that is not what it should be
+        return ("bad-signature",)
+    if scheme.digests & algorithms.WEAK_DIGESTS:
+        problems.append("weak-algorithm")
+    if (isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size < _LEAST_RSA_BITS) or (
+        isinstance(public_key, ec.EllipticCurvePublicKey) and public_key.key_size < _LEAST_CURVE_BITS
+    ):
+        problems.append("weak-key")
+    return tuple(problems)
+
+
+@dataclass(frozen=True)
+class _Scheme:
+    """A signature algorithm with all its parameters, digests by name."""
+
+    kind: str
+    digest: str
+    digests: frozenset[str]  # all that security rests on: the message's, the signature's, MGF1's
+    mgf_digest: str = ""
+    salt_length: int = 0
+
+
+def _scheme_of(signer: "SignerInfo") -> _Scheme:
+    algorithm = signer.signature_algorithm
+    message_digest = _digest_name(signer.digest_algorithm.oid)
+    if algorithm.oid == algorithms.RSA_PSS:
+        digest, mgf_digest, salt_length = _pss(algorithm.parameters)
+        return _Scheme(
+            "rsa-pss", digest, frozenset({digest, mgf_digest, message_digest}), mgf_digest, salt_length
+        )
+    if algorithm.oid not in algorithms.SIGNATURES:
+        raise _UnsupportedError(algorithm.oid)
+    kind, digest = algorithms.SIGNATURES[algorithm.oid]
+    digest = digest or message_digest
+    return _Scheme(kind, digest, frozenset({digest, message_digest}))
+
+
+def _pss(parameters: ber.Node | None) -> tuple[str, str, int]:
+    """RSASSA-PSS-params (RFC 4055 3.1): digest, MGF1's digest, octets of salt; SHA-1 and 20 by default."""
+    if parameters is None:
+        raise ber.malformed("pss-parameters")
+    fields = parameters.fields()
+    digest, mgf, salt, trailer = (fields.maybe(tag) for tag in (0x80, 0x81, 0x82, 0x83))
+    fields.end()
+    mgf_digest = "sha1"
+    if mgf:
+        generator = algorithms.read(mgf.explicit(0x81))
+        if generator.oid != algorithms.MGF1 or generator.parameters is None:
+            raise _UnsupportedError(generator.oid)
+        mgf_digest = _digest_name(algorithms.read(generator.parameters).oid)
+    salt_length = salt.explicit(0x82).integer() if salt else 20
+    if (trailer and trailer.explicit(0x83).integer() != 1) or not 0 <= salt_length <= 1024:
+        raise ber.malformed("pss-parameters")
+    digest_name = _digest_name(algorithms.read(digest.explicit(0x80)).oid) if digest else "sha1"
+    return digest_name, mgf_digest, salt_length
+
+
+def _digest_name(oid: str) -> str:
+    try:
+        return algorithms.DIGEST_NAMES[oid]
+    except KeyError:
+        raise _UnsupportedError(oid) from None
+
+
+def _holds(
+    signed: "SignedData",
+    signer: "SignerInfo",
+    certificate: "x509.Certificate",
+    scheme: _Scheme,
+    octets: bytes | memoryview,
+) -> bool:
+    key = certificate.public_key()
+    node = signer.signed_node
+    if node is None:
+        plain = signed.content_type == algorithms.DATA and not _looks_like_attributes(octets)
+        return plain and _verify(key, scheme, signer.signature, octets)
+    if not _attributes_agree(signed, signer, certificate, octets):
+        return False
+    as_received = b"\x31" + bytes(node.raw[1:])
+    if _verify(key, scheme, signer.signature, as_received):
+        return True
+    in_der = der.canonical(node, der.SET)
+    return in_der != as_received and _verify(key, scheme, signer.signature, in_der)
+
+
+def _looks_like_attributes(octets: bytes | memoryview) -> bool:
+    """Whether content is somebody's signed attributes, to be passed off as content they had signed.
+
+    A signature without signed attributes covers the content alone, one with them a SET OF attributes: moving
+    the signature from the second kind to the first would make the attributes content (RFC 5652 5.4 does not
+    tell the two apart).
+    """
+    if octets[:1] != b"\x31":
+        return False
+    try:
+        attributes = ber.parse(octets).elements(ber.SET)
+        oids = {attribute.fields().take(ber.OID).oid() for attribute in attributes}
+    except MedmailError:
+        return False
+    return algorithms.MESSAGE_DIGEST in oids
+
+
+def _attributes_agree(
+    signed: "SignedData", signer: "SignerInfo", certificate: "x509.Certificate", octets: bytes | memoryview
+) -> bool:
+    attributes = signer.signed_attributes
+    if _single(attributes, algorithms.CONTENT_TYPE).oid() != signed.content_type:
+        return False
+    digest = _digest(_digest_name(signer.digest_algorithm.oid), octets)
+    if _single(attributes, algorithms.MESSAGE_DIGEST).octets() != digest:
+        return False
+    if algorithms.SIGNING_CERTIFICATE in attributes:
+        identifier = _first_certificate_id(_single(attributes, algorithms.SIGNING_CERTIFICATE))
+        if not _is_certificate(identifier, certificate, "sha1"):
+            return False
+    if algorithms.SIGNING_CERTIFICATE_V2 in attributes:
+        identifier = _first_certificate_id(_single(attributes, algorithms.SIGNING_CERTIFICATE_V2))
+        if not _is_certificate(identifier, certificate, "sha256"):
+            return False
+    if algorithms.ALGORITHM_PROTECTION in attributes:
+        fields = _single(attributes, algorithms.ALGORITHM_PROTECTION).fields()
+        digest_algorithm = algorithms.read(fields.take(ber.SEQUENCE))
+        signature_algorithm = algorithms.read(fields.take(0x81), 0x81)
+        fields.end()
+        return digest_algorithm.same_as(signer.digest_algorithm) and signature_algorithm.same_as(
+            signer.signature_algorithm
+        )
+    return True
+
+
+def _single(attributes: dict[str, tuple[ber.Node, ...]], oid: str) -> ber.Node:
+    values = attributes.get(oid, ())
+    if len(values) != 1:
+        raise ber.malformed("attribute")
+    return values[0]
+
+
+def _first_certificate_id(signing_certificate: ber.Node) -> ber.Node:
+    """The first ESSCertID or ESSCertIDv2: the signer's own certificate (RFC 5035 3)."""
+    identifiers = signing_certificate.fields().take(ber.SEQUENCE).elements(ber.SEQUENCE)
+    if not identifiers:
+        raise ber.malformed("attribute")
+    return identifiers[0]
+
+
+def _is_certificate(identifier: ber.Node, certificate: "x509.Certificate", default_digest: str) -> bool:
+    fields = identifier.fields()
+    algorithm = fields.maybe(ber.SEQUENCE) if default_digest == "sha256" else None
+    digest = _digest_name(algorithms.read(algorithm).oid) if algorithm else default_digest
+    matches = fields.take(ber.OCTET_STRING).octets() == certificate.fingerprint(algorithms.hash_of(digest))
+    issuer_serial = fields.maybe(ber.SEQUENCE)
+    if issuer_serial:
+        inner = issuer_serial.fields()
+        inner.take(ber.SEQUENCE)
+        matches = matches and inner.take(ber.INTEGER).integer() == certificate.serial_number
+    return matches
+
+
+def _digest(name: str, octets: bytes | memoryview) -> bytes:
+    hasher = hashes.Hash(algorithms.hash_of(name))
+    hasher.update(octets)
+    return hasher.finalize()
+
+
+def _verify(
+    key: "CertificatePublicKeyTypes", scheme: _Scheme, signature: bytes, message: bytes | memoryview
+) -> bool:
+    """Whether the signature is over the message; a key of another kind than the scheme's is a no."""
+    octets = bytes(message)  # copies only content that has no signed attributes
+    try:
+        if scheme.kind == "rsa-pkcs1v15" and isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, octets, padding.PKCS1v15(), algorithms.hash_of(scheme.digest))
+        elif scheme.kind == "rsa-pss" and isinstance(key, rsa.RSAPublicKey):
+            mgf = padding.MGF1(algorithms.hash_of(scheme.mgf_digest))
+            hashed = algorithms.hash_of(scheme.digest)
+            key.verify(signature, octets, padding.PSS(mgf, scheme.salt_length), hashed)
+        elif scheme.kind == "ecdsa" and isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, octets, ec.ECDSA(algorithms.hash_of(scheme.digest)))
+        elif (scheme.kind == "ed25519" and isinstance(key, ed25519.Ed25519PublicKey)) or (
+            scheme.kind == "ed448" and isinstance(key, ed448.Ed448PublicKey)
+        ):
+            key.verify(signature, octets)
+        else:
+            return False
+    except (InvalidSignature, ValueError):  # ValueError: a digest or salt too long for the key
+        return False
+    return True
