@@ -1,0 +1,239 @@
+"""What path validation needs to know of a certificate, read once and kept; signatures checked once and kept.
+
+Nothing here raises for a certificate that is odd or hostile: what cannot be read is said in ``unreadable``,
+``unknown_critical`` or ``weaknesses``, and such a certificate never helps a path to stand.
+"""
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID
+
+from medmail_cli.pki.names import NameKey, name_key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+RSA_BITS, EC_BITS = 2048, 256
+"""The smallest keys that are not weak (RFC 8551 §4.3 and 4.4 forbid less for RSA in signatures)."""
+WEAK_HASHES = frozenset({"md5", "sha1"})
+
+ANY_POLICY = "2.5.29.32.0"
+_NO_REVOCATION = x509.ObjectIdentifier("2.5.29.56")  # id-ce-noRevAvail, RFC 9608
+_KNOWN = {
+    ExtensionOID.AUTHORITY_INFORMATION_ACCESS, ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+    ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.CERTIFICATE_POLICIES, ExtensionOID.CRL_DISTRIBUTION_POINTS,
+    ExtensionOID.EXTENDED_KEY_USAGE, ExtensionOID.FRESHEST_CRL, ExtensionOID.INHIBIT_ANY_POLICY,
+    ExtensionOID.KEY_USAGE, ExtensionOID.NAME_CONSTRAINTS, ExtensionOID.POLICY_CONSTRAINTS,
+    ExtensionOID.POLICY_MAPPINGS, ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+    ExtensionOID.ISSUER_ALTERNATIVE_NAME, ExtensionOID.SUBJECT_INFORMATION_ACCESS,
+}  # fmt: skip
+
+E = TypeVar("E", bound=x509.ExtensionType)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A certificate's fields as path validation asks for them; absent extensions are None."""
+
+    subject: NameKey
+    issuer: NameKey
+    not_before: dt.datetime
+    not_after: dt.datetime
+    ca: bool | None = None
+    path_length: int | None = None
+    usage: x509.KeyUsage | None = None
+    extended: frozenset[str] | None = None
+    policies: frozenset[str] | None = None
+    mappings: tuple[tuple[str, str], ...] | None = None
+    explicit_after: int | None = None
+    no_mapping_after: int | None = None
+    no_any_policy_after: int | None = None
+    constraints: x509.NameConstraints | None = None
+    names: tuple[x509.GeneralName, ...] = ()
+    key_id: bytes | None = None
+    issuer_key_id: bytes | None = None
+    points: tuple[x509.DistributionPoint, ...] = ()
+    never_revoked: bool = False
+    unknown_critical: tuple[str, ...] = ()
+    weaknesses: tuple[tuple[str, str], ...] = ()
+    """Pairs of ``weak-key`` or ``unsupported-algorithm`` (of its own key) and which."""
+    weak_signature: tuple[str, str] | None = None
+    """``weak-algorithm`` or ``unsupported-algorithm`` and which; of no matter in an anchor."""
+    unreadable: str | None = None
+
+    @property
+    def self_issued(self) -> bool:
+        """Subject and issuer are one name (RFC 5280 §6.1)."""
+        return self.subject == self.issuer
+
+
+@lru_cache(maxsize=4096)
+def facts(certificate: x509.Certificate) -> Facts:
+    """Read a certificate; never raises."""
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    try:
+        subject, issuer = name_key(certificate.subject), name_key(certificate.issuer)
+    except ValueError as error:
+        return Facts((), (), start, end, unreadable=str(error))
+    weak_key, weak_signature = _weak_key(certificate), _weak_signature(certificate)
+    try:
+        return Facts(
+            subject, issuer, start, end,
+            weaknesses=weak_key, weak_signature=weak_signature, **_extensions(certificate.extensions),
+        )  # fmt: skip
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        return Facts(
+            subject, issuer, start, end,
+            weaknesses=weak_key, weak_signature=weak_signature, unreadable=str(error),
+        )  # fmt: skip
+
+
+def _extensions(extensions: x509.Extensions) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    unknown = []
+    for extension in extensions:
+        value = extension.value
+        match value:
+            case x509.BasicConstraints():
+                found |= {"ca": value.ca, "path_length": value.path_length}
+            case x509.KeyUsage():
+                found["usage"] = value
+            case x509.ExtendedKeyUsage():
+                found["extended"] = frozenset(oid.dotted_string for oid in value)
+            case x509.CertificatePolicies():
+                found["policies"] = frozenset(p.policy_identifier.dotted_string for p in value)
+            case x509.PolicyConstraints():
+                found |= {
+                    "explicit_after": value.require_explicit_policy,
+                    "no_mapping_after": value.inhibit_policy_mapping,
+                }
+            case x509.InhibitAnyPolicy():
+                found["no_any_policy_after"] = value.skip_certs
+            case x509.NameConstraints():
+                found["constraints"] = value
+            case x509.SubjectAlternativeName():
+                found["names"] = tuple(value)
+            case x509.SubjectKeyIdentifier():
+                found["key_id"] = value.digest
+            case x509.AuthorityKeyIdentifier():
+                found["issuer_key_id"] = value.key_identifier
+            case x509.CRLDistributionPoints():
+                found["points"] = tuple(value)
+            case x509.UnrecognizedExtension() if extension.oid == ExtensionOID.POLICY_MAPPINGS:
+                found["mappings"] = _mappings(value.value)
+        if extension.oid == _NO_REVOCATION:
+            found["never_revoked"] = True
+        elif extension.critical and extension.oid not in _KNOWN:
+            unknown.append(extension.oid.dotted_string)
+    return found | {"unknown_critical": tuple(unknown)}
+
+
+def _mappings(der: bytes) -> tuple[tuple[str, str], ...]:
+    """PolicyMappings (RFC 5280 §4.2.1.5) as pairs issuer's, subject's. Raises ValueError."""
+    try:
+        pairs = [tuple(_elements(_content(pair))) for pair in _elements(_content(der))]
+    except IndexError as error:
+        raise ValueError("policyMappings") from error
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError("policyMappings")
+    return tuple((_dotted(theirs), _dotted(ours)) for theirs, ours in pairs)
+
+
+def _dotted(der: bytes) -> str:
+    return asn1.decode_der(x509.ObjectIdentifier, der).dotted_string
+
+
+def public_key(certificate: x509.Certificate) -> "CertificatePublicKeyTypes | None":
+    """The certificate's key, None where it cannot be read."""
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def _weak_key(certificate: x509.Certificate) -> tuple[tuple[str, str], ...]:
+    key = public_key(certificate)
+    if key is None:
+        return (("unsupported-algorithm", certificate.public_key_algorithm_oid.dotted_string),)
+    if isinstance(key, rsa.RSAPublicKey):
+        numbers = key.public_numbers()
+        if key.key_size < RSA_BITS or numbers.e < 3 or numbers.e % 2 == 0:
+            return (("weak-key", f"rsa{key.key_size}"),)
+    elif isinstance(key, dsa.DSAPublicKey):
+        return (("weak-key", f"dsa{key.key_size}"),)
+    elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size < EC_BITS:
+        return (("weak-key", key.curve.name),)
+    return ()
+
+
+def _weak_signature(certificate: x509.Certificate) -> tuple[str, str] | None:
+    try:
+        digest = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return "unsupported-algorithm", certificate.signature_algorithm_oid.dotted_string
+    return ("weak-algorithm", digest.name) if digest is not None and digest.name in WEAK_HASHES else None
+
+
+@lru_cache(maxsize=8192)
+def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether the issuer's key made the certificate's signature; says nothing of names, dates or rights."""
+    if not _algorithms_agree(certificate):
+        return False
+    return verifies(certificate, certificate.tbs_certificate_bytes, issuer)
+
+
+def verifies(
+    signed: x509.Certificate | x509.CertificateRevocationList, body: bytes, issuer: x509.Certificate
+) -> bool:
+    """Whether ``issuer``'s key signed ``body``, weak algorithms included; unknown ones are False."""
+    try:
+        key, parameters = issuer.public_key(), signed.signature_algorithm_parameters
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(signed.signature, body, parameters, signed.signature_hash_algorithm)  # type: ignore[arg-type]
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signed.signature, body, parameters)  # type: ignore[arg-type]
+        elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+            key.verify(signed.signature, body)
+        elif isinstance(key, dsa.DSAPublicKey):
+            key.verify(signed.signature, body, signed.signature_hash_algorithm)  # type: ignore[arg-type]
+        else:
+            return False
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        # TypeError: parameters that belong to another kind of key
+        return False
+    return True
+
+
+def _algorithms_agree(certificate: x509.Certificate) -> bool:
+    """The algorithms inside the signed part and beside the signature must be equal (RFC 5280 §4.1.1.2)."""
+    whole, body = certificate.public_bytes(Encoding.DER), certificate.tbs_certificate_bytes
+    outer = next(_elements(whole[whole.index(body) + len(body) :]))
+    inside = _elements(_content(body))
+    first = next(inside)
+    if first[0] == 0xA0:  # the version; then the serial number
+        next(inside)
+    return next(inside) == outer
+
+
+def _content(element: bytes) -> bytes:
+    return element[2 + (element[1] & 0x7F if element[1] & 0x80 else 0) :]
+
+
+def _elements(data: bytes) -> Iterator[bytes]:
+    """The DER elements in ``data``, which has been parsed already."""
+    while data:
+        header, length = 2, data[1]
+        if length & 0x80:
+            header += length & 0x7F
+            length = int.from_bytes(data[2:header], "big")
+        yield data[: header + length]
+        data = data[header + length :]

@@ -1,0 +1,396 @@
+"""Path building and validation (RFC 5280 §6, RFC 4158) and fitness for mail (RFC 8550 §4.4).
+
+Our own, because the validators at hand fall short: cryptography's has no CRLs, no policies and no
+directoryName constraints, and the complete one costs more to import than all the rest of a run. NIST's
+PKITS is the judge of this one (``tests/vectors/test_pkits.py``).
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x448, x25519
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from medmail_cli.pki.certificate import Facts, facts, issued, public_key, verifies
+from medmail_cli.pki.crl import SKEW, Crl, find_revocation, read_crl
+from medmail_cli.pki.names import NameKey, violates
+from medmail_cli.pki.policies import PolicySettings, policies_hold
+
+Purpose = Literal["sign", "encrypt", "tls", "any", "crl"]
+"""What the certificate is to do; ``any`` asks no usage of it, ``crl`` is for signers of CRLs."""
+
+LONGEST_PATH = 12
+MOST_STEPS = 400
+"""Signatures of issuers tried for one certificate: bounds what a mesh of cross certificates can cost."""
+MOST_PATHS = 24
+MOST_DETOURS = 3
+"""How many signers of CRLs may depend on each other."""
+
+_MAIL = {
+    ExtendedKeyUsageOID.EMAIL_PROTECTION.dotted_string,
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE.dotted_string,
+}
+_SERVER = {
+    ExtendedKeyUsageOID.SERVER_AUTH.dotted_string,
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE.dotted_string,
+}
+_EXTENDED = {"sign": _MAIL, "encrypt": _MAIL, "tls": _SERVER}
+
+Path = tuple[x509.Certificate, ...]
+_DEFAULT = PolicySettings()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A reason why not (or, among notes, a doubt): a code of the contract's list, and what it is about."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found about a certificate; acceptable if and only if ``problems`` is empty."""
+
+    problems: tuple[Problem, ...]
+    notes: tuple[Problem, ...]
+    chain: Path
+    """From the certificate up to and with its anchor, or as far as issuers were found."""
+    anchor: str | None
+    """The anchor's subject (RFC 4514), None where no path led to one."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the certificate is acceptable for the purpose asked."""
+        return not self.problems
+
+
+def judge(
+    certificate: x509.Certificate,
+    *,
+    anchors: Sequence[x509.Certificate],
+    intermediates: Sequence[x509.Certificate] = (),
+    crls: Sequence[x509.CertificateRevocationList] = (),
+    extra: Sequence[x509.Certificate] = (),
+    at: dt.datetime,
+    known_now: dt.datetime | None = None,
+    purpose: Purpose = "sign",
+    revocation: Literal["hard", "soft"] = "hard",
+    policies: PolicySettings = _DEFAULT,
+) -> Judgement:
+    """Judge one certificate; for many under the same authorities make :class:`Authorities` once."""
+    return Authorities(anchors, intermediates, crls).judge(
+        certificate,
+        extra=extra,
+        at=at,
+        known_now=known_now,
+        purpose=purpose,
+        revocation=revocation,
+        policies=policies,
+    )
+
+
+class Authorities:
+    """Anchors, helping intermediates and CRLs, indexed; what was verified serves the next certificate."""
+
+    def __init__(
+        self,
+        anchors: Sequence[x509.Certificate],
+        intermediates: Sequence[x509.Certificate] = (),
+        crls: Sequence[x509.CertificateRevocationList] = (),
+    ) -> None:
+        self._anchors = frozenset(anchors)
+        self._known = _by_subject((*anchors, *intermediates))
+        self._crls: dict[NameKey, list[Crl]] = {}
+        for crl in crls:
+            if read := read_crl(crl):
+                self._crls.setdefault(read.issuer, []).append(read)
+
+    def judge(
+        self,
+        certificate: x509.Certificate,
+        *,
+        extra: Sequence[x509.Certificate] = (),
+        at: dt.datetime,
+        known_now: dt.datetime | None = None,
+        purpose: Purpose = "sign",
+        revocation: Literal["hard", "soft"] = "hard",
+        policies: PolicySettings = _DEFAULT,
+    ) -> Judgement:
+        """Find the best path from ``certificate`` to an anchor and say all that speaks against it.
+
+        ``extra`` are certificates that came with the letter. ``at`` is the instant of judgement;
+        ``known_now`` the local clock, if a revocation known today counts whatever its date (except for
+        affiliationChanged, superseded, cessationOfOperation), None with ``--at``. ``revocation`` decides
+        whether an unknown status is a problem (hard) or a note (soft). Never raises.
+        """
+        case = _Case(self, _by_subject(extra), at, known_now, purpose, policies, ())
+        judgement = case.judge(certificate)
+        if revocation == "hard":
+            return judgement
+        unknown = tuple(p for p in judgement.problems if p.code == "revocation-unknown")
+        others = tuple(p for p in judgement.problems if p.code != "revocation-unknown")
+        return Judgement(others, unknown, judgement.chain, judgement.anchor)
+
+    def is_anchor(self, certificate: x509.Certificate) -> bool:
+        """Whether this very certificate is an anchor."""
+        return certificate in self._anchors
+
+    def named(self, subject: NameKey) -> Sequence[x509.Certificate]:
+        """Anchors and intermediates of that name."""
+        return self._known.get(subject, ())
+
+    def crls(self, issuer: NameKey) -> Sequence[Crl]:
+        """The CRLs issued under that name."""
+        return self._crls.get(issuer, ())
+
+
+def _by_subject(certificates: Sequence[x509.Certificate]) -> dict[NameKey, list[x509.Certificate]]:
+    index: dict[NameKey, list[x509.Certificate]] = {}
+    for certificate in dict.fromkeys(certificates):
+        index.setdefault(facts(certificate).subject, []).append(certificate)
+    return index
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One certificate's judgement under way."""
+
+    authorities: Authorities
+    extra: dict[NameKey, list[x509.Certificate]]
+    at: dt.datetime
+    known_now: dt.datetime | None
+    purpose: Purpose
+    policies: PolicySettings
+    detours: tuple[x509.Certificate, ...]
+    """Signers of CRLs whose own judgement led here."""
+
+    def judge(self, certificate: x509.Certificate) -> Judgement:
+        best: Judgement | None = None
+        for count, path in enumerate(self._paths(certificate)):
+            problems = self._problems(path)
+            found = Judgement(problems, (), path, path[-1].subject.rfc4514_string())
+            if not problems:
+                return found
+            if best is None or len(problems) < len(best.problems):
+                best = found
+            if count + 1 == MOST_PATHS:
+                break
+        return best or self._without_anchor(certificate)
+
+    def _paths(self, certificate: x509.Certificate) -> Iterator[Path]:
+        """Every chain of good signatures from the certificate to an anchor, likely ones first."""
+        steps = MOST_STEPS
+        waiting: list[Path] = [(certificate,)]
+        while waiting:
+            path = waiting.pop()
+            if self.authorities.is_anchor(path[-1]):
+                yield path
+                continue
+            if len(path) == LONGEST_PATH:
+                continue
+            longer = []
+            for issuer in self._issuers(path[-1]):
+                if issuer in path:
+                    continue
+                steps -= 1
+                if steps < 0:
+                    return
+                if issued(path[-1], issuer):
+                    longer.append((*path, issuer))
+            waiting += reversed(longer)
+
+    def _issuers(self, certificate: x509.Certificate) -> list[x509.Certificate]:
+        below = facts(certificate)
+        named = dict.fromkeys((*self.authorities.named(below.issuer), *self.extra.get(below.issuer, ())))
+
+        def unlikely(issuer: x509.Certificate) -> tuple[bool, bool, bool]:
+            above = facts(issuer)
+            other_key = (
+                None not in (below.issuer_key_id, above.key_id) and below.issuer_key_id != above.key_id
+            )
+            outside = not above.not_before <= self.at <= above.not_after
+            return other_key, not self.authorities.is_anchor(issuer), outside
+
+        return sorted(named, key=unlikely)
+
+    def _without_anchor(self, certificate: x509.Certificate) -> Judgement:
+        chain = [certificate]
+        while len(chain) < LONGEST_PATH:
+            above = [c for c in self._issuers(chain[-1]) if c not in chain]
+            issuer = next((c for c in above[:MOST_PATHS] if issued(chain[-1], c)), None)
+            if issuer is None:
+                break
+            chain.append(issuer)
+        last = facts(chain[-1])
+        missing = chain[-1].subject if last.self_issued else chain[-1].issuer
+        own = (
+            Problem("untrusted-issuer", _text(missing)),
+            *_dates(certificate, self.at),
+            *_weaknesses(certificate, anchor=False),
+            *_unfit(certificate, self.purpose),
+        )
+        return Judgement(own, (), tuple(chain), None)
+
+    def _problems(self, path: Path) -> tuple[Problem, ...]:
+        """All that speaks against a path whose signatures are good (RFC 5280 §6.1), each once."""
+        *above, end = reversed(path)
+        found: list[Problem] = []
+        for certificate in path:
+            found += _dates(certificate, self.at)
+            found += _weaknesses(certificate, anchor=certificate is path[-1])
+        found += _unfit(end, self.purpose)
+        found += _not_entitled(above, self.purpose)
+        found += _name_constraints((*above, end))
+        if len(path) > 1:
+            if not policies_hold([facts(c) for c in (*above[1:], end)], self.policies):
+                found.append(Problem("untrusted-issuer", "policy"))
+            for index, certificate in enumerate(path[:-1]):
+                found += self._revocation(certificate, path[index + 1 :])
+        return tuple(dict.fromkeys(found))
+
+    def _revocation(self, certificate: x509.Certificate, above: Path) -> list[Problem]:
+        read = facts(certificate)
+        if read.never_revoked:
+            return []
+        found = find_revocation(
+            certificate.serial_number,
+            read,
+            self.authorities.crls,
+            lambda crl: self._believes(crl, above),
+            at=self.at,
+        )
+        if found is None:
+            return [Problem("revocation-unknown", _text(certificate.subject))]
+        if isinstance(found, bool) or not found.counts(self.at, self.known_now):
+            return []
+        since = f"{found.date:%Y-%m-%dT%H:%M:%SZ} {found.reason.value}"
+        return [Problem("revoked", f"{_text(certificate.subject)}: {since}")]
+
+    def _believes(self, crl: Crl, above: Path) -> bool:
+        """Whether somebody entitled to, under the same anchor, signed a CRL (RFC 5280 §6.3.3 (f), (g))."""
+        if self.known_now is not None and crl.this_update > self.known_now + SKEW:
+            return False
+        for signer in dict.fromkeys(
+            (*above, *self.authorities.named(crl.issuer), *self.extra.get(crl.issuer, ()))
+        ):
+            read = facts(signer)
+            if read.subject != crl.issuer or (read.usage is not None and not read.usage.crl_sign):
+                continue
+            if signer not in crl.believed:
+                crl.believed[signer] = verifies(crl.crl, crl.crl.tbs_certlist_bytes, signer)
+            if crl.believed[signer] and (signer in above or self._entitled(signer, above[-1])):
+                return True
+        return False
+
+    def _entitled(self, signer: x509.Certificate, anchor: x509.Certificate) -> bool:
+        if self.detours and signer == self.detours[-1]:
+            return True  # its authority sends those who ask about it to its own list (PKITS 4.14.30)
+        if signer in self.detours or len(self.detours) == MOST_DETOURS:
+            return False
+        detours = (*self.detours, signer)
+        case = _Case(self.authorities, self.extra, self.at, self.known_now, "crl", PolicySettings(), detours)
+        judgement = case.judge(signer)
+        return judgement.trusted and judgement.chain[-1] == anchor
+
+
+def _text(name: x509.Name) -> str:
+    return name.rfc4514_string()
+
+
+def _dates(certificate: x509.Certificate, at: dt.datetime) -> list[Problem]:
+    read = facts(certificate)
+    if at > read.not_after:
+        return [Problem("expired", f"{_text(certificate.subject)}: {read.not_after:%Y-%m-%dT%H:%M:%SZ}")]
+    if at < read.not_before:
+        return [
+            Problem("not-yet-valid", f"{_text(certificate.subject)}: {read.not_before:%Y-%m-%dT%H:%M:%SZ}")
+        ]
+    return []
+
+
+def _weaknesses(certificate: x509.Certificate, *, anchor: bool) -> list[Problem]:
+    read = facts(certificate)
+    found = [Problem(code, f"{_text(certificate.subject)}: {what}") for code, what in read.weaknesses]
+    if read.weak_signature and not anchor:
+        code, what = read.weak_signature
+        found.append(Problem(code, f"{_text(certificate.subject)}: {what}"))
+    if read.unreadable is not None:
+        found.append(Problem("untrusted-issuer", read.unreadable))
+    found += [Problem("untrusted-issuer", f"critical extension {oid}") for oid in read.unknown_critical]
+    return found
+
+
+def _not_entitled(above: Sequence[x509.Certificate], purpose: Purpose) -> list[Problem]:
+    """What forbids the certificates above to issue the next: cA, path length, keyCertSign, extended usages.
+
+    ``above`` runs from the anchor down. RFC 5280 §6.1.4 (h) to (n); the anchor's own limits are kept to
+    (RFC 5937), but it may be a version 1 certificate, as old roots are.
+    """
+    found: list[Problem] = []
+    room = LONGEST_PATH
+    for index, certificate in enumerate(above):
+        read, name = facts(certificate), _text(certificate.subject)
+        if not (read.ca or (index == 0 and read.ca is None)):
+            found.append(Problem("untrusted-issuer", f"{name}: basicConstraints"))
+        if index and not read.self_issued:
+            if room == 0:
+                found.append(Problem("untrusted-issuer", f"{name}: pathLenConstraint"))
+            room = max(room - 1, 0)
+        if read.path_length is not None:
+            room = min(room, read.path_length)
+        if read.usage is not None and not read.usage.key_cert_sign:
+            found.append(Problem("untrusted-issuer", f"{name}: keyUsage"))
+        wanted = _EXTENDED.get(purpose)
+        if wanted and read.extended is not None and not read.extended & wanted:
+            found.append(Problem("wrong-extended-key-usage", name))
+    return found
+
+
+def _name_constraints(down: Sequence[x509.Certificate]) -> list[Problem]:
+    """RFC 5280 §6.1.3 (b), (c); self-issued certificates in between are exempt."""
+    constraints: list[x509.NameConstraints] = []
+    for index, certificate in enumerate(down):
+        read = facts(certificate)
+        last = index == len(down) - 1
+        if index and constraints and (last or not read.self_issued):
+            forbidden = violates(certificate.subject, read.names, constraints)
+            if forbidden is not None:
+                return [Problem("untrusted-issuer", f"nameConstraints: {forbidden}")]
+        if read.constraints is not None:
+            constraints.append(read.constraints)
+    return []
+
+
+def _unfit(certificate: x509.Certificate, purpose: Purpose) -> list[Problem]:
+    """Whether key usage, kind of key and extended usage allow the purpose (RFC 8550 §4.4.2, 4.4.4)."""
+    if purpose == "any":
+        return []
+    read, found, name = facts(certificate), [], _text(certificate.subject)
+    if not _usage_allows(certificate, read, purpose):
+        found.append(Problem("wrong-key-usage", name))
+    wanted = _EXTENDED.get(purpose)
+    if wanted and read.extended is not None and not read.extended & wanted:
+        found.append(Problem("wrong-extended-key-usage", name))
+    return found
+
+
+def _usage_allows(certificate: x509.Certificate, read: Facts, purpose: Purpose) -> bool:
+    key, usage = public_key(certificate), read.usage
+    if purpose == "encrypt":
+        if isinstance(key, ec.EllipticCurvePublicKey | x25519.X25519PublicKey | x448.X448PublicKey):
+            return usage is None or usage.key_agreement
+        signs_only = isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey | dsa.DSAPublicKey)
+        return not signs_only and (usage is None or usage.key_encipherment)
+    if isinstance(key, x25519.X25519PublicKey | x448.X448PublicKey):
+        return False
+    if usage is None:
+        return True
+    if purpose == "crl":
+        return usage.crl_sign
+    if purpose == "tls":
+        return usage.digital_signature or (isinstance(key, rsa.RSAPublicKey) and usage.key_encipherment)
+    return usage.digital_signature or usage.content_commitment

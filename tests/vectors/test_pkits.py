@@ -1,0 +1,150 @@
+"""NIST PKITS, driven from the published data: every end certificate is judged with all 405 certificates and
+173 CRLs at hand, so that the right path has to be found and not only checked.
+
+What is expected stands in the file's name (Valid…, Invalid…); the sections on policies have settings of
+their own, in the table. DSA is judged for its paths here: that it is weak is another test.
+"""
+
+import datetime as dt
+import functools
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import cryptography_vectors
+import pytest
+from cryptography import x509
+
+from medmail_cli.pki.path import Authorities
+from medmail_cli.pki.policies import PolicySettings
+
+DATA = Path(cryptography_vectors.__file__).parent / "x509" / "PKITS_data"
+AT = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
+
+# section 4.1.5: the key leaves its parameters to the issuer's; cryptography refuses to load such a
+# certificate at all, and DSA would be weak-key if it did
+NOT_LOADED = {"DSAParametersInheritedCACert", "ValidDSAParameterInheritanceTest5EE"}
+
+
+def policy(*numbers: int, explicit: bool = False) -> PolicySettings:
+    """Acceptable NIST-test-policy-N; none given means any."""
+    chosen = frozenset(f"2.16.840.1.101.3.2.1.48.{n}" for n in numbers)
+    return PolicySettings(chosen or None, require_explicit=explicit)
+
+
+DEFAULT = PolicySettings()
+NO_MAPPING = PolicySettings(inhibit_mapping=True)
+SETTINGS: dict[str, list[tuple[PolicySettings, bool]]] = {
+    # 4.8
+    "ValidCertificatePathTest1": [
+        (DEFAULT, True),
+        (policy(explicit=True), True),
+        (policy(1, explicit=True), True),
+        (policy(2, explicit=True), False),
+        (policy(1, 2, explicit=True), True),
+    ],
+    "AllCertificatesNoPoliciesTest2": [(DEFAULT, True), (policy(explicit=True), False)],
+    "DifferentPoliciesTest3": [
+        (DEFAULT, True),
+        (policy(explicit=True), False),
+        (policy(1, 2, explicit=True), False),
+    ],
+    "DifferentPoliciesTest4": [(DEFAULT, False)],
+    "DifferentPoliciesTest5": [(DEFAULT, False)],
+    "OverlappingPoliciesTest6": [(DEFAULT, True), (policy(1), True), (policy(2), False)],
+    "DifferentPoliciesTest7": [(DEFAULT, False)],
+    "DifferentPoliciesTest8": [(DEFAULT, False)],
+    "DifferentPoliciesTest9": [(DEFAULT, False)],
+    "AllCertificatesSamePoliciesTest10": [(DEFAULT, True), (policy(1), True), (policy(2), True)],
+    "AllCertificatesanyPolicyTest11": [(DEFAULT, True), (policy(1), True)],
+    "DifferentPoliciesTest12": [(DEFAULT, False)],
+    "AllCertificatesSamePoliciesTest13": [(policy(1), True), (policy(2), True), (policy(3), True)],
+    "AnyPolicyTest14": [(policy(1), True), (policy(2), False)],
+    "UserNoticeQualifierTest15": [(DEFAULT, True)],
+    "UserNoticeQualifierTest16": [(DEFAULT, True)],
+    "UserNoticeQualifierTest17": [(DEFAULT, True)],
+    "UserNoticeQualifierTest18": [(policy(1), True), (policy(2), True)],
+    "UserNoticeQualifierTest19": [(DEFAULT, True)],
+    "CPSPointerQualifierTest20": [(policy(1, explicit=True), True)],
+    # 4.10
+    "ValidPolicyMappingTest1": [(policy(1), True), (policy(2), False), (NO_MAPPING, False)],
+    "InvalidPolicyMappingTest2": [(DEFAULT, False), (NO_MAPPING, False)],
+    "ValidPolicyMappingTest3": [(policy(1), False), (policy(2), True)],
+    "ValidPolicyMappingTest5": [(policy(1), True), (policy(6), False)],
+    "ValidPolicyMappingTest6": [(policy(1), True), (policy(6), False)],
+    "ValidPolicyMappingTest12": [(policy(1), True), (policy(2), True)],
+    # 4.12
+    "inhibitAnyPolicyTest3": [(DEFAULT, True), (PolicySettings(inhibit_any=True), False)],
+}
+# what an invalid path must be called where the contract has a word of its own for it
+CODES = {
+    r"InvalidRevoked|InvaliddeltaCRLTest[3469]|InvalidonlySomeReasonsTest(16|20|21)|InvalidcRLIssuerTest(31|32)"
+    r"|InvalidNegativeSerial|InvalidIDPwithindirectCRLTest23|InvaliddistributionPointTest[26]": "revoked",
+    r"InvalidMissingCRL|InvalidWrongCRL|InvalidBadCRL|Invalid(Old|pre2000)CRLnextUpdate"
+    r"|InvaliddeltaCRLIndicatorNoBase|InvalidonlyContains": "revocation-unknown",
+    r"notAfterDate": "expired",
+    r"notBeforeDate": "not-yet-valid",
+    r"InvalidEESignature|InvalidCASignature|NameChaining|nameConstraints|pathLen|Policy(Mapping)?Test"
+    r"|cAFalse|basicConstraints|keyCertSignFalse|UnknownCriticalCertificate": "untrusted-issuer",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    settings: PolicySettings
+    valid: bool
+    part: int
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.part}"
+
+
+def cases() -> list[Case]:
+    found = []
+    for file in sorted((DATA / "certs").glob("*EE.crt")):
+        name = file.stem.removesuffix("EE")
+        if file.stem in NOT_LOADED:
+            continue
+        parts = SETTINGS.get(name) or [(DEFAULT, {"V": True, "I": False}[name[0]])]
+        found += [Case(name, settings, valid, n) for n, (settings, valid) in enumerate(parts, 1)]
+    return found
+
+
+@functools.cache
+def load(name: str) -> x509.Certificate:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # negative serial numbers, which PKITS 4.4.14 has on purpose
+        return x509.load_der_x509_certificate((DATA / "certs" / f"{name}.crt").read_bytes())
+
+
+@functools.cache
+def world() -> Authorities:
+    names = [file.stem for file in sorted((DATA / "certs").glob("*.crt")) if file.stem not in NOT_LOADED]
+    crls = [x509.load_der_x509_crl(f.read_bytes()) for f in sorted((DATA / "crls").glob("*.crl"))]
+    return Authorities([load("TrustAnchorRootCertificate")], [load(name) for name in names], crls)
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_path(case: Case) -> None:
+    judgement = world().judge(
+        load(case.name + "EE"), at=AT, known_now=AT, purpose="any", policies=case.settings
+    )
+    problems = [p for p in judgement.problems if not p.code.startswith("weak-")]
+    assert (not problems) is case.valid, problems
+    for pattern, code in CODES.items():
+        if not case.valid and re.search(pattern, case.name):
+            assert code in {p.code for p in problems}, problems
+
+
+def test_the_published_data_is_all_there() -> None:
+    assert len(cases()) == 246
+    assert len(list((DATA / "crls").glob("*.crl"))) == 173
+
+
+def test_dsa_and_sha1_are_weak() -> None:
+    codes = {p.code for p in world().judge(load("ValidDSASignaturesTest4EE"), at=AT, purpose="any").problems}
+    assert codes == {"weak-key", "weak-algorithm"}
