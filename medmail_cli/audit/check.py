@@ -27,7 +27,8 @@ FAULT_LIMIT = 1000
 
 # HEADS of audit.entry without its care for detail, which the hashes take over here: half the time
 _HEADS = re.compile(
-    rb'\{"index":(\d{1,18}),"time":"([^"]{27})","run":"[^"]{16}","kind":"(\w+)"(?:,"of":(\d{1,18}))?,'
+    rb'\{"index":(\d{1,18}),"time":"([^"]{27})","run":"[^"]{16}"'
+    rb',"kind":"(?:outcome","of":(\d{1,18})|(i)ntent"|event"),'
 )
 
 
@@ -111,23 +112,27 @@ def _mismatch(size: int, stored: list[bytes], hashes: ReadHashes, hashed: int) -
 def _read_heads(found: Scan, block: bytes, first: int, count: int, time: bytes) -> bytes:
     """Check one block's numbering, times and outcomes; the time of its last entry."""
     heads: list[tuple[bytes, bytes, bytes, bytes]] = _HEADS.findall(block)
-    if len(heads) != count or [int(head[0]) for head in heads] != list(range(first, first + count)):
+    if len(heads) != count:
         found.disordered = True
         return time
-    times = [head[1] for head in heads]
+    indices, times, closing, opening = zip(*heads, strict=True)
+    if list(map(int, indices)) != list(range(first, first + count)):
+        found.disordered = True
+        return time
     if any(map(gt, (time, *times), times)):
         before = (time, *times)
         found.backwards += [first + i for i in range(count) if before[i] > times[i]]
     intents = found.intents
-    for index, (_, _, kind, of) in enumerate(heads, first):
-        if kind == b"intent":
+    for index, of, opens in zip(range(first, first + count), closing, opening, strict=True):
+        if opens:
             intents.add(index)
-        elif kind == b"outcome":
-            if of and int(of) in intents:
+        elif of:
+            if int(of) in intents:
                 intents.remove(int(of))
             else:
                 found.orphans.append(index)
-    return times[-1]
+    last: bytes = times[-1]
+    return last
 
 
 def faults(
