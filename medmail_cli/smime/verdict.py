@@ -1,0 +1,143 @@
+"""The verdict on a message: the one value from which text, JSON, exit and audit entry are made.
+
+Its shape is the contract's ``decrypt`` object, field for field.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from medmail_cli.errors import FAILED, INTEGRITY, OK, UNTRUSTED, exit_of
+
+Layer = Literal["encrypted", "signed", "compressed", "wrapped"]
+SignatureStatus = Literal["valid", "invalid", "untrusted", "indeterminate", "none"]
+
+UNDECIDED = {"revocation-unknown", "unsupported-algorithm"}
+"""Problems that leave a signature undecided rather than rejected."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A reason why a message is not trusted (or, as a note, something worth knowing)."""
+
+    code: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Encryption:
+    """What is known of the encryption; all but ``status`` is None where there is none or it failed."""
+
+    status: Literal["ok", "none", "failed"] = "none"
+    algorithm: str | None = None
+    authenticated: bool | None = None
+    key_management: str | None = None
+    recipient: str | None = None
+    """The address (else the subject) of the certificate whose key opened it."""
+
+
+@dataclass(frozen=True)
+class Signer:
+    """One signer of the signature that counts, and every problem found with it."""
+
+    addresses: tuple[str, ...]
+    subject: str | None
+    issuer: str | None
+    anchor: str | None
+    sha256: str | None
+    signed_at: datetime | None
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The innermost signature that covers all the content."""
+
+    status: SignatureStatus = "none"
+    signers: tuple[Signer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Headers:
+    """Header fields, decoded for showing; only protected ones where ``protected``."""
+
+    from_: str | None = field(default=None, metadata={"json": "from"})
+    to: tuple[str, ...] = ()
+    cc: tuple[str, ...] = ()
+    reply_to: str | None = None
+    subject: str | None = None
+    date: datetime | None = None
+    message_id: str | None = None
+    in_reply_to: str | None = None
+    references: tuple[str, ...] = ()
+    protected: bool = False
+
+
+@dataclass(frozen=True)
+class OuterHeaders:
+    """What anybody on the way could read and change."""
+
+    from_: str | None = field(default=None, metadata={"json": "from"})
+    subject: str | None = None
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A part of the letter; ``name`` as received, ``saved_as`` where it was written."""
+
+    name: str
+    type: str
+    size: int
+    sha256: str
+    saved_as: Path | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The contract's object for one message."""
+
+    type: ClassVar[str] = "message"
+    id: str
+    source: str
+    exit: int
+    layers: tuple[Layer, ...]
+    encryption: Encryption
+    signature: Signature
+    trusted: bool
+    headers: Headers
+    outer_headers: OuterHeaders
+    text: str | None
+    attachments: tuple[Attachment, ...]
+    problems: tuple[Problem, ...]
+    notes: tuple[Problem, ...]
+
+
+def exit_for(problems: Iterable[str]) -> int:
+    """The exit of a message with these problem codes.
+
+    The gravest counts: integrity (6) before failure to read (1) before lack of trust (5).
+    """
+    exits = {exit_of(code) for code in problems}
+    return next((code for code in (INTEGRITY, FAILED, UNTRUSTED) if code in exits), OK)
+
+
+def status_of(signers: Iterable[Signer], *, holds: bool) -> SignatureStatus:
+    """The status of a signature by its signers' problems; ``holds`` where one of them has none."""
+    problems = {code for signer in signers for code in signer.problems}
+    if "bad-signature" in problems:
+        return "invalid"
+    if holds:
+        return "valid"
+    return "indeterminate" if problems <= UNDECIDED else "untrusted"
+
+
+def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Each code once, in order, with the first detail that says something."""
+    found: dict[str, Problem] = {}
+    for problem in problems:
+        known = found.get(problem.code)
+        if known is None or (not known.detail and problem.detail):
+            found[problem.code] = problem
+    return tuple(found.values())
