@@ -24,21 +24,22 @@ _CONSTRUCTED = 0x20
 class Limits:
     """What a reader agrees to look at: octets in all, nesting, and octets per element on average.
 
-    The number of elements may reach 4096 plus one for every ``octets_per_element`` octets: small enough to
-    bound time and memory by the size of the input, large enough for strings chunked in lines of text.
+    Element headers may be read 4096 times, and twice more (to find an end, then to read) for every
+    ``octets_per_element`` octets: that bounds time and memory by the size of the input, and still allows
+    strings chunked in lines of text.
     """
 
     size: int = 1 << 30
     depth: int = 48
-    octets_per_element: int = 24
+    octets_per_element: int = 40
 
 
 DEFAULT_LIMITS = Limits()
 
 
-def malformed(what: str) -> MedmailError:
+def malformed(detail: str) -> MedmailError:
     """The one error of this room for data that is not what it should be."""
-    return MedmailError("malformed", what=what)
+    return MedmailError("malformed", what="message", detail=detail)
 
 
 @dataclass(slots=True)
@@ -304,7 +305,7 @@ class Fields:
 def parse(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> Node:
     """The one element that ``data`` holds, nothing before or after it; its insides are read on demand.
 
-    Raises MedmailError("malformed") with ``what``, here or later when children are read; "too-large" when
+    Raises MedmailError("malformed") with a ``detail``, here or later when children are read; "too-large" when
     there are more than ``limits.size`` octets.
     """
     view = memoryview(data)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC, GCM
 
 from medmail_cli.cms import algorithms, ber, content, der
-from medmail_cli.cms.encrypt import encrypt
+from medmail_cli.cms.encrypt import ContentCipher, encrypt
 from medmail_cli.cms.recipients import Recipient, read_recipients, unwrap
 from medmail_cli.errors import MedmailError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.model import PrivateKey
 
-__all__ = ["Decrypted", "Envelope", "decrypt", "encrypt", "parse_enveloped"]
+__all__ = ["ContentCipher", "Decrypted", "Envelope", "decrypt", "encrypt", "parse_enveloped"]
 
 _MOST_ATTEMPTS = 8  # entries of one letter that may each cost us a decryption
 
@@ -63,7 +63,7 @@ class Decrypted:
 def parse_enveloped(node: ber.Node) -> Envelope:
     """Read a ContentInfo of type EnvelopedData or AuthEnvelopedData; nothing is decrypted.
 
-    Raises MedmailError("malformed"), with ``what="gcm-in-enveloped-data"`` where AES-GCM was put into plain
+    Raises MedmailError("malformed"), with ``detail="gcm-in-enveloped-data"`` where AES-GCM was put into plain
     EnvelopedData, which has no place for the tag (RFC 5084 1.1 wants AuthEnvelopedData): a known fault of
     some senders.
     """
@@ -117,12 +117,11 @@ def _parse_authenticated(node: ber.Node) -> Envelope:
 
 def _check_content_type(attributes: ber.Node | None, content_type: str) -> None:
     """RFC 5083 2.1: contentType is an attribute unless the content is Data, and must agree where it is."""
-    named = [
-        value.oid()
-        for attribute in (attributes.children if attributes else ())
-        if attribute.children[0].oid() == algorithms.CONTENT_TYPE
-        for value in attribute.children[-1].elements(ber.SET)
-    ]
+    named: list[str] = []
+    for attribute in attributes.children if attributes else ():
+        fields = attribute.fields()
+        if fields.take(ber.OID).oid() == algorithms.CONTENT_TYPE:
+            named += (value.oid() for value in fields.take(ber.SET).children)
     if named != [content_type] and (named or content_type != algorithms.DATA):
         raise ber.malformed("authenticated-attributes")
 

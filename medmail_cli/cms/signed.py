@@ -61,7 +61,7 @@ class SignerInfo:
 
     @cached_property
     def capabilities(self) -> tuple[str, ...] | None:
-        """What the signer says it reads (sMIMECapabilities), in its order: our names, else dotted identifiers."""
+        """What the signer says it reads (sMIMECapabilities): our names, else dotted numbers."""
         value = self._one(algorithms.CAPABILITIES)
         if value is None:
             return None

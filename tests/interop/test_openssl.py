@@ -1,0 +1,202 @@
+"""CMS against OpenSSL's command line, both ways."""
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from medmail_cli.cms import ber, enveloped, signed
+from medmail_cli.cms.keys import SoftwareKey
+from medmail_cli.errors import MedmailError
+from medmail_cli.model import SignatureScheme
+from tests.support import pki
+from tests.support.tools import require, run
+
+AT = dt.datetime(2026, 6, 1, 12, 0, tzinfo=dt.UTC)
+LETTER = b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + "Compte rendu opératoire\r\n".encode() * 300
+# OpenSSL 3.0 knows neither Ed25519 signers nor X25519 recipients in CMS
+KINDS: tuple[pki.KeyType, ...] = ("rsa2048", "p256", "p384", "p521")
+
+
+@dataclass(frozen=True)
+class Person:
+    """A certificate and its key, in memory and as files for OpenSSL."""
+
+    certificate: x509.Certificate
+    key: SoftwareKey
+    cert_file: Path
+    key_file: Path
+
+
+People = tuple[dict[str, Person], Path, pki.Authority]
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> People:
+    require("openssl")
+    folder = tmp_path_factory.mktemp("openssl")
+    ca = pki.make_ca()
+    (folder / "ca.pem").write_bytes(pki.pem(ca.certificate))
+    made: dict[str, Person] = {}
+    for kind in KINDS:
+        certificate, key = pki.issue(ca, f"{kind}@a.test", "both", kind)
+        (folder / f"{kind}.pem").write_bytes(pki.pem(certificate))
+        (folder / f"{kind}.key").write_bytes(pki.pem(key))
+        made[kind] = Person(certificate, SoftwareKey(key), folder / f"{kind}.pem", folder / f"{kind}.key")
+    return made, folder / "ca.pem", ca
+
+
+def cms(*arguments: str | Path, stdin: bytes = LETTER) -> bytes:
+    return run("openssl", "cms", *arguments, stdin=stdin).stdout
+
+
+@pytest.mark.parametrize("detached", [False, True], ids=["opaque", "detached"])
+@pytest.mark.parametrize(
+    ("kind", "scheme"),
+    [(kind, None) for kind in KINDS]
+    + [("rsa2048", f"rsa-pss-sha{bits}") for bits in (256, 384, 512)]
+    + [("rsa2048", "rsa-pkcs1v15-sha512"), ("p256", "ecdsa-sha512")],
+)
+def test_openssl_verifies_what_we_sign(
+    people: People, tmp_path: Path, kind: str, scheme: SignatureScheme | None, detached: bool
+) -> None:
+    made, ca_file, ca = people
+    person = made[kind]
+    ours = signed.sign(
+        LETTER,
+        key=person.key,
+        certificate=person.certificate,
+        chain=ca.chain,
+        signed_at=AT,
+        scheme=scheme,
+        encryption_certificate=made["rsa2048"].certificate,
+        detached=detached,
+    )
+    (tmp_path / "letter").write_bytes(LETTER)
+    content = ("-content", tmp_path / "letter") if detached else ()
+    check = ("-verify", "-inform", "DER", "-CAfile", ca_file, "-binary", *content)
+    assert cms(*check, stdin=ours) == LETTER
+
+
+@pytest.mark.parametrize("options", [[], ["-nodetach"], ["-nodetach", "-stream"], ["-nodetach", "-noattr"],
+                                     ["-nodetach", "-keyid", "-md", "sha384"], ["-nodetach", "-cades"]],
+                         ids=" ".join)  # fmt: skip
+@pytest.mark.parametrize("kind", KINDS)
+def test_we_verify_what_openssl_signs(people: People, kind: str, options: list[str]) -> None:
+    made, _, ca = people
+    person = made[kind]
+    names = ("-signer", person.cert_file, "-inkey", person.key_file)
+    theirs = cms("-sign", "-outform", "DER", "-binary", *names, *options)
+    read = signed.parse_signed(ber.parse(theirs))
+    (signer,) = read.signers
+    found = signed.find_certificate(signer, (ca.certificate, *read.certificates))
+    assert found is not None
+    assert found == person.certificate
+    assert (read.content is None) == (options == [])
+    assert signed.check_signer(read, signer, found, LETTER) == ()
+    assert signed.check_signer(read, signer, found, LETTER + b" ") == ("bad-signature",)
+    assert (signer.signed_at is None) == ("-noattr" in options)
+
+
+@pytest.mark.parametrize("salt", ["digest", "0", "20", "max"])
+@pytest.mark.parametrize("mgf", ["sha256", "sha512"])
+def test_we_verify_pss_with_any_parameters(people: People, salt: str, mgf: str) -> None:
+    made, _, _ = people
+    person = made["rsa2048"]
+    options = ("rsa_padding_mode:pss", f"rsa_pss_saltlen:{salt}", f"rsa_mgf1_md:{mgf}")
+    keyopts = [word for option in options for word in ("-keyopt", option)]
+    theirs = cms(
+        "-sign", "-outform", "DER", "-binary", "-nodetach", "-signer", person.cert_file,
+        "-inkey", person.key_file, *keyopts,
+    )  # fmt: skip
+    read = signed.parse_signed(ber.parse(theirs))
+    assert read.signers[0].signature_scheme == "rsa-pss"
+    assert signed.check_signer(read, read.signers[0], person.certificate) == ()
+
+
+def test_several_signers_are_each_checked(people: People) -> None:
+    made, _, _ = people
+    two = (made["rsa2048"], made["p256"])
+    names = [word for each in two for word in ("-signer", each.cert_file, "-inkey", each.key_file)]
+    read = signed.parse_signed(ber.parse(cms("-sign", "-outform", "DER", "-binary", "-nodetach", *names)))
+    found = {signed.find_certificate(signer, read.certificates): signer for signer in read.signers}
+    assert set(found) == {each.certificate for each in two}
+    for each in two:
+        assert signed.check_signer(read, found[each.certificate], each.certificate) == ()
+
+
+def test_sha1_is_weak_whoever_signed(people: People) -> None:
+    made, _, _ = people
+    person = made["rsa2048"]
+    names = ("-signer", person.cert_file, "-inkey", person.key_file)
+    theirs = cms("-sign", "-outform", "DER", "-binary", "-nodetach", "-md", "sha1", *names)
+    read = signed.parse_signed(ber.parse(theirs))
+    assert signed.check_signer(read, read.signers[0], person.certificate) == ("weak-algorithm",)
+
+
+@pytest.mark.parametrize("cipher", ["aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_openssl_opens_what_we_encrypt(people: People, kind: str, cipher: enveloped.ContentCipher) -> None:
+    made, _, _ = people
+    person = made[kind]
+    everybody = [made[each].certificate for each in KINDS]
+    oaep: set[str] = {person.certificate.fingerprint(hashes.SHA256()).hex()}
+    for oaep_for in (set(), oaep) if kind == "rsa2048" else (set(),):
+        ours = enveloped.encrypt(LETTER, everybody, cipher=cipher, oaep_for=oaep_for)
+        reader = ("-recip", person.cert_file, "-inkey", person.key_file)
+        assert cms("-decrypt", "-inform", "DER", "-binary", *reader, stdin=ours) == LETTER
+
+
+RECIPIENT_OPTIONS = {
+    "rsa2048": {
+        "rsa-pkcs1v15": "",
+        "rsa-oaep-sha1": "rsa_padding_mode:oaep",
+        "rsa-oaep-sha256": "rsa_padding_mode:oaep rsa_oaep_md:sha256",
+        "rsa-oaep-sha384": "rsa_padding_mode:oaep rsa_oaep_md:sha384 rsa_mgf1_md:sha384",
+        "rsa-oaep-sha512": "rsa_padding_mode:oaep rsa_oaep_md:sha512 rsa_mgf1_md:sha1 rsa_oaep_label:0a0b",
+    },
+    "p256": {"ecdh-es-p256": "", "ecdh-es-p256 ": "ecdh_kdf_md:sha256 ecdh_cofactor_mode:1"},
+    "p384": {"ecdh-es-p384": "ecdh_kdf_md:sha384"},
+    "p521": {"ecdh-es-p521": "ecdh_kdf_md:sha512"},
+}
+
+
+@pytest.mark.parametrize("layout", [[], ["-keyid"], ["-stream"]], ids=["issuer", "keyid", "stream"])
+@pytest.mark.parametrize(
+    ("kind", "management"), [(kind, name) for kind, names in RECIPIENT_OPTIONS.items() for name in names]
+)
+def test_we_open_what_openssl_encrypts(people: People, kind: str, management: str, layout: list[str]) -> None:
+    made, _, _ = people
+    person, other = made[kind], made["p256" if kind != "p256" else "p384"]
+    keyopts = [word for option in RECIPIENT_OPTIONS[kind][management].split() for word in ("-keyopt", option)]
+    for cipher in ("aes-128-cbc", "aes-192-cbc", "aes-256-cbc", "aes-128-gcm", "aes-192-gcm", "aes-256-gcm"):
+        theirs = cms(
+            "-encrypt", "-outform", "DER", "-binary", f"-{cipher}", *layout,
+            "-recip", other.cert_file, "-recip", person.cert_file, *keyopts,
+        )  # fmt: skip
+        envelope = enveloped.parse_enveloped(ber.parse(theirs))
+        opened = enveloped.decrypt(envelope, [(person.certificate, person.key)])
+        assert opened.content == LETTER
+        assert opened.algorithm == cipher
+        assert opened.authenticated == cipher.endswith("gcm")
+        assert opened.key_management == management.strip()
+        assert opened.certificate == person.certificate
+
+
+@pytest.mark.parametrize("cipher", ["des3", "rc2-128"])
+def test_old_ciphers_are_opened_only_when_asked(people: People, cipher: str) -> None:
+    made, _, _ = people
+    person = made["rsa2048"]
+    theirs = cms(
+        "-encrypt", "-outform", "DER", "-binary", f"-{cipher}", "-provider", "legacy", "-provider", "default",
+        person.cert_file,
+    )  # fmt: skip
+    envelope = enveloped.parse_enveloped(ber.parse(theirs))
+    keys = [(person.certificate, person.key)]
+    with pytest.raises(MedmailError) as refused:
+        enveloped.decrypt(envelope, keys)
+    assert refused.value.code == "weak-algorithm"
+    assert enveloped.decrypt(envelope, keys, allow_weak=True).content == LETTER
