@@ -44,23 +44,37 @@ TRY_LATER, CONFIGURATION, INTERRUPTED = 75, 78, 130
 
 EXITS: dict[str, int] = {
     # 1: failed for a reason of its own
+    "ca-redirected": FAILED,
+    "ca-rejected": FAILED,
+    "server-answer-malformed": FAILED,
+    "folder-not-empty": FAILED,
+    "extra-missing": FAILED,
+    "step-failed": FAILED,
     "disk-full": FAILED,
     "exists": FAILED,
+    "id-reused": FAILED,
     "internal-error": FAILED,
     "malformed": FAILED,
     "no-key": FAILED,
+    "no-identity": FAILED,
+    "no-keystore": FAILED,
+    "newer-store": FAILED,
     "not-found": FAILED,
     "not-readable": FAILED,
     "not-writable": FAILED,
     "too-large": FAILED,
     # 2: usage
+    "insecure-url": USAGE,
     "ambiguous": USAGE,
+    "ambiguous-digest": USAGE,
+    "ambiguous-identity": USAGE,
     "binary-to-terminal": USAGE,
     "needs-confirmation": USAGE,
     "not-text": USAGE,
     "stdin-twice": USAGE,
     "usage": USAGE,
     # 4: locked or refused
+    "ca-refused": REFUSED,
     "keystore-locked": REFUSED,
     "no-secret": REFUSED,
     "secret-unreadable": REFUSED,
@@ -86,6 +100,9 @@ EXITS: dict[str, int] = {
     "partly-signed": UNTRUSTED,
     "content-twice": UNTRUSTED,
     "unauthenticated-encryption": UNTRUSTED,
+    "ca-fingerprint-mismatch": UNTRUSTED,
+    "certificate-not-as-requested": UNTRUSTED,
+    "server-untrusted": UNTRUSTED,
     # 6: the message's integrity
     "bad-signature": INTEGRITY,
     "bad-tag": INTEGRITY,
@@ -94,6 +111,9 @@ EXITS: dict[str, int] = {
     "other-log": DAMAGED,
     "store-damaged": DAMAGED,
     # 75: try later
+    "ca-busy": TRY_LATER,
+    "ca-pending": TRY_LATER,
+    "server-unreachable": TRY_LATER,
     "store-busy": TRY_LATER,
     # 78: configuration
     "bad-config": CONFIGURATION,

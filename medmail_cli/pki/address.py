@@ -39,6 +39,11 @@ def _ascii_label(label: str) -> str:
         return label
 
 
+def unicode_domain(domain: str) -> str:
+    """A domain with its A-labels as U-labels, for showing; what cannot be decoded stays."""
+    return ".".join(_unicode_label(label) for label in domain.split("."))
+
+
 def canonical(address: str) -> str:
     """The one form under which a mailbox is compared: ASCII-lower local part, A-label domain.
 
@@ -109,8 +114,7 @@ def looks_mixed(address: str) -> bool:
     Digits and punctuation belong to every script; Japanese and Korean writing mix theirs rightly.
     """
     local, _, domain = address.rpartition("@")
-    labels = [_unicode_label(label) for label in domain.split(".")]
-    return any(_mixed(part) for part in [*local.replace("+", ".").split("."), *labels])
+    return any(_mixed(part) for part in [*local.split("."), *unicode_domain(domain).split(".")])
 
 
 def resemble(first: str, second: str) -> bool:
@@ -168,6 +172,6 @@ _ALIKE = str.maketrans("аеорсухіјѕһԁԛԝɡιοανρυκτ", "aeopcy
 
 def _skeleton(address: str) -> str:
     local, at, domain = address.strip().rpartition("@")
-    shown = local + at + ".".join(_unicode_label(label) for label in domain.split("."))
+    shown = local + at + unicode_domain(domain)
     folded = unicodedata.normalize("NFKC", shown).casefold().translate(_ALIKE)
     return "".join(c for c in unicodedata.normalize("NFD", folded) if not unicodedata.combining(c))

@@ -5,6 +5,7 @@ CRL may be believed (its signer, and that signer's own path) is asked of the cal
 """
 
 import datetime as dt
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -120,24 +121,6 @@ def read_crl(crl: x509.CertificateRevocationList) -> Crl | None:
         key.key_identifier if isinstance(key, x509.AuthorityKeyIdentifier) else None,
         usable,
     )
-
-
-def replaces(new: x509.CertificateRevocationList, old: x509.CertificateRevocationList) -> bool:
-    """Whether ``new`` is a later issue of the list that ``old`` is: same issuer, key, scope and kind."""
-    first, second = read_crl(new), read_crl(old)
-    if first is None or second is None or _identity(first) != _identity(second):
-        return False
-    return (first.number or 0, first.this_update) > (second.number or 0, second.this_update)
-
-
-def same_list(first: x509.CertificateRevocationList, second: x509.CertificateRevocationList) -> bool:
-    """Whether two CRLs are issues of one list."""
-    one, other = read_crl(first), read_crl(second)
-    return one is not None and other is not None and _identity(one) == _identity(other)
-
-
-def _identity(crl: Crl) -> tuple[object, ...]:
-    return crl.issuer, crl.key_id, crl.scope, crl.delta_base is None
 
 
 def find_revocation(
@@ -270,3 +253,26 @@ def _revocation(entry: x509.RevokedCertificate) -> Revocation:
     except (ValueError, x509.DuplicateExtension):
         pass  # listed is listed, whatever else the entry says
     return Revocation(date, reason)
+
+
+def list_name(crl: x509.CertificateRevocationList) -> str:
+    """A file-safe name (SHA-256, hex) shared by all issues of one list: same issuer, key, scope and kind."""
+    digest = hashlib.sha256(crl.issuer.public_bytes())
+    for kind in (x509.AuthorityKeyIdentifier, x509.IssuingDistributionPoint):
+        try:
+            digest.update(crl.extensions.get_extension_for_class(kind).value.public_bytes())
+        except (x509.ExtensionNotFound, ValueError):
+            digest.update(b"\0")
+    read = read_crl(crl)
+    digest.update(b"delta" if read is not None and read.delta_base is not None else b"complete")
+    return digest.hexdigest()
+
+
+def newer(crl: x509.CertificateRevocationList, than: x509.CertificateRevocationList) -> bool:
+    """Whether ``crl`` is a later issue of the same list, by CRL number and then by date."""
+    return _age(crl) > _age(than)
+
+
+def _age(crl: x509.CertificateRevocationList) -> tuple[int, dt.datetime]:
+    read = read_crl(crl)
+    return (read.number or 0 if read is not None else 0), crl.last_update_utc

@@ -148,6 +148,11 @@ class Authorities:
         return self._crls.get(issuer, ())
 
 
+def fit(certificate: x509.Certificate, purpose: Purpose) -> bool:
+    """Whether the certificate by itself is meant for the purpose: key usage, kind of key, extended usage."""
+    return not _unfit(certificate, purpose)
+
+
 def _by_subject(certificates: Sequence[x509.Certificate]) -> dict[NameKey, list[x509.Certificate]]:
     index: dict[NameKey, list[x509.Certificate]] = {}
     for certificate in dict.fromkeys(certificates):

@@ -11,6 +11,14 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("“{prefix}” begins the name of several messages"),
         N_("give more of its digits; `medmail inbox` shows them"),
     ),
+    "ambiguous-identity": (
+        N_("“{name}” names several identities: {ids}"),
+        N_("give more digits of one; `medmail keys list` shows them"),
+    ),
+    "ambiguous-digest": (
+        N_("“{prefix}” begins the digest of several certificates"),
+        N_("give more of its digits"),
+    ),
     "audit-damaged": (
         N_("the audit log {path} is damaged at entry {entry}"),
         N_(
@@ -24,12 +32,43 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("refusing to write binary data to the terminal"),
         N_("write it to a file with -o FILE, or send it into a pipe"),
     ),
+    "ca-busy": (
+        N_("the authority {url} cannot answer now (HTTP {status}) {detail}"),
+        N_("run the command again later; the key and the request are kept"),
+    ),
+    "ca-fingerprint-mismatch": (
+        N_("no root of {url} has the fingerprint given; it offers {found}"),
+        N_("compare the fingerprint with the one the authority published; do not go on if they differ"),
+    ),
+    "ca-pending": (
+        N_("the authority {url} has not issued the certificate yet"),
+        N_("run the command again later; it asks for the same certificate"),
+    ),
+    "ca-redirected": (
+        N_("the authority {url} sends elsewhere, to {location}"),
+        N_("if that is right, give that address with --ca"),
+    ),
+    "ca-refused": (
+        N_("the authority {url} refuses the login (HTTP {status}) {detail}"),
+        N_("check the authority's login and --password-file"),
+    ),
+    "ca-rejected": (N_("the authority {url} refuses the request (HTTP {status}) {detail}"), ""),
+    "certificate-not-as-requested": (
+        N_("the authority {url} sent a certificate that cannot be used: {reason}"),
+        N_("the key is kept; tell the authority"),
+    ),
     "content-twice": (N_("the signature carries its content twice"), ""),
     "disk-full": (N_("no space left to write {path}"), N_("free some space and run the command again")),
     "exists": (N_("{path} exists and is different"), N_("choose another name, or replace it with --force")),
     "expired": (N_("the certificate has expired"), ""),
+    "extra-missing": (
+        N_("this needs packages that are not installed: {packages}"),
+        N_("pip install 'medmail-cli[{extra}]'"),
+    ),
+    "folder-not-empty": (N_("{path} already holds something"), N_("name a new or an empty folder")),
     "header-mismatch": (N_("headers inside and outside the letter disagree"), ""),
     "implausible-time": (N_("the time of signature cannot be right"), ""),
+    "insecure-url": (N_("{url} is not an https address"), N_("an authority is only spoken to over TLS")),
     "internal-error": (
         N_("medmail itself failed ({kind})"),
         N_("run it again with --debug and report what it shows; nothing secret is in it"),
@@ -47,6 +86,15 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "no-address-in-certificate": (N_("the certificate bears no address"), ""),
     "no-config": (N_("no account is set up in {path}"), N_("`medmail config init` writes a first one")),
+    "newer-store": (N_("{path} was written by a newer medmail"), N_("update medmail")),
+    "no-identity": (
+        N_("there is no identity in use for {address}"),
+        N_("`medmail keys list` shows those there are; `medmail enrol` makes one"),
+    ),
+    "no-keystore": (
+        N_("there is no keystore in {path} yet"),
+        N_("`medmail enrol new` or `medmail enrol import` makes the first identity"),
+    ),
     "no-key": (N_("no key of yours opens this message"), N_("`medmail keys list` shows those you have")),
     "no-secret": (
         N_("the {secret} is needed and cannot be asked for"),
@@ -68,7 +116,20 @@ ERRORS: dict[str, tuple[str, str]] = {
     "revoked": (N_("the certificate is revoked"), ""),
     "secret-unreadable": (N_("the {secret} cannot be read from {path}: {detail}"), ""),
     "several-from": (N_("the letter names several senders"), ""),
+    "server-answer-malformed": (N_("the answer of {host} is not what it should be ({detail})"), ""),
+    "server-unreachable": (
+        N_("{host} cannot be reached: {reason}"),
+        N_("check the network and the address, then run the command again"),
+    ),
+    "server-untrusted": (
+        N_("the certificate of {host} is not acceptable: {detail}"),
+        N_("give the operator's anchors with --tls-anchors, or check that this is the right server"),
+    ),
     "signer-is-not-sender": (N_("the signer is not the sender"), ""),
+    "step-failed": (
+        N_("`{command}` ended with exit {exit} instead of {expected}"),
+        N_("report what is shown above, with --debug"),
+    ),
     "stdin-twice": (
         N_("stdin can be read only once; {first} and {second} both ask for it"),
         N_("give one of them as a file"),
@@ -115,6 +176,7 @@ SECRETS: dict[str, str] = {
 """A secret to what its prompt says."""
 
 REASONS: dict[str, str] = {
+    "cut-off": N_("the connection was cut off"),
     "missing": N_("{key} is missing"),
     "not-a-duration": N_("{key}: “{value}” is no duration such as 15m, 2h or 30d"),
     "not-a-table": N_("{key} must be a table"),
@@ -124,6 +186,10 @@ REASONS: dict[str, str] = {
     "not-utf-8": N_("this is not UTF-8"),
     "unknown-key": N_("unknown key {key} (nearest: {nearest})"),
     "unreadable": N_("the file cannot be read: {detail}"),
+    "timed-out": N_("no answer in time"),
+    "unfit": N_("it does not hold up ({problem})"),
+    "wrong-key": N_("it is for another key"),
+    "wrong-name": N_("it does not bear {address}"),
     "wrong-type": N_("{key} must be of type {expected}"),
 }
 """Reasons that a message's ``{reason}`` may name."""

@@ -1,0 +1,79 @@
+"""Reading certificates and CRLs out of the files people have: PEM in any mixture, DER, PKCS#7."""
+
+import base64
+import binascii
+import re
+import warnings
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import pkcs7
+
+from medmail_cli.errors import MedmailError
+
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
+_CERTIFICATE = {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}
+_CRL = {b"X509 CRL", b"CRL"}
+_PKCS7 = {b"PKCS7", b"CMS", b"PKCS #7 SIGNED DATA"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a file holds, each once, in its order."""
+
+    certificates: tuple[x509.Certificate, ...]
+    crls: tuple[x509.CertificateRevocationList, ...] = ()
+
+
+def read_bundle(data: bytes, name: str) -> Bundle:
+    """Everything in ``data``, which came from the file ``name``. Raises ``malformed`` where there is nothing.
+
+    Also where one block of a PEM file is damaged: half a bundle taken silently would mislead.
+    """
+    if b"-----BEGIN " not in data:
+        certificates, crls = _der(data, name)
+    else:
+        certificates, crls = [], []
+        for label, text in _BLOCK.findall(data):
+            if label not in _CERTIFICATE | _CRL | _PKCS7:
+                continue  # keys, parameters: not for us
+            try:
+                der = base64.b64decode(b"".join(text.split()), validate=True)
+            except binascii.Error as error:
+                raise MedmailError("malformed", what=name) from error
+            more_certificates, more_crls = _der(der, name)
+            certificates += more_certificates
+            crls += more_crls
+    if not certificates and not crls:
+        raise MedmailError("malformed", what=name)
+    return Bundle(tuple(dict.fromkeys(certificates)), tuple(crls))
+
+
+def _der(data: bytes, name: str) -> tuple[list[x509.Certificate], list[x509.CertificateRevocationList]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is odd about a certificate is for its judgement to say
+        try:
+            return [_read_certificate(x509.load_der_x509_certificate(data))], []
+        except ValueError:
+            pass
+        try:
+            return [], [_read_crl(x509.load_der_x509_crl(data))]
+        except ValueError:
+            pass
+        try:
+            certificates = pkcs7.load_der_pkcs7_certificates(data)
+            return [_read_certificate(certificate) for certificate in certificates], []
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise MedmailError("malformed", what=name) from error
+
+
+def _read_certificate(certificate: x509.Certificate) -> x509.Certificate:
+    """The certificate, if its names can be read: that is only found out on reading. Raises ValueError."""
+    _ = certificate.subject, certificate.issuer, certificate.version
+    return certificate
+
+
+def _read_crl(crl: x509.CertificateRevocationList) -> x509.CertificateRevocationList:
+    _ = crl.issuer, crl.last_update_utc, crl.next_update_utc
+    return crl

@@ -1,0 +1,99 @@
+"""Certificate requests (PKCS#10, RFC 2986) for keys that may live anywhere, and whether an answer fits.
+
+cryptography's builder wants its own private keys; ours may be on a card, so the signature is made by
+:class:`~medmail_cli.model.PrivateKey` and put into the structure here.
+"""
+
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+
+from medmail_cli.cms import der
+from medmail_cli.cms.signed import default_scheme
+from medmail_cli.errors import MedmailError
+from medmail_cli.pki.address import SMTP_UTF8_MAILBOX, exact, unicode_domain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medmail_cli.model import PrivateKey, SignatureScheme
+
+_NULL = b"\x05\x00"
+_ALGORITHMS: "dict[SignatureScheme, tuple[str, bytes]]" = {
+    "rsa-pkcs1v15-sha256": ("1.2.840.113549.1.1.11", _NULL),
+    "ecdsa-sha256": ("1.2.840.10045.4.3.2", b""),
+    "ecdsa-sha384": ("1.2.840.10045.4.3.3", b""),
+    "ecdsa-sha512": ("1.2.840.10045.4.3.4", b""),
+    "ed25519": ("1.3.101.112", b""),
+    "ed448": ("1.3.101.113", b""),
+}
+"""Scheme to its identifier and parameters (RFC 4055, 5758, 8410)."""
+_EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
+
+
+def build_request(
+    key: "PrivateKey",
+    *,
+    address: str,
+    name: str | None = None,
+    rpps: str | None = None,
+    organisation: str | None = None,
+    extra: "Sequence[x509.ExtensionType]" = (),
+) -> bytes:
+    """A PKCS#10 request, DER, for ``address``, signed by ``key``.
+
+    ``name`` becomes the common name (the address without one), ``rpps`` the subject's serialNumber; the
+    address stands in subjectAltName, as SmtpUTF8Mailbox where its local part is not ASCII (RFC 9598). A
+    key that cannot sign (X25519) cannot prove itself this way: raises ``unsupported-algorithm``. Text too
+    long for its attribute (64 characters, RFC 5280 appendix A) raises ``malformed``.
+    """
+    subject = [(NameOID.COMMON_NAME, name or address), (NameOID.ORGANIZATION_NAME, organisation)]
+    subject.append((NameOID.SERIAL_NUMBER, rpps))
+    try:
+        # a long address is no common name, and stands in subjectAltName anyway
+        shown = x509.Name(
+            [
+                x509.NameAttribute(oid, value if name or oid != NameOID.COMMON_NAME else value[:64])
+                for oid, value in subject
+                if value
+            ]
+        )
+        alternative = x509.SubjectAlternativeName([_general_name(address)])
+    except ValueError as error:
+        raise MedmailError("malformed", what=address) from error
+    extensions = [alternative, *extra]
+    requested = der.sequence(*(_extension(extension) for extension in extensions))
+    attribute = der.sequence(der.oid(_EXTENSION_REQUEST), der.set_of([requested]))
+    scheme = default_scheme(key)
+    body = der.sequence(
+        der.integer(0),
+        shown.public_bytes(),
+        key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        der.set_of([attribute], tag=0xA0),
+    )
+    oid, parameters = _ALGORITHMS[scheme]
+    signature = key.sign(body, scheme)
+    return der.sequence(body, der.sequence(der.oid(oid), parameters), der.bit_string(signature))
+
+
+def matches(certificate: x509.Certificate, key: "PrivateKey") -> bool:
+    """Whether the certificate is for this key."""
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return certificate.public_key().public_bytes(*form) == key.public_key.public_bytes(*form)
+
+
+def _extension(value: x509.ExtensionType) -> bytes:
+    return der.sequence(der.oid(value.oid.dotted_string), der.octet_string(value.public_bytes()))
+
+
+def _general_name(address: str) -> x509.GeneralName:
+    """rfc822Name with its domain as A-labels, or SmtpUTF8Mailbox, whose domain is U-labels (RFC 9598 §3)."""
+    local, _, domain = address.rpartition("@")
+    if not local or not domain:
+        raise ValueError(address)
+    if local.isascii():
+        return x509.RFC822Name(exact(address))
+    mailbox = f"{local}@{unicode_domain(domain)}".encode()
+    return x509.OtherName(SMTP_UTF8_MAILBOX, der.tlv(0x0C, mailbox))

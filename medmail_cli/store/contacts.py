@@ -1,0 +1,290 @@
+"""Correspondents: their certificates, what their software reads, and where each certificate came from.
+
+One JSON file per address. Its name is made of the SHA-256 of the address compared caselessly and of the
+address exactly, so that both ways of looking up need no index; ``sha256`` in it is over the rest, so that a
+changed byte is ``store-damaged``. Writing is atomic and under a lock.
+"""
+
+import base64
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.pki.address import binds, canonical, exact
+from medmail_cli.pki.certificate import facts
+from medmail_cli.pki.path import fit
+from medmail_cli.store import files
+
+Origin = Literal["added", "learned", "pinned"]
+Reads = Literal["modern", "legacy"]
+Learned = Literal["learned", "waiting", "unchanged"]
+
+SKEW = dt.timedelta(minutes=5)
+_VERSION = 1
+_MOST = 16
+"""Certificates kept for one address, the newest: nobody can fill the disk by signing letters."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A certificate of a contact, where it came from and when."""
+
+    certificate: x509.Certificate
+    origin: Origin
+    since: dt.datetime
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the certificate, hex."""
+        return hashlib.sha256(self.certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+@dataclass(frozen=True)
+class Contact:
+    """A correspondent; ``waiting`` certificates are of another issuer and not used until accepted."""
+
+    address: str
+    certificates: tuple[Known, ...] = ()
+    waiting: tuple[Known, ...] = ()
+    reads: Reads = "modern"
+    capabilities: tuple[str, ...] = ()
+    """What their software said it reads (names or dotted numbers), best first; empty if never said."""
+    capabilities_at: dt.datetime | None = None
+
+    def encryption(self, at: dt.datetime) -> tuple[Known, ...]:
+        """The certificates to encrypt to at ``at``, best first: fit by usage, valid then, newest.
+
+        Pinned ones stand before others. Whether a chain and its revocation hold is for the sender to judge.
+        """
+        usable = [
+            known
+            for known in self.certificates
+            if facts(known.certificate).not_before <= at <= facts(known.certificate).not_after
+            and fit(known.certificate, "encrypt")
+        ]
+        return tuple(
+            sorted(
+                usable,
+                key=lambda k: (k.origin == "pinned", facts(k.certificate).not_before, k.since),
+                reverse=True,
+            )
+        )
+
+
+class Contacts:
+    """The contacts in ``folder``, which need not exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def lookup(self, address: str) -> Contact | None:
+        """The contact for an address one wants to write to.
+
+        The exact address (the domain compared as A-labels); else the one that differs only in ASCII case,
+        if there is just one. Raises ``store-damaged``.
+        """
+        path = self._path(address)
+        if path.exists():
+            return _load(path)
+        alike = sorted(self._folder.glob(f"{_stem(canonical(address))}.*.json"))
+        return _load(alike[0]) if len(alike) == 1 else None
+
+    def all(self) -> tuple[Contact, ...]:
+        """Every contact, by address. Raises ``store-damaged``."""
+        found = (_load(path) for path in self._folder.glob("*.json"))
+        return tuple(sorted(found, key=lambda contact: canonical(contact.address)))
+
+    def add(self, address: str, certificates: Sequence[x509.Certificate], *, now: dt.datetime) -> Contact:
+        """Take certificates on the user's word; those that do not bear the address are pinned to it."""
+
+        def change(contact: Contact) -> Contact:
+            for certificate in certificates:
+                origin: Origin = "added" if binds(certificate, address) else "pinned"
+                contact = _with(contact, Known(certificate, origin, now))
+            return contact
+
+        return self._change(address, change)
+
+    def set_reads(self, address: str, reads: Reads) -> Contact:
+        """Say what a contact's software reads; makes the contact if need be."""
+        return self._change(address, lambda contact: replace(contact, reads=reads))
+
+    def accept(self, address: str, sha256: str = "") -> Contact:
+        """Take the waiting certificates (that one, by a prefix of its SHA-256) into use.
+
+        Raises ``not-found`` where none waits.
+        """
+        wanted = sha256.lower().replace(":", "")
+
+        def change(contact: Contact) -> Contact:
+            chosen = [known for known in contact.waiting if known.sha256.startswith(wanted)]
+            if not chosen:
+                raise MedmailError("not-found", what="waiting certificate", name=sha256 or address)
+            rest = tuple(known for known in contact.waiting if known not in chosen)
+            contact = replace(contact, waiting=rest)
+            for known in chosen:
+                contact = _with(contact, known)
+            return contact
+
+        return self._change(self._existing(address).address, change)
+
+    def remove(self, address: str) -> Contact:
+        """Forget a contact. Raises ``not-found``."""
+        contact = self._existing(address)
+        path = self._path(contact.address)
+        with files.lock(self._folder / ".lock"):
+            path.unlink(missing_ok=True)
+            files.sync_folder(self._folder)
+        return contact
+
+    def learn(
+        self,
+        address: str,
+        certificates: Sequence[x509.Certificate],
+        *,
+        capabilities: Sequence[str] | None = None,
+        signed_at: dt.datetime | None = None,
+        now: dt.datetime,
+    ) -> Learned:
+        """Learn from a letter of the mailbox whose signer is trusted now; ``address`` is the signer's.
+
+        Certificates that do not bear the address, or cannot encrypt, are passed over. One of another
+        issuer than those known waits for ``accept``, as does any beside a pinned one. Capabilities count
+        if they are newer than those stored and not from the future. The caller has judged every
+        certificate; writes nothing where nothing is new.
+        """
+        bearing = [c for c in certificates if binds(c, address) and fit(c, "encrypt")]
+        result: Learned = "unchanged"
+
+        def change(contact: Contact) -> Contact:
+            nonlocal result
+            seen = {known.certificate for known in (*contact.certificates, *contact.waiting)}
+            for certificate in bearing:
+                if certificate in seen:
+                    continue
+                known = Known(certificate, "learned", now)
+                if _may_join(certificate, contact):
+                    contact, result = _with(contact, known), "waiting" if result == "waiting" else "learned"
+                else:
+                    waiting = _newest((*contact.waiting, known))
+                    contact, result = replace(contact, waiting=waiting), "waiting"
+            if capabilities is not None and signed_at is not None and _fresher(contact, signed_at, now):
+                contact = replace(contact, capabilities=tuple(capabilities), capabilities_at=signed_at)
+            return contact
+
+        existing = self.lookup(address)
+        if existing is not None and change(existing) == existing:
+            return "unchanged"
+        if existing is None and not bearing:
+            return "unchanged"
+        result = "unchanged"
+        self._change(existing.address if existing else address, change)
+        return result
+
+    def _existing(self, address: str) -> Contact:
+        contact = self.lookup(address)
+        if contact is None:
+            raise MedmailError("not-found", what="contact", name=address)
+        return contact
+
+    def _change(self, address: str, change: Callable[[Contact], Contact]) -> Contact:
+        """Read, change and write one contact under the lock; an unchanged one is not written."""
+        path = self._path(address)
+        with files.lock(self._folder / ".lock"):
+            old = _load(path) if path.exists() else None
+            new = change(old or Contact(address.strip()))
+            if new != old:
+                files.write_atomic(path, _dump(new))
+        return new
+
+    def _path(self, address: str) -> Path:
+        return self._folder / f"{_stem(canonical(address))}.{_stem(exact(address))}.json"
+
+
+def _stem(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _with(contact: Contact, known: Known) -> Contact:
+    """The contact with a certificate more; one known already keeps its date and takes the new origin."""
+    others = tuple(each for each in contact.certificates if each.certificate != known.certificate)
+    waiting = tuple(each for each in contact.waiting if each.certificate != known.certificate)
+    return replace(contact, certificates=_newest((*others, known)), waiting=waiting)
+
+
+def _newest(known: Sequence[Known]) -> tuple[Known, ...]:
+    return tuple(sorted(known, key=lambda each: (each.since, each.sha256)))[-_MOST:]
+
+
+def _may_join(certificate: x509.Certificate, contact: Contact) -> bool:
+    if not contact.certificates:
+        return True
+    if any(known.origin == "pinned" for known in contact.certificates):
+        return False
+    return _issuer(certificate) in {_issuer(known.certificate) for known in contact.certificates}
+
+
+def _issuer(certificate: x509.Certificate) -> tuple[object, bytes | None]:
+    """Name and key: an authority that only takes another's name is another issuer."""
+    read = facts(certificate)
+    return read.issuer, read.issuer_key_id
+
+
+def _fresher(contact: Contact, signed_at: dt.datetime, now: dt.datetime) -> bool:
+    if signed_at > now + SKEW:
+        return False
+    return contact.capabilities_at is None or signed_at > contact.capabilities_at
+
+
+def _dump(contact: Contact) -> bytes:
+    stored = {
+        "version": _VERSION,
+        "address": contact.address,
+        "reads": contact.reads,
+        "capabilities": list(contact.capabilities),
+        "capabilities_at": contact.capabilities_at.isoformat() if contact.capabilities_at else None,
+        "certificates": [_stored(known) for known in contact.certificates],
+        "waiting": [_stored(known) for known in contact.waiting],
+    }
+    digest = hashlib.sha256(json.dumps(stored).encode()).hexdigest()
+    return (json.dumps(stored | {"sha256": digest}, indent=1) + "\n").encode()
+
+
+def _stored(known: Known) -> dict[str, str]:
+    der = base64.b64encode(known.certificate.public_bytes(Encoding.DER)).decode()
+    return {"origin": known.origin, "since": known.since.isoformat(), "certificate": der}
+
+
+def _load(path: Path) -> Contact:
+    try:
+        data = path.read_bytes()
+        stored: Any = json.loads(data)
+        contact = Contact(
+            stored["address"],
+            tuple(_known(each) for each in stored["certificates"]),
+            tuple(_known(each) for each in stored["waiting"]),
+            stored["reads"],
+            tuple(stored["capabilities"]),
+            dt.datetime.fromisoformat(stored["capabilities_at"]) if stored["capabilities_at"] else None,
+        )
+        # writing it again must give the same bytes, digest included
+        intact = stored["version"] == _VERSION and _dump(contact) == data
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MedmailError("store-damaged", path=str(path)) from error
+    if not intact:
+        raise MedmailError("store-damaged", path=str(path))
+    return contact
+
+
+def _known(stored: dict[str, str]) -> Known:
+    certificate = x509.load_der_x509_certificate(base64.b64decode(stored["certificate"], validate=True))
+    return Known(certificate, stored["origin"], dt.datetime.fromisoformat(stored["since"]))  # type: ignore[arg-type]

@@ -1,0 +1,163 @@
+"""What the user trusts: anchors, helping intermediates, and the CRLs at hand.
+
+One PEM file per certificate in ``anchors/`` and ``intermediates/``, named by the SHA-256 of its DER; one
+DER file per list in the cache's ``crls/``, named by the list and its content's SHA-256. Files are checked
+against their names whenever they are read: a changed byte is ``store-damaged``.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.pki.bundle import read_bundle
+from medmail_cli.pki.crl import list_name, newer
+from medmail_cli.pki.path import Authorities
+from medmail_cli.store import files
+
+Kind = Literal["anchor", "intermediate", "crl"]
+_FOLDERS: dict[Kind, str] = {"anchor": "anchors", "intermediate": "intermediates"}
+SHORTEST_PREFIX = 6
+
+
+@dataclass(frozen=True)
+class Item:
+    """A certificate or CRL of the store."""
+
+    kind: Kind
+    sha256: str
+    content: x509.Certificate | x509.CertificateRevocationList
+    path: Path
+
+
+class Trust:
+    """The trust store in ``folder`` with its CRLs in ``cache``; neither need exist."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self._folder = folder
+        self._crl_folder = cache / "crls"
+
+    def anchors(self) -> tuple[x509.Certificate, ...]:
+        """The anchors. Raises ``store-damaged``."""
+        return tuple(item.content for item in self._certificates("anchor"))  # type: ignore[misc]
+
+    def intermediates(self) -> tuple[x509.Certificate, ...]:
+        """Certificates that help to build paths and vouch for nothing. Raises ``store-damaged``."""
+        return tuple(item.content for item in self._certificates("intermediate"))  # type: ignore[misc]
+
+    def crls(self) -> tuple[x509.CertificateRevocationList, ...]:
+        """The newest issue of each list at hand. Raises ``store-damaged``."""
+        return tuple(item.content for item in self._crls())  # type: ignore[misc]
+
+    @cached_property
+    def authorities(self) -> Authorities:
+        """All of it as path validation wants it, read once; a change through this object reads it anew."""
+        return Authorities(self.anchors(), self.intermediates(), self.crls())
+
+    def items(self) -> Iterator[Item]:
+        """Everything, anchors first. Raises ``store-damaged``."""
+        yield from self._certificates("anchor")
+        yield from self._certificates("intermediate")
+        yield from self._crls()
+
+    def plan(self, data: bytes, name: str, *, intermediate: bool = False) -> tuple[tuple[Item, bool], ...]:
+        """What :meth:`add` would do with the file ``name``: each item and whether it is new here.
+
+        A CRL older than the one at hand, or the same, is not new. Raises ``malformed``, ``store-damaged``.
+        """
+        bundle = read_bundle(data, name)
+        kind: Kind = "intermediate" if intermediate else "anchor"
+        planned = [self._item(kind, certificate) for certificate in bundle.certificates]
+        plan = [(item, not item.path.exists()) for item in planned]
+        if bundle.crls:
+            held = {list_name(item.content): item.content for item in self._crls()}  # type: ignore[arg-type]
+            for crl in bundle.crls:
+                old = held.get(list_name(crl))
+                plan.append((self._item("crl", crl), old is None or newer(crl, old)))  # type: ignore[arg-type]
+        return tuple(plan)
+
+    def keep(self, item: Item) -> None:
+        """Store one item of a plan durably; an older issue of the same CRL goes."""
+        form = Encoding.DER if item.kind == "crl" else Encoding.PEM
+        with files.lock(self._folder / ".lock"):
+            files.write_atomic(item.path, item.content.public_bytes(form))
+            if item.kind == "crl":
+                for other in self._crl_folder.glob(item.path.name.split(".")[0] + ".*.crl"):
+                    if other != item.path:
+                        other.unlink(missing_ok=True)
+        self.__dict__.pop("authorities", None)
+
+    def add(self, data: bytes, name: str, *, intermediate: bool = False) -> tuple[tuple[Item, bool], ...]:
+        """Take all of a PEM, DER or PKCS#7 file: certificates as anchors (or intermediates), CRLs as such.
+
+        Gives each item and whether it was new. Raises ``malformed``, ``store-damaged``, ``disk-full`` …
+        """
+        plan = self.plan(data, name, intermediate=intermediate)
+        for item, new in plan:
+            if new:
+                self.keep(item)
+        return plan
+
+    def find(self, prefix: str) -> Item:
+        """The item whose SHA-256 begins so. Raises ``not-found``, ``ambiguous-digest``, ``store-damaged``."""
+        wanted = prefix.lower().replace(":", "")
+        found = [item for item in self.items() if item.sha256.startswith(wanted)]
+        if len(wanted) < SHORTEST_PREFIX or not found:
+            raise MedmailError("not-found", what="certificate", name=prefix)
+        if len({item.sha256 for item in found}) > 1:
+            raise MedmailError("ambiguous-digest", prefix=prefix)
+        return found[0]
+
+    def remove(self, item: Item) -> None:
+        """Take one item out, for good."""
+        with files.lock(self._folder / ".lock"):
+            item.path.unlink(missing_ok=True)
+            files.sync_folder(item.path.parent)
+        self.__dict__.pop("authorities", None)
+
+    def _item(self, kind: Kind, content: x509.Certificate | x509.CertificateRevocationList) -> Item:
+        sha256 = hashlib.sha256(content.public_bytes(Encoding.DER)).hexdigest()
+        if isinstance(content, x509.Certificate):
+            return Item(kind, sha256, content, self._folder / _FOLDERS[kind] / f"{sha256}.pem")
+        return Item(kind, sha256, content, self._crl_folder / f"{list_name(content)}.{sha256}.crl")
+
+    def _certificates(self, kind: Kind) -> Iterator[Item]:
+        for path in sorted((self._folder / _FOLDERS[kind]).glob("*.pem")):
+            data = _read(path)
+            try:
+                certificate = x509.load_pem_x509_certificate(data)
+            except ValueError as error:
+                raise MedmailError("store-damaged", path=str(path)) from error
+            item = self._item(kind, certificate)
+            if item.path != path or data != certificate.public_bytes(Encoding.PEM):
+                raise MedmailError("store-damaged", path=str(path))
+            yield item
+
+    def _crls(self) -> Iterator[Item]:
+        newest: dict[str, Item] = {}
+        for path in sorted(self._crl_folder.glob("*.crl")):
+            data = _read(path)
+            name, _, digest = path.stem.partition(".")
+            if hashlib.sha256(data).hexdigest() != digest:
+                raise MedmailError("store-damaged", path=str(path))
+            try:
+                item = Item("crl", digest, x509.load_der_x509_crl(data), path)
+            except ValueError as error:
+                raise MedmailError("store-damaged", path=str(path)) from error
+            # a kill between the new issue and the removal of the old leaves both
+            if name not in newest or newer(item.content, newest[name].content):  # type: ignore[arg-type]
+                newest[name] = item
+        yield from newest.values()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MedmailError("store-damaged", path=str(path)) from error
