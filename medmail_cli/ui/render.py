@@ -47,7 +47,7 @@ def jsonable(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = getattr(value, "type", None)
         shown = {
-            f.name: jsonable(getattr(value, f.name))
+            f.name.rstrip("_"): jsonable(getattr(value, f.name))
             for f in dataclasses.fields(value)
             if f.metadata.get("json", True)
         }

@@ -84,7 +84,7 @@ def of_class(cls: type) -> dict[str, Any]:
         properties["type"] = {"const": kind}
     for field in dataclasses.fields(cls):
         if field.metadata.get("json", True):
-            properties[field.name] = _of(field.type, vars(sys.modules[cls.__module__]))
+            properties[field.name.rstrip("_")] = _of(field.type, vars(sys.modules[cls.__module__]))
     return _object(properties)
 
 
