@@ -283,6 +283,8 @@ class AuditLog:
 
     def _register(self) -> None:
         """Close what dead runs left open, then leave a mark that this one lives."""
+        for leftover in self.folder.glob(".*.tmp"):
+            leftover.unlink()  # of a run killed while it wrote its key or checkpoint, which is under the lock
         self._ensure_key()
         runs = files.make_private(self.folder / auditfiles.RUNS)
         for path in sorted(runs.iterdir()):

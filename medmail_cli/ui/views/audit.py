@@ -54,8 +54,14 @@ TABLES = {
 }
 
 
-def fault(event: "Fault", _console: "Console") -> "Iterable[Line]":
+def fault(event: "Fault", console: "Console") -> "Iterable[Line]":
     problem = _(PROBLEMS[event.problem])
+    if event.problem == "stored-hash":
+        console.say(
+            _("the entries themselves are right: delete {path}, the next run builds it again").format(
+                path=event.file
+            )
+        )
     if event.entry == event.last:
         yield [("red", _("entry {entry} {problem}").format(entry=event.entry, problem=problem))]
     else:
