@@ -26,6 +26,7 @@ from medmail_cli.config import (
 from medmail_cli.errors import MedmailError
 
 if TYPE_CHECKING:
+    from medmail_cli.model import Note
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.contacts import Contacts
     from medmail_cli.store.keystore import Keystore, Unlocked
@@ -96,6 +97,16 @@ class Session:
         """The current instant, in UTC."""
         return datetime.datetime.now(datetime.UTC)
 
+    @cached_property
+    def actor(self) -> str:
+        """Who acts, as the audit log names them: the login of the operating system, else the user's number."""
+        import getpass
+
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):
+            return f"uid {os.getuid()}"
+
     # -- streams and questions
 
     @cached_property
@@ -111,6 +122,21 @@ class Session:
             raise MedmailError("stdin-twice", first=self._stdin_reader, second=reader)
         self._stdin_reader = reader
         return sys.stdin.buffer.read()
+
+    def read(self, path: Path, reader: str) -> bytes:
+        """A file given on the command line as ``reader``, ``-`` being stdin.
+
+        Raises ``not-found``, ``not-readable``, ``stdin-twice``.
+        """
+        if str(path) == "-":
+            return self.stdin(reader)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise MedmailError("not-found", what="file", name=str(path)) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise MedmailError("not-readable", path=str(path), reason=reason) from None
 
     @property
     def can_ask(self) -> bool:
@@ -257,6 +283,13 @@ class Session:
         from medmail_cli.store.trust import Trust
 
         return Trust(self.paths.trust, self.paths.cache)
+
+    def take_notes(self) -> "list[Note]":
+        """What the audit log repaired on the way and a person should hear of, each once."""
+        if "log" not in self.__dict__:
+            return []
+        notes, self.log.notes = self.log.notes, []
+        return notes
 
     def close(self) -> None:
         """Close what was opened; the audit log's checkpoint is signed here."""

@@ -25,7 +25,6 @@ Force = Annotated[bool, typer.Option("--force", help=_("Replace a file that is t
 
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
-    from medmail_cli.model import Note, Progress
     from medmail_cli.workflows.audit import (
         AuditEntry,
         AuditFile,
@@ -38,7 +37,7 @@ def events() -> dict[str, tuple[type, ...]]:
 
     return {
         "audit log": (AuditEntry,),
-        "audit verify": (Fault, DamagedFile, LogState, Note, Progress),
+        "audit verify": (Fault, DamagedFile, LogState),
         "audit prove": (SignedProof, AuditFile),
         "audit checkpoint": (SignedCheckpoint, AuditFile),
         "audit export": (AuditEntry, AuditFile),

@@ -100,6 +100,8 @@ def show(ctx: "typer.Context", command: str, events: Iterable[object]) -> int:
         report(console, error)
         _end(console, view, command, tables, counts, exit_of(error.code), error)
         return exit_of(error.code)
+    for repaired in ctx.obj.take_notes():
+        note(console, repaired)
     code = combine(exits)
     _end(console, view, command, tables, counts, code, None)
     return code

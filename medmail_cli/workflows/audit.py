@@ -261,14 +261,18 @@ def _notes(log: auditfiles.Snapshot, found: check.Scan, signed: int | None) -> I
 def sign_checkpoint(log: "AuditLog") -> SignedCheckpoint:
     """A signed checkpoint over the whole log; a new one is signed only where the last covers less.
 
-    Raises ``not-found`` where no log was ever begun.
+    Raises ``not-found`` where no log was ever begun, ``store-damaged``, and what appending raises.
     """
     with auditfiles.snapshot(log.folder) as view:
         if view is None:
             raise MedmailError("not-found", what="audit log", name=str(log.folder))
         verifier = auditfiles.read_verifier(log.folder, view.verifier_key)
         note = view.checkpoint
-        covered = checkpoints.verify(note, verifier).size if note is not None else -1
+        try:
+            covered = checkpoints.verify(note, verifier).size if note is not None else -1
+        except MedmailError:
+            path = log.folder / auditfiles.CHECKPOINT
+            raise MedmailError("store-damaged", path=str(path)) from None
         size = view.size
     if note is None or covered != size:
         note = log.sign()
