@@ -44,10 +44,12 @@ TRY_LATER, CONFIGURATION, INTERRUPTED = 75, 78, 130
 
 EXITS: dict[str, int] = {
     # 1: failed for a reason of its own
+    "address-refused": FAILED,
     "ca-redirected": FAILED,
     "ca-rejected": FAILED,
     "server-answer-malformed": FAILED,
     "folder-not-empty": FAILED,
+    "port-taken": FAILED,
     "extra-missing": FAILED,
     "step-failed": FAILED,
     "disk-full": FAILED,

@@ -7,6 +7,10 @@ def N_(sentence: str) -> str:  # noqa: N802 - gettext's own name for "to be tran
 
 
 ERRORS: dict[str, tuple[str, str]] = {
+    "address-refused": (
+        N_("{url} is not asked: it is no public http address"),
+        N_("allow this machine and private networks with --allow-private"),
+    ),
     "ambiguous": (
         N_("“{prefix}” begins the name of several messages"),
         N_("give more of its digits; `medmail inbox` shows them"),
@@ -112,6 +116,7 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("it is another log's, or this log was put in the place of the one that signed it"),
     ),
     "partly-signed": (N_("only a part of the letter is signed"), ""),
+    "port-taken": (N_("port {port} for {what} cannot be opened: {reason}"), N_("choose another, or none")),
     "revocation-unknown": (N_("it is unknown whether the certificate is revoked"), ""),
     "revoked": (N_("the certificate is revoked"), ""),
     "secret-unreadable": (N_("the {secret} cannot be read from {path}: {detail}"), ""),

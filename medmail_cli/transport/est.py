@@ -1,0 +1,329 @@
+"""Enrolment over Secure Transport (RFC 7030, with RFC 8951's corrections): a certificate for a request.
+
+The authority's certificates are fetched first. What authenticates the server is, in this order: the anchors
+given, the system's, or, where neither knows it and the root's fingerprint was given, the root that bears
+that fingerprint (RFC 7030 §4.1.1): it is fetched over a connection nobody vouches for, checked against the
+fingerprint, and everything after it goes over a new connection that the root vouches for.
+
+What comes back is used only if it is for the key and the address asked for and chains to the authority's
+root. Redirects are not followed: they would move the trust given to one server to another.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from medmail_cli.cms import ber
+from medmail_cli.cms.signed import parse_signed
+from medmail_cli.errors import MedmailError
+from medmail_cli.pki import address
+from medmail_cli.pki.path import judge
+from medmail_cli.transport.exchange import Answer, Https
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from pathlib import Path
+
+T = TypeVar("T")
+
+LONGEST_PAUSE = 20.0
+"""A server's Retry-After is heeded, but it is asked again at the latest after so many seconds."""
+_LIMITS = ber.Limits(size=1 << 20)
+
+
+@dataclass(frozen=True)
+class CsrAttribute:
+    """What the authority wants in a request (RFC 7030 §4.5.2): a kind, or one with its DER values."""
+
+    oid: str
+    values: tuple[bytes, ...] = ()
+
+
+class EstAuthority:
+    """One authority that speaks EST, as ``enrol`` uses it; holds one connection, to be closed.
+
+    ``password`` is asked for only when the server wants a login. ``patience`` is how many seconds to wait in
+    all for a certificate the authority has not issued yet.
+    """
+
+    method: Literal["est"] = "est"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        now: "Callable[[], dt.datetime]",
+        tls_anchors: "Path | None" = None,
+        fingerprint: str | None = None,
+        login: str = "",
+        password: Callable[[], bytes] | None = None,
+        timeout: float = 30.0,
+        patience: float = 60.0,
+    ) -> None:
+        """Raises ``insecure-url`` unless ``url`` is https; ``usage`` for what is no SHA-256 fingerprint."""
+        self.url = endpoint(url)
+        self.fingerprint = None if fingerprint is None else read_fingerprint(fingerprint)
+        self._now = now
+        self._server = Https(self.url, anchors=tls_anchors, timeout=timeout)
+        self._may_bootstrap = tls_anchors is None and self.fingerprint is not None
+        self._login, self._password = login, password
+        self._authorization: str | None = None
+        self._patience = patience
+        self._certificates: tuple[x509.Certificate, ...] | None = None
+
+    def close(self) -> None:
+        """End the connection."""
+        self._server.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    # -- what enrol asks
+
+    def anchors(self) -> tuple[x509.Certificate, ...]:
+        """The authority's roots; with a fingerprint only the one that bears it.
+
+        Raises ``ca-fingerprint-mismatch``, ``server-answer-malformed``, ``server-untrusted`` and
+        ``server-unreachable``.
+        """
+        roots = tuple(c for c in self._known() if c.subject == c.issuer)
+        if self.fingerprint is None:
+            return roots
+        return tuple(c for c in roots if sha256(c) == self.fingerprint)
+
+    def csr_attributes(self) -> tuple[CsrAttribute, ...]:
+        """What the authority wants requests to hold (``/csrattrs``), nothing where it does not say."""
+        self._known()
+        answer = self._ask("GET", "csrattrs")
+        if answer.status in (204, 404):
+            return ()
+        return self._read(answer, csr_attributes)
+
+    def enrol(self, csr: x509.CertificateSigningRequest) -> tuple[x509.Certificate, ...]:
+        """The certificate for ``csr`` and those above it, the root last.
+
+        Raises ``ca-pending`` and ``ca-busy`` (ask again later with the same request), ``ca-refused`` (login),
+        ``ca-rejected`` (the request), ``ca-redirected``, ``certificate-not-as-requested`` and what
+        :meth:`anchors` raises.
+        """
+        return self._enrol("simpleenroll", csr)
+
+    def renew(self, csr: x509.CertificateSigningRequest) -> tuple[x509.Certificate, ...]:
+        """Like :meth:`enrol`, for the holder of a certificate with the same names (``/simplereenroll``)."""
+        return self._enrol("simplereenroll", csr)
+
+    # -- how
+
+    def _enrol(self, operation: str, csr: x509.CertificateSigningRequest) -> tuple[x509.Certificate, ...]:
+        known = self._known()
+        body = base64.encodebytes(csr.public_bytes(Encoding.DER))
+        give_up = time.monotonic() + self._patience
+        while (answer := self._ask("POST", operation, body)).status == 202:
+            pause = min(answer.retry_after or 1.0, LONGEST_PAUSE)
+            if time.monotonic() + pause > give_up:
+                raise self._error("ca-pending", seconds=round(answer.retry_after or 0))
+            time.sleep(pause)
+        received = self._read(answer, certificates)
+        return self._check(csr, received, known)
+
+    def _known(self) -> tuple[x509.Certificate, ...]:
+        """The certificates of ``/cacerts``, fetched once; by fingerprint if nothing else vouches."""
+        if self._certificates is None:
+            try:
+                found = self._fetch_known()
+            except MedmailError as error:
+                if error.code != "server-untrusted" or not self._may_bootstrap:
+                    raise
+                found = self._bootstrap()
+            if self.fingerprint is not None and self.fingerprint not in map(sha256, found):
+                raise self._mismatch(found)
+            self._certificates = found
+        return self._certificates
+
+    def _fetch_known(self) -> tuple[x509.Certificate, ...]:
+        return self._read(self._ask("GET", "cacerts"), certificates)
+
+    def _bootstrap(self) -> tuple[x509.Certificate, ...]:
+        with Https(self.url, anchors=None, verified=False, timeout=self._server.timeout) as unverified:
+            answer = unverified.ask("GET", f"{self._server.path}/cacerts")
+        found = self._read(self._successful(answer), certificates)
+        root = next((c for c in found if sha256(c) == self.fingerprint and c.subject == c.issuer), None)
+        if root is None:
+            raise self._mismatch(found)
+        self._server.trust(root)
+        return self._fetch_known()
+
+    def _mismatch(self, found: Sequence[x509.Certificate]) -> MedmailError:
+        roots = [sha256(c) for c in found if c.subject == c.issuer]
+        return self._error("ca-fingerprint-mismatch", expected=self.fingerprint, found=roots)
+
+    def _ask(self, method: str, operation: str, body: bytes | None = None) -> Answer:
+        headers = {"Content-Type": "application/pkcs10"} if body is not None else {}
+        path = f"{self._server.path}/{operation}"
+        answer = self._server.ask(method, path, body, headers | self._credentials())
+        if answer.status == 401 and self._authorization is None and self._password is not None:
+            if not re.match(r"(?i)(?:.*,)?\s*basic\b", answer.header("WWW-Authenticate")):
+                raise self._error("ca-refused", status=401, detail=answer.text)
+            pair = self._login.encode() + b":" + self._password()
+            self._authorization = "Basic " + base64.b64encode(pair).decode()
+            answer = self._server.ask(method, path, body, headers | self._credentials())
+        if operation == "csrattrs" and answer.status == 404:
+            return answer
+        return self._successful(answer)
+
+    def _credentials(self) -> dict[str, str]:
+        return {} if self._authorization is None else {"Authorization": self._authorization}
+
+    def _successful(self, answer: Answer) -> Answer:
+        status = answer.status
+        if status in (200, 202, 204):
+            return answer
+        if 300 <= status < 400:
+            raise self._error("ca-redirected", location=answer.header("Location"))
+        if status in (401, 403):
+            raise self._error("ca-refused", status=status, detail=answer.text)
+        if status == 429 or status >= 500:
+            raise self._error(
+                "ca-busy", status=status, detail=answer.text, seconds=round(answer.retry_after or 0)
+            )
+        raise self._error("ca-rejected", status=status, detail=answer.text)
+
+    def _read(self, answer: Answer, reader: "Callable[[bytes], T]") -> "T":
+        try:
+            return reader(answer.body)
+        except MedmailError as error:
+            raise self._error(
+                "server-answer-malformed", host=self._server.name, detail=error.facts.get("what", "")
+            ) from None
+
+    def _error(self, code: str, **facts: object) -> MedmailError:
+        return MedmailError(code, url=self.url, **facts)
+
+    def _check(
+        self,
+        csr: x509.CertificateSigningRequest,
+        received: Sequence[x509.Certificate],
+        known: Sequence[x509.Certificate],
+    ) -> tuple[x509.Certificate, ...]:
+        wanted = csr.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        own = next((c for c in received if _public_key(c) == wanted), None)
+        if own is None:
+            raise self._error("certificate-not-as-requested", reason="wrong-key")
+        for asked in _requested_addresses(csr):
+            if not address.binds(own, asked):
+                raise self._error("certificate-not-as-requested", reason="wrong-name", address=asked)
+        judged = judge(
+            own,
+            anchors=self.anchors(),
+            extra=(*received, *known),
+            at=self._now(),
+            purpose=_purpose(own),
+            revocation="soft",
+        )
+        # an authority's clock may be seconds ahead of ours: the certificate will be valid when it is used
+        problems = [problem for problem in judged.problems if problem.code != "not-yet-valid"]
+        if problems:
+            raise self._error("certificate-not-as-requested", reason="unfit", problem=problems[0].code)
+        return judged.chain
+
+
+def endpoint(url: str) -> str:
+    """The base of the operations: ``https://host`` alone gets the well-known path (RFC 7030 §3.2.2).
+
+    Raises ``insecure-url``.
+    """
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or parts.query or parts.fragment or parts.username:
+        raise MedmailError("insecure-url", url=url)
+    return f"https://{parts.netloc}{parts.path.rstrip('/') or '/.well-known/est'}"
+
+
+def read_fingerprint(text: str) -> str:
+    """A SHA-256 fingerprint in lower-case hex, however people write it. Raises ``usage``."""
+    plain = re.sub(r"(?i)^sha-?256(?: fingerprint)?[:=]|[:\s]", "", text).lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", plain):
+        raise MedmailError("usage", detail=f"{text!r} is no SHA-256 fingerprint", command="medmail enrol new")
+    return plain
+
+
+def sha256(certificate: x509.Certificate) -> str:
+    """A certificate's fingerprint in lower-case hex."""
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def certificates(body: bytes) -> tuple[x509.Certificate, ...]:
+    """The certificates of a certs-only answer (RFC 7030 §4.1.3): base64, or DER as some servers send.
+
+    Raises ``malformed``.
+    """
+    found = parse_signed(ber.parse(_decoded(body), _LIMITS)).certificates
+    if not found:
+        raise ber.malformed("no-certificate")
+    return found
+
+
+def csr_attributes(body: bytes) -> tuple[CsrAttribute, ...]:
+    """CsrAttrs (RFC 7030 §4.5.2): SEQUENCE OF CHOICE { OID, Attribute }. Raises ``malformed``."""
+    if not body.strip():
+        return ()
+    found = []
+    for node in ber.parse(_decoded(body), _LIMITS).elements(ber.SEQUENCE):
+        if node.tag == ber.OID:
+            found.append(CsrAttribute(node.oid()))
+        else:
+            fields = node.fields()
+            oid = fields.take(ber.OID).oid()
+            values = tuple(bytes(value.raw) for value in fields.take(ber.SET).elements())
+            fields.end()
+            found.append(CsrAttribute(oid, values))
+    return tuple(found)
+
+
+def _decoded(body: bytes) -> bytes:
+    if body[:1] == b"\x30":
+        # as the first character of base64 this octet, "0", would never begin a SEQUENCE: it is DER itself
+        return body
+    try:
+        return base64.b64decode(b"".join(body.split()), validate=True)
+    except binascii.Error:
+        raise ber.malformed("base64") from None
+
+
+def _public_key(certificate: x509.Certificate) -> bytes:
+    try:
+        return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except ValueError:
+        return b""
+
+
+def _requested_addresses(csr: x509.CertificateSigningRequest) -> list[str]:
+    try:
+        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.RFC822Name)
+
+
+def _purpose(certificate: x509.Certificate) -> Literal["sign", "encrypt"]:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except (x509.ExtensionNotFound, ValueError):
+        return "sign"
+    return "sign" if usage.digital_signature or usage.content_commitment else "encrypt"

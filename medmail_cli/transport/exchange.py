@@ -1,0 +1,231 @@
+"""Small HTTPS exchanges with one server the user chose: bounded, no redirects, one connection kept.
+
+Answers are a few certificates or a page of JSON, so each is read whole, up to a limit. What strangers'
+certificates point to is fetched by ``http``, which trusts the address less.
+"""
+
+import contextlib
+import email.utils
+import http.client
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from medmail_cli.errors import MedmailError
+
+LARGEST_ANSWER = 1 << 20
+"""In octets; the certificates of a national authority take some 20,000."""
+IDLE = 2.0
+"""Seconds after which a kept connection is not trusted to be open still: a request that cannot be repeated
+must not be sent into one that the server is about to close."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered; ``headers`` by lower-case name."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def header(self, name: str) -> str:
+        """A header's value, empty where it is missing."""
+        return self.headers.get(name.lower(), "")
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds the server asks to wait (RFC 9110 §10.2.3), None where it does not say."""
+        value = self.header("Retry-After").strip()
+        if re.fullmatch(r"\d{1,9}", value):
+            return float(value)
+        try:
+            at = email.utils.parsedate_to_datetime(value)
+        except (ValueError, IndexError):
+            return None
+        return max(0.0, at.timestamp() - time.time())
+
+    @property
+    def text(self) -> str:
+        """The first words of a refusal, where the server gave some as plain text."""
+        if not self.header("Content-Type").lower().startswith("text/plain"):
+            return ""
+        return " ".join(self.body[:400].decode("utf-8", "replace").split())[:200]
+
+
+class Https:
+    """A server at ``url`` (scheme https, checked by the caller), trusted by ``anchors`` or the system's.
+
+    ``verified=False`` trusts nobody and anybody: for EST's bootstrap only.
+    """
+
+    def __init__(
+        self, url: str, *, anchors: Path | None, verified: bool = True, timeout: float = 30.0
+    ) -> None:
+        parts = urlsplit(url)
+        self.host, self.port, self.path = parts.hostname or "", parts.port or 443, parts.path.rstrip("/")
+        self.timeout = timeout
+        self._context = _verified(anchors) if verified else _unverified()
+        self._connection: http.client.HTTPSConnection | None = None
+        self._used_at = 0.0
+
+    def trust(self, root: x509.Certificate) -> None:
+        """From the next connection on, let ``root`` alone vouch for the server."""
+        self.close()
+        self._context = _verified(None, root)
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """One exchange.
+
+        Raises ``server-unreachable`` (no connection, too slow, cut off), ``server-untrusted`` and
+        ``server-answer-malformed`` (no HTTP, too large).
+        """
+        try:
+            return self._exchange(method, path, body, headers or {})
+        except BaseException:
+            self.close()
+            raise
+
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        try:
+            connection = self._kept()
+            with self._deadline(connection):
+                if connection.sock is None:
+                    connection.connect()
+                connection.request(method, path, body, {"User-Agent": "medmail", **headers})
+                answer = self._read(connection.getresponse())
+        except ssl.SSLCertVerificationError as error:
+            raise MedmailError(
+                "server-untrusted", host=self.name, detail=error.verify_message or str(error)
+            ) from None
+        except TimeoutError:
+            raise self._unreachable("timed-out") from None
+        except (http.client.IncompleteRead, http.client.RemoteDisconnected, ConnectionResetError):
+            raise self._unreachable("cut-off") from None
+        except http.client.HTTPException:
+            raise MedmailError("server-answer-malformed", host=self.name, detail="no-http") from None
+        except ssl.SSLError as error:
+            raise self._unreachable(error.reason or str(error)) from None
+        except OSError as error:
+            raise self._unreachable(error.strerror or str(error)) from None
+        self._used_at = time.monotonic()
+        return answer
+
+    @property
+    def name(self) -> str:
+        """The server as errors name it."""
+        return f"{self.host}:{self.port}"
+
+    def _unreachable(self, reason: str) -> MedmailError:
+        return MedmailError("server-unreachable", host=self.name, reason=reason)
+
+    def _kept(self) -> http.client.HTTPSConnection:
+        if self._connection is not None and time.monotonic() - self._used_at > IDLE:
+            self.close()
+        if self._connection is None:
+            self._connection = _connection(self.host, self.port, self.timeout, self._context)
+        return self._connection
+
+    @contextlib.contextmanager
+    def _deadline(self, connection: http.client.HTTPSConnection) -> Iterator[None]:
+        """Bound the whole exchange: a socket's own timeout begins again with every octet of a slow server."""
+        late = threading.Event()
+
+        def cut() -> None:
+            late.set()
+            with contextlib.suppress(OSError):
+                if connection.sock is not None:
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(self.timeout, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as error:
+            if late.is_set():
+                raise TimeoutError from error
+            raise
+        finally:
+            timer.cancel()
+
+    def _read(self, response: http.client.HTTPResponse) -> Answer:
+        body = response.read(LARGEST_ANSWER + 1)
+        if len(body) > LARGEST_ANSWER:
+            raise MedmailError("server-answer-malformed", host=self.name, detail="too-large")
+        if response.length:
+            # read(n) gives what came before the connection was cut, without a word
+            raise http.client.IncompleteRead(body, response.length)
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        if response.will_close:
+            self.close()
+        return Answer(response.status, body, headers)
+
+
+def _verified(anchors: Path | None, root: x509.Certificate | None = None) -> ssl.SSLContext:
+    pem = None if root is None else root.public_bytes(Encoding.PEM).decode()
+    try:
+        context = ssl.create_default_context(cafile=anchors, cadata=pem)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise MedmailError("not-readable", path=str(anchors), reason=reason) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _connection(host: str, port: int, timeout: float, context: ssl.SSLContext) -> http.client.HTTPSConnection:
+    """A connection to be opened, through HTTPS_PROXY where it applies (never for this machine itself)."""
+    from urllib.request import getproxies, proxy_bypass
+
+    proxy = getproxies().get("https")
+    if proxy is None or _is_loopback(host) or proxy_bypass(host):
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+    via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    headers = {}
+    if via.username:
+        import base64
+
+        pair = f"{unquote(via.username)}:{unquote(via.password or '')}".encode()
+        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(pair).decode()
+    connection = http.client.HTTPSConnection(
+        via.hostname or "", via.port or 8080, timeout=timeout, context=context
+    )
+    connection.set_tunnel(host, port, headers)
+    return connection
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host == "::1" or host.startswith("127.")
