@@ -1,8 +1,9 @@
 """A bounded reader of BER and DER (X.690), made for letters that strangers send.
 
-Values are slices of the bytes given (memoryviews), children are read when asked for, and nothing here
-recurses: an element of indefinite length has its end found by one loop, remembered for all the elements
-inside it, so that no byte's header is looked at more than twice. Every fault is MedmailError("malformed").
+Values are slices of the bytes given (memoryviews). Children are read one after the other when asked for, and
+not kept, so that memory does not grow with their number. Nothing here recurses: the end of an element of
+indefinite length is found by one loop, which remembers the ends of the elements inside it. Every fault is
+MedmailError("malformed").
 """
 
 import datetime as dt
@@ -18,20 +19,22 @@ SEQUENCE, SET, UTC_TIME, GENERALIZED_TIME = 0x10, 0x11, 0x17, 0x18
 """Tags as `Node.tag` gives them: the identifier octet without its constructed bit (0x20)."""
 
 _CONSTRUCTED = 0x20
+_MOST_ENDS = 1024  # without memory an end is found again at every level: more work, within the limit
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a reader agrees to look at: octets in all, nesting, and octets per element on average.
+    """What a reader agrees to look at: octets in all, nesting, and elements.
 
-    Element headers may be read 4096 times, and twice more (to find an end, then to read) for every
-    ``octets_per_element`` octets: that bounds time and memory by the size of the input, and still allows
-    strings chunked in lines of text.
+    Element headers may be read 20,000 times, and once more for every ``octets_per_element`` octets, but never
+    more than ``elements`` times: a second of work, and far more than ten thousand recipients or the chunks of
+    a streaming sender ask for.
     """
 
     size: int = 1 << 30
     depth: int = 48
-    octets_per_element: int = 40
+    elements: int = 1_000_000
+    octets_per_element: int = 8
 
 
 DEFAULT_LIMITS = Limits()
@@ -104,7 +107,8 @@ class _Source:
                 raise malformed("truncated")
             if data[at] == 0 and data[at + 1] == 0:
                 first, limit = open_elements.pop()
-                self.ends[first] = at
+                if len(self.ends) < _MOST_ENDS:
+                    self.ends[first] = at
                 if not open_elements:
                     return at
                 at += 2
@@ -124,17 +128,7 @@ class _Source:
 class Node:
     """One element: its tag, whether it is constructed, its content octets and all its octets (``raw``)."""
 
-    __slots__ = (
-        "_children",
-        "_depth",
-        "_source",
-        "constructed",
-        "content_end",
-        "content_start",
-        "end",
-        "start",
-        "tag",
-    )
+    __slots__ = ("_depth", "_source", "constructed", "content_end", "content_start", "end", "start", "tag")
 
     def __init__(self, source: _Source, at: int, limit: int, depth: int) -> None:
         if depth > source.depth:
@@ -142,7 +136,6 @@ class Node:
         tag, content, end = source.header(at, limit)
         self._source = source
         self._depth = depth
-        self._children: tuple[Node, ...] | None = None
         self.tag = tag & ~_CONSTRUCTED
         self.constructed = bool(tag & _CONSTRUCTED)
         self.start = at
@@ -165,43 +158,35 @@ class Node:
         """All octets of the element as received."""
         return self._source.data[self.start : self.end]
 
-    @property
-    def children(self) -> "tuple[Node, ...]":
-        """The elements inside a constructed one."""
-        if self._children is None:
-            if not self.constructed:
-                raise malformed("primitive")
-            self._children = tuple(self._read_children())
-        return self._children
+    def elements(self, tag: int | None = None) -> "Iterator[Node]":
+        """The elements inside a constructed one, which must have the tag if one is given."""
+        if not self.constructed or (tag is not None and self.tag != tag):
+            raise malformed("tag")
+        return self._elements()
 
-    def _read_children(self) -> "Iterator[Node]":
-        at, end = self.content_start, self.content_end
-        while at < end:
-            child = Node(self._source, at, end, self._depth + 1)
-            yield child
-            at = child.end
+    def _elements(self) -> "Iterator[Node]":
+        at = self.content_start
+        while at < self.content_end:
+            element = Node(self._source, at, self.content_end, self._depth + 1)
+            yield element
+            at = element.end
 
     def __repr__(self) -> str:
         length = self.content_end - self.content_start
         return f"Node(tag={self.tag:#x}, constructed={self.constructed}, length={length})"
 
     def fields(self, tag: int = SEQUENCE) -> "Fields":
-        """A cursor over the children of this element, which must have the tag given."""
-        if self.tag != tag:
+        """A cursor over the elements inside this one, which must have the tag given."""
+        if not self.constructed or self.tag != tag:
             raise malformed("tag")
-        return Fields(self.children)
-
-    def elements(self, tag: int) -> "tuple[Node, ...]":
-        """The children of this element, a SET OF or SEQUENCE OF with the tag given."""
-        if self.tag != tag:
-            raise malformed("tag")
-        return self.children
+        return Fields(self)
 
     def explicit(self, tag: int) -> "Node":
         """The one element inside an EXPLICIT tag."""
-        if self.tag != tag or len(self.children) != 1:
-            raise malformed("explicit-tag")
-        return self.children[0]
+        fields = self.fields(tag)
+        inner = fields.take()
+        fields.end()
+        return inner
 
     def octets(self, tag: int = OCTET_STRING) -> memoryview:
         """The octets of an OCTET STRING (or of one under an IMPLICIT ``tag``): a slice, joined if chunked."""
@@ -276,42 +261,45 @@ class Node:
 class Fields:
     """A cursor over the fields of a SEQUENCE: take what must come, take what may come, then `end`."""
 
-    __slots__ = ("_at", "_nodes")
+    __slots__ = ("_elements", "_next")
 
-    def __init__(self, nodes: tuple[Node, ...]) -> None:
-        self._nodes = nodes
-        self._at = 0
+    def __init__(self, node: Node) -> None:
+        self._elements = node.elements()
+        self._next = next(self._elements, None)
 
     def take(self, tag: int | None = None) -> Node:
         """The next field, which must be there and, if a tag is given, have it."""
-        if self._at == len(self._nodes) or (tag is not None and self._nodes[self._at].tag != tag):
+        field = self.maybe(tag)
+        if field is None:
             raise malformed("missing-field")
-        self._at += 1
-        return self._nodes[self._at - 1]
+        return field
 
     def maybe(self, tag: int | None = None) -> Node | None:
         """The next field if there is one and it has the tag given, else None."""
-        if self._at < len(self._nodes) and (tag is None or self._nodes[self._at].tag == tag):
-            self._at += 1
-            return self._nodes[self._at - 1]
-        return None
+        field = self._next
+        if field is None or (tag is not None and field.tag != tag):
+            return None
+        self._next = next(self._elements, None)
+        return field
 
     def end(self) -> None:
         """Nothing may be left."""
-        if self._at != len(self._nodes):
+        if self._next is not None:
             raise malformed("extra-field")
 
 
 def parse(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> Node:
     """The one element that ``data`` holds, nothing before or after it; its insides are read on demand.
 
-    Raises MedmailError("malformed") with a ``detail``, here or later when children are read; "too-large" when
-    there are more than ``limits.size`` octets.
+    Raises MedmailError("malformed") with a ``detail``, here or later when elements are read; "too-large"
+    when there are more than ``limits.size`` octets.
     """
     view = memoryview(data)
     if len(view) > limits.size:
         raise MedmailError("too-large", size=len(view), limit=limits.size)
-    source = _Source(view, limits.depth, 4096 + 2 * (len(view) // limits.octets_per_element))
+    source = _Source(
+        view, limits.depth, 20_000 + min(len(view) // limits.octets_per_element, limits.elements)
+    )
     node = Node(source, 0, len(view), 1)
     if node.end != len(view):
         raise malformed("trailing-data")
@@ -356,6 +344,8 @@ def _time(text: bytes, *, two_digit_year: bool) -> dt.datetime:
             int(((fraction or b"") + b"000000")[:6]), dt.UTC,
         )  # fmt: skip
         if sign:
+            if not (hours < b"24" and minutes < b"60"):
+                raise malformed("time")
             offset = dt.timedelta(hours=int(hours), minutes=int(minutes))
             value += -offset if sign == b"+" else offset
     except (ValueError, OverflowError):

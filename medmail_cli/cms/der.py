@@ -91,5 +91,5 @@ def canonical(node: ber.Node, tag: int | None = None) -> bytes:
         return tlv(ber.OCTET_STRING, node.octets())
     if node.tag > 0xFF:
         raise ber.malformed("tag")
-    content = [canonical(child) for child in node.children]
+    content = [canonical(child) for child in node.elements()]
     return set_of(content) if identifier == SET else tlv(identifier, *content)

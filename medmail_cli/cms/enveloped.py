@@ -118,10 +118,10 @@ def _parse_authenticated(node: ber.Node) -> Envelope:
 def _check_content_type(attributes: ber.Node | None, content_type: str) -> None:
     """RFC 5083 2.1: contentType is an attribute unless the content is Data, and must agree where it is."""
     named: list[str] = []
-    for attribute in attributes.children if attributes else ():
+    for attribute in attributes.elements() if attributes else ():
         fields = attribute.fields()
         if fields.take(ber.OID).oid() == algorithms.CONTENT_TYPE:
-            named += (value.oid() for value in fields.take(ber.SET).children)
+            named += (value.oid() for value in fields.take(ber.SET).elements())
     if named != [content_type] and (named or content_type != algorithms.DATA):
         raise ber.malformed("authenticated-attributes")
 

@@ -10,7 +10,7 @@ from medmail_cli.cms import ber, der
 
 @dataclass(frozen=True)
 class CertificateId:
-    """A certificate's name: ``issuer`` (the Name's octets) with ``serial``, else ``key_identifier``."""
+    """A certificate's name: ``issuer`` (the Name as received) with ``serial``, else ``key_identifier``."""
 
     issuer: bytes | None = None
     serial: int | None = None
@@ -19,12 +19,15 @@ class CertificateId:
     def names(self, certificate: x509.Certificate) -> bool:
         """Whether this names the certificate.
 
-        Issuers are compared as octets; a certificate without a subjectKeyIdentifier is taken to have the
-        SHA-1 of its public key (RFC 5280 4.2.1.2).
+        Issuers are compared as octets, in DER. A certificate without a subjectKeyIdentifier is taken to have
+        the SHA-1 of its public key (RFC 5280 4.2.1.2).
         """
         if self.key_identifier is not None:
             return self.key_identifier == key_identifier(certificate)
-        return certificate.serial_number == self.serial and issuer_octets(certificate) == self.issuer
+        if certificate.serial_number != self.serial or self.issuer is None:
+            return False
+        issuer = issuer_octets(certificate)
+        return self.issuer == issuer or der.canonical(ber.parse(self.issuer)) == issuer
 
 
 def read(node: ber.Node, key_identifier_tag: int = 0x80) -> CertificateId:
@@ -40,7 +43,7 @@ def issuer_and_serial(node: ber.Node, tag: int = ber.SEQUENCE) -> CertificateId:
     issuer = fields.take(ber.SEQUENCE)
     serial = fields.take(ber.INTEGER).integer()
     fields.end()
-    return CertificateId(issuer=der.canonical(issuer), serial=serial)
+    return CertificateId(issuer=bytes(issuer.raw), serial=serial)
 
 
 def issuer_and_serial_of(certificate: x509.Certificate, tag: int = der.SEQUENCE) -> bytes:

@@ -51,7 +51,7 @@ def read_recipients(node: ber.Node) -> tuple[Recipient, ...]:
 
 
 def _entries(node: ber.Node) -> Iterator[Recipient]:
-    for entry in node.children:
+    for entry in node.elements():
         if entry.tag == ber.SEQUENCE:
             yield _transport(entry)
         elif entry.tag == 0x81:
@@ -75,9 +75,9 @@ def _agreement(node: ber.Node) -> Iterator[Recipient]:
     ukm = fields.maybe(0x81)
     material = bytes(ukm.explicit(0x81).octets()) if ukm else None
     algorithm = algorithms.read(fields.take())
-    entries = fields.take(ber.SEQUENCE).children
+    entries = fields.take(ber.SEQUENCE)
     fields.end()
-    for entry in entries:
+    for entry in entries.elements():
         inner = entry.fields()
         named = inner.take()
         if named.tag == 0x80:  # RecipientKeyIdentifier: date and other are of no use to us

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -111,7 +112,7 @@ def parse_signed(node: ber.Node) -> SignedData:
     fields.take(ber.SET)
     content_type, octets = content.encapsulated(fields.take())
     certificates, crls = fields.maybe(0x80), fields.maybe(0x81)
-    signers = fields.take(ber.SET).children
+    signers = tuple(map(_signer, islice(fields.take(ber.SET).elements(), _MOST_SIGNERS + 1)))
     fields.end()
     if len(signers) > _MOST_SIGNERS:
         raise ber.malformed("too-many-signers")
@@ -120,7 +121,7 @@ def parse_signed(node: ber.Node) -> SignedData:
         octets,
         tuple(_certificates(certificates)),
         tuple(_crls(crls)),
-        tuple(map(_signer, signers)),
+        signers,
     )
 
 
@@ -130,7 +131,7 @@ def find_certificate(signer: SignerInfo, candidates: Iterable[x509.Certificate])
 
 
 def _certificates(node: ber.Node | None) -> Iterable[x509.Certificate]:
-    for choice in node.children if node else ():
+    for choice in node.elements() if node else ():
         if choice.tag == ber.SEQUENCE:
             try:
                 yield x509.load_der_x509_certificate(bytes(choice.raw))
@@ -139,7 +140,7 @@ def _certificates(node: ber.Node | None) -> Iterable[x509.Certificate]:
 
 
 def _crls(node: ber.Node | None) -> Iterable[x509.CertificateRevocationList]:
-    for choice in node.children if node else ():
+    for choice in node.elements() if node else ():
         if choice.tag == ber.SEQUENCE:
             try:
                 yield x509.load_der_x509_crl(bytes(choice.raw))
@@ -170,10 +171,10 @@ def _signer(node: ber.Node) -> SignerInfo:
 
 def _attributes(node: ber.Node | None) -> dict[str, tuple[ber.Node, ...]]:
     attributes: dict[str, tuple[ber.Node, ...]] = {}
-    for attribute in node.children if node else ():
+    for attribute in node.elements() if node else ():
         fields = attribute.fields()
         oid = fields.take(ber.OID).oid()
-        attributes[oid] = attributes.get(oid, ()) + fields.take(ber.SET).children
+        attributes[oid] = (*attributes.get(oid, ()), *fields.take(ber.SET).elements())
         fields.end()
     return attributes
 

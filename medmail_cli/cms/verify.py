@@ -194,10 +194,7 @@ def _single(attributes: dict[str, tuple[ber.Node, ...]], oid: str) -> ber.Node:
 
 def _first_certificate_id(signing_certificate: ber.Node) -> ber.Node:
     """The first ESSCertID or ESSCertIDv2: the signer's own certificate (RFC 5035 3)."""
-    identifiers = signing_certificate.fields().take(ber.SEQUENCE).elements(ber.SEQUENCE)
-    if not identifiers:
-        raise ber.malformed("attribute")
-    return identifiers[0]
+    return signing_certificate.fields().take(ber.SEQUENCE).fields().take(ber.SEQUENCE)
 
 
 def _is_certificate(identifier: ber.Node, certificate: "x509.Certificate", default_digest: str) -> bool:
