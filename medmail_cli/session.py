@@ -99,7 +99,7 @@ class Session:
 
     @cached_property
     def actor(self) -> str:
-        """Who acts, as the audit log names them: the login of the operating system, else the user's number."""
+        """Who acts, as the audit log names them: the login name, else the number."""
         import getpass
 
         try:

@@ -88,7 +88,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("no account “{name}” in {path}"),
         N_("`medmail config init` writes a first one"),
     ),
-    "no-address-in-certificate": (N_("the certificate bears no address"), ""),
+    "no-address-in-certificate": (
+        N_("the certificate bears no address"),
+        N_("pin it to one with --address ADDR"),
+    ),
     "no-config": (N_("no account is set up in {path}"), N_("`medmail config init` writes a first one")),
     "newer-store": (N_("{path} was written by a newer medmail"), N_("update medmail")),
     "no-identity": (
@@ -158,6 +161,8 @@ ERRORS: dict[str, tuple[str, str]] = {
 """Code to message and hint."""
 
 NOTES: dict[str, str] = {
+    "address-resembles": N_("{address} looks like {other}, which you know, but is another address"),
+    "mixed-scripts": N_("{address} mixes letters of several scripts, as look-alike addresses do"),
     "audit-closed": N_("{count} actions that an earlier run left unfinished are marked as interrupted"),
     "audit-clock": N_("the clock went back {count} times, first at entry {entry}"),
     "audit-none": N_("nothing was logged yet in {path}"),

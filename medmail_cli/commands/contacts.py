@@ -1,0 +1,157 @@
+"""``medmail contacts``: to whom one may write, and with which certificate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from medmail_cli.session import Session
+
+app = typer.Typer(help=_("Correspondents: their certificates and what their software reads."))
+
+Address = Annotated[str, typer.Argument(metavar="ADDR", help=_("The contact's address."))]
+
+
+def events() -> dict[str, tuple[type, ...]]:
+    """What each command may print, for its schema."""
+    from medmail_cli.workflows.contacts import ContactItem
+
+    commands = ("find", "add", "list", "remove", "set", "accept")
+    return {f"contacts {command}": (ContactItem,) for command in commands}
+
+
+@app.command(
+    "find",
+    help=_("Find contacts by a part of their address or name."),
+    epilog=_("Example: medmail contacts find martin"),
+)
+def find(
+    ctx: typer.Context,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help=_("A part of the address or name."))],
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import contacts
+
+    session: Session = ctx.obj
+    found = contacts.listed(session.contacts, session.trust.authorities, query, now=session.now())
+    return show(ctx, "contacts find", found)
+
+
+@app.command(
+    "list",
+    help=_("List every contact."),
+    epilog=_("Example: medmail contacts list --json"),
+)
+def list_(ctx: typer.Context) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import contacts
+
+    session: Session = ctx.obj
+    found = contacts.listed(session.contacts, session.trust.authorities, "", now=session.now())
+    return show(ctx, "contacts list", found)
+
+
+@app.command(
+    "add",
+    help=_("Take recipients' certificates from a PEM, DER or PKCS#7 file."),
+    epilog=_("Example: medmail contacts add dr-martin.pem --address dr.martin@medecin.test"),
+)
+def add(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=_("The file; - is stdin."))],
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDR", help=_("Pin the certificates to this address, whatever they bear.")),
+    ] = None,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import contacts
+
+    if address is not None and not all(address.rpartition("@")):
+        raise typer.BadParameter(_("not a mail address"), param_hint="--address")
+    session: Session = ctx.obj
+    data = session.read(file, "FILE")
+    added = contacts.add(
+        session.contacts,
+        session.trust.authorities,
+        session.log,
+        session.actor,
+        data,
+        str(file),
+        address,
+        now=session.now(),
+    )
+    return show(ctx, "contacts add", added)
+
+
+@app.command(
+    "remove",
+    help=_("Forget a contact and its certificates."),
+    epilog=_("Example: medmail contacts remove dr.martin@medecin.test"),
+)
+def remove(ctx: typer.Context, address: Address) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import contacts
+
+    session: Session = ctx.obj
+    removed = contacts.remove(
+        session.contacts, session.trust.authorities, session.log, session.actor, address, now=session.now()
+    )
+    return show(ctx, "contacts remove", removed)
+
+
+@app.command(
+    "set",
+    help=_("Say what a contact's software reads: modern (AES-GCM) or legacy (AES-CBC only)."),
+    epilog=_("Example: medmail contacts set dr.martin@medecin.test --reads legacy"),
+)
+def set_(
+    ctx: typer.Context,
+    address: Address,
+    reads: Annotated[Literal["legacy", "modern"], typer.Option(help=_("What the contact's software reads."))],
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import contacts
+
+    session: Session = ctx.obj
+    changed = contacts.set_reads(
+        session.contacts,
+        session.trust.authorities,
+        session.log,
+        session.actor,
+        address,
+        reads,
+        now=session.now(),
+    )
+    return show(ctx, "contacts set", changed)
+
+
+@app.command(
+    "accept",
+    help=_("Take a contact's waiting certificate, of another issuer than those before, into use."),
+    epilog=_("Example: medmail contacts accept dr.martin@medecin.test"),
+)
+def accept(
+    ctx: typer.Context,
+    address: Address,
+    sha256: Annotated[
+        str, typer.Option(metavar="SHA256", help=_("Only the certificate whose SHA-256 begins so."))
+    ] = "",
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import contacts
+
+    session: Session = ctx.obj
+    accepted = contacts.accept(
+        session.contacts,
+        session.trust.authorities,
+        session.log,
+        session.actor,
+        address,
+        sha256,
+        now=session.now(),
+    )
+    return show(ctx, "contacts accept", accepted)

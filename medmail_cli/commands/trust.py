@@ -1,0 +1,123 @@
+"""``medmail trust``: whom to believe."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryptography import x509
+
+    from medmail_cli.session import Session
+
+app = typer.Typer(help=_("Say which authorities to believe, and fetch what they revoked."))
+
+
+def events() -> dict[str, tuple[type, ...]]:
+    """What each command may print, for its schema."""
+    from medmail_cli.workflows.trust import Fetched, TrustItem
+
+    return {
+        "trust add": (TrustItem,),
+        "trust list": (TrustItem,),
+        "trust remove": (TrustItem,),
+        "trust update": (Fetched,),
+    }
+
+
+@app.command(
+    "add",
+    help=_("Take certificates as trust anchors, and CRLs, from a PEM, DER or PKCS#7 file."),
+    epilog=_("Example: medmail trust add order-root.pem"),
+)
+def add(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=_("The file; - is stdin."))],
+    intermediate: Annotated[
+        bool,
+        typer.Option("--intermediate", help=_("Helpers to build chains with; nothing is trusted for them.")),
+    ] = False,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import trust
+
+    session: Session = ctx.obj
+    data = session.read(file, "FILE")
+    return show(
+        ctx,
+        "trust add",
+        trust.add(session.trust, session.log, session.actor, data, str(file), intermediate=intermediate),
+    )
+
+
+@app.command(
+    "list",
+    help=_("List anchors, intermediates and CRLs."),
+    epilog=_("Example: medmail trust list --json"),
+)
+def list_(ctx: typer.Context) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import trust
+
+    session: Session = ctx.obj
+    return show(ctx, "trust list", trust.items(session.trust))
+
+
+@app.command(
+    "remove",
+    help=_("Stop trusting: take a certificate or CRL out."),
+    epilog=_("Example: medmail trust remove 3f9ac1d2"),
+)
+def remove(
+    ctx: typer.Context,
+    sha256: Annotated[
+        str, typer.Argument(metavar="SHA256", help=_("Its SHA-256, or six digits or more of it."))
+    ],
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import trust
+
+    session: Session = ctx.obj
+    return show(ctx, "trust remove", trust.remove(session.trust, session.log, session.actor, sha256))
+
+
+@app.command(
+    "update",
+    help=_("Fetch fresh CRLs and missing intermediates for your certificates and your contacts'."),
+    epilog=_("Example: medmail trust update"),
+)
+def update(
+    ctx: typer.Context,
+    allow_private: Annotated[
+        bool,
+        typer.Option("--allow-private", help=_("Also ask servers on this machine and in private networks.")),
+    ] = False,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import trust
+
+    session: Session = ctx.obj
+    fetched = trust.update(
+        session.trust,
+        session.log,
+        session.actor,
+        _certificates(session),
+        now=session.now(),
+        allow_private=allow_private,
+    )
+    return show(ctx, "trust update", fetched)
+
+
+def _certificates(session: "Session") -> "Iterator[x509.Certificate]":
+    """Ours and our contacts'."""
+    for identity in session.keystore.identities():
+        if identity.certificate is not None:
+            yield identity.certificate
+            yield from identity.chain
+    for contact in session.contacts.all():
+        for known in contact.certificates:
+            yield known.certificate

@@ -1,0 +1,213 @@
+"""``medmail contacts``: to whom one may write, and with which certificate."""
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from medmail_cli.errors import OK, MedmailError
+from medmail_cli.model import Note
+from medmail_cli.pki.address import addresses, looks_mixed, resemble, same_address
+from medmail_cli.pki.bundle import read_bundle
+from medmail_cli.pki.certificate import facts
+from medmail_cli.store.contacts import Contact, Contacts, Known
+from medmail_cli.workflows.logged import logged
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from medmail_cli.pki.path import Authorities
+    from medmail_cli.store.auditlog import AuditLog
+
+
+@dataclass(frozen=True)
+class ContactCertificate:
+    """A certificate of a contact and where it came from."""
+
+    sha256: str
+    subject: str
+    issuer: str
+    not_before: dt.datetime
+    not_after: dt.datetime
+    origin: Literal["added", "learned", "pinned"]
+    since: dt.datetime
+    problems: tuple[str, ...]
+    """Why it cannot be encrypted to now; empty if it can."""
+
+
+@dataclass(frozen=True)
+class ContactItem:
+    """A contact. ``encrypts`` tells whether a letter can be encrypted to it now."""
+
+    type: ClassVar[str] = "contact"
+    address: str
+    encrypts: bool
+    reads: Literal["modern", "legacy"]
+    capabilities: tuple[str, ...]
+    capabilities_at: dt.datetime | None
+    certificates: tuple[ContactCertificate, ...]
+    waiting: tuple[ContactCertificate, ...]
+    status: Literal["kept", "added", "changed", "unchanged", "accepted", "removed"]
+    exit: int = OK
+
+
+def listed(
+    contacts: Contacts, authorities: "Authorities", query: str, *, now: dt.datetime
+) -> Iterator[ContactItem]:
+    """The contacts whose address or a certificate's subject contains ``query``, whatever the case.
+
+    Raises ``not-found`` where there is a query and nothing meets it, ``store-damaged``.
+    """
+    wanted, found = query.casefold(), False
+    for contact in contacts.all():
+        names = [known.certificate.subject.rfc4514_string() for known in contact.certificates]
+        if any(wanted in text.casefold() for text in (contact.address, *names)):
+            found = True
+            yield _shown(contact, "kept", authorities, now)
+    if query and not found:
+        raise MedmailError("not-found", what="contact", name=query)
+
+
+def add(
+    contacts: Contacts,
+    authorities: "Authorities",
+    log: "AuditLog",
+    actor: str,
+    data: bytes,
+    name: str,
+    address: str | None,
+    *,
+    now: dt.datetime,
+) -> Iterator[ContactItem | Note]:
+    """Take the certificates of a file, each for the addresses it bears, or all for ``address``.
+
+    Authorities' certificates among them are passed over. Raises ``malformed``, and
+    ``no-address-in-certificate`` where one bears no address and none is given: then nothing is taken.
+    """
+    chosen: dict[str, list[x509.Certificate]] = {}
+    for certificate in read_bundle(data, name).certificates:
+        if facts(certificate).ca:
+            continue
+        bearers = (address,) if address else addresses(certificate)
+        if not bearers:
+            raise MedmailError("no-address-in-certificate", subject=certificate.subject.rfc4514_string())
+        for bearer in bearers:
+            chosen.setdefault(bearer, []).append(certificate)
+    if not chosen:
+        raise MedmailError("malformed", what=name)
+    for bearer, certificates in chosen.items():
+        yield from _warnings(bearer, contacts)
+        old = contacts.lookup(bearer)
+        known = {k.certificate for k in old.certificates} if old is not None else set()
+        if old is not None and known.issuperset(certificates):
+            yield _shown(old, "unchanged", authorities, now)
+            continue
+        new = [Known(certificate, "added", now) for certificate in certificates]
+        with logged(log, "contact-add", actor, objects=[k.sha256 for k in new], address=bearer):
+            contact = contacts.add(bearer, certificates, now=now)
+        yield _shown(contact, "added" if old is None else "changed", authorities, now)
+
+
+def set_reads(
+    contacts: Contacts,
+    authorities: "Authorities",
+    log: "AuditLog",
+    actor: str,
+    address: str,
+    reads: Literal["modern", "legacy"],
+    *,
+    now: dt.datetime,
+) -> Iterator[ContactItem]:
+    """Say what a contact's software reads. Raises ``not-found``."""
+    contact = _existing(contacts, address)
+    if contact.reads != reads:
+        with logged(log, "contact-set", actor, address=contact.address, reads=reads):
+            contact = contacts.set_reads(contact.address, reads)
+        yield _shown(contact, "changed", authorities, now)
+    else:
+        yield _shown(contact, "unchanged", authorities, now)
+
+
+def accept(
+    contacts: Contacts,
+    authorities: "Authorities",
+    log: "AuditLog",
+    actor: str,
+    address: str,
+    sha256: str,
+    *,
+    now: dt.datetime,
+) -> Iterator[ContactItem]:
+    """Take waiting certificates of another issuer into use. Raises ``not-found``."""
+    contact = _existing(contacts, address)
+    objects = [known.sha256 for known in contact.waiting if known.sha256.startswith(sha256.lower())]
+    if not objects:
+        raise MedmailError("not-found", what="waiting certificate", name=sha256 or address)
+    with logged(log, "contact-accept", actor, objects=objects, address=contact.address):
+        contact = contacts.accept(contact.address, sha256)
+    yield _shown(contact, "accepted", authorities, now)
+
+
+def remove(
+    contacts: Contacts,
+    authorities: "Authorities",
+    log: "AuditLog",
+    actor: str,
+    address: str,
+    *,
+    now: dt.datetime,
+) -> Iterator[ContactItem]:
+    """Forget a contact. Raises ``not-found``."""
+    contact = _existing(contacts, address)
+    with logged(log, "contact-remove", actor, address=contact.address):
+        contacts.remove(contact.address)
+    yield _shown(contact, "removed", authorities, now)
+
+
+def _existing(contacts: Contacts, address: str) -> Contact:
+    contact = contacts.lookup(address)
+    if contact is None:
+        raise MedmailError("not-found", what="contact", name=address)
+    return contact
+
+
+def _warnings(address: str, contacts: Contacts) -> Iterator[Note]:
+    if looks_mixed(address):
+        yield Note("mixed-scripts", {"address": address})
+    for other in contacts.all():
+        if not same_address(other.address, address) and resemble(other.address, address):
+            yield Note("address-resembles", {"address": address, "other": other.address})
+
+
+def _shown(
+    contact: Contact,
+    status: Literal["kept", "added", "changed", "unchanged", "accepted", "removed"],
+    authorities: "Authorities",
+    now: dt.datetime,
+) -> ContactItem:
+    certificates = tuple(_certificate(known, authorities, now) for known in contact.certificates)
+    return ContactItem(
+        contact.address,
+        any(not certificate.problems for certificate in certificates),
+        contact.reads,
+        contact.capabilities,
+        contact.capabilities_at,
+        certificates,
+        tuple(_certificate(known, authorities, now) for known in contact.waiting),
+        status,
+    )
+
+
+def _certificate(known: Known, authorities: "Authorities", now: dt.datetime) -> ContactCertificate:
+    certificate = known.certificate
+    judgement = authorities.judge(certificate, at=now, known_now=now, purpose="encrypt", revocation="soft")
+    return ContactCertificate(
+        known.sha256,
+        certificate.subject.rfc4514_string(),
+        certificate.issuer.rfc4514_string(),
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+        known.origin,
+        known.since,
+        tuple(dict.fromkeys(problem.code for problem in judgement.problems)),
+    )
