@@ -28,7 +28,10 @@ def disk_errors(path: Path) -> Iterator[None]:
 def make_private(folder: Path) -> Path:
     """Make ``folder`` and what is missing above it, for the owner alone (0700). Raises ``not-writable``."""
     with disk_errors(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Path.mkdir(parents=True) would make the parents with the default mode
+        for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 

@@ -1,0 +1,524 @@
+"""The outbox: what is to be sent, safe on disk before anything leaves, until every recipient's fate is known.
+
+A submission is one protected message with its envelope. Its bytes are ``messages/<id>.eml``, fsynced
+before the commit that makes it exist; what becomes of each recipient is in ``outbox.db`` (SQLite, WAL,
+synchronous=FULL: a commit is durable when it returns). Nothing else is kept of a letter: no subject, no
+text; a letter's ``--id`` is remembered beside a digest keyed by this outbox's own random key.
+
+A process claims a submission before it sends it, by a lock on one byte of ``claims`` that ends with the
+process. Just before the end of the data goes to the server the recipients are marked in doubt, durably:
+where no outcome follows, the next attempt knows that the server may have the message already.
+"""
+
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.store import files
+
+Status = Literal["queued", "accepted", "refused", "dropped"]
+Protection = Literal["end-to-end", "signed-only", "transport-only"]
+
+FIRST_RETRY = timedelta(minutes=1)
+LAST_RETRY = timedelta(hours=4)
+"""After a temporary failure the next attempt waits a minute, then twice as long each time, up to this."""
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+CREATE TABLE letters (key TEXT PRIMARY KEY, digest BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE submissions (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  key TEXT,
+  account TEXT NOT NULL,
+  sender TEXT NOT NULL,
+  message_id TEXT NOT NULL,
+  protection TEXT NOT NULL,
+  utf8 INTEGER NOT NULL,
+  size INTEGER NOT NULL,
+  queued_at REAL NOT NULL,
+  due_at REAL NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  copy TEXT NOT NULL,
+  open INTEGER NOT NULL DEFAULT 1);
+CREATE INDEX submissions_open ON submissions (due_at) WHERE open;
+CREATE INDEX submissions_key ON submissions (key) WHERE key IS NOT NULL;
+CREATE TABLE recipients (
+  submission INTEGER NOT NULL REFERENCES submissions,
+  position INTEGER NOT NULL,
+  address TEXT NOT NULL,
+  status TEXT NOT NULL DEFAULT 'queued',
+  doubts INTEGER NOT NULL DEFAULT 0,
+  reply TEXT,
+  PRIMARY KEY (submission, position)) WITHOUT ROWID;
+"""
+_COLUMNS = (
+    "number, id, key, account, sender, message_id, protection, utf8, size, queued_at, due_at, attempts, copy"
+)
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A protected message with its envelope, to be entered; ``id`` is its SHA-256 in hex.
+
+    ``key`` and ``digest`` are those of its letter (see :meth:`Outbox.digest`); ``keep`` says whether a copy
+    belongs among what was sent, ``utf8`` whether the header needs SMTPUTF8 (RFC 6531).
+    """
+
+    id: str
+    message: bytes
+    account: str
+    sender: str
+    recipients: tuple[str, ...]
+    message_id: str
+    protection: Protection = "end-to-end"
+    utf8: bool = False
+    key: str | None = None
+    digest: bytes | None = None
+    keep: bool = True
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """One recipient's fate so far; ``doubts`` counts attempts whose end nobody knows."""
+
+    address: str
+    status: Status
+    doubts: int
+    reply: str | None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A submission as the outbox holds it; ``copy_due`` while the sender's copy is not kept yet."""
+
+    number: int
+    id: str
+    key: str | None
+    account: str
+    sender: str
+    message_id: str
+    protection: Protection
+    utf8: bool
+    size: int
+    queued_at: datetime
+    due_at: datetime
+    attempts: int
+    copy_due: bool
+    recipients: tuple[Recipient, ...]
+    path: Path
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The addresses still to be sent to."""
+        return tuple(one.address for one in self.recipients if one.status == "queued")
+
+    @property
+    def doubtful(self) -> frozenset[str]:
+        """The addresses to which a further attempt may bring the message twice."""
+        return frozenset(one.address for one in self.recipients if one.status == "queued" and one.doubts)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What an attempt brought for one recipient.
+
+    ``accepted`` and ``refused`` are final, ``queued`` is tried again, ``unknown`` likewise but the server
+    may have taken the message.
+    """
+
+    number: int
+    address: str
+    status: Literal["accepted", "refused", "queued", "unknown"]
+    reply: str | None = None
+
+
+class Outbox:
+    """The outbox in ``folder``; usable from several threads.
+
+    Every method raises ``store-damaged`` where the database or a message is not what it was, ``store-busy``
+    where another process holds it for long, ``disk-full`` and ``not-writable``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.RLock()
+        self._database: sqlite3.Connection | None = None
+        self._claims = -1
+        self._claimed: set[int] = set()
+        self._marked: set[tuple[int, str]] = set()
+
+    def close(self) -> None:
+        """Let go of everything, claims included."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+            if self._claims >= 0:
+                os.close(self._claims)
+                self._claims = -1
+            self._claimed.clear()
+            self._marked.clear()
+
+    # -- letters and their keys
+
+    def digest(self, *parts: bytes) -> bytes:
+        """A digest of a letter's content that says nothing to whoever lacks this outbox's key."""
+        with self._connected() as database:
+            row = database.execute("SELECT value FROM meta WHERE name = 'digest-key'").fetchone()
+        made = hmac.new(bytes(row[0]), digestmod=hashlib.sha256)
+        for part in parts:
+            made.update(len(part).to_bytes(8, "big"))
+            made.update(part)
+        return made.digest()
+
+    def known(self, key: str, digest: bytes) -> bool:
+        """Is the letter ``key`` queued or sent already? Raises ``id-reused`` where its content differed."""
+        with self._connected() as database:
+            return _known(database, key, digest)
+
+    # -- submissions
+
+    def enqueue(self, parcels: Sequence[Parcel], now: datetime, *, claim: bool) -> tuple[Submission, ...]:
+        """Make the parcels durable submissions, in one commit, due at once and claimed if asked for.
+
+        A parcel whose letter another process has entered meanwhile is left out. Raises ``id-reused``.
+        """
+        folder = files.make_private(self.folder / "messages")
+        # the shared lock keeps a sweep from taking the files for leavings before the commit
+        with files.lock(self.folder / "sweep", exclusive=False):
+            _write_all(folder, parcels)
+            numbers = []
+            with self._transaction() as database:
+                known: dict[str, bool] = {}
+                for parcel in parcels:
+                    if parcel.key is not None and parcel.digest is not None:
+                        if parcel.key not in known:
+                            known[parcel.key] = _known(database, parcel.key, parcel.digest)
+                            database.execute(
+                                "INSERT OR REPLACE INTO letters VALUES (?, ?)", (parcel.key, parcel.digest)
+                            )
+                        if known[parcel.key]:
+                            continue
+                    numbers.append(_insert(database, parcel, now))
+                if claim:
+                    # before the commit: nobody else may see them unclaimed
+                    for number in numbers:
+                        self._take(number)
+            return self._read("number IN (SELECT value FROM json_each(?))", _json(numbers))
+
+    def open(self, due: datetime | None = None) -> tuple[Submission, ...]:
+        """The submissions not done with, oldest first; only those due by ``due`` where it is given."""
+        if due is None:
+            return self._read("open")
+        return self._read("open AND due_at <= ?", due.timestamp())
+
+    def find(self, prefix: str) -> Submission:
+        """The open submission whose id begins with ``prefix``. Raises ``not-found``, ``ambiguous``."""
+        found = self._read("open AND substr(id, 1, ?) = ?", len(prefix), prefix.lower())
+        if len(prefix) < 6 or not found:
+            raise MedmailError("not-found", what="queued letter", name=prefix)
+        if len(found) > 1:
+            raise MedmailError("ambiguous", prefix=prefix)
+        return found[0]
+
+    def claim(self, submissions: Iterable[Submission]) -> tuple[Submission, ...]:
+        """Those nobody else is sending and that are still open, read anew; held until :meth:`release`."""
+        with self._lock:
+            taken = [
+                one.number for one in submissions if one.number in self._claimed or self._take(one.number)
+            ]
+            found = self._read("open AND number IN (SELECT value FROM json_each(?))", _json(taken))
+            self.release(set(taken) - {one.number for one in found})
+            return found
+
+    def release(self, numbers: Iterable[int]) -> None:
+        """Give claims back."""
+        with self._lock:
+            for number in numbers:
+                if number in self._claimed:
+                    fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, number)
+                    self._claimed.discard(number)
+
+    def mark(self, recipients: Iterable[tuple[int, str]]) -> None:
+        """Note, durably, that the end of the data is about to go out for these (number, address)."""
+        marks = list(recipients)
+        with self._transaction() as database:
+            database.executemany(
+                "UPDATE recipients SET doubts = doubts + 1 WHERE submission = ? AND address = ?", marks
+            )
+            self._marked.update(marks)
+
+    def record(self, fates: Sequence[Fate], now: datetime) -> None:
+        """Make what an attempt brought durable, in one commit; what stays queued is due again later."""
+        with self._transaction() as database:
+            for fate in fates:
+                place = (fate.number, fate.address)
+                settled = place in self._marked and fate.status != "unknown"
+                status = "queued" if fate.status == "unknown" else fate.status
+                database.execute(
+                    "UPDATE recipients SET status = ?, reply = ?, doubts = doubts - ?"
+                    " WHERE submission = ? AND address = ?",
+                    (status, fate.reply, settled, *place),
+                )
+            self._marked.difference_update((fate.number, fate.address) for fate in fates)
+            for number in {fate.number for fate in fates}:
+                (attempts,) = database.execute(
+                    "SELECT attempts FROM submissions WHERE number = ?", (number,)
+                ).fetchone()
+                database.execute(
+                    "UPDATE submissions SET attempts = ?, due_at = ? WHERE number = ?",
+                    (attempts + 1, (now + retry_after(attempts)).timestamp(), number),
+                )
+
+    def kept(self, numbers: Iterable[int]) -> None:
+        """The sender's copies of these are where they belong."""
+        with self._transaction() as database:
+            database.executemany(
+                "UPDATE submissions SET copy = 'kept' WHERE number = ?", [(number,) for number in numbers]
+            )
+
+    def finish(self, submissions: Iterable[Submission]) -> None:
+        """Close what has no recipient left to send to, delete its message and give its claim back."""
+        done = list(submissions)
+        with self._transaction() as database:
+            database.executemany(
+                "UPDATE submissions SET open = 0 WHERE number = ? AND NOT EXISTS (SELECT 1 FROM recipients"
+                " WHERE submission = number AND status = 'queued')",
+                [(one.number,) for one in done],
+            )
+        for one in done:
+            if not one.pending:
+                one.path.unlink(missing_ok=True)
+        self.release(one.number for one in done)
+
+    def drop(self, submission: Submission) -> None:
+        """Give a claimed submission up: whoever has not got it never will; its message is deleted."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE recipients SET status = 'dropped' WHERE submission = ? AND status = 'queued'",
+                (submission.number,),
+            )
+            database.execute("UPDATE submissions SET open = 0 WHERE number = ?", (submission.number,))
+        submission.path.unlink(missing_ok=True)
+        self.release([submission.number])
+
+    def read(self, submission: Submission) -> bytes:
+        """The message of an open submission. Raises ``store-damaged`` where it is not what was enqueued."""
+        try:
+            message = submission.path.read_bytes()
+        except FileNotFoundError:
+            raise MedmailError("store-damaged", path=str(submission.path)) from None
+        if hashlib.sha256(message).hexdigest() != submission.id:
+            raise MedmailError("store-damaged", path=str(submission.path))
+        return message
+
+    def sweep(self) -> None:
+        """Delete messages that never became submissions, or are done with: leavings of killed runs."""
+        folder = self.folder / "messages"
+        try:
+            with files.lock(self.folder / "sweep", wait=0):
+                here = {path.stem: path for path in folder.iterdir()} if folder.is_dir() else {}
+                wanted = {one.id for one in self.open()} if here else set()
+                for name in here.keys() - wanted:
+                    here[name].unlink(missing_ok=True)
+        except MedmailError as error:
+            # somebody is enqueuing: there will be another time
+            if error.code != "store-busy":
+                raise
+
+    # -- inside
+
+    def _read(self, where: str, *values: object) -> tuple[Submission, ...]:
+        if self._database is None and not (self.folder / "outbox.db").exists():
+            return ()
+        with self._connected() as database:
+            rows = database.execute(
+                f"SELECT {_COLUMNS} FROM submissions WHERE {where} ORDER BY number",  # noqa: S608 - own words
+                values,
+            ).fetchall()
+            people: dict[int, list[Recipient]] = {row[0]: [] for row in rows}
+            for number, address, status, doubts, reply in database.execute(
+                "SELECT submission, address, status, doubts, reply FROM recipients"
+                " WHERE submission IN (SELECT value FROM json_each(?)) ORDER BY submission, position",
+                (_json(people),),
+            ):
+                people[number].append(Recipient(address, status, doubts, reply))
+        return tuple(self._submission(row, tuple(people[row[0]])) for row in rows)
+
+    def _submission(self, row: Sequence[Any], recipients: tuple[Recipient, ...]) -> Submission:
+        values = dict(zip(_COLUMNS.split(", "), row, strict=True))
+        copy = values.pop("copy")
+        return Submission(
+            **values
+            | {
+                "utf8": bool(values["utf8"]),
+                "queued_at": datetime.fromtimestamp(values["queued_at"], UTC),
+                "due_at": datetime.fromtimestamp(values["due_at"], UTC),
+            },
+            copy_due=copy == "due",
+            recipients=recipients,
+            path=self.folder / "messages" / f"{values['id']}.eml",
+        )
+
+    def _take(self, number: int) -> bool:
+        """Lock the byte of ``claims`` that stands for a submission; False where another process holds it."""
+        if self._claims < 0:
+            self._claims = os.open(self.folder / "claims", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        except (BlockingIOError, PermissionError):
+            return False
+        self._claimed.add(number)
+        return True
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        path = self.folder / "outbox.db"
+        with self._lock, _database_errors(path):
+            if self._database is None:
+                self._database = _open(path)
+            yield self._database
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connected() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # a failed commit has rolled back by itself
+                    database.execute("ROLLBACK")
+                raise
+
+
+def retry_after(attempts: int) -> timedelta:
+    """How long to wait after a temporary failure that ``attempts`` others preceded."""
+    return min(FIRST_RETRY * (1 << min(attempts, 20)), LAST_RETRY)
+
+
+def _known(database: sqlite3.Connection, key: str, digest: bytes) -> bool:
+    # a letter that everybody refused, or that was dropped, was not sent: its key is free again
+    row = database.execute(
+        "SELECT digest FROM letters WHERE key = ? AND EXISTS (SELECT 1 FROM submissions JOIN recipients"
+        " ON submission = number WHERE submissions.key = letters.key AND status IN ('queued', 'accepted'))",
+        (key,),
+    ).fetchone()
+    if row is None:
+        return False
+    if not hmac.compare_digest(bytes(row[0]), digest):
+        raise MedmailError("id-reused", key=key)
+    return True
+
+
+def _insert(database: sqlite3.Connection, parcel: Parcel, now: datetime) -> int:
+    number = database.execute(
+        "INSERT INTO submissions (id, key, account, sender, message_id, protection, utf8, size, queued_at,"
+        " due_at, copy) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            parcel.id,
+            parcel.key,
+            parcel.account,
+            parcel.sender,
+            parcel.message_id,
+            parcel.protection,
+            parcel.utf8,
+            len(parcel.message),
+            now.timestamp(),
+            now.timestamp(),
+            "due" if parcel.keep else "none",
+        ),
+    ).lastrowid
+    assert number is not None  # noqa: S101 - SQLite's promise after INSERT
+    database.executemany(
+        "INSERT INTO recipients (submission, position, address) VALUES (?, ?, ?)",
+        [(number, position, address) for position, address in enumerate(parcel.recipients)],
+    )
+    return number
+
+
+def _write_all(folder: Path, parcels: Sequence[Parcel]) -> None:
+    """Write every message, then fsync them all: the first fsync carries most of the others' blocks along."""
+    descriptors: list[int] = []
+    with files.disk_errors(folder):
+        try:
+            for parcel in parcels:
+                path = folder / f"{parcel.id}.eml"
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                descriptors.append(descriptor)
+                rest = memoryview(parcel.message)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+            for descriptor in descriptors:
+                os.fsync(descriptor)
+        except BaseException:
+            for parcel in parcels[: len(descriptors)]:
+                (folder / f"{parcel.id}.eml").unlink(missing_ok=True)
+            raise
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        files.sync_folder(folder)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    files.make_private(path.parent)
+    # made here, so that it and what SQLite puts beside it are for the owner alone
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    database = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            _create(database)
+        elif version != _VERSION:
+            raise MedmailError("store-damaged", path=str(path))
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _create(database: sqlite3.Connection) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    if database.execute("PRAGMA user_version").fetchone() == (0,):  # no other process was quicker
+        for statement in _SCHEMA.split(";")[:-1]:
+            database.execute(statement)
+        database.execute("INSERT INTO meta VALUES ('digest-key', ?)", (secrets.token_bytes(32),))
+        database.execute(f"PRAGMA user_version = {_VERSION}")
+    database.execute("COMMIT")
+
+
+def _json(numbers: Iterable[int] | Mapping[int, object]) -> str:
+    return "[" + ",".join(map(str, numbers)) + "]"
+
+
+@contextmanager
+def _database_errors(path: Path) -> Iterator[None]:
+    """Translate what SQLite complains of."""
+    try:
+        with files.disk_errors(path):
+            yield
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise MedmailError("store-busy", path=str(path)) from error
+        if name.startswith("SQLITE_FULL"):
+            raise MedmailError("disk-full", path=str(path)) from error
+        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")):
+            raise MedmailError("not-writable", path=str(path), reason=str(error)) from error
+        raise MedmailError("store-damaged", path=str(path)) from error

@@ -1,0 +1,211 @@
+"""The outbox: nothing lost, nothing sent twice, nothing readable that should not be."""
+
+import datetime as dt
+import hashlib
+import multiprocessing.queues
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.store.outbox import Fate, Outbox, Parcel, retry_after
+
+NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
+A, B = "a@hosp.test", "b@hosp.test"
+
+
+def parcel(text: bytes = b"message", *recipients: str, key: str | None = None, digest: bytes | None = None):
+    return Parcel(
+        id=hashlib.sha256(text).hexdigest(),
+        message=text,
+        account="work",
+        sender="me@hosp.test",
+        recipients=recipients or (A, B),
+        message_id="<1@hosp.test>",
+        key=key,
+        digest=digest,
+    )
+
+
+@pytest.fixture
+def outbox(tmp_path):
+    made = Outbox(tmp_path / "outbox")
+    yield made
+    made.close()
+
+
+def test_what_was_enqueued_is_there_for_the_next_process(outbox):
+    (entered,) = outbox.enqueue([parcel()], NOW, claim=False)
+    again = Outbox(outbox.folder)
+    assert again.open() == (entered,)
+    assert again.read(entered) == b"message"
+    assert entered.pending == (A, B)
+    again.close()
+
+
+def test_files_are_for_the_owner_alone(outbox):
+    outbox.enqueue([parcel()], NOW, claim=True)
+    for path in [outbox.folder, *outbox.folder.rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_letters_digest_says_nothing_without_the_outboxs_key(outbox, tmp_path):
+    other = Outbox(tmp_path / "other")
+    assert outbox.digest(b"short") != other.digest(b"short")
+    assert outbox.digest(b"ab", b"c") != outbox.digest(b"a", b"bc")
+    other.close()
+
+
+def test_a_key_is_taken_once_and_for_one_content(outbox):
+    digest = outbox.digest(b"text")
+    assert not outbox.known("K", digest)
+    outbox.enqueue(
+        [parcel(b"1", A, key="K", digest=digest), parcel(b"2", B, key="K", digest=digest)], NOW, claim=False
+    )
+    assert outbox.known("K", digest)
+    assert len(outbox.open()) == 2
+    with pytest.raises(MedmailError) as error:
+        outbox.known("K", outbox.digest(b"other"))
+    assert error.value.code == "id-reused"
+    assert outbox.enqueue([parcel(b"3", A, key="K", digest=digest)], NOW, claim=False) == ()
+
+
+def test_a_key_whose_letter_everybody_refused_is_free_again(outbox):
+    digest = outbox.digest(b"text")
+    (one,) = outbox.enqueue([parcel(b"1", A, key="K", digest=digest)], NOW, claim=True)
+    outbox.record([Fate(one.number, A, "refused", "550 no")], NOW)
+    outbox.finish(outbox.claim([one]))
+    assert not outbox.known("K", outbox.digest(b"corrected"))
+
+
+def test_each_recipients_fate_is_recorded_and_the_rest_is_tried_later(outbox):
+    (one,) = outbox.enqueue([parcel()], NOW, claim=True)
+    outbox.mark([(one.number, A), (one.number, B)])
+    outbox.record(
+        [Fate(one.number, A, "accepted", "250 ok"), Fate(one.number, B, "queued", "451 later")], NOW
+    )
+    (left,) = outbox.open()
+    assert left.pending == (B,)
+    assert not left.doubtful
+    assert [r.reply for r in left.recipients] == ["250 ok", "451 later"]
+    assert outbox.open(due=NOW) == ()
+    assert outbox.open(due=NOW + dt.timedelta(minutes=1)) == (left,)
+
+
+def test_an_attempt_without_an_end_leaves_a_doubt_that_stays(outbox):
+    (one,) = outbox.enqueue([parcel()], NOW, claim=True)
+    outbox.mark([(one.number, A)])
+    outbox.close()
+    (again,) = outbox.claim(outbox.open())
+    assert again.doubtful == {A}
+    # a later attempt that surely failed does not take the first one's doubt away
+    outbox.mark([(one.number, A)])
+    outbox.record([Fate(one.number, A, "queued", "451 later")], NOW)
+    (again,) = outbox.open()
+    assert again.doubtful == {A}
+
+
+def test_an_unknown_end_is_a_doubt(outbox):
+    (one,) = outbox.enqueue([parcel(b"x", A)], NOW, claim=True)
+    outbox.mark([(one.number, A)])
+    outbox.record([Fate(one.number, A, "unknown")], NOW)
+    (again,) = outbox.open()
+    assert (again.pending, again.doubtful) == ((A,), {A})
+
+
+def test_finishing_deletes_the_message_only_when_nobody_waits(outbox):
+    (one,) = outbox.enqueue([parcel()], NOW, claim=True)
+    outbox.record([Fate(one.number, A, "accepted")], NOW)
+    outbox.finish(outbox.open())
+    (left,) = outbox.open()
+    assert left.path.exists()
+    outbox.record([Fate(one.number, B, "accepted")], NOW)
+    outbox.finish(outbox.claim([left]))
+    assert outbox.open() == ()
+    assert not left.path.exists()
+
+
+def _claim_elsewhere(folder: Path, queue: "multiprocessing.queues.SimpleQueue[int]") -> None:
+    other = Outbox(folder)
+    queue.put(len(other.claim(other.open())))
+    os._exit(0)  # dies without letting go of anything
+
+
+def test_a_claim_excludes_other_processes_and_dies_with_its_own(outbox):
+    outbox.enqueue([parcel(b"1"), parcel(b"2")], NOW, claim=False)
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+
+    def elsewhere() -> int:
+        process = context.Process(target=_claim_elsewhere, args=(outbox.folder, queue))
+        process.start()
+        process.join()
+        return queue.get()
+
+    first = outbox.open()[0]
+    assert outbox.claim([first])
+    assert elsewhere() == 1
+    assert len(outbox.claim(outbox.open())) == 2
+    assert elsewhere() == 0
+    outbox.release(one.number for one in outbox.open())
+    assert elsewhere() == 2
+
+
+def test_what_another_process_has_finished_is_not_claimed(outbox):
+    (one,) = outbox.enqueue([parcel(b"x", A)], NOW, claim=False)
+    other = Outbox(outbox.folder)
+    other.claim([one])
+    other.record([Fate(one.number, A, "accepted")], NOW)
+    other.finish(other.open())
+    assert outbox.claim([one]) == ()
+    other.close()
+
+
+def test_the_sweep_takes_only_what_no_submission_needs(outbox):
+    (one,) = outbox.enqueue([parcel()], NOW, claim=False)
+    leaving = outbox.folder / "messages" / ("0" * 64 + ".eml")
+    leaving.write_bytes(b"killed before its commit")
+    outbox.sweep()
+    assert one.path.exists()
+    assert not leaving.exists()
+
+
+@pytest.mark.parametrize("damage", ["message", "missing", "database"])
+def test_damage_is_seen_and_named(outbox, damage):
+    (one,) = outbox.enqueue([parcel()], NOW, claim=False)
+    outbox.close()
+    named = one.path
+    if damage == "message":
+        one.path.write_bytes(b"messagf")
+    elif damage == "missing":
+        one.path.unlink()
+    else:
+        named = outbox.folder / "outbox.db"
+        for extra in outbox.folder.glob("outbox.db-*"):
+            extra.unlink()
+        named.write_bytes(b"\xff" * 4096)
+    with pytest.raises(MedmailError) as error:
+        outbox.read(outbox.open()[0])
+    assert error.value.code == "store-damaged"
+    assert error.value.facts == {"path": str(named)}
+
+
+def test_commits_are_durable(outbox):
+    outbox.enqueue([parcel()], NOW, claim=False)
+    with outbox._connected() as database:
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert isinstance(database, sqlite3.Connection)
+
+
+def test_retries_back_off():
+    waits = [retry_after(attempts).total_seconds() / 60 for attempts in range(12)]
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 240, 240, 240, 240]
+
+
+def test_reading_an_outbox_that_is_not_there_makes_nothing(tmp_path):
+    outbox = Outbox(tmp_path / "none")
+    assert outbox.open() == ()
+    assert not (tmp_path / "none").exists()
