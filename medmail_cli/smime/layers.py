@@ -26,6 +26,9 @@ _SIGNATURE_TYPES = {"application/pkcs7-signature", "application/x-pkcs7-signatur
 _MOST_INFLATED = 256 << 20
 """A letter larger than this cannot have come by mail; see also the ratio in :func:`_inflate`."""
 
+_OF_THE_MESSAGE = {"bad-tag", "malformed", "no-key", "too-large", "unsupported-algorithm", "weak-algorithm"}
+"""What a message can be guilty of; anything else (a wrong passphrase, a damaged keystore) is ours."""
+
 Keys = Sequence[tuple[x509.Certificate, PrivateKey]]
 
 
@@ -57,7 +60,7 @@ class Unwrapped:
 
 
 def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
-    """Open every layer of a message that is there to be opened. Never raises for what the message holds.
+    """Open every layer of a message that is there to be opened; raises only what ``keys`` raise.
 
     The caller should hold no other reference to ``raw``: a large message's bytes are then freed as soon
     as they are decoded.
@@ -116,6 +119,8 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
             raise MedmailError("malformed", what="message", reason="too-many-layers")
         return Unwrapped(state.outer, tuple(layers), entity, signature, decrypted)
     except MedmailError as error:
+        if error.code not in _OF_THE_MESSAGE:
+            raise
         failed = "encrypted" in layers
         if state.decrypted is not None and error.code in ("malformed", "too-large"):
             # whatever goes wrong once our key was named looks the same (contract, decrypt)

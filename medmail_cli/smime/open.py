@@ -6,7 +6,7 @@ addressed to. Every reason why a message is not trusted is collected; nothing st
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
@@ -61,6 +61,14 @@ Judge = Callable[[x509.Certificate, Sequence[x509.Certificate]], Judgement]
 """Judges a signer's certificate, given the certificates that came with the message."""
 
 
+Lookup = Callable[[str], Sequence[x509.Certificate]]
+"""The certificates that are known for an address."""
+
+
+def _nobody(_address: str) -> Sequence[x509.Certificate]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Policy:
     """What the profile and the person decide."""
@@ -95,8 +103,6 @@ class Opened:
     """The header fields that count: protected ones where there are, else those outside."""
     parts: tuple[bytes, ...] = field(default=(), repr=False)
     """The attachments' octets, in the order of the verdict's."""
-    withheld: bool = False
-    """There is content that was not released."""
     proven: Proven | None = None
 
     def eml(self) -> bytes:
@@ -123,13 +129,13 @@ def open_message(
     at: datetime,
     own_addresses: Sequence[str] = (),
     policy: Policy = Policy(),
-    certificates: Sequence[x509.Certificate] = (),
-    pinned: Mapping[str, Sequence[str]] | None = None,
+    known: Lookup = _nobody,
+    pinned: Lookup = _nobody,
 ) -> Opened:
     """Open and judge a message; never raises for what it holds.
 
-    ``certificates`` are known ones to look for a signer in, beside those that came along; ``pinned`` gives
-    the addresses that the user tied to a certificate, by its SHA-256 in hex.
+    ``known`` gives the certificates known for an address, among them perhaps a signer's that did not come
+    along; ``pinned`` those that the user tied to it though they bear no address.
     """
     # handed over, not lent: unwrap frees a large message as soon as it is decoded
     handed = [raw]
@@ -141,10 +147,11 @@ def open_message(
     problems: list[Problem] = []
     notes: list[Problem] = []
     header, protected = _choose_header(got, got.payload, problems)
-    signers, infos = _judge_signers(got.signature, certificates, judge, at, problems, notes)
+    candidates = [c for box in _mailboxes(header, "from") if got.signature for c in known(box.address)]
+    signers, infos = _judge_signers(got.signature, candidates, judge, at, problems, notes)
     _check_coverage(got, problems)
     holders = tuple(info for info in infos if not info.signer.problems)
-    _check_sender(header, got.outer if protected else (), holders or infos, policy, pinned or {}, problems)
+    _check_sender(header, got.outer if protected else (), holders or infos, policy, pinned, problems)
     for info in infos:
         # a signature of another than the sender's excuses nothing, unless it is a forged one
         if not holders or "bad-signature" in info.signer.problems:
@@ -169,9 +176,10 @@ def open_message(
         attachments=(),
         problems=found,
         notes=unique(notes),
+        withheld=withheld,
     )
     if withheld:
-        return Opened(verdict, header=got.outer, withheld=True)
+        return Opened(verdict, header=got.outer)
     shown = display.shown(got.payload)
     parts = tuple(_attachment_data(part) for part in shown.attachments)
     attachments = tuple(map(_attachment, shown.attachments, parts))
@@ -197,8 +205,9 @@ def _failed(got: Unwrapped, id: str, source: str, outer: OuterHeaders) -> Opened
         attachments=(),
         problems=(problem,),
         notes=() if got.encryption_failed else (Problem("not-encrypted"),),
+        withheld=True,
     )
-    return Opened(verdict, header=got.outer, withheld=True)
+    return Opened(verdict, header=got.outer)
 
 
 def _must_withhold(got: Unwrapped, exit_code: int) -> bool:
@@ -220,9 +229,11 @@ def _choose_header(
             problems.append(Problem("header-mismatch", _pair(outer_from, inner_from)))
         # a wrapped message of another sender is a forwarded one, and says nothing of this one
         return (payload.fields, True) if agree else (got.outer, False)
-    if payload.parameters.get("hp", "").lower() not in ("clear", "cipher") and (
-        payload.parameters.get("protected-headers", "").lower() != "v1"
-    ):
+    marked = payload.parameters.get("hp", "").lower() in ("clear", "cipher") or (
+        payload.parameters.get("protected-headers", "").lower() == "v1"
+    )
+    # a layer saved without its mail header has no other sender than the one inside
+    if not marked and outer_from:
         return got.outer, False
     if not agree:
         problems.append(Problem("header-mismatch", _pair(outer_from, inner_from)))
@@ -324,7 +335,7 @@ def _check_sender(
     hidden: tuple[Field, ...],
     judged: Sequence[_Judged],
     policy: Policy,
-    pinned: Mapping[str, Sequence[str]],
+    pinned: Lookup,
     problems: list[Problem],
 ) -> None:
     """From, and Sender where there is one, must be the signer's (RFC 8550 §3)."""
@@ -355,13 +366,12 @@ def _check_sender(
         problems.append(Problem("signer-is-not-sender", f"{has} ≠ {', '.join(demanded)}"))
 
 
-def _speaks_for(judged: _Judged, wanted: str, policy: Policy, pinned: Mapping[str, Sequence[str]]) -> bool:
+def _speaks_for(judged: _Judged, wanted: str, policy: Policy, pinned: Lookup) -> bool:
     if judged.proven is None or not wanted:
         return False
     if address.binds(judged.proven.certificate, wanted, domain_bound=policy.domain_bound):
         return True
-    tied = pinned.get(judged.signer.sha256 or "", ())
-    return not judged.signer.addresses and any(address.same_address(one, wanted) for one in tied)
+    return not judged.signer.addresses and judged.proven.certificate in pinned(wanted)
 
 
 def _check_encryption(

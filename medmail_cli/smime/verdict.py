@@ -4,9 +4,8 @@ Its shape is the contract's ``decrypt`` object, field for field.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from medmail_cli.errors import FAILED, INTEGRITY, OK, UNTRUSTED, exit_of
@@ -63,7 +62,7 @@ class Signature:
 class Headers:
     """Header fields, decoded for showing; only protected ones where ``protected``."""
 
-    from_: str | None = field(default=None, metadata={"json": "from"})
+    from_: str | None = None
     to: tuple[str, ...] = ()
     cc: tuple[str, ...] = ()
     reply_to: str | None = None
@@ -79,7 +78,7 @@ class Headers:
 class OuterHeaders:
     """What anybody on the way could read and change."""
 
-    from_: str | None = field(default=None, metadata={"json": "from"})
+    from_: str | None = None
     subject: str | None = None
 
 
@@ -91,7 +90,7 @@ class Attachment:
     type: str
     size: int
     sha256: str
-    saved_as: Path | None = None
+    saved_as: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +111,10 @@ class Verdict:
     attachments: tuple[Attachment, ...]
     problems: tuple[Problem, ...]
     notes: tuple[Problem, ...]
+    withheld: bool = False
+    """There is content that was not released."""
+    output: str | None = None
+    """Where the content was written, ``-`` for stdout; None where it was only shown, or not at all."""
 
 
 def exit_for(problems: Iterable[str]) -> int:

@@ -6,6 +6,7 @@ colour is used off a terminal, under ``NO_COLOR`` or with ``TERM=dumb``.
 
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -71,6 +72,12 @@ class Console:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+    def sync(self) -> None:
+        """Make durable what was written to stdout, where it is a file."""
+        sys.stdout.flush()
+        if stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
+            os.fsync(sys.stdout.fileno())
 
     def err(self, line: Line) -> None:
         """Write one line for people, whatever the settings (errors)."""

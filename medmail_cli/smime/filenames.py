@@ -1,0 +1,64 @@
+"""Names for the files of a letter, made from names that strangers chose.
+
+A name never leaves its folder, hides, holds a control character or stands for two files.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+LONGEST = 180
+"""Octets of UTF-8; file systems allow 255, and a temporary name is a little longer."""
+
+_UNSAFE = re.compile(
+    '[\x00-\x1f\x7f-\x9f<>:"|?*\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]'
+)
+_EXTENSIONS = {
+    "application/pdf": ".pdf",
+    "application/zip": ".zip",
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "message/rfc822": ".eml",
+    "text/calendar": ".ics",
+    "text/csv": ".csv",
+    "text/html": ".html",
+    "text/plain": ".txt",
+    "text/xml": ".xml",
+    "application/xml": ".xml",
+}
+
+
+def safe_name(name: str, media_type: str = "") -> str:
+    """A plain file name for a received one; ``attachment`` with a fitting extension where nothing is left."""
+    name = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
+    # a name that begins with a dot hides, one with a dash reads as an option
+    name = _UNSAFE.sub("_", name).strip().lstrip(".-").rstrip(". ")
+    if not name:
+        return "attachment" + _EXTENSIONS.get(media_type, "")
+    stem, dot, extension = name.rpartition(".")
+    if not dot or len(extension) > 16 or not stem:
+        stem, extension = name, ""
+    else:
+        extension = "." + extension
+    return _cut(stem, LONGEST - len(extension.encode())) + extension
+
+
+def distinct(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """The names with ``-2``, ``-3`` … put in where one repeats, letter case not counted (macOS)."""
+    used = {name.casefold() for name in taken}
+    following: dict[str, int] = {}
+    out: list[str] = []
+    for name in names:
+        chosen = name
+        while chosen.casefold() in used:
+            number = following.get(name.casefold(), 2)
+            following[name.casefold()] = number + 1
+            stem, dot, extension = name.rpartition(".")
+            chosen = f"{stem}-{number}.{extension}" if dot and stem else f"{name}-{number}"
+        used.add(chosen.casefold())
+        out.append(chosen)
+    return out
+
+
+def _cut(text: str, octets: int) -> str:
+    return text.encode("utf-8")[:octets].decode("utf-8", "ignore")

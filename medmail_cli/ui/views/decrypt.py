@@ -1,0 +1,148 @@
+"""``medmail decrypt`` for people: who signed, by whose authority, whether to believe it; then the letter."""
+
+from typing import TYPE_CHECKING
+
+from medmail_cli.ui import sanitize
+from medmail_cli.ui.sentences import ERRORS, N_
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from medmail_cli.smime.verdict import Verdict
+    from medmail_cli.ui.console import Console, Line
+    from medmail_cli.workflows.decrypt import Explanation
+
+_NOTES = {
+    "not-encrypted": N_("it was not encrypted"),
+    "headers-unprotected": N_("its subject, date and addresses are not under the signature"),
+    "replayed": N_("another letter bore the same Message-ID"),
+    "line-endings-repaired": N_("line ends changed on the way were repaired"),
+    "revocation-unknown": N_("whether the certificate was revoked is not known"),
+    "unauthenticated-encryption": N_("its encryption alone would not show a change"),
+    "not-addressed-to-you": N_("it is not addressed to you"),
+}
+_CHECKS = {
+    "decryption": N_("decryption"),
+    "coverage": N_("the signature covers everything"),
+    "signature": N_("signature"),
+    "certificate": N_("certificate"),
+    "sender": N_("the signer is the sender"),
+    "headers": N_("headers"),
+    "addressee": N_("addressed to you"),
+}
+_RESULTS = {
+    "held": ("green", N_("holds")),
+    "failed": ("red", N_("fails")),
+    "noted": ("yellow", N_("holds, with a reserve")),
+    "not-made": ("dim", N_("nothing to check")),
+}
+
+
+def message(event: "Verdict", console: "Console") -> "Iterable[Line]":
+    """Three lines of verdict, then headers and text; stdout is left to content that goes there."""
+    verdict = list(_verdict(event))
+    if event.output == "-":
+        for line in verdict:
+            if event.exit:
+                console.err(line)
+            else:
+                console.say(line)
+        return
+    yield from verdict
+    yield from _letter(event)
+
+
+def empty(_command: str) -> str:
+    """What to say where ``--unopened`` found nothing."""
+    return _("no message waits to be opened")
+
+
+def explanation(event: "Explanation", _console: "Console") -> "Iterable[Line]":
+    for step in event.steps:
+        style, said = _RESULTS[step.result]
+        yield [f"{step.number}. {_(_CHECKS[step.check])}: ", (style, _(said)), f" ({step.rule})"]
+        for evidence in step.evidence:
+            yield f"   {sanitize.line(evidence)}"
+    yield ""
+
+
+def _verdict(event: "Verdict") -> "Iterator[Line]":
+    signers = event.signature.signers
+    if signers:
+        who = "; ".join(", ".join(s.addresses) or s.subject or _("somebody unknown") for s in signers)
+        when = next((s.signed_at for s in signers if s.signed_at), None)
+        signed = _("Signed by {who}").format(who=sanitize.line(who))
+        if when:
+            signed += _(" on {when}").format(when=when.astimezone().strftime("%Y-%m-%d %H:%M"))
+        yield signed
+        anchor = next((s.anchor for s in signers if s.anchor), None)
+        issuer = next((s.issuer for s in signers if s.issuer), None)
+        if anchor:
+            yield _("By authority of {anchor}, which you trust").format(anchor=sanitize.line(anchor))
+        elif issuer:
+            yield _("By authority of {issuer}, which you do not trust").format(issuer=sanitize.line(issuer))
+        else:
+            yield _("By an authority that cannot be told")
+    elif event.encryption.status == "failed":
+        yield _("Not opened, so nobody can say who signed")
+        yield _("By no authority")
+    else:
+        yield _("Signed by nobody")
+        yield _("By no authority")
+    yield from _belief(event)
+
+
+def _belief(event: "Verdict") -> "Iterator[Line]":
+    notes = [_(_NOTES[note.code]) for note in event.notes if note.code in _NOTES]
+    reserve = f" ({'; '.join(notes)})" if notes else ""
+    if event.trusted:
+        yield [("bold green", _("Believe it: every check held")), sanitize.line(reserve)]
+        return
+    reasons = [_(ERRORS[problem.code][0]) for problem in event.problems if problem.code not in _OWN_WORDS]
+    reasons += [_(_OWN_WORDS[problem.code]) for problem in event.problems if problem.code in _OWN_WORDS]
+    yield [
+        ("bold red", _("DO NOT BELIEVE IT: {reasons}").format(reasons="; ".join(reasons))),
+        sanitize.line(reserve),
+    ]
+
+
+_OWN_WORDS = {"malformed": N_("the message is damaged or not what it should be")}
+
+
+def _letter(event: "Verdict") -> "Iterator[Line]":
+    headers = event.headers
+    yield ""
+    fields = (
+        (_("From"), headers.from_),
+        (_("To"), ", ".join(headers.to)),
+        (_("Cc"), ", ".join(headers.cc)),
+        (_("Date"), headers.date.astimezone().strftime("%Y-%m-%d %H:%M %z") if headers.date else None),
+        (_("Subject"), headers.subject),
+    )
+    for name, value in fields:
+        if value:
+            yield [("bold", f"{name}: "), sanitize.line(value)]
+    for attachment in event.attachments:
+        where = f" → {attachment.saved_as}" if attachment.saved_as else ""
+        name = sanitize.line(attachment.name or "?")
+        size = _("{size} bytes").format(size=attachment.size)
+        yield [
+            ("bold", _("Attached: ")),
+            f"{name} ({sanitize.line(attachment.type)}, {size}){sanitize.line(where)}",
+        ]
+    if event.output:
+        yield [("bold", _("Written to: ")), sanitize.line(event.output)]
+    elif event.text is not None:
+        yield ""
+        yield sanitize.text(event.text).rstrip("\n")
+    if event.withheld:
+        yield ""
+        yield _withheld(event)
+    yield ""
+
+
+def _withheld(event: "Verdict") -> str:
+    if event.encryption.status == "failed" or event.exit == 1:
+        return _("Nothing could be opened.")
+    return _("The content is withheld; --show-unverified shows it all the same.")

@@ -1,0 +1,265 @@
+"""``medmail decrypt``: open messages, judge them, release what may be released, and leave a trace.
+
+Messages go in groups: one fsync for all their intents before anything is opened, one for their outcomes
+after everything is written. Memory stays that of one group, however many messages there are.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from medmail_cli.audit.entry import Intent, Outcome
+from medmail_cli.errors import INTEGRITY, UNTRUSTED, MedmailError, exit_of
+from medmail_cli.smime.explain import Step, explain
+from medmail_cli.smime.filenames import distinct, safe_name
+from medmail_cli.store import files
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from medmail_cli.audit.entry import Ending
+    from medmail_cli.smime.open import Opened
+    from medmail_cli.smime.verdict import Verdict
+    from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.mailbox import Mailbox, Stored
+    from medmail_cli.workflows.reading import Reader
+
+GROUP_MESSAGES = 64
+GROUP_OCTETS = 16 << 20
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A message to open: what to call it, its size, how to read it, and when it was stored (mailbox only)."""
+
+    name: str
+    size: int
+    read: Callable[[], bytes]
+    stored_at: "datetime | None" = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where content goes: at most one of ``file``, ``folder`` and ``stdout``; none shows it and no more."""
+
+    stdout: bool = False
+    file: Path | None = None
+    folder: Path | None = None
+    format: Literal["text", "eml"] = "text"
+    accept_untrusted: bool = False
+    force: bool = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether content is to be written somewhere, and not only shown."""
+        return self.stdout or self.file is not None or self.folder is not None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Every check of one message in order, with its evidence (``--explain``)."""
+
+    type: ClassVar[str] = "explanation"
+    id: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Content:
+    """A message's content for stdout, as the chosen format has it."""
+
+    type: ClassVar[str] = "content"
+    data: bytes
+    text: bool
+
+
+def from_file(path: Path) -> Source:
+    """A message in a file. Raises ``not-readable``."""
+
+    def read() -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise MedmailError("not-readable", path=str(path), reason=error.strerror or "") from error
+
+    try:
+        size = path.stat().st_size
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise MedmailError("not-readable", path=str(path), reason=error.strerror or "") from error
+    return Source(str(path), size, read)
+
+
+def from_bytes(data: bytes) -> Source:
+    """A message that came on stdin."""
+    return Source("-", len(data), lambda: data)
+
+
+def from_mailbox(mailbox: "Mailbox", stored: "Stored") -> Source:
+    """A message of the mailbox; its time of judgement is when it was first stored."""
+    return Source(stored.id, stored.size, lambda: mailbox.read(stored.id), stored.stored_at)
+
+
+def decrypt(
+    sources: Iterable[Source],
+    *,
+    reader: "Reader",
+    log: "AuditLog",
+    actor: str,
+    output: Output = Output(),
+    explained: bool = False,
+    flush: Callable[[], None] = lambda: None,
+    mailbox: "Mailbox | None" = None,
+    subkey: Callable[[], bytes] | None = None,
+) -> "Iterator[Verdict | Explanation | Content]":
+    """Open every message: a verdict each, in order.
+
+    ``flush`` makes durable what was shown; only then is a message of ``mailbox`` marked as opened, what was
+    learned of it sealed under ``subkey``. Raises ``exists``, ``disk-full`` and the like for the first output
+    that cannot be written: what was done before stays done, and running it again goes on.
+    """
+    for group in _groups(sources):
+        yield from _open_group(group, reader, log, actor, output, explained, flush, mailbox, subkey)
+
+
+@dataclass
+class _Loaded:
+    """A message read into memory; its octets are given away once."""
+
+    source: Source
+    id: str
+    raw: list[bytes]
+
+
+def _groups(sources: Iterable[Source]) -> Iterator[list[_Loaded]]:
+    group: list[_Loaded] = []
+    octets = 0
+    for source in sources:
+        if group and (len(group) >= GROUP_MESSAGES or octets + source.size > GROUP_OCTETS):
+            yield group
+            group, octets = [], 0
+        raw = source.read()
+        octets += len(raw)
+        group.append(_Loaded(source, hashlib.sha256(raw).hexdigest(), [raw]))
+        del raw
+    if group:
+        yield group
+
+
+def _open_group(
+    group: Sequence[_Loaded],
+    reader: "Reader",
+    log: "AuditLog",
+    actor: str,
+    output: Output,
+    explained: bool,
+    flush: Callable[[], None],
+    mailbox: "Mailbox | None",
+    subkey: Callable[[], bytes] | None,
+) -> "Iterator[Verdict | Explanation | Content]":
+    intents = log.intents(Intent("decrypt", actor, (loaded.id,)) for loaded in group)
+    outcomes: list[Outcome] = []
+    seen: list[Opened] = []
+    try:
+        for intent, loaded in zip(intents, group, strict=True):
+            try:
+                opened = reader.open(
+                    loaded.raw.pop(),
+                    id=loaded.id,
+                    source=loaded.source.name,
+                    stored_at=loaded.source.stored_at,
+                )
+                verdict = _write(opened, output)
+            except MedmailError as error:
+                outcomes.append(Outcome(intent, "failed", exit_of(error.code), facts={"error": error.code}))
+                raise
+            outcomes.append(_outcome(intent, opened, verdict))
+            yield verdict
+            if explained:
+                yield Explanation(verdict.id, explain(verdict))
+            if verdict.output == STDOUT:
+                yield Content(_rendered(opened, output.format), text=output.format == "text")
+            if loaded.source.stored_at is not None:
+                reader.learn(opened)
+                if opened.content is not None and (verdict.output is not None or not output.asked):
+                    seen.append(replace(opened, verdict=verdict, content=None, parts=()))
+            del opened
+        flush()
+        if mailbox is not None and seen and subkey is not None:
+            mailbox.mark_opened([(one.verdict.id, _learned(one.verdict)) for one in seen], subkey())
+    finally:
+        log.outcomes(outcomes)
+
+
+def _outcome(intent: int, opened: "Opened", verdict: "Verdict") -> Outcome:
+    endings: dict[int, Ending] = {0: "done", UNTRUSTED: "refused" if verdict.withheld else "done"}
+    signers = verdict.signature.signers
+    return Outcome(
+        intent,
+        endings.get(verdict.exit, "failed"),
+        verdict.exit,
+        facts={
+            "trusted": verdict.trusted,
+            "released": opened.content is not None,
+            "problems": ",".join(problem.code for problem in verdict.problems) or None,
+            "signer": signers[0].sha256 if signers else None,
+        },
+    )
+
+
+def _may_write(opened: "Opened", output: Output) -> bool:
+    """Trusted content, or what the person takes upon themselves."""
+    if opened.content is None:
+        return False
+    verdict = opened.verdict
+    # a bad signature is only ever released by --show-unverified, which says as much
+    return verdict.trusted or output.accept_untrusted or verdict.exit == INTEGRITY
+
+
+def _write(opened: "Opened", output: Output) -> "Verdict":
+    verdict = opened.verdict
+    if not output.asked or not _may_write(opened, output):
+        return verdict
+    if output.stdout:
+        return replace(verdict, output=STDOUT)
+    if output.file is not None:
+        files.write_output(output.file, _rendered(opened, output.format), force=output.force)
+        return replace(verdict, output=str(output.file))
+    assert output.folder is not None  # noqa: S101 - one of the three was asked for
+    folder = output.folder / verdict.id
+    main = f"message.{'eml' if output.format == 'eml' else 'txt'}"
+    names = distinct((safe_name(a.name, a.type) for a in verdict.attachments), taken=[main])
+    files.make_private(folder)
+    for name, data in zip(names, opened.parts, strict=True):
+        files.write_output(folder / name, data, force=output.force)
+    files.write_output(folder / main, _rendered(opened, output.format), force=output.force)
+    saved = tuple(
+        replace(attachment, saved_as=str(folder / name))
+        for attachment, name in zip(verdict.attachments, names, strict=True)
+    )
+    return replace(verdict, attachments=saved, output=str(folder / main))
+
+
+def _rendered(opened: "Opened", form: str) -> bytes:
+    if form == "eml":
+        return opened.eml()
+    return (opened.verdict.text or "").encode("utf-8", "replace")
+
+
+def _learned(verdict: "Verdict") -> dict[str, object]:
+    """What the sealed index keeps of a letter, for searching."""
+    return {
+        "from": verdict.headers.from_,
+        "to": list(verdict.headers.to),
+        "cc": list(verdict.headers.cc),
+        "subject": verdict.headers.subject,
+        "message_id": verdict.headers.message_id,
+        "attachments": [attachment.name for attachment in verdict.attachments],
+        "text": verdict.text,
+        "trusted": verdict.trusted,
+    }

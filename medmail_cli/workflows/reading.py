@@ -1,0 +1,164 @@
+"""Reading letters with what is at hand: keys, trust, contacts, profile and the time of judgement."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, overload
+
+from cryptography import x509
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.pki.address import binds
+from medmail_cli.pki.path import Authorities, Judgement
+from medmail_cli.smime.fields import parse_mailboxes
+from medmail_cli.smime.layers import Keys
+from medmail_cli.smime.open import Opened, Policy, open_message
+
+if TYPE_CHECKING:
+    from medmail_cli.config import Profile
+    from medmail_cli.model import PrivateKey
+    from medmail_cli.store.contacts import Contacts, Known
+
+_MOST_JUDGEMENTS = 4096
+
+
+class LazyKeys(Sequence["tuple[x509.Certificate, PrivateKey]"]):
+    """Keys that are asked for only when an encrypted message needs one: a signed one needs no passphrase."""
+
+    def __init__(self, load: Callable[[], Keys]) -> None:
+        self._load = load
+        self._keys: Keys | None = None
+
+    def _all(self) -> Keys:
+        if self._keys is None:
+            self._keys = self._load()
+        return self._keys
+
+    @overload
+    def __getitem__(self, index: int) -> "tuple[x509.Certificate, PrivateKey]": ...
+    @overload
+    def __getitem__(self, index: slice) -> Keys: ...
+    def __getitem__(self, index: int | slice) -> "tuple[x509.Certificate, PrivateKey] | Keys":
+        return self._all()[index]
+
+    def __iter__(self) -> "Iterator[tuple[x509.Certificate, PrivateKey]]":
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+@dataclass
+class Reader:
+    """Opens and judges messages; what it finds out about a certificate it remembers for the next message.
+
+    ``at`` is ``--at``: None means when a message was first stored, else ``now``, and that revocations known
+    today count.
+    """
+
+    keys: Keys
+    own_addresses: Sequence[str]
+    authorities: Authorities
+    contacts: "Contacts"
+    profile: "Profile"
+    now: datetime
+    at: datetime | None = None
+    delegates: Sequence[str] = ()
+    show_unverified: bool = False
+    _judged: dict[tuple[object, ...], Judgement] = field(default_factory=dict, repr=False)
+    _learned: dict[tuple[object, ...], datetime | None] = field(default_factory=dict, repr=False)
+
+    def open(
+        self,
+        raw: bytes,
+        *,
+        id: str,  # noqa: A002 - the contract's word
+        source: str,
+        stored_at: datetime | None = None,
+    ) -> Opened:
+        """Open and judge one message. Raises only for our own stores (``wrong-passphrase`` …)."""
+        at = self.at or stored_at or self.now
+        # handed over, so that a large message is freed as soon as it is decoded
+        handed = [raw]
+        del raw
+        return open_message(
+            handed.pop(),
+            id=id,
+            source=source,
+            keys=self.keys,
+            judge=lambda certificate, extra: self.judge(certificate, extra, at),
+            at=at,
+            own_addresses=self.own_addresses,
+            policy=self._policy(),
+            known=self._known,
+            pinned=self._pinned,
+        )
+
+    def judge(
+        self, certificate: x509.Certificate, extra: Sequence[x509.Certificate], at: datetime
+    ) -> Judgement:
+        """Judge a signer's certificate by the profile's rules; the same question is worked out once."""
+        key = (certificate, tuple(extra), at)
+        if key not in self._judged:
+            if len(self._judged) >= _MOST_JUDGEMENTS:
+                self._judged.clear()
+            self._judged[key] = self.authorities.judge(
+                certificate,
+                extra=extra,
+                at=at,
+                known_now=None if self.at else self.now,
+                revocation=self.profile.revocation,
+            )
+        return self._judged[key]
+
+    def learn(self, opened: Opened) -> None:
+        """Learn the signer's certificates and capabilities from a mailbox letter, if it is trusted now too."""
+        proven = opened.proven
+        senders = [box for f in opened.header if f.name == "from" for box in parse_mailboxes(f.value)]
+        if proven is None or len(senders) != 1:
+            return
+        address = senders[0].address
+        try:
+            signed_at, capabilities = proven.info.signed_at, proven.info.capabilities
+        except MedmailError:  # capabilities nobody can read teach nothing
+            return
+        key = (address, proven.certificates)
+        if key in self._learned and (signed_at is None or self._learned[key] == signed_at):
+            return
+        self._learned[key] = signed_at
+        extra = proven.certificates
+        if self.judge(proven.certificate, extra, self.now).problems:
+            return
+        acceptable = [
+            certificate
+            for certificate in extra
+            if binds(certificate, address)
+            and not self.authorities.judge(
+                certificate,
+                extra=extra,
+                at=self.now,
+                known_now=self.now,
+                purpose="encrypt",
+                revocation=self.profile.revocation,
+            ).problems
+        ]
+        self.contacts.learn(address, acceptable, capabilities=capabilities, signed_at=signed_at, now=self.now)
+
+    def _policy(self) -> Policy:
+        return Policy(
+            not_addressed=self.profile.not_addressed,
+            unauthenticated_encryption=self.profile.unauthenticated_encryption,
+            domain_bound=self.profile.domain_bound_certificates,
+            delegates=frozenset(self.delegates),
+            show_unverified=self.show_unverified,
+        )
+
+    def _known(self, address: str) -> Sequence[x509.Certificate]:
+        return [entry.certificate for entry in self._entries(address)]
+
+    def _pinned(self, address: str) -> Sequence[x509.Certificate]:
+        return [entry.certificate for entry in self._entries(address) if entry.origin == "pinned"]
+
+    def _entries(self, address: str) -> "Sequence[Known]":
+        contact = self.contacts.lookup(address) if address else None
+        return contact.certificates if contact else ()
