@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -13,13 +15,13 @@ from medmail_cli.audit import proof as proofs
 from medmail_cli.commands.audit import events
 from medmail_cli.store.auditlog import AuditLog
 from medmail_cli.ui.schema import of_command
-from tests.support.cli import medmail
+from tests.support.cli import Done, medmail
 
 TIMES = [datetime(2026, 3, day, 9, 30, tzinfo=UTC) for day in range(1, 7)]
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path: Path) -> Path:
     """A log of five entries: a letter sent, one refused, one event."""
     clock = iter(TIMES)
     with AuditLog(tmp_path / "home" / "audit", lambda: next(clock)) as log:
@@ -33,7 +35,7 @@ def home(tmp_path):
     return tmp_path / "home"
 
 
-def valid(command, done):
+def valid(command: str, done: Done) -> list[dict[str, Any]]:
     """The objects of a run, each of which its schema allows."""
     schema = of_command(command, events()[command])
     for one in done.objects:
@@ -43,12 +45,12 @@ def valid(command, done):
     return done.objects
 
 
-def damage(home):
+def damage(home: Path) -> None:
     path = home / "audit" / "entries.jsonl"
     path.write_bytes(path.read_bytes().replace(b"nobody@", b"secret@"))
 
 
-def test_log_off_a_terminal(home):
+def test_log_off_a_terminal(home: Path) -> None:
     done = medmail(home, "audit", "log", env={"TZ": "UTC"})
     assert (done.exit, done.stderr) == (0, "")
     assert done.stdout == (
@@ -74,24 +76,24 @@ def test_log_off_a_terminal(home):
         (("--since", "2026-03-04", "--action", "send"), [3]),
     ],
 )
-def test_log_filters(home, options, shown):
+def test_log_filters(home: Path, options: tuple[str, ...], shown: list[int]) -> None:
     done = medmail(home, "audit", "log", "--json", *options, env={"TZ": "UTC"})
     *entries, result = valid("audit log", done)
     assert [entry["index"] for entry in entries] == shown
     assert result["ok"]
 
 
-def test_log_of_a_wrong_time_is_usage(home):
+def test_log_of_a_wrong_time_is_usage(home: Path) -> None:
     assert medmail(home, "audit", "log", "--since", "yesterday").exit == 2
 
 
-def test_log_before_the_first_entry(tmp_path):
+def test_log_before_the_first_entry(tmp_path: Path) -> None:
     done = medmail(tmp_path / "home", "audit", "log")
     assert (done.exit, done.stdout) == (0, "")
     assert not (tmp_path / "home" / "audit").exists()
 
 
-def test_verify(home):
+def test_verify(home: Path) -> None:
     done = medmail(home, "audit", "verify")
     assert (done.exit, done.stderr) == (0, "")
     assert re.sub("medmail/[0-9a-f]{16}", "medmail/ID", done.stdout) == (
@@ -102,7 +104,7 @@ def test_verify(home):
     assert (state["status"], state["entries"], state["signed"], state["kept"]) == ("intact", 5, 5, None)
 
 
-def test_verify_against_a_checkpoint_kept_elsewhere(home, tmp_path):
+def test_verify_against_a_checkpoint_kept_elsewhere(home: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept.checkpoint"
     assert medmail(home, "audit", "checkpoint", "-o", kept).exit == 0
     done = medmail(home, "audit", "verify", "--checkpoint", kept)
@@ -120,7 +122,7 @@ def test_verify_against_a_checkpoint_kept_elsewhere(home, tmp_path):
     assert "did not sign that checkpoint" in done.stderr
 
 
-def test_verify_names_what_was_changed(home):
+def test_verify_names_what_was_changed(home: Path) -> None:
     damage(home)
     done = medmail(home, "audit", "verify")
     assert done.exit == 7
@@ -138,7 +140,7 @@ def test_verify_names_what_was_changed(home):
     assert objects[-1]["exit"] == 7
 
 
-def test_a_damaged_file_is_named(home):
+def test_a_damaged_file_is_named(home: Path) -> None:
     (home / "audit" / "checkpoint").write_text("x\n")
     done = medmail(home, "audit", "verify")
     assert done.exit == 7
@@ -146,19 +148,19 @@ def test_a_damaged_file_is_named(home):
     assert medmail(home, "audit", "checkpoint").exit == 7
 
 
-def test_verify_without_the_checkpoint_named(home):
+def test_verify_without_the_checkpoint_named(home: Path) -> None:
     done = medmail(home, "audit", "verify", "--checkpoint", "/nowhere", "--json")
     assert done.exit == 1
     assert valid("audit verify", done)[0]["code"] == "not-found"
 
 
-def test_verify_before_the_first_entry(tmp_path):
+def test_verify_before_the_first_entry(tmp_path: Path) -> None:
     done = medmail(tmp_path / "home", "audit", "verify", "--json")
     assert done.exit == 0
     assert valid("audit verify", done)[0]["code"] == "audit-none"
 
 
-def test_a_torn_write_is_reported_and_left_by_verify(home):
+def test_a_torn_write_is_reported_and_left_by_verify(home: Path) -> None:
     path = home / "audit" / "entries.jsonl"
     with path.open("ab") as file:
         file.write(b'{"index":5,"ti')
@@ -169,7 +171,7 @@ def test_a_torn_write_is_reported_and_left_by_verify(home):
     assert path.read_bytes() == before
 
 
-def test_prove(home, tmp_path):
+def test_prove(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "entry.tlog-proof"
     assert medmail(home, "audit", "prove", "2", "-o", path).exit == 0
     verifier = checkpoints.parse_vkey((home / "audit" / "key.pub").read_text())
@@ -186,7 +188,7 @@ def test_prove(home, tmp_path):
     assert medmail(home, "audit", "prove", "1", "-o", path, "--force").exit == 0
 
 
-def test_prove_what_is_not_there_or_not_so(home, tmp_path):
+def test_prove_what_is_not_there_or_not_so(home: Path, tmp_path: Path) -> None:
     assert medmail(home, "audit", "prove", "5").exit == 1
     assert medmail(home, "audit", "prove", "x").exit == 2
     assert medmail(tmp_path / "empty", "audit", "prove", "0").exit == 1
@@ -197,7 +199,7 @@ def test_prove_what_is_not_there_or_not_so(home, tmp_path):
     assert medmail(home, "audit", "prove", "1").exit == 0
 
 
-def test_checkpoint(home, tmp_path):
+def test_checkpoint(home: Path, tmp_path: Path) -> None:
     done = medmail(home, "audit", "checkpoint")
     assert (done.exit, done.stderr) == (0, "")
     assert done.stdout == (home / "audit" / "checkpoint").read_text()
@@ -206,7 +208,7 @@ def test_checkpoint(home, tmp_path):
     assert medmail(tmp_path / "empty", "audit", "checkpoint").exit == 1
 
 
-def test_export(home, tmp_path):
+def test_export(home: Path, tmp_path: Path) -> None:
     lines = (home / "audit" / "entries.jsonl").read_text()
     assert medmail(home, "audit", "export").stdout == lines
     assert medmail(home, "audit", "export", "-o", tmp_path / "out").exit == 0
@@ -216,7 +218,7 @@ def test_export(home, tmp_path):
     assert result["counts"] == {"entry": 5}
 
 
-def test_a_read_only_copy_can_be_read(home):
+def test_a_read_only_copy_can_be_read(home: Path) -> None:
     folder = home / "audit"
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     for command in ("log", "verify", "checkpoint", "export"):

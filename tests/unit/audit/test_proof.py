@@ -17,14 +17,14 @@ SIGNER = cp.LogSigner("medmail/0123456789abcdef", bytes(range(32)))
 LINES = [b'{"index":%d}' % i for i in range(11)]
 
 
-def make(index, size=11):
+def make(index: int, size: int = 11) -> pf.Proof:
     _, stored = tree.extend(0, [], [tree.leaf_hash(line) for line in LINES])
     note = cp.sign(cp.Checkpoint(SIGNER.name, size, tree.root(size, stored.__getitem__)), SIGNER)
     return pf.Proof(LINES[index], index, tuple(tree.inclusion_proof(index, size, stored.__getitem__)), note)
 
 
 @pytest.mark.parametrize("index", range(11))
-def test_as_a_stranger_checks_it(index):
+def test_as_a_stranger_checks_it(index: int) -> None:
     text = pf.encode(make(index)).decode()
     head, body, signature = text.split("\n\n")
     magic, extra, number, *hashes = head.split("\n")
@@ -40,7 +40,7 @@ def test_as_a_stranger_checks_it(index):
     # from the leaf to the root, by the tree's shape alone
     path = [base64.b64decode(one) for one in hashes]
 
-    def climb(low, high, leaf):
+    def climb(low: int, high: int, leaf: bytes) -> bytes:
         if high - low == 1:
             return leaf
         k = 1
@@ -57,13 +57,13 @@ def test_as_a_stranger_checks_it(index):
 
 
 @pytest.mark.parametrize("index", [0, 3, 10])
-def test_round_trip(index):
+def test_round_trip(index: int) -> None:
     proof = pf.parse(pf.encode(make(index)))
     assert proof == make(index)
     assert pf.verify(proof, SIGNER.verifier).size == 11
 
 
-def test_every_changed_byte_is_refused_or_changes_nothing():
+def test_every_changed_byte_is_refused_or_changes_nothing() -> None:
     good = pf.encode(make(4))
     for place in range(len(good)):
         changed = bytearray(good)
@@ -79,7 +79,7 @@ def test_every_changed_byte_is_refused_or_changes_nothing():
 
 
 @given(st.binary(max_size=200))
-def test_garbage_is_malformed(data):
+def test_garbage_is_malformed(data: bytes) -> None:
     for prefix in (b"", b"c2sp.org/tlog-proof@v1\n", b"c2sp.org/tlog-proof@v1\nextra AA==\nindex 0\n"):
         try:
             proof = pf.parse(prefix + data)

@@ -35,14 +35,14 @@ ROOTS = [
 ]
 
 
-def split(n):
+def split(n: int) -> int:
     k = 1
     while k * 2 < n:
         k *= 2
     return k
 
 
-def mth(d):
+def mth(d: list[bytes]) -> bytes:
     """MTH of §2.1."""
     if not d:
         return sha256().digest()
@@ -52,7 +52,7 @@ def mth(d):
     return sha256(b"\1" + mth(d[:k]) + mth(d[k:])).digest()
 
 
-def path(m, d):
+def path(m: int, d: list[bytes]) -> list[bytes]:
     """PATH of §2.1.1."""
     if len(d) == 1:
         return []
@@ -60,7 +60,7 @@ def path(m, d):
     return [*path(m, d[:k]), mth(d[k:])] if m < k else [*path(m - k, d[k:]), mth(d[:k])]
 
 
-def subproof(m, d, whole):
+def subproof(m: int, d: list[bytes], whole: bool) -> list[bytes]:
     """SUBPROOF of §2.1.2."""
     if m == len(d):
         return [] if whole else [mth(d)]
@@ -70,9 +70,11 @@ def subproof(m, d, whole):
     return [*subproof(m - k, d[k:], whole=False), mth(d[:k])]
 
 
-def stored(data, step=None):
+def stored(data: list[bytes], step: int | None = None) -> list[bytes]:
     """The stored hashes of a log, appended in groups of ``step``."""
-    hashes, frontier, size = [], [], 0
+    hashes: list[bytes] = []
+    frontier: list[bytes] = []
+    size = 0
     leaves = [tree.leaf_hash(one) for one in data]
     step = step or max(1, len(leaves))
     while size < len(leaves):
@@ -85,12 +87,12 @@ def stored(data, step=None):
 
 
 @pytest.mark.parametrize("size", range(9))
-def test_published_roots(size):
+def test_published_roots(size: int) -> None:
     hashes = stored(LEAVES[:size])
     assert tree.root(size, hashes.__getitem__).hex() == ROOTS[size]
 
 
-def test_published_inclusion_proof():
+def test_published_inclusion_proof() -> None:
     hashes = stored(LEAVES)
     proof = tree.inclusion_proof(5, 8, hashes.__getitem__)
     assert [node.hex() for node in proof] == [
@@ -100,7 +102,7 @@ def test_published_inclusion_proof():
     ]
 
 
-def test_stored_places_are_those_of_appending():
+def test_stored_places_are_those_of_appending() -> None:
     order = []
     for leaf in range(700):
         order.append((0, leaf))
@@ -120,14 +122,14 @@ sizes = st.integers(0, 70) | st.integers(250, 1100)
 
 
 @given(size=sizes, step=st.integers(1, 600))
-def test_grouping_changes_nothing(size, step):
+def test_grouping_changes_nothing(size: int, step: int) -> None:
     data = [b"%d" % i for i in range(size)]
     assert stored(data, step) == stored(data, 1)
     assert tree.root(size, stored(data).__getitem__) == mth(data)
 
 
 @given(st.data())
-def test_inclusion(data):
+def test_inclusion(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 130))
     index = data.draw(st.integers(0, size - 1))
     leaves = [b"%d" % i for i in range(size + 3)]
@@ -150,7 +152,7 @@ def test_inclusion(data):
 
 
 @given(st.data())
-def test_consistency(data):
+def test_consistency(data: st.DataObject) -> None:
     new = data.draw(st.integers(0, 130))
     old = data.draw(st.integers(0, new))
     leaves = [b"%d" % i for i in range(new)]
@@ -169,13 +171,13 @@ def test_consistency(data):
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.lists(st.binary(min_size=32, max_size=32), max_size=8))
-def test_invented_proofs_are_refused(a, b, proof):
+def test_invented_proofs_are_refused(a: int, b: int, proof: list[bytes]) -> None:
     assert not tree.verify_inclusion(b"\1" * 32, a, b, proof, b"\2" * 32)
     if a != b:
         assert not tree.verify_consistency(a, b, proof, b"\1" * 32, b"\2" * 32)
 
 
-def test_outside_the_log():
+def test_outside_the_log() -> None:
     with pytest.raises(ValueError, match="outside"):
         tree.inclusion_proof(3, 3, list[bytes]().__getitem__)
     with pytest.raises(ValueError, match="larger"):
