@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography import x509
 
@@ -24,7 +25,7 @@ class CertificateId:
         """
         if self.key_identifier is not None:
             return self.key_identifier == key_identifier(certificate)
-        if certificate.serial_number != self.serial or self.issuer is None:
+        if self.issuer is None or self.serial != serial_number(certificate):
             return False
         issuer = issuer_octets(certificate)
         return self.issuer == issuer or der.canonical(ber.parse(self.issuer)) == issuer
@@ -48,16 +49,27 @@ def issuer_and_serial(node: ber.Node, tag: int = ber.SEQUENCE) -> CertificateId:
 
 def issuer_and_serial_of(certificate: x509.Certificate, tag: int = der.SEQUENCE) -> bytes:
     """The IssuerAndSerialNumber of a certificate in DER."""
-    return der.tlv(tag, issuer_octets(certificate), der.integer(certificate.serial_number))
+    return der.tlv(tag, *_issuer_and_serial(certificate))
 
 
 def issuer_octets(certificate: x509.Certificate) -> bytes:
     """The issuer's Name exactly as it stands in the certificate."""
+    return _issuer_and_serial(certificate)[0]
+
+
+def serial_number(certificate: x509.Certificate) -> int:
+    """The serial number; unlike cryptography's property it has no opinion on negative ones."""
+    return ber.parse(_issuer_and_serial(certificate)[1]).integer()
+
+
+@lru_cache(maxsize=256)
+def _issuer_and_serial(certificate: x509.Certificate) -> tuple[bytes, bytes]:
+    """Both exactly as they stand in the certificate, whatever its software thinks of them."""
     fields = ber.parse(certificate.tbs_certificate_bytes).fields()
     fields.maybe(0x80)
-    fields.take(ber.INTEGER)
+    serial = fields.take(ber.INTEGER)
     fields.take(ber.SEQUENCE)
-    return bytes(fields.take(ber.SEQUENCE).raw)
+    return bytes(fields.take(ber.SEQUENCE).raw), bytes(serial.raw)
 
 
 def public_key_octets(certificate: x509.Certificate) -> bytes:
@@ -75,5 +87,5 @@ def key_identifier(certificate: x509.Certificate) -> bytes:
     """The certificate's subjectKeyIdentifier, computed if it has none (or its extensions cannot be read)."""
     try:
         return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
         return hashlib.sha1(public_key_octets(certificate), usedforsecurity=False).digest()

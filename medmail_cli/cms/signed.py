@@ -135,7 +135,7 @@ def _certificates(node: ber.Node | None) -> Iterable[x509.Certificate]:
         if choice.tag == ber.SEQUENCE:
             try:
                 yield x509.load_der_x509_certificate(bytes(choice.raw))
-            except ValueError:
+            except (ValueError, x509.InvalidVersion):
                 continue
 
 
@@ -144,7 +144,7 @@ def _crls(node: ber.Node | None) -> Iterable[x509.CertificateRevocationList]:
         if choice.tag == ber.SEQUENCE:
             try:
                 yield x509.load_der_x509_crl(bytes(choice.raw))
-            except ValueError:
+            except (ValueError, x509.InvalidVersion):
                 continue
 
 
@@ -280,9 +280,11 @@ def _header_size(encoded: bytes) -> int:
 
 
 def _signing_certificate(certificate: x509.Certificate) -> bytes:
-    """SigningCertificateV2 with one ESSCertIDv2: SHA-256 (the default, so not written), issuer and serial."""
+    """SigningCertificateV2 with one ESSCertIDv2: SHA-256 (by default, not written), issuer, serial."""
     directory_name = der.tlv(0xA4, identifiers.issuer_octets(certificate))
-    issuer_serial = der.sequence(der.sequence(directory_name), der.integer(certificate.serial_number))
+    issuer_serial = der.sequence(
+        der.sequence(directory_name), der.integer(identifiers.serial_number(certificate))
+    )
     digest = certificate.fingerprint(hashes.SHA256())
     return der.sequence(der.sequence(der.sequence(der.octet_string(digest), issuer_serial)))
 

@@ -7,7 +7,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 
-from medmail_cli.cms import algorithms, ber, der
+from medmail_cli.cms import algorithms, ber, der, identifiers
 from medmail_cli.errors import MedmailError
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _is_certificate(identifier: ber.Node, certificate: "x509.Certificate", defau
     if issuer_serial:
         inner = issuer_serial.fields()
         inner.take(ber.SEQUENCE)
-        matches = matches and inner.take(ber.INTEGER).integer() == certificate.serial_number
+        matches = matches and inner.take(ber.INTEGER).integer() == identifiers.serial_number(certificate)
     return matches
 
 
