@@ -248,11 +248,22 @@ class Session:
     @cached_property
     def unlocked(self) -> "Unlocked":
         """The keystore, open: by the kernel's keyring if unlocked for a while, else by the passphrase."""
+        from contextlib import suppress
+
         from medmail_cli.devices import keyring
 
+        self.keystore.read_header()
         if (key := keyring.kept_master_key(self.paths.keystore)) is not None:
-            return self.keystore.unlock_with(key)
+            # a key kept for a keystore that stood here before opens nothing
+            with suppress(MedmailError):
+                return self.keystore.unlock_with(key)
         return self.keystore.unlock(self.secret("passphrase"))
+
+    def unlock_or_create(self) -> "Unlocked":
+        """The keystore, open; where there is none yet it is made, with a new passphrase."""
+        if "unlocked" not in self.__dict__ and not self.keystore.exists:
+            self.__dict__["unlocked"] = self.keystore.create(self.new_secret("passphrase"), self.now())
+        return self.unlocked
 
     @cached_property
     def log(self) -> "AuditLog":

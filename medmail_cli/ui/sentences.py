@@ -30,6 +30,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         ),
     ),
     "bad-config": (N_("{path}, line {line}: {reason}"), N_("`man medmail-config` explains every key")),
+    "backup-damaged": (
+        N_("the backup {path} is damaged"),
+        N_("take another copy of it; this one cannot be trusted to be whole"),
+    ),
     "bad-signature": (N_("the signature does not match what was signed"), ""),
     "bad-tag": (N_("the message was changed on its way, or is not for this key"), ""),
     "binary-to-terminal": (
@@ -65,12 +69,28 @@ ERRORS: dict[str, tuple[str, str]] = {
     "disk-full": (N_("no space left to write {path}"), N_("free some space and run the command again")),
     "exists": (N_("{path} exists and is different"), N_("choose another name, or replace it with --force")),
     "expired": (N_("the certificate has expired"), ""),
+    "expires-soon": (
+        N_("the certificate of {address} ends on {date}"),
+        N_("`medmail enrol new ADDRESS --replace` gets another one"),
+    ),
     "extra-missing": (
         N_("this needs packages that are not installed: {packages}"),
         N_("pip install 'medmail-cli[{extra}]'"),
     ),
     "folder-not-empty": (N_("{path} already holds something"), N_("name a new or an empty folder")),
     "header-mismatch": (N_("headers inside and outside the letter disagree"), ""),
+    "key-mismatch": (
+        N_("the private key does not belong to the certificate"),
+        N_("give the certificate that was made for this key, or the key with --key-file"),
+    ),
+    "key-not-here": (
+        N_("there is no private key to this certificate, in the file or in the keystore"),
+        N_("give its key with --key-file"),
+    ),
+    "keystore-exists": (
+        N_("there is a keystore in {path} already"),
+        N_("restore into an empty place, such as another --home, or move this keystore away first"),
+    ),
     "implausible-time": (N_("the time of signature cannot be right"), ""),
     "insecure-url": (N_("{url} is not an https address"), N_("an authority is only spoken to over TLS")),
     "internal-error": (
@@ -84,6 +104,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "malformed": (N_("{what} is damaged or not what it should be"), ""),
     "needs-confirmation": (N_("this needs a confirmation: {question}"), N_("confirm it with {flag}")),
+    "needs-address": (
+        N_("the certificate of “{subject}” bears no address"),
+        N_("say whose it is with --address ADDR"),
+    ),
     "no-account": (
         N_("no account “{name}” in {path}"),
         N_("`medmail config init` writes a first one"),
@@ -103,6 +127,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("`medmail enrol new` or `medmail enrol import` makes the first identity"),
     ),
     "no-key": (N_("no key of yours opens this message"), N_("`medmail keys list` shows those you have")),
+    "no-kernel-keyring": (
+        N_("there is no kernel keyring here to keep the key in: {reason}"),
+        N_("give the passphrase each time, by --passphrase-file or passphrase-command in config.toml"),
+    ),
     "no-secret": (
         N_("the {secret} is needed and cannot be asked for"),
         N_("give --{secret}-file FILE, or set {variable}"),
@@ -123,6 +151,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     "revocation-unknown": (N_("it is unknown whether the certificate is revoked"), ""),
     "revoked": (N_("the certificate is revoked"), ""),
     "secret-unreadable": (N_("the {secret} cannot be read from {path}: {detail}"), ""),
+    "secret-command-failed": (
+        N_("the command “{command}” gave no secret: {reason}"),
+        N_("run it by hand; its first line of output is taken"),
+    ),
     "several-from": (N_("the letter names several senders"), ""),
     "server-answer-malformed": (N_("the answer of {host} is not what it should be ({detail})"), ""),
     "server-unreachable": (
@@ -156,11 +188,33 @@ ERRORS: dict[str, tuple[str, str]] = {
     "weak-key": (N_("a key is too short to be trusted"), ""),
     "wrong-extended-key-usage": (N_("the certificate is not meant for e-mail"), ""),
     "wrong-key-usage": (N_("the certificate is not meant for this use"), ""),
+    "wrong-backup-passphrase": (
+        N_("the passphrase does not open the backup"),
+        N_("it is the one given when the backup was made"),
+    ),
+    "wrong-p12-password": (
+        N_("the password does not open the file, or the file is damaged"),
+        N_("give it with --p12-password-file FILE"),
+    ),
     "wrong-passphrase": (N_("the passphrase does not open the keystore"), N_("try again, or check its file")),
 }
 """Code to message and hint."""
 
 NOTES: dict[str, str] = {
+    "address-pinned": N_(
+        "the certificate does not bear {address}; recipients will see that signer and sender differ"
+    ),
+    "certificate-without-key": N_("the certificate of “{subject}” was left out: its key is not there"),
+    "identity-expired": N_(
+        "the certificate of {address} ended on {date}; it opens old mail and signs no more"
+    ),
+    "identity-not-yet-valid": N_("the certificate of {address} is valid only from {date}"),
+    "not-for-mail": N_("the certificate of {address} is not meant for e-mail by its extended key usage"),
+    "request-waits": N_("a request for {address} with a {key} key is waiting already; it is used"),
+    "root-not-trusted": N_(
+        "the root “{subject}” is no trust anchor of yours yet; compare its fingerprint {sha256} with the one "
+        "its authority published, then run this again with --ca-fingerprint {sha256}"
+    ),
     "address-resembles": N_("{address} looks like {other}, which you know, but is another address"),
     "mixed-scripts": N_("{address} mixes letters of several scripts, as look-alike addresses do"),
     "audit-closed": N_("{count} actions that an earlier run left unfinished are marked as interrupted"),
@@ -172,7 +226,14 @@ NOTES: dict[str, str] = {
 }
 """Code of a note to its sentence."""
 
-QUESTIONS: dict[str, str] = {}
+QUESTIONS: dict[str, str] = {
+    "trust-root": N_(
+        "Trust “{subject}” as an anchor? Its authority published this fingerprint, if it is genuine: {sha256}"
+    ),
+    "delete-identity": N_(
+        "Delete the key of {address} ({id})? Letters encrypted for it alone can never be opened again"
+    ),
+}
 """Code of a question to its sentence."""
 
 SECRETS: dict[str, str] = {

@@ -1,12 +1,13 @@
 """One effect between its intent and its outcome in the audit log."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from medmail_cli.errors import OK, MedmailError, exit_of
+from medmail_cli.errors import OK, REFUSED, UNTRUSTED, MedmailError, exit_of
 
 if TYPE_CHECKING:
+    from medmail_cli.audit.entry import Ending
     from medmail_cli.store.auditlog import AuditLog
 
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def logged(
     log: "AuditLog", action: str, actor: str, objects: Sequence[str] = (), **facts: str | int | bool | None
 ) -> Iterator[None]:
-    """Run a block whose effect is ``action``: done if it ends well, failed if it raises a MedmailError.
+    """Run a block whose effect is ``action``: done if it ends well, failed or refused if it raises a MedmailError.
 
     Whatever else ends it (a kill, an interruption) leaves the intent open for the next run to close.
     """
@@ -22,6 +23,9 @@ def logged(
     try:
         yield
     except MedmailError as error:
-        log.outcome(intent, "failed", exit=exit_of(error.code))
+        code = exit_of(error.code)
+        ending: Ending = "refused" if code in (REFUSED, UNTRUSTED) else "failed"
+        with suppress(MedmailError):  # what went wrong first is what the user must hear of
+            log.outcome(intent, ending, exit=code, error=error.code)
         raise
     log.outcome(intent, "done", exit=OK)

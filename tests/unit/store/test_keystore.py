@@ -76,7 +76,8 @@ def test_an_identity_kept_is_read_back_while_locked_and_signs_once_unlocked(tmp_
     public = key.public_key
     assert isinstance(public, ec.EllipticCurvePublicKey)
     public.verify(key.sign(b"text", "ecdsa-sha256"), b"text", ec.ECDSA(SHA256()))
-    assert found.certificate and public == found.certificate.public_key()
+    assert found.certificate
+    assert public == found.certificate.public_key()
 
 
 def test_the_default_cost_is_rfc_9106s_second_recommendation(tmp_path: Path) -> None:

@@ -1,0 +1,144 @@
+"""Reading private keys and their certificates out of the files people have: PKCS#12, PEM, DER.
+
+PKCS#12 (RFC 7292) in its modern form and in those of old tools (RC2, 3DES); PEM in any mixture and order,
+keys encrypted or not, PKCS#8 or as OpenSSL once wrote them; DER of a key, a certificate or PKCS#7.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x448, x25519
+from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key, pkcs12
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.pki.bundle import read_bundle
+from medmail_cli.pki.certificate import issued
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+_KEY = re.compile(rb"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
+_CERTIFICATES = re.compile(rb"-----BEGIN (?:[A-Z0-9#]+ )*(?:CERTIFICATE|PKCS7|CMS|SIGNED DATA)-----")
+_KINDS = (
+    rsa.RSAPrivateKey,
+    ec.EllipticCurvePrivateKey,
+    ed25519.Ed25519PrivateKey,
+    ed448.Ed448PrivateKey,
+    x25519.X25519PrivateKey,
+    x448.X448PrivateKey,
+)
+_LONGEST_CHAIN = 10
+
+Password = Callable[[], bytes]
+"""Gives the file's password; called only where one is needed, and then once a file."""
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """What a file holds: private keys (never shown) and certificates, each in its order."""
+
+    keys: "tuple[PrivateKeyTypes, ...]" = field(default=(), repr=False)
+    certificates: tuple[x509.Certificate, ...] = ()
+    name: str = ""
+
+    def __add__(self, other: "KeyFile") -> "KeyFile":
+        """What two files hold together, under the name of the first."""
+        both = dict.fromkeys((*self.certificates, *other.certificates))
+        return KeyFile((*self.keys, *other.keys), tuple(both), self.name)
+
+
+def read_keys(data: bytes, name: str, password: Password) -> KeyFile:
+    """The keys and certificates in ``data``, which came from the file ``name``.
+
+    Raises ``wrong-p12-password``, ``malformed`` where it is nothing of the kind or damaged, and
+    ``unsupported-algorithm`` for a key no letter is signed or encrypted with (DSA).
+    """
+    if b"-----BEGIN " in data:
+        found = _pem(data, name, password)
+    elif _is_pkcs12(data):
+        found = _pkcs12(data, name, password)
+    else:
+        found = _der(data, name, password)
+    for key in found.keys:
+        if not isinstance(key, _KINDS):
+            raise MedmailError("unsupported-algorithm", algorithm=type(key).__name__.lstrip("_"))
+    return found
+
+
+def _pem(data: bytes, name: str, password: Password) -> KeyFile:
+    blocks = [match.group(0) + b"\n" for match in _KEY.finditer(data)]
+    keys = tuple(_load(load_pem_private_key, block, name, password) for block in blocks)
+    certificates = read_bundle(data, name).certificates if _CERTIFICATES.search(data) else ()
+    if not keys and not certificates:
+        raise MedmailError("malformed", what=name)
+    return KeyFile(keys, certificates, name)
+
+
+def _der(data: bytes, name: str, password: Password) -> KeyFile:
+    with contextlib.suppress(MedmailError):
+        return KeyFile((), read_bundle(data, name).certificates, name)
+    return KeyFile((_load(load_der_private_key, data, name, password),), (), name)
+
+
+def _load(
+    loader: "Callable[[bytes, bytes | None], PrivateKeyTypes]", data: bytes, name: str, password: Password
+) -> "PrivateKeyTypes":
+    try:
+        return loader(data, None)
+    except TypeError:  # it is encrypted
+        given = password()
+    except (ValueError, UnsupportedAlgorithm):
+        raise MedmailError("malformed", what=name) from None
+    try:
+        return loader(data, given)
+    except (ValueError, TypeError):
+        raise MedmailError("wrong-p12-password") from None
+    except UnsupportedAlgorithm:
+        raise MedmailError("malformed", what=name) from None
+
+
+def _is_pkcs12(data: bytes) -> bool:
+    """A PFX begins with its version, 3 (RFC 7292 §4); nothing else that is read here does."""
+    return bool(re.match(rb"\x30(?:[\x00-\x80]|\x81.|\x82..|\x83...|\x84....)\x02\x01\x03", data, re.DOTALL))
+
+
+def _pkcs12(data: bytes, name: str, password: Password) -> KeyFile:
+    try:
+        found = pkcs12.load_pkcs12(data, None)
+    except (ValueError, UnsupportedAlgorithm):
+        try:
+            found = pkcs12.load_pkcs12(data, password())
+        except (ValueError, UnsupportedAlgorithm):
+            # damage and a wrong password look the same here: the file is one authenticated whole
+            raise MedmailError("wrong-p12-password") from None
+    own = () if found.cert is None else (found.cert.certificate,)
+    return KeyFile(
+        () if found.key is None else (found.key,),
+        (*own, *(more.certificate for more in found.additional_certs)),
+        name,
+    )
+
+
+def chain_of(certificate: x509.Certificate, pool: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """What stands above ``certificate`` among ``pool``, nearest issuer first, as far as it goes."""
+    chain: list[x509.Certificate] = []
+    below = certificate
+    while len(chain) < _LONGEST_CHAIN and not is_root(below):
+        above = next(
+            (c for c in pool if c.subject == below.issuer and c not in chain and issued(below, c)), None
+        )
+        if above is None:
+            break
+        chain.append(above)
+        below = above
+    return tuple(chain)
+
+
+def is_root(certificate: x509.Certificate) -> bool:
+    """Whether the certificate is issued and signed by itself."""
+    return certificate.subject == certificate.issuer and issued(certificate, certificate)

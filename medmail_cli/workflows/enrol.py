@@ -1,0 +1,186 @@
+"""``medmail enrol``: getting an identity from an authority or by a request, and watching its end."""
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from medmail_cli.cms.keys import SoftwareKey
+from medmail_cli.errors import FAILED, OK
+from medmail_cli.model import Note
+from medmail_cli.pki.request import build_request
+from medmail_cli.pki.usage import Purpose
+from medmail_cli.store.files import write_output
+from medmail_cli.store.identity import Identity, request_pem
+from medmail_cli.workflows.anchors import Anchor, AskTrust, offer_roots
+from medmail_cli.workflows.identity import Enrolment, certify, enrolment, roots_of, speaks_for, warnings
+from medmail_cli.workflows.logged import logged
+
+if TYPE_CHECKING:
+    from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.keystore import Keystore, Unlocked
+    from medmail_cli.store.trust import Trust
+
+KeyChoice = Literal["rsa3072", "rsa4096", "p256", "p384"]
+
+
+class Authority(Protocol):
+    """Who makes certificates: EST today; a certificate by hand has no such object."""
+
+    method: Literal["est"]
+    url: str
+
+    def anchors(self) -> tuple[x509.Certificate, ...]:
+        """Its roots, checked against the fingerprint given, if any."""
+
+    def enrol(self, csr: x509.CertificateSigningRequest) -> tuple[x509.Certificate, ...]:
+        """The certificate for a request and those above it. Raises ``ca-…`` and ``server-…``."""
+
+
+@dataclass(frozen=True)
+class Expiry:
+    """When an identity in use ends; ``due`` where that is sooner than asked for."""
+
+    type: ClassVar[str] = "expiry"
+    status: Literal["valid", "expires-soon", "expired", "waiting"]
+    id: str
+    address: str
+    purpose: Purpose
+    method: str
+    not_after: dt.datetime | None
+    days_left: int | None
+    exit: int = OK
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who asks for a certificate, as the request shall say."""
+
+    address: str
+    name: str = ""
+    rpps: str = ""
+
+
+def enrol_new(
+    keystore: "Keystore",
+    unlock: "Callable[[], Unlocked]",
+    log: "AuditLog",
+    trust: "Trust",
+    authority: Authority | None,
+    subject: Subject,
+    *,
+    now: dt.datetime,
+    key: KeyChoice | None = None,
+    replace: bool = False,
+    output: Path | None = None,
+    force: bool = False,
+    ca_fingerprint: str | None = None,
+    ask_trust: AskTrust | None = None,
+) -> Iterator[Enrolment | Anchor | Note]:
+    """Make a key and get a certificate for it; by hand (``authority`` None) the request is given out.
+
+    A request that waits is sent, or given out, again; an identity that is valid ``now`` is left unchanged
+    unless ``replace``. The key is sealed on disk before the request leaves, so a kill loses nothing.
+    ``unlock`` opens the keystore, or makes it, when it is needed. Raises what ``authority`` raises.
+    """
+    held = [one for one in keystore.identities() if speaks_for(one, subject.address)]
+    waiting = [one for one in held if one.state == "waiting"]
+    in_use = [one for one in held if one.state == "active"]
+    valid = [one for one in in_use if one.certificate and one.certificate.not_valid_after_utc > now]
+    if not waiting and valid and not replace:
+        for one in valid:
+            yield enrolment("unchanged", one)
+        yield from offer_roots(trust, log, subject.address, roots_of(valid), ca_fingerprint, ask_trust)
+        return
+    store = unlock()
+    if waiting:
+        one = waiting[-1]
+        if key is not None and key != one.key_type:
+            yield Note("request-waits", {"address": subject.address, "key": one.key_type})
+    else:
+        private_key = make_key(key or "rsa3072")
+        request = build_request(
+            SoftwareKey(private_key),
+            address=subject.address,
+            name=subject.name or None,
+            rpps=subject.rpps or None,
+        )
+        one = store.add_waiting(
+            private_key,
+            request,
+            address=subject.address,
+            method=authority.method if authority else "csr",
+            authority=authority.url if authority else None,
+            name=subject.name,
+            now=now,
+            replaces=[old.id for old in in_use],
+        )
+    if authority is None:
+        yield _give_out(log, one, output, force=force)
+        return
+    csr = x509.load_der_x509_csr(one.request or b"")
+    with logged(
+        log,
+        "enrol",
+        one.address,
+        (one.key_sha256,),
+        method=authority.method,
+        authority=authority.url,
+        key=one.key_type,
+    ):
+        certificate, *chain = authority.enrol(csr)
+        enrolled = certify(store, one, certificate, chain, method=authority.method, now=now)
+    yield enrolment("enrolled", enrolled)
+    yield from warnings(enrolled, now)
+    roots = authority.anchors()
+    yield from offer_roots(trust, log, enrolled.address, roots, ca_fingerprint, ask_trust)
+
+
+def make_key(choice: KeyChoice) -> "rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey":
+    """A fresh private key; RSA takes a second or so."""
+    if choice.startswith("rsa"):
+        return rsa.generate_private_key(65537, int(choice[3:]))
+    return ec.generate_private_key(ec.SECP256R1() if choice == "p256" else ec.SECP384R1())
+
+
+def _give_out(log: "AuditLog", one: Identity, output: Path | None, *, force: bool) -> Enrolment:
+    request = request_pem(one.request or b"")
+    with logged(log, "enrol-request", one.address, (one.key_sha256,), method="csr", key=one.key_type):
+        if output is not None:
+            write_output(output, request, force=force, mode=0o644)
+    return enrolment("waiting", one, request=request.decode(), saved_as=output)
+
+
+def status(keystore: "Keystore", *, now: dt.datetime, within: dt.timedelta) -> Iterator[Expiry]:
+    """Every identity in use, the soonest to expire first; exit 1 for each that ends within that time.
+
+    One whose work a later one does for the same address counts as replaced and is left out.
+    """
+    held = keystore.identities()
+    used = [(one.expires, one) for one in held if one.state == "active" and one.expires]
+    for end, one in sorted(used, key=lambda pair: pair[0]):
+        if any(later > end and _covers(other, one) for later, other in used):
+            continue
+        left = (end - now).days
+        if end <= now + within:
+            yield _expiry("expired" if end < now else "expires-soon", one, left, FAILED)
+        else:
+            yield _expiry("valid", one, left, OK)
+    for one in held:
+        if one.state == "waiting":
+            yield _expiry("waiting", one, None, OK)
+
+
+def _expiry(
+    ends: Literal["valid", "expires-soon", "expired", "waiting"], one: Identity, left: int | None, code: int
+) -> Expiry:
+    return Expiry(ends, one.id, one.address, one.purpose, one.method, one.expires, left, code)
+
+
+def _covers(other: Identity, one: Identity) -> bool:
+    """Whether ``other`` does all the work of ``one``."""
+    return other.purpose in (one.purpose, "both") and all(speaks_for(other, mine) for mine in one.addresses)
