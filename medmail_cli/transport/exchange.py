@@ -119,7 +119,8 @@ class Https:
                 if connection.sock is None:
                     connection.connect()
                 connection.request(method, path, body, {"User-Agent": "medmail", **headers})
-                answer = self._read(connection.getresponse())
+                with connection.getresponse() as response:
+                    answer = self._read(response)
         except ssl.SSLCertVerificationError as error:
             raise MedmailError(
                 "server-untrusted", host=self.name, detail=error.verify_message or str(error)
