@@ -296,7 +296,7 @@ def parse(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS)
     """
     view = memoryview(data)
     if len(view) > limits.size:
-        raise MedmailError("too-large", size=len(view), limit=limits.size)
+        raise MedmailError("too-large", what="message", size=len(view), limit=limits.size)
     source = _Source(
         view, limits.depth, 20_000 + min(len(view) // limits.octets_per_element, limits.elements)
     )

@@ -58,7 +58,7 @@ def decompress(node: ber.Node, limit: int) -> bytes:
     except zlib.error:
         raise ber.malformed("zlib") from None
     if len(inflated) > limit:
-        raise MedmailError("too-large", limit=limit)
+        raise MedmailError("too-large", what="message", size=len(inflated), limit=limit)
     if not inflate.eof or inflate.unused_data:
         raise ber.malformed("zlib")
     return inflated
