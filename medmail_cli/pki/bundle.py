@@ -55,16 +55,16 @@ def _der(data: bytes, name: str) -> tuple[list[x509.Certificate], list[x509.Cert
         warnings.simplefilter("ignore")  # what is odd about a certificate is for its judgement to say
         try:
             return [_read_certificate(x509.load_der_x509_certificate(data))], []
-        except ValueError:
+        except (ValueError, x509.InvalidVersion):
             pass
         try:
             return [], [_read_crl(x509.load_der_x509_crl(data))]
-        except ValueError:
+        except (ValueError, x509.InvalidVersion):
             pass
         try:
             certificates = pkcs7.load_der_pkcs7_certificates(data)
             return [_read_certificate(certificate) for certificate in certificates], []
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
             raise MedmailError("malformed", what=name) from error
 
 

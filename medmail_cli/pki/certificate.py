@@ -8,7 +8,7 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -36,8 +36,6 @@ _KNOWN = {
     ExtensionOID.POLICY_MAPPINGS, ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.SUBJECT_KEY_IDENTIFIER,
     ExtensionOID.ISSUER_ALTERNATIVE_NAME, ExtensionOID.SUBJECT_INFORMATION_ACCESS,
 }  # fmt: skip
-
-E = TypeVar("E", bound=x509.ExtensionType)
 
 
 @dataclass(frozen=True)
@@ -152,6 +150,24 @@ def _dotted(der: bytes) -> str:
     return asn1.decode_der(x509.ObjectIdentifier, der).dotted_string
 
 
+def subject_text(certificate: x509.Certificate) -> str:
+    """The subject for people (RFC 4514); ``?`` where it cannot be read, which shows only on reading."""
+    return _name_text(certificate, "subject")
+
+
+def issuer_text(certificate: x509.Certificate) -> str:
+    """The issuer for people (RFC 4514); ``?`` where it cannot be read."""
+    return _name_text(certificate, "issuer")
+
+
+def _name_text(certificate: x509.Certificate, which: Literal["subject", "issuer"]) -> str:
+    try:
+        name = certificate.subject if which == "subject" else certificate.issuer
+        return name.rfc4514_string()
+    except ValueError:
+        return "?"
+
+
 def public_key(certificate: x509.Certificate) -> "CertificatePublicKeyTypes | None":
     """The certificate's key, None where it cannot be read."""
     try:
@@ -186,7 +202,7 @@ def _weak_signature(certificate: x509.Certificate) -> tuple[str, str] | None:
 @lru_cache(maxsize=8192)
 def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether the issuer's key made the certificate's signature; says nothing of names, dates or rights."""
-    if not _algorithms_agree(certificate):
+    if not _well_formed(certificate):
         return False
     return verifies(certificate, certificate.tbs_certificate_bytes, issuer)
 
@@ -213,15 +229,19 @@ def verifies(
     return True
 
 
-def _algorithms_agree(certificate: x509.Certificate) -> bool:
-    """The algorithms inside the signed part and beside the signature must be equal (RFC 5280 §4.1.1.2)."""
+def _well_formed(certificate: x509.Certificate) -> bool:
+    """What lies outside the signed part must not be free to change.
+
+    The algorithms inside it and beside the signature are equal (RFC 5280 §4.1.1.2), and the signature is a
+    BIT STRING of whole octets, which cryptography does not look at.
+    """
     whole, body = certificate.public_bytes(Encoding.DER), certificate.tbs_certificate_bytes
-    outer = next(_elements(whole[whole.index(body) + len(body) :]))
+    outer, signature = _elements(whole[whole.index(body) + len(body) :])
     inside = _elements(_content(body))
     first = next(inside)
     if first[0] == 0xA0:  # the version; then the serial number
         next(inside)
-    return next(inside) == outer
+    return next(inside) == outer and _content(signature)[:1] == b"\0"
 
 
 def _content(element: bytes) -> bytes:

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x448, x25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from medmail_cli.pki.certificate import Facts, facts, issued, public_key, verifies
+from medmail_cli.pki.certificate import Facts, facts, issued, issuer_text, public_key, subject_text, verifies
 from medmail_cli.pki.crl import SKEW, Crl, find_revocation, read_crl
 from medmail_cli.pki.names import NameKey, violates
 from medmail_cli.pki.policies import PolicySettings, policies_hold
@@ -177,7 +177,7 @@ class _Case:
         best: Judgement | None = None
         for count, path in enumerate(self._paths(certificate)):
             problems = self._problems(path)
-            found = Judgement(problems, (), path, path[-1].subject.rfc4514_string())
+            found = Judgement(problems, (), path, subject_text(path[-1]))
             if not problems:
                 return found
             if best is None or len(problems) < len(best.problems):
@@ -231,9 +231,9 @@ class _Case:
                 break
             chain.append(issuer)
         last = facts(chain[-1])
-        missing = chain[-1].subject if last.self_issued else chain[-1].issuer
+        missing = subject_text(chain[-1]) if last.self_issued else issuer_text(chain[-1])
         own = (
-            Problem("untrusted-issuer", _text(missing)),
+            Problem("untrusted-issuer", missing),
             *_dates(certificate, self.at),
             *_weaknesses(certificate, anchor=False),
             *_unfit(certificate, self.purpose),
@@ -269,11 +269,11 @@ class _Case:
             at=self.at,
         )
         if found is None:
-            return [Problem("revocation-unknown", _text(certificate.subject))]
+            return [Problem("revocation-unknown", subject_text(certificate))]
         if isinstance(found, bool) or not found.counts(self.at, self.known_now):
             return []
         since = f"{found.date:%Y-%m-%dT%H:%M:%SZ} {found.reason.value}"
-        return [Problem("revoked", f"{_text(certificate.subject)}: {since}")]
+        return [Problem("revoked", f"{subject_text(certificate)}: {since}")]
 
     def _believes(self, crl: Crl, above: Path) -> bool:
         """Whether somebody entitled to, under the same anchor, signed a CRL (RFC 5280 §6.3.3 (f), (g))."""
@@ -302,27 +302,23 @@ class _Case:
         return judgement.trusted and judgement.chain[-1] == anchor
 
 
-def _text(name: x509.Name) -> str:
-    return name.rfc4514_string()
-
-
 def _dates(certificate: x509.Certificate, at: dt.datetime) -> list[Problem]:
     read = facts(certificate)
     if at > read.not_after:
-        return [Problem("expired", f"{_text(certificate.subject)}: {read.not_after:%Y-%m-%dT%H:%M:%SZ}")]
+        return [Problem("expired", f"{subject_text(certificate)}: {read.not_after:%Y-%m-%dT%H:%M:%SZ}")]
     if at < read.not_before:
         return [
-            Problem("not-yet-valid", f"{_text(certificate.subject)}: {read.not_before:%Y-%m-%dT%H:%M:%SZ}")
+            Problem("not-yet-valid", f"{subject_text(certificate)}: {read.not_before:%Y-%m-%dT%H:%M:%SZ}")
         ]
     return []
 
 
 def _weaknesses(certificate: x509.Certificate, *, anchor: bool) -> list[Problem]:
     read = facts(certificate)
-    found = [Problem(code, f"{_text(certificate.subject)}: {what}") for code, what in read.weaknesses]
+    found = [Problem(code, f"{subject_text(certificate)}: {what}") for code, what in read.weaknesses]
     if read.weak_signature and not anchor:
         code, what = read.weak_signature
-        found.append(Problem(code, f"{_text(certificate.subject)}: {what}"))
+        found.append(Problem(code, f"{subject_text(certificate)}: {what}"))
     if read.unreadable is not None:
         found.append(Problem("untrusted-issuer", read.unreadable))
     found += [Problem("untrusted-issuer", f"critical extension {oid}") for oid in read.unknown_critical]
@@ -338,7 +334,7 @@ def _not_entitled(above: Sequence[x509.Certificate], purpose: Purpose) -> list[P
     found: list[Problem] = []
     room = LONGEST_PATH
     for index, certificate in enumerate(above):
-        read, name = facts(certificate), _text(certificate.subject)
+        read, name = facts(certificate), subject_text(certificate)
         if not (read.ca or (index == 0 and read.ca is None)):
             found.append(Problem("untrusted-issuer", f"{name}: basicConstraints"))
         if index and not read.self_issued:
@@ -361,7 +357,7 @@ def _name_constraints(down: Sequence[x509.Certificate]) -> list[Problem]:
     for index, certificate in enumerate(down):
         read = facts(certificate)
         last = index == len(down) - 1
-        if index and constraints and (last or not read.self_issued):
+        if index and constraints and read.unreadable is None and (last or not read.self_issued):
             forbidden = violates(certificate.subject, read.names, constraints)
             if forbidden is not None:
                 return [Problem("untrusted-issuer", f"nameConstraints: {forbidden}")]
@@ -374,7 +370,7 @@ def _unfit(certificate: x509.Certificate, purpose: Purpose) -> list[Problem]:
     """Whether key usage, kind of key and extended usage allow the purpose (RFC 8550 §4.4.2, 4.4.4)."""
     if purpose == "any":
         return []
-    read, found, name = facts(certificate), [], _text(certificate.subject)
+    read, found, name = facts(certificate), [], subject_text(certificate)
     if not _usage_allows(certificate, read, purpose):
         found.append(Problem("wrong-key-usage", name))
     wanted = _EXTENDED.get(purpose)

@@ -278,7 +278,7 @@ def _load(path: Path) -> Contact:
         )
         # writing it again must give the same bytes, digest included
         intact = stored["version"] == _VERSION and _dump(contact) == data
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, x509.InvalidVersion) as error:
         raise MedmailError("store-damaged", path=str(path)) from error
     if not intact:
         raise MedmailError("store-damaged", path=str(path))

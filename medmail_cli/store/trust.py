@@ -132,7 +132,7 @@ class Trust:
             data = _read(path)
             try:
                 certificate = x509.load_pem_x509_certificate(data)
-            except ValueError as error:
+            except (ValueError, x509.InvalidVersion) as error:
                 raise MedmailError("store-damaged", path=str(path)) from error
             item = self._item(kind, certificate)
             if item.path != path or data != certificate.public_bytes(Encoding.PEM):
@@ -148,7 +148,7 @@ class Trust:
                 raise MedmailError("store-damaged", path=str(path))
             try:
                 item = Item("crl", digest, x509.load_der_x509_crl(data), path)
-            except ValueError as error:
+            except (ValueError, x509.InvalidVersion) as error:
                 raise MedmailError("store-damaged", path=str(path)) from error
             # a kill between the new issue and the removal of the old leaves both
             if name not in newest or newer(item.content, newest[name].content):  # type: ignore[arg-type]

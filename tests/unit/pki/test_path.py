@@ -1,0 +1,316 @@
+"""What PKITS does not ask: mail usages, time rules, soft and hard revocation, meshes, odd bytes."""
+
+import datetime as dt
+import time
+from collections.abc import Iterable
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medmail_cli.cms import der
+from medmail_cli.pki.path import Authorities, Judgement, judge
+from tests.support import pki
+
+# bit flips make negative serial numbers
+pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
+
+AT = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+ROOT = pki.make_ca("Root")
+SUB = pki.make_ca("Sub", parent=ROOT)
+LEAF, _ = pki.issue(SUB, "dr.b@medecin.test", key_type="p256")
+FRESH = (pki.make_crl(ROOT), pki.make_crl(SUB))
+
+
+def codes(judgement: Judgement) -> list[str]:
+    return sorted({problem.code for problem in judgement.problems})
+
+
+def of(certificate: x509.Certificate, **how: object) -> list[str]:
+    given: dict[str, object] = {
+        "anchors": [ROOT.certificate], "intermediates": [SUB.certificate], "crls": FRESH, "at": AT,
+    }  # fmt: skip
+    return codes(judge(certificate, **(given | how)))  # type: ignore[arg-type]
+
+
+def test_a_good_chain_has_no_problem_and_names_its_anchor() -> None:
+    judgement = judge(LEAF, anchors=[ROOT.certificate], extra=[SUB.certificate], crls=FRESH, at=AT)
+    assert judgement.trusted
+    assert not judgement.notes
+    assert judgement.chain == (LEAF, SUB.certificate, ROOT.certificate)
+    assert judgement.anchor == "CN=Root"
+
+
+def test_without_its_anchor_only_the_issuer_is_wrong() -> None:
+    assert of(LEAF, anchors=[]) == ["untrusted-issuer"]
+    assert of(LEAF, intermediates=[]) == ["untrusted-issuer"]
+    impostor = pki.make_ca("Root")
+    assert of(LEAF, anchors=[impostor.certificate]) == ["untrusted-issuer"]
+
+
+def test_no_skew_on_certificates() -> None:
+    short, _ = pki.issue(SUB, "a@x.test", key_type="p256", not_before=AT - DAY, not_after=AT + DAY)
+    second = dt.timedelta(seconds=1)
+    assert of(short, at=AT + DAY) == []
+    assert of(short, at=AT + DAY + second) == ["expired"]
+    assert of(short, at=AT - DAY - second) == ["not-yet-valid"]
+
+
+def test_an_expired_authority_is_expired() -> None:
+    old = pki.make_ca("Old", parent=ROOT, not_after=AT - DAY)
+    leaf, _ = pki.issue(old, "a@x.test", key_type="p256")
+    assert "expired" in of(leaf, extra=[old.certificate])
+
+
+def crl(
+    revoked_at: dt.datetime, reason: x509.ReasonFlags | None = None, next_update: dt.datetime = pki.FAR
+) -> tuple[x509.CertificateRevocationList, ...]:
+    listed = pki.make_crl(SUB, [LEAF], revoked_at=revoked_at, reason=reason, next_update=next_update)
+    return pki.make_crl(ROOT), listed
+
+
+@pytest.mark.parametrize(
+    ("reason", "later_counts"),
+    [
+        (None, True),
+        (x509.ReasonFlags.key_compromise, True),
+        (x509.ReasonFlags.certificate_hold, True),
+        (x509.ReasonFlags.superseded, False),
+        (x509.ReasonFlags.affiliation_changed, False),
+        (x509.ReasonFlags.cessation_of_operation, False),
+    ],
+)
+def test_a_revocation_known_today_counts_whatever_its_date(
+    reason: x509.ReasonFlags | None, later_counts: bool
+) -> None:
+    before, after = crl(AT - DAY, reason), crl(AT + DAY, reason)
+    assert of(LEAF, crls=before, known_now=AT + 9 * DAY) == ["revoked"]
+    assert of(LEAF, crls=before) == ["revoked"]
+    # with --at, only what had happened by then
+    assert of(LEAF, crls=after) == []
+    assert of(LEAF, crls=after, known_now=AT + 9 * DAY) == (["revoked"] if later_counts else [])
+
+
+def test_five_minutes_of_skew_on_crls() -> None:
+    minutes = dt.timedelta(minutes=1)
+    stale = (pki.make_crl(ROOT), pki.make_crl(SUB, next_update=AT))
+    assert of(LEAF, crls=stale, at=AT + 5 * minutes) == []
+    assert of(LEAF, crls=stale, at=AT + 6 * minutes) == ["revocation-unknown"]
+    future = (pki.make_crl(ROOT), pki.make_crl(SUB, at=AT + 5 * minutes))
+    assert of(LEAF, crls=future, known_now=AT) == []
+    assert of(LEAF, crls=future, known_now=AT - minutes) == ["revocation-unknown"]
+
+
+def test_a_stale_crl_still_revokes() -> None:
+    assert "revoked" in of(LEAF, crls=crl(AT - 9 * DAY, next_update=AT - DAY))
+
+
+def test_unknown_status_is_a_problem_or_a_note() -> None:
+    assert of(LEAF, crls=()) == ["revocation-unknown"]
+    soft = judge(LEAF, anchors=[ROOT.certificate], intermediates=[SUB.certificate], at=AT, revocation="soft")
+    assert soft.trusted
+    assert {note.code for note in soft.notes} == {"revocation-unknown"}
+
+
+def test_a_crl_of_somebody_elses_key_is_not_believed() -> None:
+    forged = pki.make_crl(pki.make_ca("Sub", parent=ROOT), [LEAF])
+    assert of(LEAF, crls=(*FRESH, forged)) == []
+
+
+def test_a_revoked_intermediate_revokes_all_below() -> None:
+    assert of(LEAF, crls=(pki.make_crl(ROOT, [SUB.certificate]), FRESH[1])) == ["revoked"]
+
+
+def usage_case(purpose: pki.Purpose, key_type: pki.KeyType) -> x509.Certificate:
+    return pki.issue(SUB, "a@x.test", purpose, key_type=key_type)[0]
+
+
+@pytest.mark.parametrize(
+    ("purpose", "key_type", "signs", "encrypts"),
+    [
+        ("both", "p256", True, True),
+        ("sign", "p256", True, False),
+        ("encrypt", "p256", False, True),
+        ("encrypt", "rsa2048", False, True),
+        ("sign", "ed25519", True, False),
+        ("encrypt", "x25519", False, True),
+        ("none", "p256", True, True),
+        ("none", "ed25519", True, False),
+        ("none", "x25519", False, True),
+    ],
+)
+def test_key_usage(purpose: pki.Purpose, key_type: pki.KeyType, signs: bool, encrypts: bool) -> None:
+    certificate = usage_case(purpose, key_type)
+    assert of(certificate) == ([] if signs else ["wrong-key-usage"])
+    assert of(certificate, purpose="encrypt") == ([] if encrypts else ["wrong-key-usage"])
+
+
+def test_a_server_certificate_is_not_for_mail() -> None:
+    server = usage_case("server", "p256")
+    assert of(server) == ["wrong-extended-key-usage"]
+    assert of(server, purpose="tls") == []
+    assert of(LEAF, purpose="tls") == ["wrong-extended-key-usage"]
+
+
+def test_an_authority_for_servers_cannot_vouch_for_mail() -> None:
+    only_servers = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    ca = pki.make_ca("Servers", parent=ROOT, extensions=[(only_servers, False)])
+    leaf, _ = pki.issue(ca, "a@x.test", key_type="p256")
+    assert of(leaf, extra=[ca.certificate], revocation="soft") == ["wrong-extended-key-usage"]
+
+
+def test_weak_keys_and_algorithms() -> None:
+    small, _ = pki.issue(SUB, "a@x.test", key_type="rsa1024")
+    assert of(small) == ["weak-key"]
+    rsa_ca = pki.make_ca("Old", key_type="rsa2048")
+    now, _ = pki.issue(rsa_ca, "a@x.test", key_type="p256")
+    assert of(_with_sha1(now, rsa_ca), anchors=[rsa_ca.certificate], revocation="soft") == ["weak-algorithm"]
+    curve = ec.generate_private_key(ec.SECP192R1())
+    tiny, _ = pki.issue(SUB, "a@x.test", key=curve)
+    assert of(tiny) == ["weak-key"]
+
+
+def _with_sha1(certificate: x509.Certificate, ca: pki.Authority) -> x509.Certificate:
+    """The certificate signed again with sha1WithRSAEncryption, which cryptography no longer writes."""
+    assert isinstance(ca.key, rsa.RSAPrivateKey)
+    sha256, sha1 = (bytes.fromhex(f"06092a864886f70d0101{last}") for last in ("0b", "05"))
+    body = certificate.tbs_certificate_bytes.replace(sha256, sha1)
+    signature = ca.key.sign(body, padding.PKCS1v15(), hashes.SHA1())  # noqa: S303
+    algorithm = der.sequence(sha1, b"\x05\x00")
+    return x509.load_der_x509_certificate(der.sequence(body, algorithm, der.bit_string(signature)))
+
+
+def test_a_leaf_issues_nothing() -> None:
+    leaf, key = pki.issue(SUB, "a@x.test", key_type="p256")
+    below, _ = pki.issue(pki.Authority(leaf, key, (leaf, *SUB.chain)), "boss@x.test", key_type="p256")
+    assert "untrusted-issuer" in of(below, extra=[leaf])
+
+
+def test_name_constraints_hold_for_every_way_to_bear_an_address() -> None:
+    constraint = x509.NameConstraints([x509.RFC822Name("medecin.test")], None)
+    ca = pki.make_ca("Order", parent=ROOT, extensions=[(constraint, True)])
+    more = {"extra": [ca.certificate], "revocation": "soft"}
+    assert of(pki.issue(ca, "a@medecin.test", key_type="p256")[0], **more) == []
+    assert of(pki.issue(ca, "a@evil.test", key_type="p256")[0], **more) == ["untrusted-issuer"]
+    in_subject, _ = pki.issue(ca, "a@evil.test", key_type="p256", email_in_subject=True)
+    assert of(in_subject, **more) == ["untrusted-issuer"]
+    mailbox = "é@evil.test".encode()
+    utf8 = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.5.5.7.8.9"), bytes([12, len(mailbox)]) + mailbox)
+    hidden, _ = pki.issue(
+        ca, None, key_type="p256", extensions=[(x509.SubjectAlternativeName([utf8]), False)]
+    )
+    assert of(hidden, **more) == ["untrusted-issuer"]
+
+
+def test_an_unknown_critical_extension_is_refused() -> None:
+    strange = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+    leaf, _ = pki.issue(SUB, "a@x.test", key_type="p256", extensions=[(strange, True)])
+    assert of(leaf) == ["untrusted-issuer"]
+    plain, _ = pki.issue(SUB, "a@x.test", key_type="p256", extensions=[(strange, False)])
+    assert of(plain) == []
+
+
+def test_a_pinned_leaf_is_its_own_anchor_and_no_more() -> None:
+    lone = pki.make_ca("nobody", key_type="p256")
+    leaf, key = pki.issue(lone, "a@x.test", key_type="p256")
+    assert of(leaf, anchors=[leaf]) == []
+    below, _ = pki.issue(pki.Authority(leaf, key, (leaf,)), "b@x.test", key_type="p256")
+    assert "untrusted-issuer" in of(below, anchors=[leaf], revocation="soft")
+
+
+def test_a_mesh_of_cross_certificates_ends_soon() -> None:
+    names = [f"CA {n}" for n in range(8)]
+    cas = [pki.make_ca(name) for name in names]
+    crossed = [
+        pki.issue(issuer, None, "none", name=ca.certificate.subject.rfc4514_string()[3:], key=ca.key,
+                  extensions=())[0]
+        for issuer in cas for ca in cas if issuer is not ca
+    ]  # fmt: skip
+    leaf, _ = pki.issue(cas[0], "a@x.test", key_type="p256")
+    started = time.perf_counter()
+    assert of(leaf, anchors=[ROOT.certificate], extra=crossed) == ["untrusted-issuer"]
+    assert time.perf_counter() - started < 2
+
+
+def test_another_path_is_found_when_the_first_has_expired() -> None:
+    """A renewed intermediate: same name and key, the old one expired."""
+    old = pki.make_ca("Twice", parent=ROOT, not_after=AT - DAY)
+    leaf, _ = pki.issue(old, "a@x.test", key_type="p256")
+    assert of(leaf, extra=[old.certificate], revocation="soft") == ["expired"]
+    builder = (
+        x509.CertificateBuilder().subject_name(old.certificate.subject).issuer_name(ROOT.certificate.subject)
+        .public_key(old.certificate.public_key()).serial_number(9)
+        .not_valid_before(pki.EPOCH).not_valid_after(pki.FAR)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )  # fmt: skip
+    renewed = builder.sign(ROOT.key, hashes.SHA256())  # type: ignore[arg-type]
+    assert of(leaf, extra=[old.certificate, renewed], revocation="soft") == []
+
+
+def test_judging_is_quick() -> None:
+    authorities = Authorities([ROOT.certificate], [SUB.certificate], FRESH)
+    leaves = [pki.issue(SUB, f"a{n}@x.test", key_type="p256")[0] for n in range(50)]
+    for leaf in leaves:
+        assert authorities.judge(leaf, at=AT).trusted
+    started = time.perf_counter()
+    for leaf in leaves:
+        authorities.judge(leaf, at=AT)
+    # a tenth of it on an idle machine
+    assert (time.perf_counter() - started) / len(leaves) < 0.001
+
+
+def mutated(data: bytes) -> Iterable[bytes]:
+    for position in range(len(data)):
+        for bit in (0, 7, position % 8):
+            changed = bytearray(data)
+            changed[position] ^= 1 << bit
+            yield bytes(changed)
+        yield data[:position]
+
+
+def test_a_changed_certificate_is_never_trusted_and_never_raises() -> None:
+    authorities = Authorities([ROOT.certificate], [SUB.certificate], FRESH)
+    for data in mutated(LEAF.public_bytes(Encoding.DER)):
+        try:
+            certificate = x509.load_der_x509_certificate(data)
+        except (ValueError, x509.InvalidVersion):
+            continue
+        assert not authorities.judge(certificate, at=AT, known_now=AT).trusted
+
+
+def test_a_changed_crl_never_clears_and_never_raises() -> None:
+    revoking = pki.make_crl(SUB, [LEAF], revoked_at=AT - DAY)
+    for data in mutated(revoking.public_bytes(Encoding.DER)):
+        try:
+            changed = x509.load_der_x509_crl(data)
+        except (ValueError, x509.InvalidVersion):
+            continue
+        assert of(LEAF, crls=(FRESH[0], changed)) in (["revoked"], ["revocation-unknown"])
+
+
+def test_a_changed_intermediate_is_never_trusted_and_never_raises() -> None:
+    for data in mutated(SUB.certificate.public_bytes(Encoding.DER)):
+        try:
+            changed = x509.load_der_x509_certificate(data)
+        except (ValueError, x509.InvalidVersion):
+            continue
+        assert of(LEAF, intermediates=[changed])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.binary(max_size=40), st.sampled_from(["2.5.29.33", "2.5.29.30", "2.5.29.17", "2.5.29.31", "2.5.29.36"])
+)
+def test_any_bytes_in_an_extension_are_judged(value: bytes, oid: str) -> None:
+    strange = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+    leaf, _ = pki.issue(SUB, None, key_type="p256", key=KEY, extensions=[(strange, False)])
+    of(leaf, revocation="soft")
+
+
+KEY = pki.make_key("p256")
