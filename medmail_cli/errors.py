@@ -50,7 +50,6 @@ EXITS: dict[str, int] = {
     "server-answer-malformed": FAILED,
     "folder-not-empty": FAILED,
     "port-taken": FAILED,
-    "extra-missing": FAILED,
     "step-failed": FAILED,
     "disk-full": FAILED,
     "exists": FAILED,
@@ -84,6 +83,8 @@ EXITS: dict[str, int] = {
     # 4: locked or refused
     "ca-refused": REFUSED,
     "keystore-locked": REFUSED,
+    "login-refused": REFUSED,
+    "no-login-mechanism": REFUSED,
     "no-secret": REFUSED,
     "secret-unreadable": REFUSED,
     "wrong-passphrase": REFUSED,
@@ -119,6 +120,8 @@ EXITS: dict[str, int] = {
     "bad-tag": INTEGRITY,
     # 7: our own store
     "audit-damaged": DAMAGED,
+    "index-damaged": DAMAGED,
+    "message-damaged": DAMAGED,
     "other-log": DAMAGED,
     "store-damaged": DAMAGED,
     "backup-damaged": DAMAGED,
@@ -129,8 +132,12 @@ EXITS: dict[str, int] = {
     "store-busy": TRY_LATER,
     # 78: configuration
     "bad-config": CONFIGURATION,
+    "extra-missing": CONFIGURATION,
     "no-config": CONFIGURATION,
     "no-account": CONFIGURATION,
+    "no-authority": CONFIGURATION,
+    "no-authority": CONFIGURATION,
+    "method-missing": CONFIGURATION,
     # 130
     "interrupted": INTERRUPTED,
 }

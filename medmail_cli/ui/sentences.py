@@ -102,7 +102,20 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("the keystore is locked"),
         N_("give --passphrase-file, or unlock it for a while with `medmail keys unlock`"),
     ),
+    "index-damaged": (
+        N_("the mailbox index {path} is damaged"),
+        N_("`medmail inbox --rebuild` makes it anew from the messages beside it; nothing is lost"),
+    ),
+    "login-refused": (
+        N_("{host} refuses the login of {login}: {reply}"),
+        N_("check the login, the password's source and `auth` in the configuration"),
+    ),
     "malformed": (N_("{what} is damaged or not what it should be"), ""),
+    "method-missing": (N_("this medmail does not speak {method}"), N_("choose another with --method")),
+    "message-damaged": (
+        N_("the stored message {path} has changed since it came"),
+        N_("restore it from a backup; `medmail fetch` brings it again once the file is deleted"),
+    ),
     "needs-confirmation": (N_("this needs a confirmation: {question}"), N_("confirm it with {flag}")),
     "needs-address": (
         N_("the certificate of “{subject}” bears no address"),
@@ -115,6 +128,14 @@ ERRORS: dict[str, tuple[str, str]] = {
     "no-address-in-certificate": (
         N_("the certificate bears no address"),
         N_("pin it to one with --address ADDR"),
+    ),
+    "no-authority": (
+        N_("no authority “{name}” in {path}"),
+        N_("name one of its [authorities], or give a URL, with --ca"),
+    ),
+    "no-authority": (
+        N_("no authority is set up to ask for a certificate"),
+        N_("name one with --ca URL or in config.toml, or make a request to send by hand with --method csr"),
     ),
     "no-config": (N_("no account is set up in {path}"), N_("`medmail config init` writes a first one")),
     "newer-store": (N_("{path} was written by a newer medmail"), N_("update medmail")),
@@ -130,6 +151,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     "no-kernel-keyring": (
         N_("there is no kernel keyring here to keep the key in: {reason}"),
         N_("give the passphrase each time, by --passphrase-file or passphrase-command in config.toml"),
+    ),
+    "no-login-mechanism": (
+        N_("the server offers no way to log in that this account can use ({offered})"),
+        N_("it would need one of: {wanted}; see `auth` in `man medmail-config`"),
     ),
     "no-secret": (
         N_("the {secret} is needed and cannot be asked for"),
@@ -238,6 +263,7 @@ QUESTIONS: dict[str, str] = {
 
 SECRETS: dict[str, str] = {
     "passphrase": N_("Passphrase of the keystore"),
+    "new-passphrase": N_("Passphrase of the keystore"),
     "password": N_("Password of the mailbox"),
     "p12-password": N_("Password of the PKCS#12 file"),
     "pin": N_("PIN of the card"),

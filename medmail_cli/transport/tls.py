@@ -1,0 +1,57 @@
+"""TLS as every mail server must speak it: 1.2 or newer, the certificate and its name always checked."""
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from medmail_cli.errors import MedmailError
+
+
+def context(anchors: Path | None = None, client_identity: Path | None = None) -> ssl.SSLContext:
+    """A context for clients that trusts ``anchors`` (PEM) alone, or the system's where it is None.
+
+    ``client_identity`` is a PEM file with a certificate, its chain and the unencrypted key, shown to servers
+    that ask for one (SASL EXTERNAL). Raises ``not-readable`` where either cannot be used.
+    """
+    try:
+        made = ssl.create_default_context(cafile=anchors)
+    except OSError as error:
+        raise _unusable(anchors, error) from None
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    if client_identity is not None:
+        try:
+            # an encrypted key must not make OpenSSL ask at the terminal by itself
+            made.load_cert_chain(client_identity, password=lambda: b"")
+        except (OSError, ValueError) as error:
+            raise _unusable(client_identity, error) from None
+    return made
+
+
+def _unusable(path: Path | None, error: Exception) -> MedmailError:
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+    return MedmailError("not-readable", path=str(path), reason=reason)
+
+
+@contextlib.contextmanager
+def network_errors(host: str) -> Iterator[None]:
+    """Turn what the system says of a connection into ``server-untrusted`` or ``server-unreachable``.
+
+    ``host`` is what the message calls the server.
+    """
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        detail = error.verify_message or str(error)
+        raise MedmailError("server-untrusted", host=host, detail=detail) from None
+    except ssl.SSLError as error:
+        raise MedmailError("server-unreachable", host=host, reason=error.reason or str(error)) from None
+    except TimeoutError:
+        raise MedmailError("server-unreachable", host=host, reason="timed-out") from None
+    except (ConnectionResetError, BrokenPipeError, EOFError):
+        raise MedmailError("server-unreachable", host=host, reason="cut-off") from None
+    except socket.gaierror:
+        raise MedmailError("server-unreachable", host=host, reason="unknown-host") from None
+    except OSError as error:
+        raise MedmailError("server-unreachable", host=host, reason=error.strerror or str(error)) from None
