@@ -31,7 +31,9 @@ class Anchor:
     exit: int = OK
 
 
-def check_fingerprint(trust: "Trust", roots: Sequence[x509.Certificate], wanted: str | None, source: str) -> None:
+def check_fingerprint(
+    trust: "Trust", roots: Sequence[x509.Certificate], wanted: str | None, source: str
+) -> None:
     """Raises ``ca-fingerprint-mismatch`` where none of the roots, nor any anchor, bears the fingerprint."""
     everything = {fingerprint(root) for root in (*roots, *(trust.anchors() if wanted else ()))}
     if wanted is not None and wanted not in everything:

@@ -1,7 +1,7 @@
 """``medmail enrol``: getting an identity from an authority or by a request, and watching its end."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
@@ -15,7 +15,7 @@ from medmail_cli.model import Note
 from medmail_cli.pki.request import build_request
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store.files import write_output
-from medmail_cli.store.identity import Identity, request_pem
+from medmail_cli.store.identity import Identity, key_digest, request_pem
 from medmail_cli.workflows.anchors import Anchor, AskTrust, offer_roots
 from medmail_cli.workflows.identity import Enrolment, certify, enrolment, roots_of, speaks_for, warnings
 from medmail_cli.workflows.logged import logged
@@ -70,7 +70,7 @@ def enrol_new(
     unlock: "Callable[[], Unlocked]",
     log: "AuditLog",
     trust: "Trust",
-    authority: Authority | None,
+    authority: "Callable[[], Authority | None]",
     subject: Subject,
     *,
     now: dt.datetime,
@@ -81,63 +81,80 @@ def enrol_new(
     ca_fingerprint: str | None = None,
     ask_trust: AskTrust | None = None,
 ) -> Iterator[Enrolment | Anchor | Note]:
-    """Make a key and get a certificate for it; by hand (``authority`` None) the request is given out.
+    """Make a key and get a certificate for it; by hand (``authority()`` is None) the request is given out.
 
     A request that waits is sent, or given out, again; an identity that is valid ``now`` is left unchanged
     unless ``replace``. The key is sealed on disk before the request leaves, so a kill loses nothing.
-    ``unlock`` opens the keystore, or makes it, when it is needed. Raises what ``authority`` raises.
+    ``unlock`` opens the keystore, or makes it, when it is needed. Raises what the authority raises.
     """
     held = [one for one in keystore.identities() if speaks_for(one, subject.address)]
     waiting = [one for one in held if one.state == "waiting"]
     in_use = [one for one in held if one.state == "active"]
     valid = [one for one in in_use if one.certificate and one.certificate.not_valid_after_utc > now]
-    if not waiting and valid and not replace:
+    enough = {"sign", "encrypt"} <= {use for one in valid for use in _uses(one)}
+    if enough and not waiting and not replace:
         for one in valid:
             yield enrolment("unchanged", one)
         yield from offer_roots(trust, log, subject.address, roots_of(valid), ca_fingerprint, ask_trust)
         return
-    store = unlock()
+    ca, store = authority(), unlock()
     if waiting:
         one = waiting[-1]
         if key is not None and key != one.key_type:
             yield Note("request-waits", {"address": subject.address, "key": one.key_type})
     else:
-        private_key = make_key(key or "rsa3072")
+        replaces = [old.id for old in in_use if replace or old not in valid]
+        one = _request(store, log, ca, subject, key or "rsa3072", replaces, now)
+    if ca is None:
+        request = request_pem(one.request or b"")
+        if output is not None:
+            write_output(output, request, force=force, mode=0o644)
+        yield enrolment("waiting", one, request=request.decode(), saved_as=output)
+        return
+    csr = x509.load_der_x509_csr(one.request or b"")
+    facts = {"method": ca.method, "authority": ca.url, "key": one.key_type}
+    with logged(log, "enrol", one.address, (one.key_sha256,), **facts):
+        certificate, *chain = ca.enrol(csr)
+        enrolled = certify(store, one, certificate, chain, method=ca.method, now=now)
+    yield enrolment("enrolled", enrolled)
+    yield from warnings(enrolled, now)
+    yield from offer_roots(trust, log, enrolled.address, ca.anchors(), ca_fingerprint, ask_trust)
+
+
+def _request(
+    store: "Unlocked",
+    log: "AuditLog",
+    ca: Authority | None,
+    subject: Subject,
+    key: KeyChoice,
+    replaces: Sequence[str],
+    now: dt.datetime,
+) -> Identity:
+    """A new key and a request for it, both on disk."""
+    private_key = make_key(key)
+    digest = key_digest(private_key.public_key())
+    method = ca.method if ca else "csr"
+    with logged(log, "enrol-request", subject.address, (digest,), method=method, key=key):
         request = build_request(
             SoftwareKey(private_key),
             address=subject.address,
             name=subject.name or None,
             rpps=subject.rpps or None,
         )
-        one = store.add_waiting(
+        return store.add_waiting(
             private_key,
             request,
             address=subject.address,
-            method=authority.method if authority else "csr",
-            authority=authority.url if authority else None,
+            method=method,
+            authority=ca.url if ca else None,
             name=subject.name,
             now=now,
-            replaces=[old.id for old in in_use],
+            replaces=replaces,
         )
-    if authority is None:
-        yield _give_out(log, one, output, force=force)
-        return
-    csr = x509.load_der_x509_csr(one.request or b"")
-    with logged(
-        log,
-        "enrol",
-        one.address,
-        (one.key_sha256,),
-        method=authority.method,
-        authority=authority.url,
-        key=one.key_type,
-    ):
-        certificate, *chain = authority.enrol(csr)
-        enrolled = certify(store, one, certificate, chain, method=authority.method, now=now)
-    yield enrolment("enrolled", enrolled)
-    yield from warnings(enrolled, now)
-    roots = authority.anchors()
-    yield from offer_roots(trust, log, enrolled.address, roots, ca_fingerprint, ask_trust)
+
+
+def _uses(one: Identity) -> tuple[str, ...]:
+    return ("sign", "encrypt") if one.purpose == "both" else (one.purpose,)
 
 
 def make_key(choice: KeyChoice) -> "rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey":
@@ -145,14 +162,6 @@ def make_key(choice: KeyChoice) -> "rsa.RSAPrivateKey | ec.EllipticCurvePrivateK
     if choice.startswith("rsa"):
         return rsa.generate_private_key(65537, int(choice[3:]))
     return ec.generate_private_key(ec.SECP256R1() if choice == "p256" else ec.SECP384R1())
-
-
-def _give_out(log: "AuditLog", one: Identity, output: Path | None, *, force: bool) -> Enrolment:
-    request = request_pem(one.request or b"")
-    with logged(log, "enrol-request", one.address, (one.key_sha256,), method="csr", key=one.key_type):
-        if output is not None:
-            write_output(output, request, force=force, mode=0o644)
-    return enrolment("waiting", one, request=request.decode(), saved_as=output)
 
 
 def status(keystore: "Keystore", *, now: dt.datetime, within: dt.timedelta) -> Iterator[Expiry]:

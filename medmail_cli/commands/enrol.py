@@ -1,0 +1,273 @@
+"""``medmail enrol``: get an identity, from an authority or from files, and watch when it ends."""
+
+import contextlib
+import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cryptography import x509
+
+    from medmail_cli.config import Authority as Settings
+    from medmail_cli.session import Session
+    from medmail_cli.transport.est import EstAuthority
+
+app = typer.Typer(help=_("Get a professional identity: a key and its certificate."))
+
+Fingerprint = Annotated[
+    str | None,
+    typer.Option(
+        "--ca-fingerprint", metavar="SHA256", help=_("Trust the root with this fingerprint, unasked.")
+    ),
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help=_("Retire the identity in use; it goes on opening old mail."))
+]
+
+
+class Method(StrEnum):
+    """How a certificate is asked for."""
+
+    est = "est"
+    csr = "csr"
+
+
+class Key(StrEnum):
+    """Kinds of keys."""
+
+    rsa3072 = "rsa3072"
+    rsa4096 = "rsa4096"
+    p256 = "p256"
+    p384 = "p384"
+
+
+def events() -> dict[str, tuple[type, ...]]:
+    """What each command may print, for its schema."""
+    from medmail_cli.model import Note
+    from medmail_cli.workflows.anchors import Anchor
+    from medmail_cli.workflows.enrol import Expiry
+    from medmail_cli.workflows.identity import Enrolment
+
+    return {
+        "enrol new": (Enrolment, Anchor, Note),
+        "enrol import": (Enrolment, Anchor, Note),
+        "enrol status": (Expiry,),
+    }
+
+
+@app.command(
+    "new",
+    help=_("Make a key and get a certificate for ADDRESS; a request that waits is taken up again."),
+    epilog=_(
+        "Examples: medmail enrol new dr.martin@medecin.test --ca order · "
+        "medmail enrol new dr.martin@medecin.test --method csr -o martin.csr"
+    ),
+)
+def new(
+    ctx: typer.Context,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help=_("The mail address it is for."))],
+    ca: Annotated[
+        str | None, typer.Option("--ca", metavar="NAME|URL", help=_("The authority, by config.toml or URL."))
+    ] = None,
+    tls_anchors: Annotated[
+        Path | None,
+        typer.Option("--tls-anchors", metavar="FILE", help=_("Trust the authority's server by these.")),
+    ] = None,
+    ca_fingerprint: Fingerprint = None,
+    method: Annotated[
+        Method | None, typer.Option("--method", help=_("EST, or a request in a file to be sent by hand."))
+    ] = None,
+    key: Annotated[Key | None, typer.Option("--key", help=_("The kind of key; rsa3072 by default."))] = None,
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help=_("Your name, as it shall stand."))
+    ] = "",
+    rpps: Annotated[str, typer.Option("--rpps", metavar="NUMBER", help=_("Your RPPS number."))] = "",
+    replace: Replace = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help=_("Write the request to FILE."))
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.enrol import Subject, enrol_new
+
+    session: Session = ctx.obj
+    if "@" not in address:
+        raise typer.BadParameter(_("this is no mail address"), param_hint="ADDRESS")
+    wanted = _fingerprint(ca_fingerprint)
+    with contextlib.ExitStack() as opened:
+
+        def authority() -> "EstAuthority | None":
+            settings = _authority(session, address, ca, method)
+            if settings is None:
+                return None
+            return opened.enter_context(_est(session, settings, tls_anchors, wanted))
+
+        events = enrol_new(
+            session.keystore,
+            session.unlock_or_create,
+            session.log,
+            session.trust,
+            authority,
+            Subject(address, name, rpps),
+            now=session.now(),
+            key=key.value if key else None,
+            replace=replace,
+            output=None if output is None or str(output) == "-" else output,
+            force=force,
+            ca_fingerprint=wanted,
+            ask_trust=_ask_trust(session),
+        )
+        return show(ctx, "enrol new", events)
+
+
+@app.command(
+    "import",
+    help=_("Keep the keys and certificates of a PKCS#12, PEM or DER file."),
+    epilog=_("Example: medmail enrol import martin.p12 --p12-password-file password.txt"),
+)
+def import_(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=_("The file; - is stdin."))],
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--key-file", metavar="FILE", help=_("The private key, where it stands apart.")),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="ADDR", help=_("Whose it is, where the certificate does not say.")),
+    ] = None,
+    ca_fingerprint: Fingerprint = None,
+    replace: Replace = False,
+) -> int:
+    from medmail_cli.pki.keyfile import read_keys
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.enrol_import import enrol_import
+
+    session: Session = ctx.obj
+    if address is not None and "@" not in address:
+        raise typer.BadParameter(_("this is no mail address"), param_hint="--address")
+    wanted = _fingerprint(ca_fingerprint)
+
+    def password() -> bytes:
+        return session.secret("p12-password")
+
+    found = read_keys(session.read(file, "FILE"), str(file), password)
+    if key_file is not None:
+        found += read_keys(session.read(key_file, "--key-file"), str(key_file), password)
+    events = enrol_import(
+        session.keystore,
+        session.unlock_or_create,
+        session.log,
+        session.trust,
+        found,
+        now=session.now(),
+        address=address,
+        replace=replace,
+        ca_fingerprint=wanted,
+        ask_trust=_ask_trust(session),
+    )
+    return show(ctx, "enrol import", events)
+
+
+@app.command(
+    "status",
+    help=_("Tell when each identity ends; exit 1 if one ends within the time given."),
+    epilog=_("Example, for monitoring: medmail enrol status --fail-within 30d"),
+)
+def status_(
+    ctx: typer.Context,
+    fail_within: Annotated[
+        str, typer.Option("--fail-within", metavar="TIME", help=_("How long before its end, such as 30d."))
+    ] = "0d",
+) -> int:
+    from medmail_cli.config import seconds
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.enrol import status
+
+    session: Session = ctx.obj
+    try:
+        within = datetime.timedelta(seconds=seconds(fail_within))
+    except ValueError:
+        raise typer.BadParameter(_("not a duration such as 30d"), param_hint="--fail-within") from None
+    return show(ctx, "enrol status", status(session.keystore, now=session.now(), within=within))
+
+
+def _fingerprint(text: str | None) -> str | None:
+    """The fingerprint as lower-case hex. Raises ``usage``."""
+    if text is None:
+        return None
+    from medmail_cli.transport.est import read_fingerprint
+
+    return read_fingerprint(text)
+
+
+def _ask_trust(session: "Session") -> "Callable[[x509.Certificate], bool] | None":
+    if not session.can_ask:
+        return None
+
+    def ask(root: "x509.Certificate") -> bool:
+        from medmail_cli.store.identity import fingerprint
+
+        subject = root.subject.rfc4514_string()
+        return session.ask("trust-root", "--ca-fingerprint", subject=subject, sha256=fingerprint(root))
+
+    return ask
+
+
+def _authority(session: "Session", address: str, ca: str | None, method: Method | None) -> "Settings | None":
+    """The authority to ask, None for a request by hand.
+
+    By ``--ca``, else the first of config.toml, else the one a waiting request went to.
+    """
+    from medmail_cli.config import Authority
+
+    known = session.config.authorities
+    if method is Method.csr:
+        return None
+    if ca is not None and "://" in ca:
+        return Authority(ca, ca)
+    if ca is not None and ca not in known:
+        raise MedmailError("not-found", what="authority", name=ca)
+    settings = known[ca] if ca is not None else next(iter(known.values()), None)
+    if settings is None:
+        from medmail_cli.workflows.identity import speaks_for
+
+        waiting = [one for one in session.keystore.identities() if one.state == "waiting"]
+        for one in waiting:
+            if speaks_for(one, address):
+                return Authority(one.authority, one.authority) if one.authority else None
+        raise MedmailError("no-authority")
+    if settings.method == "csr" and method is None:
+        return None
+    if settings.method not in ("est", "csr") and method is None:
+        raise typer.BadParameter(
+            _("{name} speaks {method}, which is not known yet").format(
+                name=settings.name, method=settings.method
+            ),
+            param_hint="--ca",
+        )
+    return settings
+
+
+def _est(
+    session: "Session", settings: "Settings", tls_anchors: Path | None, fingerprint: str | None
+) -> "EstAuthority":
+    from medmail_cli.transport.est import EstAuthority
+
+    return EstAuthority(
+        settings.url,
+        now=session.now,
+        tls_anchors=tls_anchors or settings.tls_anchors,
+        fingerprint=fingerprint,
+        login=settings.login,
+        password=lambda: session.secret("password", settings.password, owner=settings.login or settings.url),
+    )
