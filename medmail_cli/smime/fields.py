@@ -193,13 +193,13 @@ def parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
     """
     found: list[Mailbox] = []
     words: list[str] = []  # tokens as decoded for a display name
-    bare: list[str] = [""]  # the same as written, split at white space, for an address without brackets
+    bare: list[list[str]] = [[]]  # the same as written, split at white space, for an address without brackets
     angles: list[str] = []
     comments: list[str] = []
 
     def flush() -> None:
         name = decode_words(" ".join("".join(words).split()))
-        candidates = [piece for piece in bare if "@" in piece]
+        candidates = [joined for piece in bare if "@" in (joined := "".join(piece))]
         if angles:
             found.extend(Mailbox(_address(angle), name) for angle in angles)
         elif candidates:
@@ -208,7 +208,7 @@ def parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
             found.append(Mailbox("", name))
         for collected in (words, angles, comments):
             collected.clear()
-        bare[:] = [""]
+        bare[:] = [[]]
 
     position = 0
     while match := _TOKEN.match(value, position):
@@ -216,13 +216,13 @@ def parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
         quoted, angle, separator, comment, atom, space, odd = match.groups()
         if quoted is not None:
             words.append(_unquote(quoted))
-            bare[-1] += match[0]
+            bare[-1].append(match[0])
         elif angle is not None:
             angles.append(angle)
         elif separator == ":":
             # the name of a group ends here; inside an address list a colon has no other meaning
             words.clear()
-            bare[:] = [""]
+            bare[:] = [[]]
         elif separator:
             flush()
         elif comment:
@@ -230,14 +230,14 @@ def parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
             comments.append(decode_words(text))
         elif atom is not None:
             words.append(atom)
-            bare[-1] += atom
+            bare[-1].append(atom)
         elif space is not None:
             words.append(" ")
             if bare[-1]:
-                bare.append("")
+                bare.append([])
         elif odd:
             words.append(odd)
-            bare[-1] += odd
+            bare[-1].append(odd)
     flush()
     return tuple(found)
 

@@ -22,8 +22,8 @@ MAX_FIELDS = 4000
 MAX_PARTS = 2000
 MAX_DEPTH = 20
 
-_HEADER_END = re.compile(rb"\r?\n\r?\n|\A\r?\n")
-_LINE_END = re.compile(rb"\r?\n")
+# some gateways turn CRLF into CR CR LF
+_HEADER_END = re.compile(rb"\n\r*\n|\A\r*\n")
 _FIELD_NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]{1,200})[ \t]*:")
 _TYPE = re.compile(r"[^\s/\"();,]+/[^\s/\"();,]+\Z")
 _BASE64_JUNK = bytes(
@@ -179,7 +179,8 @@ def _fields(header: bytes) -> tuple[Field, ...]:
             fields.append(Field(name, b"\r\n".join(lines)))
             lines.clear()
 
-    for line in _LINE_END.split(header):
+    for ended in header.split(b"\n"):
+        line = ended.rstrip(b"\r")
         if line[:1] in (b" ", b"\t"):
             if lines:
                 lines.append(line)
@@ -280,4 +281,7 @@ def canonical(data: bytes) -> bytes:
     """Text with every line ended by CRLF (RFC 8551 §3.1.1), the repair for gateways that change line ends."""
     if re.search(rb"(?<!\r)\n|\r(?!\n)", data) is None:
         return data
+    if b"\r\r\n" in data:
+        # the CR left of a doubled one at the end, where a part's delimiter took the rest
+        data = data.removesuffix(b"\r")
     return re.sub(rb"\r+\n|\n|\r", b"\r\n", data)

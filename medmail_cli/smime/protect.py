@@ -112,12 +112,10 @@ def estimate(letter: Letter, *, style: Style = Style(), recipients: int = 1, enc
     size += compose.base64_size(len(letter.body.encode("utf-8", "replace"))) + 500 * (2 + len(inside))
     headers = sum(len(line) for _, line in compose.header_fields(letter))
     size += 2 * headers + 12_000  # chain, attributes and signature
-    if style.signature == "opaque":
-        size = size if not encrypted else size + 64
-    if encrypted:
-        size += 700 * (recipients + 1)
-    if encrypted or style.signature == "opaque":
+    if style.signature == "opaque" and not (encrypted and style.binary):
         size = compose.base64_size(size)
+    if encrypted:
+        size = compose.base64_size(size + 700 * (recipients + 1))
     return size + headers + 1000
 
 
