@@ -44,10 +44,13 @@ class PrivateKey(Protocol):
         """Sign ``message`` (hashed here); ECDSA signatures are DER. Raises MedmailError if a card refuses."""
 
     def decrypt(self, ciphertext: bytes, scheme: KeyTransport) -> bytes:
-        """Unwrap an RSA-wrapped content-encryption key; v1.5 rejects implicitly (never tells bad padding)."""
+        """Unwrap an RSA-wrapped content-encryption key; v1.5 rejects implicitly (never tells bad padding).
+
+        ValueError for whatever is wrong with the ciphertext; MedmailError if the key is unusable.
+        """
 
     def agree(self, peer_public_key: "PublicKeyTypes") -> bytes:
-        """The raw shared secret with a peer's ephemeral public key (ECDH, X25519, X448)."""
+        """The raw shared secret with a peer's ephemeral public key (ECDH, X25519, X448); errors as above."""
 
 
 @dataclass(frozen=True)

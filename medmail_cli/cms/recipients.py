@@ -15,6 +15,8 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.model import Oaep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
     from medmail_cli.model import KeyTransport, PrivateKey
@@ -53,12 +55,12 @@ def read_recipients(node: ber.Node) -> tuple[Recipient, ...]:
 def _entries(node: ber.Node) -> Iterator[Recipient]:
     for entry in node.elements():
         if entry.tag == ber.SEQUENCE:
-            yield _transport(entry)
+            yield _read_transport(entry)
         elif entry.tag == 0x81:
-            yield from _agreement(entry)
+            yield from _read_agreement(entry)
 
 
-def _transport(node: ber.Node) -> Recipient:
+def _read_transport(node: ber.Node) -> Recipient:
     fields = node.fields()
     fields.take(ber.INTEGER)
     identifier = identifiers.read(fields.take())
@@ -68,7 +70,7 @@ def _transport(node: ber.Node) -> Recipient:
     return Recipient(identifier, algorithm, encrypted_key)
 
 
-def _agreement(node: ber.Node) -> Iterator[Recipient]:
+def _read_agreement(node: ber.Node) -> Iterator[Recipient]:
     fields = node.fields(0x81)
     fields.take(ber.INTEGER)
     originator = fields.take(0x80).explicit(0x80)
@@ -91,20 +93,28 @@ def _agreement(node: ber.Node) -> Iterator[Recipient]:
 
 
 def unwrap(recipient: Recipient, key: "PrivateKey", size: int) -> bytes:
-    """The content-encryption key of ``size`` octets, or as many random ones if anything at all is wrong.
+    """The content-encryption key of ``size`` octets, or as many random ones if the entry is wrong in any way.
 
     The caller then fails where it would with a wrong key: nobody learns whether it was the padding, the
-    length or the entry itself (RFC 3218 2.3, RFC 8017 7.2).
+    length or the entry itself (RFC 3218 2.3, RFC 8017 7.2). Only a MedmailError of the key itself, which
+    cannot be used at all (a damaged keystore, a card without its PIN), comes through.
     """
     random = secrets.token_bytes(size)
     try:
-        if recipient.originator is None:
-            found = key.decrypt(recipient.encrypted_key, _transport_scheme(recipient.algorithm))
-        else:
-            found = _unwrap_agreed(recipient, recipient.originator, key)
-    except (ValueError, InvalidUnwrap, UnsupportedAlgorithm, MedmailError):
+        ask = _transport(recipient) if recipient.originator is None else _agreement(recipient)
+    except MedmailError:
+        return random
+    try:
+        found = ask(key)
+    except (ValueError, InvalidUnwrap, UnsupportedAlgorithm):
         return random
     return found if len(found) == size else random
+
+
+def _transport(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
+    """How to ask a key to unwrap a key transport entry; all of the entry is read here."""
+    scheme = _transport_scheme(recipient.algorithm)
+    return lambda key: key.decrypt(recipient.encrypted_key, scheme)
 
 
 def _transport_scheme(algorithm: algorithms.Algorithm) -> "KeyTransport":
@@ -144,10 +154,10 @@ def _digest_name(node: ber.Node) -> str:
         raise MedmailError("unsupported-algorithm", algorithm=oid) from None
 
 
-def _unwrap_agreed(recipient: Recipient, originator: ber.Node, key: "PrivateKey") -> bytes:
-    """Ephemeral-static agreement and AES key wrap (RFC 5753 3.1, RFC 8418 2)."""
-    scheme, wrap = recipient.algorithm, recipient.algorithm.parameters
-    if scheme.oid not in algorithms.KEY_AGREEMENTS or wrap is None:
+def _agreement(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
+    """The same for a key agreement entry: ephemeral-static, AES key wrap (RFC 5753 3.1, RFC 8418 2)."""
+    scheme, wrap, originator = recipient.algorithm, recipient.algorithm.parameters, recipient.originator
+    if scheme.oid not in algorithms.KEY_AGREEMENTS or wrap is None or originator is None:
         raise MedmailError("unsupported-algorithm", algorithm=scheme.oid)
     wrap_oid = algorithms.read(wrap).oid
     if wrap_oid not in algorithms.KEY_WRAPS:
@@ -156,18 +166,22 @@ def _unwrap_agreed(recipient: Recipient, originator: ber.Node, key: "PrivateKey"
     fields.take(ber.SEQUENCE)  # the curve is our key's: parameters may be absent, NULL or the curve
     point = bytes(fields.take().bits())
     fields.end()
-    secret = key.agree(peer_key(key.public_key, point))
     # RFC 5753 7.2 wants keyInfo as it was sent; some peers derive with parameters absent or NULL whatever
     # they sent. The wrap's integrity check tells which one it was.
     sent = der.canonical(wrap)
     absent, null = algorithms.identifier(wrap_oid), algorithms.identifier(wrap_oid, der.NULL)
-    for key_info in dict.fromkeys((sent, absent, null)):
-        kek = derive(scheme.oid, secret, key_info, algorithms.KEY_WRAPS[wrap_oid], recipient.ukm)
-        try:
-            return aes_key_unwrap(kek, recipient.encrypted_key)
-        except InvalidUnwrap:
-            continue
-    raise InvalidUnwrap
+
+    def ask(key: "PrivateKey") -> bytes:
+        secret = key.agree(peer_key(key.public_key, point))
+        for key_info in dict.fromkeys((sent, absent, null)):
+            kek = derive(scheme.oid, secret, key_info, algorithms.KEY_WRAPS[wrap_oid], recipient.ukm)
+            try:
+                return aes_key_unwrap(kek, recipient.encrypted_key)
+            except InvalidUnwrap:
+                continue
+        raise InvalidUnwrap
+
+    return ask
 
 
 def peer_key(public_key: "PublicKeyTypes", octets: bytes) -> "PublicKeyTypes":

@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmail_cli.cms import agreement, algorithms, ber, der, enveloped, identifiers
+from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
+from medmail_cli.model import KeyTransport
 from tests.support import pki
 from tests.support.ber import restyle
 from tests.support.people import LETTER, Person, person
@@ -254,6 +256,18 @@ def _rebuild(node: ber.Node, chosen: Any, change: Any) -> bytes:
     if node.constructed:
         return der.tlv(node.raw[0], *(_rebuild(child, chosen, change) for child in node.elements()))
     return der.tlv(node.raw[0], change(bytes(node.content)) if chosen(node) else node.content)
+
+
+def test_a_key_that_cannot_be_used_says_so() -> None:
+    class Locked(SoftwareKey):
+        def decrypt(self, ciphertext: bytes, scheme: KeyTransport) -> bytes:  # noqa: ARG002
+            raise MedmailError("store-damaged")
+
+    reader = person("rsa2048")
+    envelope = enveloped.parse_enveloped(ber.parse(enveloped.encrypt(LETTER, [reader.certificate])))
+    with pytest.raises(MedmailError) as error:
+        enveloped.decrypt(envelope, [(reader.certificate, Locked(reader.private))])
+    assert error.value.code == "store-damaged"
 
 
 def test_another_entry_is_tried_when_one_does_not_fit() -> None:
