@@ -43,6 +43,10 @@ def main() -> NoReturn:
 
         sys.stdout.write(f"medmail {__version__}\n")
         sys.exit(0)
+    import warnings
+
+    # libraries warn on stderr of what is odd in a stranger's certificate; the verdict tells of it
+    warnings.simplefilter("ignore")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,0 +1,167 @@
+"""Contacts: what is learned, what waits, and which certificate a letter is encrypted to."""
+
+import datetime as dt
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.store.contacts import Contacts
+from tests.support import pki
+
+NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+CA, RIVAL = pki.make_ca("Order"), pki.make_ca("Rival")
+KEY = pki.make_key("p256")
+
+
+def certificate(
+    address: str | None = "dr.b@x.test", ca: pki.Authority = CA, purpose: pki.Purpose = "both", since: int = 0
+) -> x509.Certificate:
+    return pki.issue(ca, address, purpose, key=KEY, not_before=pki.EPOCH + since * DAY)[0]
+
+
+@pytest.fixture
+def contacts(tmp_path: Path) -> Contacts:
+    return Contacts(tmp_path / "contacts")
+
+
+def test_exact_address_first_then_caseless_if_unique(contacts: Contacts) -> None:
+    contacts.add("Dr.B@x.test", [certificate()], now=NOW)
+    assert contacts.lookup("dr.b@X.TEST")
+    contacts.add("dr.b@x.test", [certificate(since=1)], now=NOW)
+    found = contacts.lookup("Dr.B@x.test")
+    assert found is not None
+    assert found.address == "Dr.B@x.test"
+    assert contacts.lookup("DR.B@x.test") is None
+    assert contacts.lookup("other@x.test") is None
+
+
+def test_a_domain_in_either_spelling(contacts: Contacts) -> None:
+    contacts.add("a@médecin.test", [certificate(None)], now=NOW)
+    assert contacts.lookup("a@xn--mdecin-bva.test")
+
+
+def test_pinned_where_the_address_is_not_borne(contacts: Contacts) -> None:
+    contact = contacts.add("a@x.test", [certificate(None), certificate("a@x.test")], now=NOW)
+    assert {known.origin for known in contact.certificates} == {"added", "pinned"}
+    assert contact.encryption(NOW)[0].origin == "pinned"
+
+
+def test_encryption_takes_the_newest_that_fits(contacts: Contacts) -> None:
+    expired = pki.issue(CA, "dr.b@x.test", key=KEY, not_after=NOW - DAY)[0]
+    future = certificate(since=400)
+    signing = certificate(purpose="sign", since=30)
+    old, new = certificate(since=1), certificate(since=2)
+    contact = contacts.add("dr.b@x.test", [new, expired, future, signing, old], now=NOW)
+    assert [known.certificate for known in contact.encryption(NOW)] == [new, old]
+
+
+def test_another_issuer_waits_until_accepted(contacts: Contacts) -> None:
+    first, renewed, rival = certificate(), certificate(since=1), certificate(ca=RIVAL, since=2)
+    assert contacts.learn("dr.b@x.test", [first], now=NOW) == "learned"
+    assert contacts.learn("dr.b@x.test", [first], now=NOW) == "unchanged"
+    assert contacts.learn("DR.b@x.test", [renewed], now=NOW) == "learned"
+    assert contacts.learn("dr.b@x.test", [rival], now=NOW) == "waiting"
+    assert contacts.learn("dr.b@x.test", [rival], now=NOW) == "unchanged"
+    contact = contacts.lookup("dr.b@x.test")
+    assert contact is not None
+    assert [known.certificate for known in contact.encryption(NOW)] == [renewed, first]
+    contact = contacts.accept("dr.b@x.test", contact.waiting[0].sha256[:8])
+    assert contact.encryption(NOW)[0].certificate == rival
+    assert not contact.waiting
+    with pytest.raises(MedmailError, match="not-found"):
+        contacts.accept("dr.b@x.test")
+
+
+def test_an_issuer_of_the_same_name_is_another(contacts: Contacts) -> None:
+    contacts.learn("dr.b@x.test", [certificate()], now=NOW)
+    impostor = certificate(ca=pki.make_ca("Order"))
+    assert contacts.learn("dr.b@x.test", [impostor], now=NOW) == "waiting"
+
+
+def test_nothing_joins_a_pinned_certificate_by_itself(contacts: Contacts) -> None:
+    contacts.add("dr.b@x.test", [certificate(None)], now=NOW)
+    assert contacts.learn("dr.b@x.test", [certificate()], now=NOW) == "waiting"
+
+
+def test_only_certificates_that_bear_the_address_and_encrypt_are_learned(contacts: Contacts) -> None:
+    others = [certificate("else@x.test"), certificate(purpose="sign")]
+    assert contacts.learn("dr.b@x.test", others, capabilities=["x"], signed_at=NOW, now=NOW) == "unchanged"
+    assert contacts.all() == ()
+
+
+def test_capabilities_only_move_forward_and_never_from_the_future(contacts: Contacts) -> None:
+    def learn(name: str, signed_at: dt.datetime) -> tuple[str, ...]:
+        contacts.learn("dr.b@x.test", [certificate()], capabilities=[name], signed_at=signed_at, now=NOW)
+        found = contacts.lookup("dr.b@x.test")
+        assert found is not None
+        return found.capabilities
+
+    assert learn("first", NOW - 3 * DAY) == ("first",)
+    assert learn("older", NOW - 4 * DAY) == ("first",)
+    assert learn("newer", NOW - DAY) == ("newer",)
+    assert learn("future", NOW + DAY) == ("newer",)
+
+
+def test_nobody_can_fill_a_contact(contacts: Contacts) -> None:
+    for n in range(40):
+        contacts.learn("dr.b@x.test", [certificate(since=n)], now=NOW + n * DAY)
+    contact = contacts.lookup("dr.b@x.test")
+    assert contact is not None
+    assert len(contact.certificates) <= 16
+    assert contact.encryption(NOW)[0].certificate.not_valid_before_utc == pki.EPOCH + 39 * DAY
+
+
+def test_removed_is_gone(contacts: Contacts) -> None:
+    contacts.add("dr.b@x.test", [certificate()], now=NOW)
+    contacts.remove("dr.b@x.test")
+    assert contacts.all() == ()
+    with pytest.raises(MedmailError, match="not-found"):
+        contacts.remove("dr.b@x.test")
+
+
+def test_any_changed_byte_names_the_file(contacts: Contacts, tmp_path: Path) -> None:
+    contacts.add("dr.b@x.test", [certificate()], now=NOW)
+    contacts.set_reads("dr.b@x.test", "legacy")
+    (path,) = (tmp_path / "contacts").glob("*.json")
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 3):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(MedmailError) as caught:
+            contacts.lookup("dr.b@x.test")
+        assert caught.value.code == "store-damaged"
+        assert caught.value.facts["path"] == str(path)
+
+
+@given(st.text(min_size=1, max_size=50))
+def test_any_address_can_be_a_contact(tmp_path_factory: pytest.TempPathFactory, address: str) -> None:
+    contacts = Contacts(tmp_path_factory.mktemp("contacts"))
+    contacts.set_reads(address, "legacy")
+    found = contacts.lookup(address)
+    assert found is not None
+    assert found.reads == "legacy"
+
+
+def _learn_many(folder: str, offset: int) -> None:
+    contacts = Contacts(Path(folder))
+    for n in range(8):
+        contacts.add("dr.b@x.test", [certificate(since=offset + n)], now=NOW)
+
+
+def test_two_processes_lose_nothing(contacts: Contacts, tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("fork")
+    workers = [
+        spawn.Process(target=_learn_many, args=(str(tmp_path / "contacts"), n * 100)) for n in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    contact = contacts.lookup("dr.b@x.test")
+    assert contact is not None
+    assert len(contact.certificates) == 16

@@ -1,0 +1,89 @@
+"""The trust store: what goes in comes out, newer CRLs replace older ones, a changed byte is found."""
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.store.trust import Trust
+from tests.support import pki
+
+ROOT, OTHER = pki.make_ca("Root"), pki.make_ca("Other")
+SUB = pki.make_ca("Sub", parent=ROOT)
+DAY = dt.timedelta(days=1)
+
+
+@pytest.fixture
+def trust(tmp_path: Path) -> Trust:
+    return Trust(tmp_path / "trust", tmp_path / "cache")
+
+
+def test_certificates_and_crls_come_back(trust: Trust) -> None:
+    crl = pki.make_crl(ROOT)
+    trust.add(pki.pem(ROOT.certificate, OTHER.certificate, crl), "f")
+    trust.add(pki.pem(SUB.certificate), "f", intermediate=True)
+    assert set(trust.anchors()) == {ROOT.certificate, OTHER.certificate}
+    assert trust.intermediates() == (SUB.certificate,)
+    assert trust.crls() == (crl,)
+    leaf, _ = pki.issue(SUB, "a@x.test", key_type="p256")
+    at = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+    assert trust.authorities.judge(leaf, at=at, revocation="soft").trusted
+
+
+def test_a_change_is_seen_by_the_next_judgement(trust: Trust) -> None:
+    leaf, _ = pki.issue(ROOT, "a@x.test", key_type="p256")
+    at = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+    assert not trust.authorities.judge(leaf, at=at, revocation="soft").trusted
+    trust.add(pki.pem(ROOT.certificate), "f")
+    assert trust.authorities.judge(leaf, at=at, revocation="soft").trusted
+    trust.remove(trust.find(trust.plan(pki.pem(ROOT.certificate), "f")[0][0].sha256))
+    assert not trust.authorities.judge(leaf, at=at, revocation="soft").trusted
+
+
+def test_adding_again_changes_nothing(trust: Trust) -> None:
+    assert [new for _, new in trust.add(pki.pem(ROOT.certificate), "f")] == [True]
+    assert [new for _, new in trust.add(pki.pem(ROOT.certificate), "f")] == [False]
+
+
+def test_a_newer_crl_replaces_an_older_is_ignored(trust: Trust, tmp_path: Path) -> None:
+    old, new = pki.make_crl(ROOT, number=1), pki.make_crl(ROOT, number=2, at=pki.EPOCH + DAY)
+    other = pki.make_crl(OTHER)
+    for crl, taken in ((old, True), (new, True), (old, False), (new, False), (other, True)):
+        assert [n for _, n in trust.add(crl.public_bytes(Encoding.DER), "f")] == [taken]
+    assert len(trust.crls()) == 2
+    assert all(crl in trust.crls() for crl in (new, other))
+    assert len(list((tmp_path / "cache/crls").glob("*.crl"))) == 2
+
+
+def test_of_two_issues_left_by_a_kill_the_newer_counts(trust: Trust, tmp_path: Path) -> None:
+    old, new = pki.make_crl(ROOT, number=1), pki.make_crl(ROOT, number=2)
+    trust.add(pki.pem(old), "f")
+    (kept,) = (tmp_path / "cache/crls").glob("*.crl")
+    before = kept.read_bytes()
+    trust.add(pki.pem(new), "f")
+    kept.write_bytes(before)
+    assert trust.crls() == (new,)
+
+
+def test_any_changed_byte_names_the_file(trust: Trust, tmp_path: Path) -> None:
+    trust.add(pki.pem(ROOT.certificate, pki.make_crl(ROOT)), "f")
+    for path in [*tmp_path.rglob("*.pem"), *tmp_path.rglob("*.crl")]:
+        whole = path.read_bytes()
+        for position in range(0, len(whole), 7):
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+            with pytest.raises(MedmailError) as caught:
+                list(trust.items())
+            assert caught.value.code == "store-damaged"
+            assert caught.value.facts["path"] == str(path)
+        path.write_bytes(whole)
+
+
+def test_a_prefix_must_be_long_and_unique(trust: Trust) -> None:
+    trust.add(pki.pem(ROOT.certificate), "f")
+    (item,) = trust.items()
+    assert trust.find(item.sha256[:6].upper()).path == item.path
+    for prefix in ("", item.sha256[:5], "0" * 64):
+        with pytest.raises(MedmailError, match="not-found"):
+            trust.find(prefix)
