@@ -1,0 +1,351 @@
+"""Submission (RFC 6409): messages handed to the operator's server over a few verified TLS connections.
+
+The loop runs in a thread of its own, so that the next messages are signed and encrypted while these are on
+their way. aiosmtplib makes the connection (implicit TLS, or STARTTLS and nothing in the clear after it);
+``smtpwire`` speaks on it from there.
+"""
+
+import asyncio
+import base64
+import contextlib
+import queue
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, cast
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.transport import sasl
+from medmail_cli.transport.sasl import Credentials
+from medmail_cli.transport.smtpwire import Envelope, Lost, Offer, Result, Wire, hand_over
+
+if TYPE_CHECKING:
+    from medmail_cli.config import Server
+
+CONNECT_TIMEOUT = 30.0
+CONNECTIONS = 4
+"""Most servers allow ten or more from one client; beyond four nothing is gained."""
+_CHALLENGES = 8
+"""More than any mechanism has."""
+OWN_NAME = "[127.0.0.1]"
+"""What we call ourselves in EHLO: an address literal that tells nothing (RFC 5321 §4.1.4)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A message to hand over; ``number`` is the caller's name for it, ``read`` gives its bytes when due."""
+
+    number: int
+    envelope: Envelope
+    size: int
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a job: a result for each recipient, and what failed where the server had no say."""
+
+    number: int
+    results: dict[str, Result]
+    error: MedmailError | None = None
+
+
+class Submitter:
+    """Hands jobs to ``server`` in the background; use it as a context manager.
+
+    ``credentials`` are used on each fresh connection, from another thread: they must not ask anybody.
+    ``mark`` gets, durably before the end of a message's data is sent, the (number, address) pairs it is for;
+    it is called from another thread.
+    """
+
+    def __init__(
+        self,
+        server: "Server",
+        *,
+        context: ssl.SSLContext,
+        credentials: Credentials,
+        mark: Callable[[Sequence[tuple[int, str]]], None],
+        connections: int = CONNECTIONS,
+    ) -> None:
+        self._server, self._context, self._credentials = server, context, credentials
+        self._mark, self._most = mark, connections
+        self._reports: queue.SimpleQueue[Report | BaseException] = queue.SimpleQueue()
+        self._outstanding = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="smtp", daemon=True)
+        # the rest belongs to the loop's thread
+        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._busy = 0
+        self._live = 0
+        self._gently = True
+        self._fatal: MedmailError | None = None
+        self._marks: list[tuple[list[tuple[int, str]], asyncio.Future[None]]] = []
+        self._marking: asyncio.Task[None] | None = None
+        self._offer: Offer | None = None
+        self._offered = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Say goodbye; after an error or an interrupt at once, in the middle of whatever is going on."""
+        asyncio.run_coroutine_threadsafe(self._end(gently=kind is None), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    # -- the caller's thread
+
+    @property
+    def outstanding(self) -> int:
+        """How many jobs have not been reported on."""
+        return self._outstanding
+
+    def put(self, job: Job) -> None:
+        """Have a job done; it is reported on once."""
+        self._outstanding += 1
+        self._loop.call_soon_threadsafe(self._enter, job)
+
+    def reports(self, *, wait: bool) -> list[Report]:
+        """What has ended since the last call; with ``wait`` at least one, if any is outstanding."""
+        found: list[Report] = []
+        with contextlib.suppress(queue.Empty):
+            while self._outstanding:
+                report = self._reports.get(block=wait and not found)
+                if isinstance(report, BaseException):
+                    raise report
+                found.append(report)
+                self._outstanding -= 1
+        return found
+
+    def offer(self) -> Offer | None:
+        """What the server offers, connecting if need be; None where it cannot be reached."""
+        return asyncio.run_coroutine_threadsafe(self._ask_offer(), self._loop).result()
+
+    # -- the loop's thread
+
+    def _enter(self, job: Job) -> None:
+        if self._fatal is not None:
+            self._reports.put(Report(job.number, {}, self._fatal))
+            return
+        self._jobs.put_nowait(job)
+        if self._jobs.qsize() > len(self._workers) - self._busy:
+            self._hire()
+
+    def _hire(self) -> None:
+        if len(self._workers) < self._most:
+            worker = self._loop.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._ended)
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            self._reports.put(error)  # a fault of ours: the caller's thread must hear of it
+            self._offered.set()
+
+    async def _ask_offer(self) -> Offer | None:
+        if not self._workers and self._fatal is None:
+            self._hire()
+        await self._offered.wait()
+        return self._offer
+
+    async def _end(self, *, gently: bool) -> None:
+        self._gently = gently
+        workers = list(self._workers)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        if self._marking is not None:
+            await self._marking
+        await self._loop.shutdown_default_executor()
+
+    async def _work(self) -> None:
+        """One connection, opened anew when it is lost or used up, for one job after the other."""
+        job: Job | None = None
+        try:
+            while True:
+                wire, offer = await self._connect()
+                self._live += 1
+                self._offer = offer
+                self._offered.set()
+                try:
+                    job = await self._serve(wire, offer, job)
+                finally:
+                    self._live -= 1
+                    if self._gently:
+                        await wire.quit()
+                    wire.abort()
+        except MedmailError as error:
+            if self._live:
+                # the server wants no more connections: those there are do the work
+                self._most = self._live
+                if job is not None:
+                    self._busy -= 1
+                    self._jobs.put_nowait(job)
+                return
+            self._fatal = error
+            self._offered.set()
+            if job is not None:
+                self._report(Report(job.number, {}, error))
+            while not self._jobs.empty():
+                self._reports.put(Report(self._jobs.get_nowait().number, {}, error))
+
+    async def _serve(self, wire: Wire, offer: Offer, job: Job | None) -> Job | None:
+        """Do jobs while the connection holds; what is left is a job that wants a fresh one."""
+        used = 0
+        while used != offer.messages:
+            if job is None:
+                job = await self._jobs.get()
+                self._busy += 1
+            results: dict[str, Result] = {}
+            try:
+                await self._do(wire, offer, job, results)
+            except Lost as lost:
+                if used and all(result.status == "queued" for result in results.values()):
+                    return job  # a connection that had served before may just have been closed
+                self._report(Report(job.number, results, self._unreachable(str(lost))))
+                return None
+            except MedmailError as error:
+                # our own disk: what was said on this connection is half a transaction
+                self._report(Report(job.number, results, error))
+                return None
+            self._report(Report(job.number, results))
+            job = None
+            used += 1
+        return None
+
+    def _report(self, report: Report) -> None:
+        self._busy -= 1
+        self._reports.put(report)
+
+    async def _do(self, wire: Wire, offer: Offer, job: Job, results: dict[str, Result]) -> None:
+        reason = None
+        if offer.size is not None and job.size > offer.size:
+            reason = "too-large"
+        elif job.envelope.needs_utf8 and not offer.utf8:
+            reason = "no-smtputf8"
+        if reason is not None:
+            results.update((a, Result("refused", None, reason)) for a in job.envelope.recipients)
+            return
+
+        async def mark(addresses: Sequence[str]) -> None:
+            await self._marked([(job.number, address) for address in addresses])
+
+        await hand_over(wire, offer, job.envelope, job.read(), results, mark)
+
+    async def _marked(self, pairs: list[tuple[int, str]]) -> None:
+        """Mark, together with whatever else asks for it meanwhile: one commit for all."""
+        done = self._loop.create_future()
+        self._marks.append((pairs, done))
+        if self._marking is None:
+            self._marking = self._loop.create_task(self._commit_marks())
+        await done
+
+    async def _commit_marks(self) -> None:
+        while self._marks:
+            group, self._marks = self._marks, []
+            pairs = [pair for some, _ in group for pair in some]
+            try:
+                await self._loop.run_in_executor(None, self._mark, pairs)
+            except MedmailError as error:
+                for _, done in group:
+                    if not done.done():
+                        done.set_exception(error)
+            else:
+                for _, done in group:
+                    if not done.done():
+                        done.set_result(None)
+        self._marking = None
+
+    async def _connect(self) -> tuple[Wire, Offer]:
+        """A connection, verified and logged in.
+
+        Raises ``server-unreachable``, ``server-untrusted``, ``no-starttls``, ``no-login-mechanism`` and
+        ``login-refused``.
+        """
+        import aiosmtplib
+
+        client = aiosmtplib.SMTP(
+            hostname=self._server.host,
+            port=self._server.port,
+            use_tls=self._server.security == "tls",
+            start_tls=False,
+            tls_context=self._context,
+            timeout=CONNECT_TIMEOUT,
+            local_hostname=OWN_NAME,
+        )
+        wire = None
+        try:
+            await client.connect()
+            await client.ehlo()
+            if self._server.security == "starttls":
+                if not client.supports_extension("starttls"):
+                    raise MedmailError("no-starttls", host=self._server.host)
+                await client.starttls()
+                await client.ehlo()
+            offer = Offer.read(client.esmtp_extensions)
+            transport = cast("asyncio.Transport", client.transport)
+            wire = Wire(transport)
+            transport.set_protocol(wire)
+            await self._authenticate(wire, offer)
+        except (aiosmtplib.SMTPException, OSError) as error:
+            client.close()
+            raise self._explained(error) from error
+        except Lost as lost:
+            raise self._unreachable(str(lost)) from lost
+        except BaseException:
+            if wire is not None:
+                wire.abort()
+            client.close()
+            raise
+        return wire, offer
+
+    async def _authenticate(self, wire: Wire, offer: Offer) -> None:
+        """AUTH (RFC 4954)."""
+        host, login = self._server.host, self._credentials.login
+        mechanism = sasl.choose(offer.mechanisms, self._credentials)
+        # a token may come from a program
+        exchange = await asyncio.to_thread(
+            sasl.Exchange, mechanism, self._credentials, host, self._server.port
+        )
+        first = "" if exchange.initial is None else " " + (_base64(exchange.initial) or "=")
+        reply = await wire.ask(f"AUTH {mechanism}{first}".encode())
+        for _ in range(_CHALLENGES):
+            if reply.code != 334:
+                break
+            try:
+                challenge = base64.b64decode(reply.text, validate=True)
+            except ValueError:
+                raise Lost("its answer is not SMTP") from None
+            # deriving keys takes a moment (SCRAM)
+            answer = await asyncio.to_thread(exchange.respond, challenge)
+            reply = await wire.ask(_base64(answer).encode())
+        if reply.temporary:
+            raise self._unreachable(str(reply))
+        if not reply.ok:
+            raise MedmailError("login-refused", host=host, login=login, reply=str(reply))
+        exchange.finish()
+
+    def _explained(self, error: BaseException) -> MedmailError:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return MedmailError("server-untrusted", host=self._server.host, detail=cause.verify_message)
+            cause = cause.__cause__ or cause.__context__
+        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
+        return self._unreachable(str(reason))
+
+    def _unreachable(self, reason: str) -> MedmailError:
+        host = f"{self._server.host}:{self._server.port}"
+        return MedmailError("server-unreachable", host=host, reason=reason)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
