@@ -7,6 +7,7 @@ from functools import lru_cache
 from cryptography import x509
 
 from medmail_cli.cms import ber, der
+from medmail_cli.errors import MedmailError
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,12 @@ class CertificateId:
         if self.issuer is None or self.serial != serial_number(certificate):
             return False
         issuer = issuer_octets(certificate)
-        return self.issuer == issuer or der.canonical(ber.parse(self.issuer)) == issuer
+        if self.issuer == issuer:
+            return True
+        try:
+            return der.canonical(ber.parse(self.issuer)) == issuer
+        except MedmailError:  # not a Name at all: names nobody
+            return False
 
 
 def read(node: ber.Node, key_identifier_tag: int = 0x80) -> CertificateId:

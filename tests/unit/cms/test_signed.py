@@ -265,6 +265,12 @@ def test_same_issuer_and_serial_in_another_encoding() -> None:
     assert signed.find_certificate(read.signers[0], [who.certificate]) == who.certificate
 
 
+def test_an_issuer_that_is_no_name_names_nobody() -> None:
+    certificate = person("p256").certificate
+    identifier = identifiers.CertificateId(issuer=b"\x30\x80", serial=certificate.serial_number)
+    assert not identifier.names(certificate)
+
+
 def test_unreadable_certificates_are_left_out_and_signers_counted() -> None:
     who = person("p256")
     encoded = sign(who)
