@@ -59,6 +59,7 @@ EXITS: dict[str, int] = {
     "no-key": FAILED,
     "no-identity": FAILED,
     "no-keystore": FAILED,
+    "no-certificate": FAILED,
     "key-mismatch": FAILED,
     "key-not-here": FAILED,
     "expires-soon": FAILED,

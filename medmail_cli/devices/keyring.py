@@ -27,7 +27,7 @@ _ADD_KEY, _KEYCTL = {
     "s390x": (278, 280),
 }.get(os.uname().machine, (0, 0))
 _USER_KEYRING = -4  # KEY_SPEC_USER_KEYRING: outlives the login session that unlocked, until the timeout
-_SETPERM, _LINK, _UNLINK, _SEARCH, _READ, _SET_TIMEOUT = 5, 8, 9, 10, 11, 15
+_GET_KEYRING_ID, _SETPERM, _LINK, _UNLINK, _SEARCH, _READ, _SET_TIMEOUT = 0, 5, 8, 9, 10, 11, 15
 _PROCESS_KEYRING = -2
 _OWNER_AND_POSSESSOR = 0x3F3F0000
 _GONE = {errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED, errno.EACCES}
@@ -51,6 +51,14 @@ def keep_master_key(folder: Path, master: bytes, seconds: int) -> None:
         _call(_KEYCTL, _SETPERM, key, _OWNER_AND_POSSESSOR)
         _call(_KEYCTL, _SET_TIMEOUT, key, seconds)
         _call(_KEYCTL, _LINK, key, _USER_KEYRING)
+    except OSError as error:
+        raise MedmailError("no-kernel-keyring", reason=error.strerror or str(error)) from None
+
+
+def require_keyring() -> None:
+    """Raises ``no-kernel-keyring`` where :func:`keep_master_key` would, before a passphrase is asked for."""
+    try:
+        _call(_KEYCTL, _GET_KEYRING_ID, _USER_KEYRING, 1)
     except OSError as error:
         raise MedmailError("no-kernel-keyring", reason=error.strerror or str(error)) from None
 

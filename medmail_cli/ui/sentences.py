@@ -137,6 +137,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("no authority is set up to ask for a certificate"),
         N_("name one with --ca URL or in config.toml, or make a request to send by hand with --method csr"),
     ),
+    "no-certificate": (
+        N_("the certificate of {address} has not come yet"),
+        N_("`medmail enrol new {address}` gives its request again, `enrol import` takes the certificate"),
+    ),
     "no-config": (N_("no account is set up in {path}"), N_("`medmail config init` writes a first one")),
     "newer-store": (N_("{path} was written by a newer medmail"), N_("update medmail")),
     "no-identity": (

@@ -1,0 +1,273 @@
+"""``medmail keys``: see one's identities, take them elsewhere, and guard them."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from medmail_cli.session import Session
+    from medmail_cli.store.keystore import Unlocked
+    from medmail_cli.ui.render import Raw
+    from medmail_cli.workflows.keys import KeyExport, KeystoreChange
+
+app = typer.Typer(help=_("See your identities, take them elsewhere, and guard them."))
+
+Identity = Annotated[
+    str, typer.Argument(metavar="ID", help=_("The first digits of its ID or fingerprint, or its address."))
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help=_("Write to FILE; - is stdout."))
+]
+Force = Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))]
+
+
+class Format(StrEnum):
+    """What an identity is exported as."""
+
+    pem = "pem"
+    der = "der"
+    p12 = "p12"
+
+
+def events() -> dict[str, tuple[type, ...]]:
+    """What each command may print, for its schema."""
+    from medmail_cli.workflows.keys import Key, KeyDetails, KeyExport, KeystoreChange
+
+    changes = ("backup", "restore", "passwd", "delete", "unlock", "lock")
+    return {
+        "keys list": (Key,),
+        "keys show": (KeyDetails,),
+        "keys export": (KeyExport,),
+        **{f"keys {name}": (KeystoreChange,) for name in changes},
+    }
+
+
+@app.command(
+    "list",
+    help=_("List your identities; no passphrase is needed."),
+    epilog=_("Example: medmail keys list"),
+)
+def list_(ctx: typer.Context) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.keys import keys
+
+    session: Session = ctx.obj
+    return show(ctx, "keys list", keys(session.keystore, session.now()))
+
+
+@app.command(
+    "show",
+    help=_("Show all there is to say about one identity."),
+    epilog=_("Example: medmail keys show dr.martin@medecin.test"),
+)
+def show_(ctx: typer.Context, identity: Identity) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.keys import show_key
+
+    session: Session = ctx.obj
+    return show(ctx, "keys show", show_key(session.keystore, identity, session.now()))
+
+
+@app.command(
+    "export",
+    help=_("Take out a certificate, or with --private the key too, encrypted under the p12-password."),
+    epilog=_(
+        "Examples: medmail keys export dr.martin@medecin.test -o martin.pem · "
+        "medmail keys export dr.martin@medecin.test --private --format p12 -o martin.p12"
+    ),
+)
+def export(
+    ctx: typer.Context,
+    identity: Identity,
+    form: Annotated[Format, typer.Option("--format", help=_("What to write."))] = Format.pem,
+    private: Annotated[bool, typer.Option("--private", help=_("The private key too."))] = False,
+    output: Output = None,
+    force: Force = False,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import keys
+
+    session: Session = ctx.obj
+    if form is Format.p12 and not private:
+        raise typer.BadParameter(_("p12 holds the private key; add --private"), param_hint="--format")
+    place = _place(session, output, binary=form is not Format.pem)
+    one = session.keystore.find(identity)
+    if not private:
+        events = keys.export_certificate(one, form.value, place, force=force)
+    else:
+        store = _opened_by_passphrase(session)
+        password = session.new_secret("p12-password", owner=one.address)
+        events = keys.export_private(store, session.log, one, form.value, password, place, force=force)
+    return show(ctx, "keys export", _with_data(events))
+
+
+@app.command(
+    "backup",
+    help=_("Save the whole keystore in one file, encrypted under a backup-passphrase."),
+    epilog=_("Example: medmail keys backup -o keystore.medmail"),
+)
+def backup(
+    ctx: typer.Context,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help=_("Write to FILE; - is stdout."))
+    ],
+    force: Force = False,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import keys
+
+    session: Session = ctx.obj
+    place = _place(session, output, binary=True)
+    store = _opened_by_passphrase(session)
+    secret = session.new_secret("backup-passphrase")
+    events = keys.backup(store, session.log, session.actor, secret, place, now=session.now(), force=force)
+    return show(ctx, "keys backup", _with_data(events))
+
+
+@app.command(
+    "restore",
+    help=_("Put a saved keystore back where there is none, under a new passphrase."),
+    epilog=_("Example: medmail keys restore keystore.medmail"),
+)
+def restore(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=_("The file; - is stdin."))],
+) -> int:
+    from medmail_cli.errors import MedmailError
+    from medmail_cli.store.backup import read_backup
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import keys
+
+    session: Session = ctx.obj
+    if session.keystore.exists:
+        raise MedmailError("keystore-exists", path=str(session.paths.keystore))
+    data = session.read(file, "FILE")
+    saved = read_backup(data, file, session.secret("backup-passphrase"))
+    passphrase = session.new_secret("passphrase")
+    events = keys.restore(session.keystore, session.log, session.actor, saved, passphrase, keys.digest(data))
+    return show(ctx, "keys restore", events)
+
+
+@app.command(
+    "passwd",
+    help=_("Change the passphrase."),
+    epilog=_("Example: medmail keys passwd --new-passphrase-file new.txt"),
+)
+def passwd(
+    ctx: typer.Context,
+    new_file: Annotated[
+        Path | None,
+        typer.Option("--new-passphrase-file", metavar="FILE", help=_("Read the new passphrase from FILE.")),
+    ] = None,
+    new_fd: Annotated[
+        int | None,
+        typer.Option(
+            "--new-passphrase-fd", metavar="N", help=_("Read the new passphrase from descriptor N.")
+        ),
+    ] = None,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import keys
+
+    session: Session = ctx.obj
+    if new_file is not None:
+        session.options.secret_files["new-passphrase"] = new_file
+    if new_fd is not None:
+        session.options.secret_fds["new-passphrase"] = new_fd
+    store = _opened_by_passphrase(session)
+    passphrase = session.new_secret("new-passphrase")
+    return show(ctx, "keys passwd", keys.change_passphrase(store, session.log, session.actor, passphrase))
+
+
+@app.command(
+    "unlock",
+    help=_("Do without the passphrase for a while: the kernel keeps the key, never a file."),
+    epilog=_("Example: medmail keys unlock --for 1h"),
+)
+def unlock(
+    ctx: typer.Context,
+    duration: Annotated[
+        str | None, typer.Option("--for", metavar="TIME", help=_("How long; 15m by default."))
+    ] = None,
+) -> int:
+    from medmail_cli.config import seconds
+    from medmail_cli.devices.keyring import require_keyring
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import keys
+
+    session: Session = ctx.obj
+    try:
+        lasting = seconds(duration or session.config.unlock_for or "15m")
+    except ValueError:
+        lasting = 0
+    if lasting <= 0:
+        raise typer.BadParameter(_("not a duration such as 15m"), param_hint="--for")
+    require_keyring()
+    return show(ctx, "keys unlock", keys.unlock(_opened_by_passphrase(session), lasting, session.now()))
+
+
+@app.command(
+    "lock",
+    help=_("Make the kernel forget the key now."),
+    epilog=_("Example: medmail keys lock"),
+)
+def lock(ctx: typer.Context) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import keys
+
+    session: Session = ctx.obj
+    return show(ctx, "keys lock", keys.lock(session.keystore))
+
+
+@app.command(
+    "delete",
+    help=_("Delete an identity and its key for good; letters for it alone can never be opened again."),
+    epilog=_("Example: medmail keys delete 3f9ac1d2"),
+)
+def delete(
+    ctx: typer.Context,
+    identity: Identity,
+    force: Annotated[bool, typer.Option("--force", help=_("Do not ask."))] = False,
+) -> int:
+    from medmail_cli.errors import MedmailError
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import keys
+
+    session: Session = ctx.obj
+    one = session.keystore.find(identity)
+    if not force and not session.ask("delete-identity", address=one.address, id=one.id[:12]):
+        raise MedmailError("interrupted")
+    return show(ctx, "keys delete", keys.delete(session.keystore, session.log, one))
+
+
+def _opened_by_passphrase(session: "Session") -> "Unlocked":
+    """The keystore, opened by whoever knows its passphrase: `keys unlock` is not enough to take keys away."""
+    session.keystore.read_header()
+    return session.keystore.unlock(session.secret("passphrase"))
+
+
+def _place(session: "Session", output: Path | None, *, binary: bool) -> Path | None:
+    """Where to write, None for stdout. Raises ``usage`` where binary data would stand between JSON Lines."""
+    place = None if output is None or str(output) == "-" else output
+    if place is None and binary and session.options.json:
+        raise typer.BadParameter(_("--json needs a FILE for binary data"), param_hint="--output")
+    if place is None and binary and session.console.interactive_out:
+        from medmail_cli.errors import MedmailError
+
+        raise MedmailError("binary-to-terminal")
+    return place
+
+
+def _with_data(
+    events: "Iterable[KeyExport | KeystoreChange]",
+) -> "Iterator[KeyExport | KeystoreChange | Raw]":
+    from medmail_cli.ui.render import Raw
+
+    for event in events:
+        yield Raw(event.data) if event.data else event

@@ -1,0 +1,109 @@
+"""The whole keystore in one encrypted file.
+
+A checked document (see :mod:`medmail_cli.store.seal`)::
+
+    {"medmail-backup": 1, "created": …, "kdf": {"name": "argon2id", …}, "sealed": {"nonce": …, "data": …}}
+
+The backup's own passphrase gives a key by Argon2id, that key opens (AES-256-GCM, bound to the other fields)
+JSON with the keystore's ``id`` and ``created``, its ``master`` key in Base64, the files of each identity
+under ``identities`` in Base64, and under ``checkpoint`` the audit log's last signed one, or null. The key
+that signs the audit log stays where it is: a restored keystore begins a new log that cites the checkpoint.
+"""
+
+import datetime as dt
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.store import seal
+from medmail_cli.store.seal import Cost
+
+if TYPE_CHECKING:
+    from medmail_cli.store.keystore import Keystore, Unlocked
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What a backup holds, opened; ``identities`` are each one's files by name."""
+
+    store_id: str
+    created: dt.datetime
+    master: bytes = field(repr=False)
+    identities: dict[str, dict[str, bytes]] = field(repr=False)
+    checkpoint: bytes | None = None
+
+
+def write_backup(
+    store: "Unlocked", passphrase: bytes, checkpoint: bytes | None, now: dt.datetime, cost: Cost | None = None
+) -> bytes:
+    """The keystore as one encrypted file. Raises ``store-damaged`` rather than save what does not open."""
+    header = store.keystore.read_header()
+    held = store.identities()
+    for one in held:
+        store.unseal(one)
+    content = {
+        "id": header["id"],
+        "created": header["created"],
+        "master": seal.encode(store.master_key()),
+        "checkpoint": None if checkpoint is None else checkpoint.decode(),
+        "identities": {
+            one.id: {name: seal.encode(data) for name, data in one.files().items()} for one in held
+        },
+    }
+    outside = {"medmail-backup": VERSION, "created": now.astimezone(dt.UTC).isoformat()}
+    wrapped = seal.wrap(passphrase, json.dumps(content).encode(), seal.canonical(outside), cost or Cost())
+    return seal.document(outside | wrapped)
+
+
+def read_backup(data: bytes, path: Path, passphrase: bytes) -> Backup:
+    """Open what :func:`write_backup` wrote, from the file ``path``.
+
+    Raises ``malformed`` where it is no backup, ``backup-damaged``, ``newer-store`` and
+    ``wrong-backup-passphrase``.
+    """
+    if not data.lstrip().startswith(b"{"):
+        raise MedmailError("malformed", what=str(path))
+    try:
+        values = seal.read_document(data)
+        if "medmail-backup" not in values:
+            raise MedmailError("malformed", what=str(path))
+        if values["medmail-backup"] != VERSION:
+            raise MedmailError("newer-store", path=str(path))
+        outside = {name: values[name] for name in ("medmail-backup", "created")}
+        plain = seal.unwrap(passphrase, values, seal.canonical(outside))
+        if plain is None:
+            raise MedmailError("wrong-backup-passphrase", path=str(path))
+        content = json.loads(plain)
+        checkpoint = content["checkpoint"]
+        return Backup(
+            content["id"],
+            dt.datetime.fromisoformat(content["created"]),
+            seal.decode(content["master"]),
+            {
+                one: {name: seal.decode(file) for name, file in files.items()}
+                for one, files in content["identities"].items()
+            },
+            None if checkpoint is None else checkpoint.encode(),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise MedmailError("backup-damaged", path=str(path)) from None
+
+
+def restore_backup(keystore: "Keystore", backup: Backup, passphrase: bytes) -> "Unlocked":
+    """Write the backup's keystore where none is, under a new passphrase. Raises ``keystore-exists``.
+
+    Killed half-way it leaves no keystore, and the next try begins afresh.
+    """
+    with keystore.writing():
+        if keystore.exists:
+            raise MedmailError("keystore-exists", path=str(keystore.folder))
+        store = keystore.install(
+            backup.master, passphrase, backup.store_id, backup.created, backup.identities
+        )
+    for one in store.identities():
+        store.unseal(one)
+    return store

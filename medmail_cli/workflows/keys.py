@@ -1,0 +1,274 @@
+"""``medmail keys``: the identities one has, taking them elsewhere, and the passphrase over them."""
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    pkcs12,
+)
+
+from medmail_cli.errors import OK, MedmailError
+from medmail_cli.pki.usage import Purpose
+from medmail_cli.store.backup import Backup, restore_backup, write_backup
+from medmail_cli.store.files import write_output
+from medmail_cli.store.identity import Identity, chain_pem
+from medmail_cli.workflows.logged import logged
+
+if TYPE_CHECKING:
+    from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.keystore import Keystore, Unlocked
+
+State = Literal["active", "expired", "waiting", "retired"]
+Format = Literal["pem", "der", "p12"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """An identity; ``retired``: a newer one replaced it, ``waiting``: it has no certificate yet."""
+
+    type: ClassVar[str] = "identity"
+    status: State
+    id: str
+    address: str
+    addresses: tuple[str, ...]
+    name: str
+    purpose: Purpose
+    key: str
+    method: str
+    created: dt.datetime
+    not_before: dt.datetime | None
+    not_after: dt.datetime | None
+    sha256: str | None
+    exit: int = OK
+
+
+@dataclass(frozen=True)
+class KeyDetails(Key):
+    """All there is to say about one identity; ``key_sha256`` is of the SubjectPublicKeyInfo."""
+
+    type: ClassVar[str] = "identity-details"
+    subject: str | None = None
+    issuer: str | None = None
+    serial: str | None = None
+    chain: tuple[str, ...] = ()
+    key_sha256: str = ""
+    pinned: bool = False
+    authority: str | None = None
+    replaces: tuple[str, ...] = ()
+    path: Path = Path()
+
+
+@dataclass(frozen=True)
+class KeyExport:
+    """An identity taken out of the keystore; ``pem`` is what was not saved in a file."""
+
+    type: ClassVar[str] = "key-export"
+    status: Literal["written", "unchanged", "shown"]
+    id: str
+    address: str
+    format: Format
+    private: bool
+    saved_as: Path | None
+    pem: str | None = None
+    data: bytes = field(default=b"", repr=False, metadata={"json": False})
+    exit: int = OK
+
+
+@dataclass(frozen=True)
+class KeystoreChange:
+    """Something done to the keystore as a whole, or to one identity of it."""
+
+    type: ClassVar[str] = "keystore"
+    status: Literal[
+        "backed-up", "restored", "passphrase-changed", "deleted", "unlocked", "locked", "unchanged"
+    ]
+    path: Path
+    identities: int | None = None
+    id: str | None = None
+    until: dt.datetime | None = None
+    data: bytes = field(default=b"", repr=False, metadata={"json": False})
+    exit: int = OK
+
+
+def keys(keystore: "Keystore", now: dt.datetime) -> Iterator[Key]:
+    """Every identity, the newest last."""
+    for one in keystore.identities():
+        yield Key(**_common(one, now))  # type: ignore[arg-type]  # a dict of mixed values
+
+
+def show_key(keystore: "Keystore", prefix: str, now: dt.datetime) -> Iterator[KeyDetails]:
+    """One identity, by id, fingerprint or address. Raises ``not-found``, ``ambiguous-identity``."""
+    one = keystore.find(prefix)
+    certificate = one.certificate
+    yield KeyDetails(
+        **_common(one, now),  # type: ignore[arg-type]  # a dict of mixed values
+        subject=certificate.subject.rfc4514_string() if certificate else None,
+        issuer=certificate.issuer.rfc4514_string() if certificate else None,
+        serial=f"{certificate.serial_number:x}" if certificate else None,
+        chain=tuple(above.subject.rfc4514_string() for above in one.chain),
+        key_sha256=one.key_sha256,
+        pinned=one.pinned,
+        authority=one.authority,
+        replaces=one.replaces,
+        path=keystore.folder / one.id,
+    )
+
+
+def _common(one: Identity, now: dt.datetime) -> dict[str, object]:
+    state: State = "expired" if one.state == "active" and one.expires and one.expires < now else one.state
+    return {
+        "status": state,
+        "id": one.id,
+        "address": one.address,
+        "addresses": one.addresses,
+        "name": one.name,
+        "purpose": one.purpose,
+        "key": one.key_type,
+        "method": one.method,
+        "created": one.created,
+        "not_before": one.certificate.not_valid_before_utc if one.certificate else None,
+        "not_after": one.expires,
+        "sha256": one.sha256,
+    }
+
+
+# --- out of the keystore, and back --------------------------------------------------------------------------
+
+
+def export_certificate(
+    one: Identity, form: Format, output: Path | None, *, force: bool
+) -> Iterator[KeyExport]:
+    """The certificate (PEM: with its chain). Raises ``no-certificate`` for a request that waits."""
+    certificate = _certificate(one)
+    data = certificate.public_bytes(Encoding.DER) if form == "der" else chain_pem((certificate, *one.chain))
+    yield _exported(one, form, data, output, private=False, force=force)
+
+
+def export_private(
+    store: "Unlocked",
+    log: "AuditLog",
+    one: Identity,
+    form: Format,
+    password: bytes,
+    output: Path | None,
+    *,
+    force: bool,
+) -> Iterator[KeyExport]:
+    """The private key, encrypted under ``password``: PKCS#12 or PEM with the certificates, or DER alone."""
+    with logged(log, "key-export", one.address, (one.sha256 or one.key_sha256,), format=form):
+        key, protection = store.unseal(one), BestAvailableEncryption(password)
+        if form == "p12":
+            try:
+                data = pkcs12.serialize_key_and_certificates(
+                    one.address.encode(),
+                    key,  # type: ignore[arg-type]  # it says for itself which keys it cannot write
+                    _certificate(one),
+                    one.chain,
+                    protection,
+                )
+            except TypeError:
+                raise MedmailError("unsupported-algorithm", algorithm=one.key_type) from None
+        elif form == "der":
+            data = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, protection)
+        else:
+            data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
+            data += chain_pem((one.certificate, *one.chain)) if one.certificate else b""
+        exported = _exported(one, form, data, output, private=True, force=force)
+    yield exported
+
+
+def _certificate(one: Identity) -> x509.Certificate:
+    if one.certificate is None:
+        raise MedmailError("no-certificate", address=one.address)
+    return one.certificate
+
+
+def _exported(
+    one: Identity, form: Format, data: bytes, output: Path | None, *, private: bool, force: bool
+) -> KeyExport:
+    if output is None:
+        pem = data.decode() if form == "pem" else None
+        return KeyExport("shown", one.id, one.address, form, private, None, pem, b"" if pem else data)
+    written = write_output(output, data, force=force, mode=0o600 if private else 0o644)
+    return KeyExport("written" if written else "unchanged", one.id, one.address, form, private, output)
+
+
+def backup(
+    store: "Unlocked",
+    log: "AuditLog",
+    actor: str,
+    passphrase: bytes,
+    output: Path | None,
+    *,
+    now: dt.datetime,
+    force: bool,
+) -> Iterator[KeystoreChange]:
+    """The whole keystore in one file under a passphrase of its own; None for ``output`` gives its bytes."""
+    with logged(log, "keystore-backup", actor):
+        data = write_backup(store, passphrase, log.checkpoint(), now)
+        if output is not None:
+            write_output(output, data, force=force)
+    count = len(store.identities())
+    shown = data if output is None else b""
+    yield KeystoreChange("backed-up", output or Path("-"), count, data=shown)
+
+
+def restore(
+    keystore: "Keystore", log: "AuditLog", actor: str, saved: Backup, passphrase: bytes, digest: str
+) -> Iterator[KeystoreChange]:
+    """Put a backup's keystore where none is; a log that has not begun yet begins with what it cites."""
+    if keystore.exists:
+        raise MedmailError("keystore-exists", path=str(keystore.folder))
+    if log.checkpoint() is None:
+        log.start(cites=saved.checkpoint)
+    with logged(log, "keystore-restore", actor, (digest,)):
+        store = restore_backup(keystore, saved, passphrase)
+    yield KeystoreChange("restored", keystore.folder, len(store.identities()))
+
+
+def change_passphrase(
+    store: "Unlocked", log: "AuditLog", actor: str, passphrase: bytes
+) -> Iterator[KeystoreChange]:
+    """A new passphrase over the same keys."""
+    with logged(log, "keystore-passwd", actor):
+        store.change_passphrase(passphrase)
+    yield KeystoreChange("passphrase-changed", store.keystore.folder)
+
+
+def delete(keystore: "Keystore", log: "AuditLog", one: Identity) -> Iterator[KeystoreChange]:
+    """Remove an identity and its key for good."""
+    with logged(log, "key-delete", one.address, (one.sha256 or one.key_sha256,)):
+        keystore.delete(one)
+    yield KeystoreChange("deleted", keystore.folder, id=one.id)
+
+
+# --- for a while -------------------------------------------------------------------------------------------
+
+
+def unlock(store: "Unlocked", seconds: int, now: dt.datetime) -> Iterator[KeystoreChange]:
+    """Let the kernel keep the keystore open for so long. Raises ``no-kernel-keyring``."""
+    from medmail_cli.devices.keyring import keep_master_key
+
+    folder = store.keystore.folder
+    keep_master_key(folder, store.master_key(), seconds)
+    yield KeystoreChange("unlocked", folder, until=now + dt.timedelta(seconds=seconds))
+
+
+def lock(keystore: "Keystore") -> Iterator[KeystoreChange]:
+    """Make the kernel forget the keystore's key now."""
+    from medmail_cli.devices.keyring import forget_master_key
+
+    yield KeystoreChange("locked" if forget_master_key(keystore.folder) else "unchanged", keystore.folder)
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hex, by which the audit log names a file."""
+    return hashlib.sha256(data).hexdigest()
