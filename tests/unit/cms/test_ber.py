@@ -142,10 +142,10 @@ for _ in range(12_000):
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_are_bounded(name: str) -> None:
     bomb = BOMBS[name]
-    started = time.perf_counter()
+    started = time.process_time()
     with contextlib.suppress(MedmailError):
         walk(ber.parse(bomb))
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 2
     tracemalloc.start()
     with contextlib.suppress(MedmailError):
         walk(ber.parse(bomb))
