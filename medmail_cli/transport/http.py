@@ -4,11 +4,14 @@ Only http and https; bounded in size, time and redirects; unless allowed, no req
 private or otherwise special addresses, whatever the name says: the address checked is the one connected to.
 """
 
+import contextlib
 import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -43,7 +46,10 @@ def fetch(url: str, limits: Limits = _DEFAULT) -> bytes:
             return body
         if status not in _REDIRECTS or not location:
             raise MedmailError("server-unreachable", host=url, reason=f"HTTP {status}")
-        url = urljoin(url, location)
+        try:
+            url = urljoin(url, location)
+        except ValueError:
+            raise MedmailError("address-refused", url=location) from None
     raise MedmailError("address-refused", url=url)
 
 
@@ -57,18 +63,18 @@ def _get(url: str, limits: Limits, give_up: float) -> tuple[int, str, bytes]:
     host = parts.hostname or ""
     connection = http.client.HTTPConnection(host, port)
     try:
-        connection.sock = _connect(host, port, url, limits, give_up)
+        connected = _connect(host, port, url, limits, give_up)
         if secure:
             context = ssl.create_default_context()
-            connection.sock = context.wrap_socket(connection.sock, server_hostname=host)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers={"User-Agent": "medmail", "Connection": "close"})
-        response = connection.getresponse()
-        return (
-            response.status,
-            response.getheader("Location") or "",
-            _read(response, connection, url, limits, give_up),
-        )
+            connected = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
+        connection.sock = connected
+        with _deadline(connected, give_up):
+            if isinstance(connected, ssl.SSLSocket):
+                connected.do_handshake()
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("GET", target, headers={"User-Agent": "medmail", "Connection": "close"})
+            with connection.getresponse() as response:
+                return response.status, response.getheader("Location") or "", _read(response, url, limits)
     except ssl.SSLCertVerificationError as error:
         raise MedmailError("server-untrusted", host=host, detail=error.verify_message) from None
     except TimeoutError:
@@ -78,6 +84,31 @@ def _get(url: str, limits: Limits, give_up: float) -> tuple[int, str, bytes]:
         raise MedmailError("server-unreachable", host=host, reason=str(error) or "cut-off") from None
     finally:
         connection.close()
+
+
+@contextlib.contextmanager
+def _deadline(connected: socket.socket, give_up: float) -> Iterator[None]:
+    """Bound the whole exchange: a socket's own timeout begins again with every octet of a slow server."""
+    late = threading.Event()
+
+    def cut() -> None:
+        late.set()
+        with contextlib.suppress(OSError):
+            connected.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(_left(give_up), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        if late.is_set():
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise TimeoutError  # an answer without a length looks whole when it is cut
 
 
 def _parts(url: str) -> SplitResult:
@@ -128,27 +159,11 @@ def _left(give_up: float) -> float:
     return left
 
 
-def _read(
-    response: http.client.HTTPResponse,
-    connection: http.client.HTTPConnection,
-    url: str,
-    limits: Limits,
-    give_up: float,
-) -> bytes:
-    """The body in pieces; a slow server has no more time than a dead one."""
-    pieces: list[bytes] = []
-    size = 0
-    while True:
-        if connection.sock is not None:
-            connection.sock.settimeout(_left(give_up))
-        _left(give_up)
-        piece = response.read1(1 << 16)
-        if not piece:
-            break
-        pieces.append(piece)
-        size += len(piece)
-        if size > limits.size:
-            raise MedmailError("too-large", what=url, size=size, limit=limits.size)
+def _read(response: http.client.HTTPResponse, url: str, limits: Limits) -> bytes:
+    body = response.read(limits.size + 1)
+    if len(body) > limits.size:
+        raise MedmailError("too-large", what=url, size=len(body), limit=limits.size)
     if response.length:
+        # read(n) gives what came before the connection was cut, without a word
         raise http.client.IncompleteRead(b"", response.length)
-    return b"".join(pieces)
+    return body
