@@ -7,6 +7,7 @@ silent in text.
 
 import dataclasses
 import datetime
+import functools
 import importlib
 import json
 from collections import Counter
@@ -42,25 +43,38 @@ class Raw:
     text: bool = False
 
 
+_AS_IT_IS = frozenset({str, int, bool, float, type(None)})
+
+
+@functools.cache
+def _shape(kind: type) -> tuple[str | None, tuple[tuple[str, str], ...]] | None:
+    """How a dataclass is shown: its ``type``, and each key with its field; None for what is no dataclass."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    fields = [field for field in dataclasses.fields(kind) if field.metadata.get("json", True)]
+    name = getattr(kind, "type", None)
+    said = name if isinstance(name, str) and "type" not in (field.name for field in fields) else None
+    return said, tuple((field.name.rstrip("_"), field.name) for field in fields)
+
+
 def jsonable(value: object) -> Any:
     """The value as JSON holds it: dataclasses as objects, instants as RFC 3339 in UTC, paths as text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kind = getattr(value, "type", None)
-        shown = {
-            f.name.rstrip("_"): jsonable(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-            if f.metadata.get("json", True)
-        }
-        return {"type": kind, **shown} if isinstance(kind, str) and "type" not in shown else shown
+    kind = type(value)
+    if kind in _AS_IT_IS:
+        return value
+    if shape := _shape(kind):
+        said, fields = shape
+        shown: dict[str, Any] = {} if said is None else {"type": said}
+        for key, name in fields:
+            shown[key] = jsonable(getattr(value, name))
+        return shown
     if isinstance(value, datetime.datetime):
         return value.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | frozenset | set):
         return [jsonable(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    return value
+    return str(value) if isinstance(value, Path) else value
 
 
 def dumps(value: object) -> str:
