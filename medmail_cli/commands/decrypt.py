@@ -112,7 +112,7 @@ def decrypt(
         force=force,
     )
     reader = _reader(session, identity, judged_at, show_unverified=show_unverified)
-    stored = any(source.stored_at for source in sources)
+    stored = any(source.stored for source in sources)
     found = workflow.decrypt(
         sources,
         reader=reader,

@@ -190,7 +190,10 @@ def open_message(
 
 def _failed(got: Unwrapped, id: str, source: str, outer: OuterHeaders) -> Opened:  # noqa: A002
     error = got.failure or MedmailError("malformed")
-    problem = Problem(error.code, "" if error.code == "bad-tag" else str(error.facts.get("reason") or ""))
+    problem = Problem(
+        error.code,
+        "" if error.code == "bad-tag" else str(error.facts.get("reason") or error.facts.get("detail") or ""),
+    )
     verdict = Verdict(
         id=id,
         source=source,
@@ -304,7 +307,7 @@ def _judge_signer(
             if "bad-signature" not in again:
                 wrong = again
                 notes.append(Problem("line-endings-repaired"))
-    subject = _name(certificate.subject)
+    subject = _subject(certificate)
     found += [Problem(code, subject) for code in wrong]
     judgement = judge(certificate, signed.certificates)
     found += [Problem(problem.code, problem.detail) for problem in judgement.problems]
@@ -312,7 +315,7 @@ def _judge_signer(
     signer = Signer(
         addresses=address.addresses(certificate),
         subject=subject,
-        issuer=_name(certificate.issuer),
+        issuer=_issuer(certificate),
         anchor=judgement.anchor,
         sha256=_sha256(certificate),
         signed_at=signed_at,
@@ -405,7 +408,7 @@ def _encryption(got: Unwrapped) -> Encryption:
         got.decrypted.algorithm,
         got.decrypted.authenticated,
         got.decrypted.key_management,
-        bears[0] if bears else _name(certificate.subject),
+        bears[0] if bears else _subject(certificate),
     )
 
 
@@ -468,9 +471,16 @@ def _attachment(part: Entity, data: bytes) -> Attachment:
     return Attachment(name, part.content_type, len(data), hashlib.sha256(data).hexdigest())
 
 
-def _name(name: x509.Name) -> str:
+def _subject(certificate: x509.Certificate) -> str:
     try:
-        return name.rfc4514_string()
+        return certificate.subject.rfc4514_string()
+    except ValueError:  # names are read late, and may be nonsense
+        return ""
+
+
+def _issuer(certificate: x509.Certificate) -> str:
+    try:
+        return certificate.issuer.rfc4514_string()
     except ValueError:
         return ""
 

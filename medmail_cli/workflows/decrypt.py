@@ -14,16 +14,17 @@ from medmail_cli.audit.entry import Intent, Outcome
 from medmail_cli.errors import INTEGRITY, UNTRUSTED, MedmailError, exit_of
 from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.filenames import distinct, safe_name
+from medmail_cli.smime.verdict import Problem
 from medmail_cli.store import files
+from medmail_cli.store.mailbox import SENT
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from medmail_cli.audit.entry import Ending
     from medmail_cli.smime.open import Opened
     from medmail_cli.smime.verdict import Verdict
     from medmail_cli.store.auditlog import AuditLog
-    from medmail_cli.store.mailbox import Mailbox, Stored
+    from medmail_cli.store.index import Stored
+    from medmail_cli.store.mailbox import Mailbox
     from medmail_cli.workflows.reading import Reader
 
 GROUP_MESSAGES = 64
@@ -34,12 +35,12 @@ STDOUT = "-"
 
 @dataclass(frozen=True)
 class Source:
-    """A message to open: what to call it, its size, how to read it, and when it was stored (mailbox only)."""
+    """A message to open: what to call it, its size, how to read it, and where the mailbox has it."""
 
     name: str
     size: int
     read: Callable[[], bytes]
-    stored_at: "datetime | None" = None
+    stored: "Stored | None" = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def from_bytes(data: bytes) -> Source:
 
 def from_mailbox(mailbox: "Mailbox", stored: "Stored") -> Source:
     """A message of the mailbox; its time of judgement is when it was first stored."""
-    return Source(stored.id, stored.size, lambda: mailbox.read(stored.id), stored.stored_at)
+    return Source(stored.id, stored.size, lambda: mailbox.read(stored.id), stored)
 
 
 def decrypt(
@@ -168,12 +169,15 @@ def _open_group(
     try:
         for intent, loaded in zip(intents, group, strict=True):
             try:
+                stored = loaded.source.stored
                 opened = reader.open(
                     loaded.raw.pop(),
                     id=loaded.id,
                     source=loaded.source.name,
-                    stored_at=loaded.source.stored_at,
+                    stored_at=stored.stored_at if stored else None,
                 )
+                if mailbox is not None and stored is not None:
+                    opened = _note_replay(opened, stored, mailbox)
                 verdict = _write(opened, output)
             except MedmailError as error:
                 outcomes.append(Outcome(intent, "failed", exit_of(error.code), facts={"error": error.code}))
@@ -184,7 +188,7 @@ def _open_group(
                 yield Explanation(verdict.id, explain(verdict))
             if verdict.output == STDOUT:
                 yield Content(_rendered(opened, output.format), text=output.format == "text")
-            if loaded.source.stored_at is not None:
+            if stored is not None:
                 reader.learn(opened)
                 if opened.content is not None and (verdict.output is not None or not output.asked):
                     seen.append(replace(opened, verdict=verdict, content=None, parts=()))
@@ -194,6 +198,15 @@ def _open_group(
             mailbox.mark_opened([(one.verdict.id, _learned(one.verdict)) for one in seen], subkey())
     finally:
         log.outcomes(outcomes)
+
+
+def _note_replay(opened: "Opened", stored: "Stored", mailbox: "Mailbox") -> "Opened":
+    """Note other bytes under the same Message-ID in the mailbox, our own copies of what we sent aside."""
+    others = mailbox.same_message_id(opened.verdict.headers.message_id or "", stored.id)
+    if stored.folder == SENT or all(mailbox.find(other).folder == SENT for other in others):
+        return opened
+    notes = (*opened.verdict.notes, Problem("replayed", others[0]))
+    return replace(opened, verdict=replace(opened.verdict, notes=notes))
 
 
 def _outcome(intent: int, opened: "Opened", verdict: "Verdict") -> Outcome:
@@ -206,8 +219,8 @@ def _outcome(intent: int, opened: "Opened", verdict: "Verdict") -> Outcome:
         facts={
             "trusted": verdict.trusted,
             "released": opened.content is not None,
-            "problems": ",".join(problem.code for problem in verdict.problems) or None,
-            "signer": signers[0].sha256 if signers else None,
+            **({"problems": ",".join(p.code for p in verdict.problems)} if verdict.problems else {}),
+            **({"signer": signers[0].sha256} if signers else {}),
         },
     )
 

@@ -112,7 +112,7 @@ class Reader:
         return self._judged[key]
 
     def learn(self, opened: Opened) -> None:
-        """Learn the signer's certificates and capabilities from a mailbox letter, if it is trusted now too."""
+        """Learn the signer's certificates and capabilities from a mailbox letter that is trusted now too."""
         proven = opened.proven
         senders = [box for f in opened.header if f.name == "from" for box in parse_mailboxes(f.value)]
         if proven is None or len(senders) != 1:

@@ -8,8 +8,10 @@ from typing import Any
 
 from cryptography import x509
 
+from medmail_cli.cms import enveloped, signed
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.pki.path import Authorities
+from medmail_cli.smime import compose
 from medmail_cli.smime.compose import Attachment, Letter
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.open import Judgement, Opened, Policy, open_message
@@ -17,6 +19,7 @@ from medmail_cli.smime.protect import Signer, Style, protect
 from tests.support import pki
 
 NOW = dt.datetime(2026, 11, 22, 9, 30, tzinfo=dt.UTC)
+PLAIN = Policy()
 FILE = Attachment("Compte rendu – Élodie.pdf", "application/pdf", bytes(range(256)) * 40)
 
 
@@ -84,7 +87,7 @@ def judge(certificate: x509.Certificate, extra: Sequence[x509.Certificate]) -> J
     return authorities.judge(certificate, extra=extra, at=NOW, revocation="soft")
 
 
-def opened(raw: bytes, reader: str | None = "bob", policy: Policy = Policy(), **options: Any) -> Opened:
+def opened(raw: bytes, reader: str | None = "bob", policy: Policy = PLAIN, **options: Any) -> Opened:
     """What ``reader`` makes of a message."""
     keys = [(person(reader).certificate, person(reader).key)] if reader else []
     own = [person(reader).address] if reader else []
@@ -95,3 +98,30 @@ def opened(raw: bytes, reader: str | None = "bob", policy: Policy = Policy(), **
 def codes(result: Opened) -> list[str]:
     """The problem codes, in order."""
     return [problem.code for problem in result.verdict.problems]
+
+
+OUTER = b"From: alice@medecin.test\r\nTo: bob@medecin.test\r\nSubject: outside\r\nMIME-Version: 1.0\r\n"
+TEXT = b"Content-Type: text/plain\r\n\r\nHello\r\n"
+
+
+def sign(content: bytes, who: str = "alice", *, detached: bool = False) -> bytes:
+    """A signed entity, as a peer without header protection makes it."""
+    alice = person(who)
+    data = signed.sign(
+        content, key=alice.key, certificate=alice.certificate, signed_at=NOW, detached=detached
+    )
+    if detached:
+        return compose.multipart_signed(content, data, micalg="sha-256")
+    return entity(data, "signed-data")
+
+
+def encrypt(content: bytes, to: str = "bob", cipher: str = "aes-256-gcm") -> bytes:
+    """An encrypted entity."""
+    data = enveloped.encrypt(content, [person(to).certificate], cipher=cipher)  # type: ignore[arg-type]
+    return entity(data, "authEnveloped-data" if cipher.endswith("gcm") else "enveloped-data")
+
+
+def entity(data: bytes, smime_type: str) -> bytes:
+    """A CMS body as a MIME entity."""
+    head = compose.cms_headers("application/pkcs7-mime", smime_type, "smime.p7m")
+    return b"".join([*head, b"\r\n", compose.base64_lines(data)])

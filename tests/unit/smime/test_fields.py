@@ -117,9 +117,19 @@ def test_any_charset_name_is_survived(data: bytes, name: str) -> None:
 
 @pytest.mark.parametrize(
     "hostile",
-    ['"\\' * 200_000, "<" * 400_000, "(" * 400_000, "a@" * 200_000, "=?a?q?" * 60_000, ";a" * 200_000, ';a="' * 100_000,
-     "x*0*=" * 80_000, " " * 400_000, ",\"a" * 150_000],
-)  # fmt: skip
+    [
+        '"\\' * 200_000,
+        "<" * 400_000,
+        "(" * 400_000,
+        "a@" * 200_000,
+        "=?a?q?" * 60_000,
+        ";a" * 200_000,
+        ';a="' * 100_000,
+        "x*0*=" * 80_000,
+        " " * 400_000,
+        ',"a' * 150_000,
+    ],
+)
 def test_long_fields_take_linear_time(hostile: str) -> None:
     begun = time.process_time()
     parse_mailboxes(hostile)

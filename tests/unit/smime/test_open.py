@@ -6,30 +6,20 @@ from medmail_cli.cms import enveloped, signed
 from medmail_cli.smime import compose
 from medmail_cli.smime.open import Opened, Policy
 from medmail_cli.smime.protect import sign_only
-from tests.support.letters import FILE, NOW, codes, letter, opened, person, sealed
-
-OUTER = b"From: alice@medecin.test\r\nTo: bob@medecin.test\r\nSubject: outside\r\nMIME-Version: 1.0\r\n"
-TEXT = b"Content-Type: text/plain\r\n\r\nHello\r\n"
-
-
-def sign(content: bytes, who: str = "alice", *, detached: bool = False) -> bytes:
-    alice = person(who)
-    data = signed.sign(
-        content, key=alice.key, certificate=alice.certificate, signed_at=NOW, detached=detached
-    )
-    if detached:
-        return compose.multipart_signed(content, data, micalg="sha-256")
-    return entity(data, "signed-data")
-
-
-def encrypt(content: bytes, to: str = "bob", cipher: str = "aes-256-gcm") -> bytes:
-    data = enveloped.encrypt(content, [person(to).certificate], cipher=cipher)  # type: ignore[arg-type]
-    return entity(data, "authEnveloped-data" if cipher.endswith("gcm") else "enveloped-data")
-
-
-def entity(data: bytes, smime_type: str) -> bytes:
-    head = compose.cms_headers("application/pkcs7-mime", smime_type, "smime.p7m")
-    return b"".join([*head, b"\r\n", compose.base64_lines(data)])
+from tests.support.letters import (
+    FILE,
+    NOW,
+    OUTER,
+    TEXT,
+    codes,
+    encrypt,
+    entity,
+    letter,
+    opened,
+    person,
+    sealed,
+    sign,
+)
 
 
 def notes(result: Opened) -> list[str]:
