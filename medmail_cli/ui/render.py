@@ -59,7 +59,7 @@ def _shape(kind: type) -> tuple[str | None, tuple[tuple[str, str], ...]] | None:
 
 def jsonable(value: object) -> Any:
     """The value as JSON holds it: dataclasses as objects, instants as RFC 3339 in UTC, paths as text."""
-    kind = type(value)
+    kind: type[Any] = type(value)
     if kind in _AS_IT_IS:
         return value
     if shape := _shape(kind):
