@@ -1,0 +1,52 @@
+"""The outer header of a message at a glance: what a mailbox lists without opening anything.
+
+Five fields by one search each, not a parse of the whole: thousands of messages are looked at while they
+are fetched. What a letter shows when it is opened is parsed by ``mime`` and ``fields`` instead.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from medmail_cli.smime.fields import decode_words, parse_date, to_text
+
+LONGEST_HEADER = 256 * 1024
+"""Octets looked at; a longer header is cut."""
+LONGEST_VALUE = 2000
+"""Characters kept of each field."""
+
+_END = re.compile(rb"\r?\n\r?\n")
+_FIELD = re.compile(rb"(?im)^(from|to|subject|date|message-id)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)")
+_FOLD = re.compile(r"\r?\n(?=[ \t])")
+
+
+@dataclass(frozen=True)
+class Outer:
+    """The first of each field as text, encoded words decoded; empty where there is none."""
+
+    from_: str
+    to: str
+    subject: str
+    date: datetime | None
+    message_id: str
+
+
+def outer(message: bytes) -> Outer:
+    """Read the outer header of ``message``, or of as much of its beginning as is given. Never raises."""
+    end = _END.search(message, 0, LONGEST_HEADER)
+    found: dict[bytes, str] = {}
+    # an empty header ends at once: its first line is the empty one
+    stop = 0 if message.startswith((b"\n", b"\r\n")) else end.start() if end else LONGEST_HEADER
+    for field in _FIELD.finditer(message, 0, min(stop, len(message))):
+        found.setdefault(field[1].lower(), _FOLD.sub("", to_text(field[2][: 4 * LONGEST_VALUE])).strip())
+    return Outer(
+        from_=_words(found.get(b"from", "")),
+        to=_words(found.get(b"to", "")),
+        subject=_words(found.get(b"subject", "")),
+        date=parse_date(found.get(b"date", "")),
+        message_id=found.get(b"message-id", "")[:LONGEST_VALUE],
+    )
+
+
+def _words(value: str) -> str:
+    return (decode_words(value) if "=?" in value else value)[:LONGEST_VALUE]

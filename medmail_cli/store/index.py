@@ -1,0 +1,274 @@
+"""The mailbox index: what the Maildirs hold, in SQLite, so that listing and finding are quick.
+
+Only outer headers stand in it. Everything in it can be read from the Maildirs again, so it is made anew
+where it is missing; ``index-damaged`` where SQLite cannot read it.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.store import files
+
+_VERSION = 1
+_SCHEMA = f"""
+CREATE TABLE messages (
+  account TEXT NOT NULL, folder TEXT NOT NULL, id TEXT NOT NULL,
+  uidvalidity INTEGER NOT NULL, uid INTEGER NOT NULL,
+  name TEXT NOT NULL, size INTEGER NOT NULL, stored_at REAL NOT NULL,
+  sender TEXT NOT NULL, recipients TEXT NOT NULL, subject TEXT NOT NULL, date REAL, message_id TEXT NOT NULL,
+  PRIMARY KEY (account, folder, id)) WITHOUT ROWID;
+CREATE INDEX messages_id ON messages (id);
+CREATE INDEX messages_uid ON messages (account, folder, uidvalidity, uid);
+CREATE INDEX messages_message_id ON messages (message_id);
+CREATE TABLE folders (
+  account TEXT NOT NULL, folder TEXT NOT NULL, uidvalidity INTEGER NOT NULL, uidnext INTEGER NOT NULL,
+  stamps TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY (account, folder)) WITHOUT ROWID;
+PRAGMA user_version = {_VERSION};
+"""
+_COLUMNS = (
+    "account, folder, id, uidvalidity, uid, name, size, stored_at,"
+    " sender, recipients, subject, date, message_id"
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A message of the mailbox, by its outer header; ``name`` is its file's, without flags.
+
+    ``id`` is the SHA-256 of its bytes in hex, ``stored_at`` when it first came to this machine, ``uid`` and
+    ``uidvalidity`` the server's (0 where it came from none). Times are in UTC.
+    """
+
+    account: str
+    folder: str
+    id: str
+    uidvalidity: int
+    uid: int
+    name: str = field(metadata={"json": False})
+    size: int
+    stored_at: datetime
+    from_: str
+    to: str
+    subject: str
+    date: datetime | None
+    message_id: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """How far a folder has been fetched: every UID below ``uidnext`` is dealt with."""
+
+    uidvalidity: int = 0
+    uidnext: int = 1
+    stamps: str = ""
+
+
+class Index:
+    """The index at ``path``, whose file exists already; usable from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._database: sqlite3.Connection | None = None
+
+    @classmethod
+    def create(cls, path: Path) -> "Index":
+        """Make an empty index. Whoever makes one holds the mailbox's lock."""
+        files.make_private(path.parent)
+        index = cls(path)
+        with index.transaction(fresh=True) as database:
+            for statement in _SCHEMA.split(";"):
+                database.execute(statement)
+        path.chmod(0o600)
+        return index
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise translated(error, self.path, "index-damaged") from error
+
+    def _connected(self, *, fresh: bool = False) -> sqlite3.Connection:
+        if self._database is None:
+            database = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+            try:
+                database.execute("PRAGMA temp_store = MEMORY")
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+                if version > _VERSION:
+                    raise MedmailError("newer-store", path=str(self.path))
+                if version == 0 and not fresh:
+                    raise MedmailError("index-damaged", path=str(self.path))
+            except BaseException:
+                database.close()
+                raise
+            self._database = database
+        return self._database
+
+    @contextmanager
+    def transaction(self, *, fresh: bool = False) -> Iterator[sqlite3.Connection]:
+        """Changes that happen together or not at all, durable at the end."""
+        with self._lock, self._errors():
+            database = self._connected(fresh=fresh)
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                raise
+
+    def _rows(self, where: str, *values: object) -> list[Stored]:
+        with self._lock, self._errors():
+            return [
+                _stored(row)
+                for row in self._connected().execute(
+                    f"SELECT {_COLUMNS} FROM messages WHERE {where}",  # noqa: S608 - own words
+                    values,
+                )
+            ]
+
+    # -- messages
+
+    def all(self, account: str | None = None, folder: str | None = None) -> list[Stored]:
+        """Every message, oldest first; of one account or folder (caseless) where given."""
+        return self._rows(
+            "(?1 IS NULL OR account = ?1) AND (?2 IS NULL OR folder = ?2 COLLATE NOCASE)"
+            " ORDER BY stored_at, uidvalidity, uid",
+            account,
+            folder,
+        )
+
+    def with_prefix(self, prefix: str) -> list[Stored]:
+        """The messages whose id begins with ``prefix``."""
+        return self._rows("id >= ? AND id < ? ORDER BY id, stored_at", prefix, prefix + "g")
+
+    def among(self, account: str, folder: str, ids: Iterable[str]) -> dict[str, Stored]:
+        """Those of ``ids`` that a folder holds."""
+        where = "account = ? AND folder = ? AND id IN (SELECT value FROM json_each(?))"
+        return {one.id: one for one in self._rows(where, account, folder, json.dumps(list(ids)))}
+
+    def with_message_id(self, message_id: str) -> list[Stored]:
+        """The messages that bear a Message-ID."""
+        return self._rows("message_id = ? ORDER BY stored_at", message_id)
+
+    def uids(self, account: str, folder: str, state: Folder) -> set[int]:
+        """The UIDs from ``state.uidnext`` on that are stored already."""
+        with self._lock, self._errors():
+            rows = self._connected().execute(
+                "SELECT uid FROM messages WHERE account = ? AND folder = ? AND uidvalidity = ? AND uid >= ?",
+                (account, folder, state.uidvalidity, state.uidnext),
+            )
+            return {row[0] for row in rows}
+
+    # -- folders
+
+    def folder(self, account: str, folder: str) -> Folder:
+        """How far a folder has been fetched."""
+        with self._lock, self._errors():
+            row = (
+                self._connected()
+                .execute(
+                    "SELECT uidvalidity, uidnext, stamps FROM folders WHERE account = ? AND folder = ?",
+                    (account, folder),
+                )
+                .fetchone()
+            )
+        return Folder(*row) if row else Folder()
+
+    def stamps(self) -> dict[tuple[str, str], str]:
+        """The stamps of every folder as the index knows it."""
+        with self._lock, self._errors():
+            rows = self._connected().execute("SELECT account, folder, stamps FROM folders")
+            return {(row[0], row[1]): row[2] for row in rows}
+
+
+def add(database: sqlite3.Connection, messages: Sequence[Stored]) -> None:
+    """Enter messages, in the place of what the folder had under the same ids."""
+    database.executemany(
+        f"INSERT OR REPLACE INTO messages ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
+        [
+            (
+                one.account,
+                one.folder,
+                one.id,
+                one.uidvalidity,
+                one.uid,
+                one.name,
+                one.size,
+                one.stored_at.timestamp(),
+                _text(one.from_),
+                _text(one.to),
+                _text(one.subject),
+                one.date.timestamp() if one.date else None,
+                _text(one.message_id),
+            )
+            for one in messages
+        ],
+    )
+
+
+def remove(database: sqlite3.Connection, account: str, folder: str, ids: Iterable[str]) -> None:
+    """Take messages out."""
+    database.executemany(
+        "DELETE FROM messages WHERE account = ? AND folder = ? AND id = ?",
+        [(account, folder, i) for i in ids],
+    )
+
+
+def set_folder(database: sqlite3.Connection, account: str, folder: str, state: Folder) -> None:
+    """Note how far a folder has been fetched."""
+    database.execute(
+        "INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?)",
+        (account, folder, state.uidvalidity, state.uidnext, state.stamps),
+    )
+
+
+def set_stamps(database: sqlite3.Connection, account: str, folder: str, stamps: str) -> None:
+    """Note the state of a folder's directories that the index agrees with."""
+    database.execute(
+        "INSERT INTO folders (account, folder, uidvalidity, uidnext, stamps) VALUES (?1, ?2, 0, 1, ?3)"
+        " ON CONFLICT DO UPDATE SET stamps = ?3",
+        (account, folder, stamps),
+    )
+
+
+def translated(error: sqlite3.Error, path: Path, damaged: str) -> MedmailError:
+    """What SQLite complains of, as the user hears it; ``damaged`` is the code where it cannot read it."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return MedmailError("store-busy", path=str(path))
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return MedmailError("disk-full", path=str(path))
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return MedmailError("not-writable", path=str(path), reason=str(error))
+    return MedmailError(damaged, path=str(path))
+
+
+def _text(value: str) -> str:
+    # what strangers wrote may hold halves of surrogate pairs, which SQLite does not take
+    return value.encode("utf-8", "replace").decode()
+
+
+def _stored(row: tuple[object, ...]) -> Stored:
+    values = list(row)
+    for at in (7, 11):
+        if values[at] is not None:
+            values[at] = datetime.fromtimestamp(values[at], UTC)  # type: ignore[arg-type]
+    return Stored(*values)  # type: ignore[arg-type]

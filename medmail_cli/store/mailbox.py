@@ -1,0 +1,401 @@
+"""The mailbox: every message as it came, in Maildirs other programs can read, with an index over them.
+
+``mail/<account>/<folder>/{tmp,new,cur}`` is the truth; ``index.db`` holds outer headers and is made again
+from the Maildirs where it is missing, and brought up to date where another program has moved or deleted
+messages. ``learned.db`` holds what was found inside opened letters, sealed under the keystore.
+
+Opening the mailbox touches nothing; an empty one needs no database at all.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.store import files, maildir
+from medmail_cli.store.search import matches
+
+if TYPE_CHECKING:
+    from medmail_cli.store.index import Folder, Index, Stored
+    from medmail_cli.store.learned import Learned
+
+SENT = "Sent"
+"""The folder for the sender's own copies, under the name most servers give theirs."""
+_WRITERS = 8
+"""Files made durable at a time; more gained nothing."""
+_HEAD = 64 * 1024
+
+
+class Mailbox:
+    """The mailbox in ``folder``; usable from several threads and by several processes.
+
+    Every method may raise ``index-damaged``, ``store-busy``, ``disk-full`` and ``not-writable``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._index: Index | None = None
+        self._learned: Learned | None = None
+        self._pool: ThreadPoolExecutor | None = None
+
+    def close(self) -> None:
+        """Let go of every file."""
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+        if self._learned is not None:
+            self._learned.close()
+            self._learned = None
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    # -- storing
+
+    def store(
+        self, account: str, folder: str, uidvalidity: int, batch: Sequence[tuple[int, bytes]], now: datetime
+    ) -> "Sequence[tuple[Stored, bool]]":
+        """Make a batch of (uid, message) durable; each with whether it was new to the folder.
+
+        Bytes the folder holds already are not stored again; after a change of UIDVALIDITY they take their
+        new place. What was stored before a failure stays stored.
+        """
+        from medmail_cli.store import index as sql
+
+        ids = [hashlib.sha256(raw).hexdigest() for _uid, raw in batch]
+        directory = self._directory(account, folder)
+        with self._locked():
+            index = self._opened()
+            known = index.among(account, folder, ids)
+            fresh: dict[str, tuple[Stored, bytes]] = {}
+            moved: dict[str, tuple[Stored, str]] = {}
+            for id_, (uid, raw) in zip(ids, batch, strict=True):
+                if id_ not in known and id_ not in fresh:
+                    name = maildir.Name(now, uidvalidity, uid, id_)
+                    fresh[id_] = _stored(account, folder, name, str(name), raw, len(raw)), raw
+                elif id_ in known and known[id_].uidvalidity != uidvalidity:
+                    old = known[id_]
+                    name = maildir.Name(old.stored_at, uidvalidity, uid, id_)
+                    known[id_] = _renamed(old, name)
+                    moved[id_] = known[id_], old.name
+            maildir.write(directory, [(one.name, raw) for one, raw in fresh.values()], self._writers())
+            with files.disk_errors(directory):
+                for one, old_name in moved.values():
+                    maildir.rename(directory, old_name, one.name)
+                if moved:
+                    files.sync_folder(directory / "new")
+                    files.sync_folder(directory / "cur")
+            with index.transaction() as database:
+                sql.add(database, [one for one, _ in (*fresh.values(), *moved.values())])
+                sql.set_stamps(database, account, folder, maildir.stamps(directory))
+        result, told = [], set()
+        for id_ in ids:
+            result.append((fresh[id_][0] if id_ in fresh else known[id_], id_ in fresh and id_ not in told))
+            told.add(id_)
+        return result
+
+    def keep_sent(self, account: str, messages: Sequence[bytes], now: datetime) -> "Sequence[Stored]":
+        """Keep the sender's copies of what was sent, durably."""
+        return [
+            stored for stored, _ in self.store(account, SENT, 0, [(0, message) for message in messages], now)
+        ]
+
+    def progress(self, account: str, folder: str) -> "Folder":
+        """How far a folder has been fetched."""
+        from medmail_cli.store.index import Folder
+
+        return self._opened().folder(account, folder) if self._exists() else Folder()
+
+    def stored_uids(self, account: str, folder: str, uidvalidity: int, uidnext: int) -> set[int]:
+        """The UIDs from ``uidnext`` on that an interrupted fetch has left stored."""
+        from medmail_cli.store.index import Folder
+
+        if not self._exists():
+            return set()
+        with self._locked():
+            directory = self._directory(account, folder)
+            maildir.sweep(directory)
+            if directory.is_dir():
+                self._reconcile(account, folder, directory, whatever=True)
+            return self._opened().uids(account, folder, Folder(uidvalidity, uidnext))
+
+    def advance(self, account: str, folder: str, uidvalidity: int, uidnext: int) -> None:
+        """Everything below ``uidnext`` has been dealt with."""
+        from medmail_cli.store import index as sql
+
+        directory = self._directory(account, folder)
+        with self._locked(), files.disk_errors(directory):
+            maildir.create(directory)
+            with self._opened().transaction() as database:
+                state = sql.Folder(uidvalidity, uidnext, maildir.stamps(directory))
+                sql.set_folder(database, account, folder, state)
+
+    @contextmanager
+    def fetching(self, account: str) -> Iterator[None]:
+        """Only one process at a time fetches an account. Raises ``store-busy`` while another does."""
+        directory = self.folder / maildir.encode_folder(account)
+        with files.lock(directory / "fetching", wait=5):
+            yield
+
+    # -- reading
+
+    def list(
+        self,
+        query: str = "",
+        *,
+        account: str | None = None,
+        folder: str | None = None,
+        sender: str = "",
+        since: datetime | None = None,
+        unopened: bool = False,
+        subkey: bytes | None = None,
+    ) -> "Sequence[Stored]":
+        """The messages that match everything asked for, oldest first.
+
+        ``query`` and ``sender`` are words that must all occur, without regard to case: in sender,
+        recipients, subject, Message-ID and, with the keystore's ``subkey``, in what was learned inside.
+        ``since`` compares the Date field, and the time of storing where there is none.
+        """
+        if not self._exists():
+            return []
+        self._refresh()
+        found = self._opened().all(account, folder)
+        if since is not None:
+            found = [one for one in found if (one.date or one.stored_at) >= since]
+        if unopened:
+            opened = self.opened()
+            found = [one for one in found if one.id not in opened]
+        if query or sender:
+            learned = dict(self.learned(subkey)) if subkey is not None else {}
+            found = [one for one in found if matches(one, learned.get(one.id, {}), query, sender)]
+        return found
+
+    def find(self, prefix: str, others: Iterable[str] = ()) -> "Stored":
+        """The message whose id begins with ``prefix``, six hex digits or more.
+
+        ``others`` are ids that share the space (the outbox's). Raises ``not-found`` and ``ambiguous``.
+        """
+        prefix = prefix.lower()
+        if not re.fullmatch(r"[0-9a-f]{6,64}", prefix) or not self._exists():
+            raise MedmailError("not-found", what="message", name=prefix)
+        self._refresh()
+        found = self._opened().with_prefix(prefix)
+        ids = {one.id for one in found} | {other for other in others if other.startswith(prefix)}
+        if len(ids) > 1:
+            raise MedmailError("ambiguous", prefix=prefix)
+        if not found:
+            raise MedmailError("not-found", what="message", name=prefix)
+        return found[0]
+
+    def read(self, id: str) -> bytes:  # noqa: A002 - the contract's word
+        """The bytes of a message as it came. Raises ``message-damaged`` where they have changed."""
+        found = self._opened().with_prefix(id) if self._exists() else []
+        for stored in found:
+            path = maildir.locate(self._directory(stored.account, stored.folder), stored.name)
+            if path is None:
+                continue
+            try:
+                raw = path.read_bytes()
+            except OSError as error:
+                raise MedmailError(
+                    "not-readable", path=str(path), reason=error.strerror or str(error)
+                ) from None
+            if hashlib.sha256(raw).hexdigest() != stored.id:
+                raise MedmailError("message-damaged", path=str(path))
+            return raw
+        raise MedmailError("not-found", what="message", name=id)
+
+    def same_message_id(self, message_id: str, but: str) -> "tuple[str, ...]":
+        """The ids of other messages that bear this Message-ID on the outside (a replay, perhaps)."""
+        if not message_id or not self._exists():
+            return ()
+        found = self._opened().with_message_id(message_id)
+        return tuple(dict.fromkeys(one.id for one in found if one.id != but))
+
+    # -- what was learned inside
+
+    def opened(self) -> frozenset[str]:
+        """The ids of the letters that have been opened."""
+        return self._sealed().opened()
+
+    def mark_opened(self, letters: Sequence[tuple[str, Mapping[str, Any]]], subkey: bytes) -> None:
+        """Note, sealed under ``subkey``, what opened letters (id, JSON values) said."""
+        self._sealed().add(letters, subkey)
+
+    def learned(
+        self, subkey: bytes, ids: Iterable[str] | None = None
+    ) -> "Iterator[tuple[str, dict[str, Any]]]":
+        """What opened letters said: id, and the values given to :meth:`mark_opened`."""
+        return self._sealed().read(subkey, ids)
+
+    # -- the index
+
+    def rebuild(self) -> int:
+        """Make the index anew from the Maildirs; the number of messages it holds then."""
+        with self._locked():
+            return self._rebuild()
+
+    def _rebuild(self) -> int:
+        from medmail_cli.store import index as sql
+
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+        path = self.folder / "index.db"
+        temporary = self.folder / "index.db.new"
+        with files.disk_errors(path):
+            for leaving in (temporary, self.folder / "index.db.new-journal"):
+                leaving.unlink(missing_ok=True)
+            fresh = sql.Index.create(temporary)
+            count = 0
+            try:
+                with fresh.transaction() as database:
+                    for account, folder, directory in maildir.folders(self.folder):
+                        messages = _scanned(account, folder, directory, maildir.scan(directory))
+                        sql.add(database, messages)
+                        sql.set_folder(database, account, folder, _reached(messages, directory))
+                        count += len(messages)
+            finally:
+                fresh.close()
+            # the journal of the damaged index must never be played into the new one
+            (self.folder / "index.db-journal").unlink(missing_ok=True)
+            temporary.replace(path)
+            files.sync_folder(self.folder)
+        self._index = sql.Index(path)
+        return count
+
+    def _refresh(self) -> None:
+        """Follow what other programs did in the Maildirs: moved, deleted or put back messages."""
+        known = self._opened().stamps()
+        stale = [
+            place
+            for *place, directory in maildir.folders(self.folder)
+            if known.get((place[0], place[1])) != maildir.stamps(directory)
+        ]
+        if stale:
+            with self._locked():
+                for account, folder in stale:
+                    self._reconcile(account, folder, self._directory(account, folder))
+
+    def _reconcile(self, account: str, folder: str, directory: Path, *, whatever: bool = False) -> None:
+        from medmail_cli.store import index as sql
+
+        index = self._opened()
+        with files.disk_errors(directory):
+            maildir.create(directory)
+            # the stamp first: what changes while we look is looked at next time
+            stamps = maildir.stamps(directory)
+            # where nothing may be missed not even the clock of the file system is believed
+            if not whatever and index.folder(account, folder).stamps == stamps:
+                return
+            here = maildir.scan(directory)
+        known = {one.name: one for one in index.all(account, folder) if one.folder == folder}
+        missing = {name: here[name] for name in here.keys() - known.keys()}
+        with index.transaction() as database:
+            gone = [one for name, one in known.items() if name not in here]
+            sql.remove(database, account, folder, [one.id for one in gone])
+            sql.add(database, _scanned(account, folder, directory, missing))
+            sql.set_stamps(database, account, folder, stamps)
+
+    # -- inside
+
+    def _exists(self) -> bool:
+        return self._index is not None or self.folder.is_dir()
+
+    def _opened(self) -> "Index":
+        from medmail_cli.store.index import Index
+
+        if self._index is None:
+            path = self.folder / "index.db"
+            if path.exists():
+                self._index = Index(path)
+            else:
+                with files.lock(self.folder / "lock"):
+                    # another process may have made it while we waited
+                    if path.exists():
+                        self._index = Index(path)
+                    else:
+                        self._rebuild()
+        assert self._index is not None  # noqa: S101 - either way it is open now
+        return self._index
+
+    def _sealed(self) -> "Learned":
+        if self._learned is None:
+            from medmail_cli.store.learned import Learned
+
+            self._learned = Learned(self.folder / "learned.db")
+        return self._learned
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with files.lock(self.folder / "lock"):
+            if self._index is None and not (self.folder / "index.db").exists():
+                self._rebuild()
+            yield
+
+    def _writers(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_WRITERS, "mailbox")
+        return self._pool
+
+    def _directory(self, account: str, folder: str) -> Path:
+        return self.folder / maildir.encode_folder(account) / maildir.encode_folder(folder)
+
+
+def _stored(account: str, folder: str, name: maildir.Name, file: str, head: bytes, size: int) -> "Stored":
+    from medmail_cli.smime.outer import outer
+    from medmail_cli.store.index import Stored
+
+    seen = outer(head)
+    return Stored(
+        account=account,
+        folder=folder,
+        id=name.id,
+        uidvalidity=name.uidvalidity,
+        uid=name.uid,
+        name=file,
+        size=size,
+        stored_at=name.stored_at,
+        from_=seen.from_,
+        to=seen.to,
+        subject=seen.subject,
+        date=seen.date,
+        message_id=seen.message_id,
+    )
+
+
+def _renamed(old: "Stored", name: maildir.Name) -> "Stored":
+    from dataclasses import replace
+
+    return replace(old, uidvalidity=name.uidvalidity, uid=name.uid, name=str(name))
+
+
+def _scanned(account: str, folder: str, directory: Path, found: Mapping[str, Path]) -> "list[Stored]":
+    """What the index holds of messages on disk; of two files with the same bytes the older one."""
+    messages: dict[str, Stored] = {}
+    with files.disk_errors(directory):
+        for file, path in sorted(found.items(), reverse=True):
+            name = maildir.parse_name(file)
+            if name is None:
+                continue
+            try:
+                with path.open("rb") as stream:
+                    head, size = stream.read(_HEAD), os.fstat(stream.fileno()).st_size
+            except FileNotFoundError:
+                # moved or deleted while we looked: the next look finds it
+                continue
+            messages[name.id] = _stored(account, folder, name, file, head, size)
+    return list(messages.values())
+
+
+def _reached(messages: "Sequence[Stored]", directory: Path) -> "Folder":
+    from medmail_cli.store.index import Folder
+
+    # which UIDs below the last are still to come is not known from files: the next fetch asks the server
+    return Folder(max((one.uidvalidity for one in messages), default=0), 1, maildir.stamps(directory))

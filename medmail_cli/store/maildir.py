@@ -1,0 +1,157 @@
+"""A Maildir whose file names say all that an index would have to know of a message's coming.
+
+``SECONDS.MmicrosecondsVuidvalidityUuidIsha256.medmail``, in ``new/`` until another program moves it to
+``cur/`` and adds its flags (``:2,S``). The time is when the message was first stored here.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.store import files
+
+_NAME = re.compile(r"(\d{1,12})\.M(\d{6})V(\d{1,10})U(\d{1,10})I([0-9a-f]{64})\.medmail")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = 253_402_300_799
+"""The last second of the year 9999."""
+_LONGEST = 240
+"""Octets of a folder's name on disk; file systems take 255."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """What a file name says; ``stored_at`` is in UTC, uidvalidity and uid are 0 where no server gave any."""
+
+    stored_at: datetime
+    uidvalidity: int
+    uid: int
+    id: str
+
+    def __str__(self) -> str:
+        since = self.stored_at - _EPOCH
+        seconds = since // timedelta(seconds=1)
+        micro = since.microseconds
+        return f"{seconds}.M{micro:06d}V{self.uidvalidity}U{self.uid}I{self.id}.medmail"
+
+
+def parse_name(name: str) -> Name | None:
+    """What a file name says, with or without flags; None for the names of other programs."""
+    found = _NAME.fullmatch(name.partition(":2,")[0])
+    if found is None or int(found[1]) > _LATEST:
+        return None
+    at = _EPOCH + timedelta(seconds=int(found[1]), microseconds=int(found[2]))
+    return Name(at, int(found[3]), int(found[4]), found[5])
+
+
+def encode_folder(name: str) -> str:
+    """A folder's or account's name as that of a directory: nothing in it leaves the place it belongs to.
+
+    Raises ``malformed`` for a name that is empty or too long.
+    """
+    encoded = quote(name, safe=" @+,=", errors="surrogatepass")
+    encoded = re.sub(r"^\.|~", lambda found: f"%{ord(found[0]):02X}", encoded)
+    if not name or len(encoded) > _LONGEST:
+        raise MedmailError("malformed", what=f"folder name {name[:80]!r}")
+    return encoded
+
+
+def decode_folder(encoded: str) -> str:
+    """The name that :func:`encode_folder` encoded."""
+    return unquote(encoded, errors="surrogatepass")
+
+
+def create(folder: Path) -> None:
+    """Make the three directories of a Maildir."""
+    for part in ("tmp", "new", "cur"):
+        files.make_private(folder / part)
+
+
+def write(folder: Path, messages: Sequence[tuple[str, bytes]], pool: Executor) -> None:
+    """Deliver messages as (file name, bytes): each whole and durable before it shows up in ``new/``.
+
+    The system is asked to make several durable at a time, which it does together; the directory follows
+    once, at the end. Raises ``disk-full`` or ``not-writable``; what was delivered before stays.
+    """
+
+    def deliver(message: tuple[str, bytes]) -> None:
+        name, data = message
+        temporary = folder / "tmp" / name
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            temporary.rename(folder / "new" / name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+    with files.disk_errors(folder):
+        create(folder)
+        deliveries = [pool.submit(deliver, message) for message in messages]
+        failures = [failure for one in deliveries if (failure := one.exception())]
+        files.sync_folder(folder / "new")
+        if failures:
+            raise failures[0]
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed runs left in ``tmp/``; only while nobody else can be delivering."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in (folder / "tmp").iterdir():
+            if parse_name(path.name):
+                path.unlink(missing_ok=True)
+
+
+def scan(folder: Path) -> dict[str, Path]:
+    """Every message of ours in a Maildir: its name without flags, and where it is now."""
+    found = {}
+    for part in ("new", "cur"):
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(folder / part):
+                if parse_name(entry.name):
+                    found[entry.name.partition(":2,")[0]] = Path(entry.path)
+    return found
+
+
+def locate(folder: Path, name: str) -> Path | None:
+    """Where a message is now, whatever flags it has got; None if it is gone."""
+    for path in (folder / "new" / name, folder / "cur" / f"{name}:2,", folder / "cur" / f"{name}:2,S"):
+        if path.is_file():
+            return path
+    return scan(folder).get(name)
+
+
+def rename(folder: Path, old: str, new: str) -> None:
+    """Give a message another name; its flags stay. Durable once the directory is synced."""
+    path = locate(folder, old)
+    if path is not None:
+        path.rename(path.with_name(new + path.name[len(old) :]))
+
+
+def stamps(folder: Path) -> str:
+    """What changes whenever a message comes to, moves in or leaves a Maildir."""
+    return " ".join(str((folder / part).stat().st_mtime_ns) for part in ("new", "cur"))
+
+
+def folders(mail: Path) -> Iterator[tuple[str, str, Path]]:
+    """Every Maildir below ``mail``: account, folder, directory."""
+    if not mail.is_dir():
+        return
+    for account in sorted(mail.iterdir()):
+        if account.is_dir():
+            for folder in sorted(account.iterdir()):
+                if (folder / "cur").is_dir() and (folder / "new").is_dir():
+                    yield decode_folder(account.name), decode_folder(folder.name), folder

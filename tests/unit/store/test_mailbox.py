@@ -1,0 +1,267 @@
+"""The mailbox: nothing lost, nothing doubled, all of the index from the Maildirs, nothing from inside."""
+
+import dataclasses
+import hashlib
+import mailbox
+import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.smime.outer import outer
+from medmail_cli.store import maildir
+from medmail_cli.store.mailbox import Mailbox
+from tests.support.servers import sample
+
+NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, tzinfo=UTC)
+LATER = NOW + timedelta(days=1)
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def box(tmp_path):
+    opened = Mailbox(tmp_path / "mail")
+    yield opened
+    opened.close()
+
+
+def fill(box, count=5, folder="INBOX", uidvalidity=7, first=1):
+    batch = [(first + n, sample(first + n)) for n in range(count)]
+    return [stored for stored, _ in box.store("work", folder, uidvalidity, batch, NOW)]
+
+
+def code_of(call, *args):
+    with pytest.raises(MedmailError) as caught:
+        call(*args)
+    return caught.value.code
+
+
+def test_what_is_stored_is_read_again_and_others_can_read_it(box):
+    stored = fill(box)
+    assert [box.read(one.id) for one in stored] == [sample(n) for n in range(1, 6)]
+    others = mailbox.Maildir(box.folder / "work" / "INBOX", create=False)
+    assert sorted(m["Subject"] for m in others) == [f"Message {n}" for n in range(1, 6)]
+    assert [one.subject for one in box.list()] == [f"Message {n}" for n in range(1, 6)]
+    assert stored[0].stored_at == NOW
+    assert stored[0].from_ == "Dr Alice <alice@hosp.test>"
+    modes = {p.stat().st_mode & 0o777 for p in box.folder.rglob("*") if p.is_file()}
+    assert modes == {0o600}
+
+
+def test_an_empty_mailbox_leaves_nothing_on_disk(box):
+    assert not box.list()
+    assert box.opened() == frozenset()
+    assert code_of(box.find, "abcdef") == "not-found"
+    assert not box.folder.exists()
+
+
+def test_the_same_bytes_are_stored_once(box):
+    fill(box)
+    again = box.store("work", "INBOX", 7, [(1, sample(1)), (9, sample(1)), (10, sample(10))], LATER)
+    assert [new for _, new in again] == [False, False, True]
+    twice = box.store("work", "INBOX", 7, [(20, sample(20)), (21, sample(20))], LATER)
+    assert [new for _, new in twice] == [True, False]
+    assert len(box.list()) == len(maildir.scan(box.folder / "work" / "INBOX")) == 7
+
+
+def test_a_new_uidvalidity_moves_messages_and_keeps_when_they_came(box):
+    fill(box)
+    moved = box.store("work", "INBOX", 8, [(40 + n, sample(n)) for n in range(1, 6)], LATER)
+    assert not any(new for _, new in moved)
+    assert [(one.uidvalidity, one.uid, one.stored_at) for one in box.list()] == [
+        (8, 40 + n, NOW) for n in range(1, 6)
+    ]
+    assert box.stored_uids("work", "INBOX", 8, 1) == {41, 42, 43, 44, 45}
+    assert len(maildir.scan(box.folder / "work" / "INBOX")) == 5
+
+
+def test_the_index_is_made_again_whole(box):
+    fill(box)
+    fill(box, 3, "Sent/2026 élan..", 9)
+    box.keep_sent("home", [b"Subject: mine\r\n\r\n"], LATER)
+    before = box.list()
+    box.close()
+    (box.folder / "index.db").unlink()
+    assert box.list() == before
+    box.advance("work", "INBOX", 7, 6)
+    assert box.rebuild() == 9
+    assert box.list() == before
+
+
+def test_the_index_follows_other_programs(box):
+    stored = fill(box)
+    inbox = box.folder / "work" / "INBOX"
+    (inbox / "new" / stored[0].name).rename(inbox / "cur" / f"{stored[0].name}:2,FS")
+    (inbox / "new" / stored[1].name).unlink()
+    assert [one.uid for one in box.list()] == [1, 3, 4, 5]
+    assert box.read(stored[0].id) == sample(1)
+    assert code_of(box.read, stored[1].id) == "not-found"
+
+
+def test_messages_a_kill_left_unindexed_are_taken_in(box):
+    fill(box)
+    raw = sample(77)
+    name = str(maildir.Name(NOW, 7, 77, hashlib.sha256(raw).hexdigest()))
+    with ThreadPoolExecutor(1) as pool:
+        maildir.write(box.folder / "work" / "INBOX", [(name, raw)], pool)
+    (box.folder / "work" / "INBOX" / "tmp" / name).write_bytes(raw[:100])
+    assert box.stored_uids("work", "INBOX", 7, 6) == {77}
+    assert not list((box.folder / "work" / "INBOX" / "tmp").iterdir())
+    assert box.list()[-1].uid == 77
+
+
+def test_changed_bytes_are_told(box):
+    stored = fill(box, 1)[0]
+    path = box.folder / "work" / "INBOX" / "new" / stored.name
+    path.write_bytes(path.read_bytes().replace(b"Alice", b"Malic"))
+    assert code_of(box.read, stored.id) == "message-damaged"
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a database, but long enough to be taken for one" * 40])
+def test_a_damaged_index_is_told_and_can_be_made_again(box, damage):
+    before = fill(box)
+    box.close()
+    (box.folder / "index.db").write_bytes(damage)
+    assert code_of(box.list) == "index-damaged"
+    box.rebuild()
+    assert list(box.list()) == before
+
+
+def test_prefixes(box):
+    stored = fill(box)[0]
+    assert box.find(stored.id[:6]) == stored
+    assert box.find(stored.id.upper()) == stored
+    assert code_of(box.find, stored.id[:5]) == "not-found"
+    assert code_of(box.find, "../../etc") == "not-found"
+    assert code_of(box.find, stored.id[:8], [stored.id[:8] + "0" * 56]) == "ambiguous"
+    box.keep_sent("work", [sample(1)], LATER)
+    assert box.find(stored.id[:6]).id == stored.id
+
+
+def test_search(box):
+    fill(box)
+    box.store("work", "Archive", 1, [(1, sample(50, subject="=?utf-8?q?R=C3=A9sultat?="))], LATER)
+    assert [one.uid for one in box.list("message 3")] == [3]
+    assert [one.folder for one in box.list("RESULTAT")] == ["Archive"]
+    assert len(box.list(folder="archive")) == 1
+    assert len(box.list(sender="alice", account="work")) == 6
+    assert not box.list(sender="bob")
+    assert len(box.list(since=datetime(2026, 11, 1, 0, 4, tzinfo=UTC))) == 3
+    assert box.same_message_id("<sample-3@hosp.test>", "") == (box.list("message 3")[0].id,)
+
+
+def test_nothing_from_inside_stands_readable_on_disk(box):
+    first, second, *_ = fill(box)
+    box.mark_opened([(first.id, {"subject": "SENTINEL Dupont", "text": "SENTINEL VIH", "to": ["a@b"]})], KEY)
+    box.mark_opened([(second.id, {"subject": "x" * 100_000 + "SENTINEL"})], KEY)
+    assert [one.id for one in box.list("sentinel dupont", subkey=KEY)] == [first.id]
+    assert not box.list("sentinel")
+    assert box.opened() == {first.id, second.id}
+    assert [one.uid for one in box.list(unopened=True)] == [3, 4, 5]
+    files = [path for path in box.folder.rglob("*") if path.is_file()]
+    assert len(files) > 6
+    assert not [path for path in files if b"SENTINEL" in path.read_bytes() or b"VIH" in path.read_bytes()]
+    box.rebuild()
+    assert len(box.opened()) == 2
+
+
+def test_the_sealed_index_is_bound_to_key_and_message(box):
+    first, second, *_ = fill(box)
+    box.mark_opened([(first.id, {"subject": "a"}), (second.id, {"subject": "b"})], KEY)
+    # another keystore: opened, but silent
+    assert not list(box.learned(bytes(32)))
+    box.close()
+    path = box.folder / "learned.db"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(first.id.encode(), b"0" * 64))
+    assert code_of(lambda: list(box.learned(KEY))) == "store-damaged"
+
+
+def test_a_full_disk_loses_nothing_that_was_there(box, monkeypatch):
+    fill(box)
+    real, budget = os.write, [3000]
+
+    def write(descriptor, data):
+        budget[0] -= len(data)
+        if budget[0] < 0:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    assert code_of(fill, box, 20, "INBOX", 7, 100) == "disk-full"
+    monkeypatch.undo()
+    assert not list((box.folder / "work" / "INBOX" / "tmp").iterdir())
+    left = len(box.list())
+    assert 5 <= left < 25
+    fill(box, 20, "INBOX", 7, 100)
+    assert len(box.list()) == 25
+
+
+def test_two_processes_store_at_once(box):
+    other = Mailbox(box.folder)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(fill, one, 30) for one in (box, other)]:
+            done.result()
+    assert len(box.list()) == 30
+    other.close()
+
+
+def test_one_fetch_an_account_at_a_time(box, monkeypatch):
+    monkeypatch.setattr("time.monotonic", iter(range(0, 1000, 10)).__next__)
+    with box.fetching("work"), box.fetching("home"):
+        assert code_of(Mailbox(box.folder).fetching("work").__enter__) == "store-busy"
+
+
+@given(
+    st.datetimes(datetime(1971, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**32 - 1),
+    st.binary(min_size=32, max_size=32),
+    st.text("DFPRST", max_size=6),
+)
+def test_file_names_round_trip(at, uidvalidity, uid, digest, flags):
+    name = maildir.Name(at, uidvalidity, uid, digest.hex())
+    assert maildir.parse_name(f"{name}:2,{flags}") == maildir.parse_name(str(name)) == name
+    assert "/" not in str(name)
+
+
+@given(st.text())
+def test_other_programs_file_names_are_left_alone(name):
+    assert maildir.parse_name(name) is None
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_folder_names_round_trip_and_never_leave_their_place(name):
+    try:
+        encoded = maildir.encode_folder(name)
+    except MedmailError:
+        assert len(name.encode("utf-8", "surrogatepass")) > 80
+        return
+    assert maildir.decode_folder(encoded) == name
+    assert not {"/", "\0", "\n"} & set(encoded)
+    assert not encoded.startswith(".")
+
+
+@given(st.binary(max_size=300) | st.text(max_size=200).map(lambda t: t.encode("utf-8", "surrogatepass")))
+def test_outer_headers_of_anything(data):
+    seen = outer(data)
+    assert all(isinstance(getattr(seen, f.name), str | datetime | None) for f in dataclasses.fields(seen))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_stored_and_listed(tmp_path_factory, data):
+    box = Mailbox(tmp_path_factory.mktemp("any"))
+    ((stored, _),) = box.store("work", "INBOX", 1, [(1, b"Subject: \xff =?utf-8?b?7aCA?=\n " + data)], NOW)
+    assert box.list()[0].id == stored.id
+    box.close()
+
+
+def test_outer_headers():
+    raw = b"SUBJECT: =?utf-8?q?=C3=A9?=\r\n folded\r\nFrom: a@b\r\nfrom: c@d\r\n\r\nTo: body\r\n"
+    seen = outer(raw)
+    assert (seen.subject, seen.from_, seen.to, seen.date) == ("é folded", "a@b", "", None)
+    assert outer(b"\r\nFrom: a@b\r\n\r\n").from_ == ""
