@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ContentCipher", "Decrypted", "Envelope", "decrypt", "encrypt", "parse_enveloped"]
 
+_GCM_IN_ENVELOPED = "gcm-in-enveloped-data"
 _MOST_ATTEMPTS = 8  # entries of one letter that may each cost us a decryption
 
 
@@ -32,6 +33,8 @@ class Envelope:
 
     ``cipher`` is None if we do not know it; ``algorithm`` is its name ("aes-256-gcm") or dotted identifier.
     ``iv`` is the nonce or initialisation vector; ``tag`` and ``associated`` are empty unless authenticated.
+    ``damaged`` says that what follows the recipients cannot be read: to whom an entry is, that looks like any
+    other failure to open.
     """
 
     authenticated: bool
@@ -43,6 +46,7 @@ class Envelope:
     encrypted: memoryview
     tag: bytes = b""
     associated: bytes = b""
+    damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,33 +67,39 @@ class Decrypted:
 def parse_enveloped(node: ber.Node) -> Envelope:
     """Read a ContentInfo of type EnvelopedData or AuthEnvelopedData; nothing is decrypted.
 
-    Raises MedmailError("malformed"), with ``detail="gcm-in-enveloped-data"`` where AES-GCM was put into plain
-    EnvelopedData, which has no place for the tag (RFC 5084 1.1 wants AuthEnvelopedData): a known fault of
-    some senders.
+    Raises MedmailError("malformed") where not even the recipients can be read, and with
+    ``detail="gcm-in-enveloped-data"`` where AES-GCM was put into plain EnvelopedData, which has no place for
+    the tag (RFC 5084 1.1 wants AuthEnvelopedData): a known fault of some senders.
     """
-    if content.content_type(node) == "auth-enveloped-data":
-        return _parse_authenticated(content.content_of(node, algorithms.AUTH_ENVELOPED_DATA))
-    fields = content.content_of(node, algorithms.ENVELOPED_DATA).fields()
-    fields.take(ber.INTEGER)
+    authenticated = content.content_type(node) == "auth-enveloped-data"
+    oid = algorithms.AUTH_ENVELOPED_DATA if authenticated else algorithms.ENVELOPED_DATA
+    fields = content.content_of(node, oid).fields()
+    version = fields.take(ber.INTEGER).integer()
     fields.maybe(0x80)  # originatorInfo: certificates that nothing needs
     recipients = read_recipients(fields.take(ber.SET))
+    try:
+        if authenticated and version != 0:
+            raise ber.malformed("version")
+        return (_authenticated if authenticated else _plain)(fields, recipients)
+    except MedmailError as error:
+        if error.code != "malformed" or error.facts.get("detail") == _GCM_IN_ENVELOPED:
+            raise
+        return Envelope(authenticated, recipients, "", None, "", b"", memoryview(b""), damaged=True)
+
+
+def _plain(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Envelope:
     content_type, algorithm, encrypted = _encrypted_content(fields.take(ber.SEQUENCE))
     fields.maybe(0x81)  # unprotectedAttrs
     fields.end()
     cipher = algorithms.CIPHERS.get(algorithm.oid)
     if cipher and cipher.mode == "gcm":
-        raise ber.malformed("gcm-in-enveloped-data")
+        raise ber.malformed(_GCM_IN_ENVELOPED)
     name = cipher.name if cipher else algorithm.oid
     iv = _cbc_parameters(cipher, algorithm) if cipher else b""
     return Envelope(False, recipients, content_type, cipher, name, iv, encrypted)
 
 
-def _parse_authenticated(node: ber.Node) -> Envelope:
-    fields = node.fields()
-    if fields.take(ber.INTEGER).integer() != 0:
-        raise ber.malformed("version")
-    fields.maybe(0x80)
-    recipients = read_recipients(fields.take(ber.SET))
+def _authenticated(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Envelope:
     content_type, algorithm, encrypted = _encrypted_content(fields.take(ber.SEQUENCE))
     attributes = fields.maybe(0x81)
     tag = bytes(fields.take().octets())
@@ -175,6 +185,8 @@ def decrypt(
     ]
     if not named:
         raise MedmailError("no-key")
+    if envelope.damaged:
+        raise MedmailError("bad-tag")
     cipher = envelope.cipher
     if cipher is None:
         raise MedmailError("unsupported-algorithm", algorithm=envelope.algorithm)

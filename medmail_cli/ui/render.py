@@ -11,7 +11,7 @@ import functools
 import importlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -47,9 +47,9 @@ _AS_IT_IS = frozenset({str, int, bool, float, type(None)})
 
 
 @functools.cache
-def _shape(kind: type) -> tuple[str | None, tuple[tuple[str, str], ...]] | None:
+def _shape(kind: Hashable) -> tuple[str | None, tuple[tuple[str, str], ...]] | None:
     """How a dataclass is shown: its ``type``, and each key with its field; None for what is no dataclass."""
-    if not dataclasses.is_dataclass(kind):
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         return None
     fields = [field for field in dataclasses.fields(kind) if field.metadata.get("json", True)]
     name = getattr(kind, "type", None)
@@ -59,7 +59,7 @@ def _shape(kind: type) -> tuple[str | None, tuple[tuple[str, str], ...]] | None:
 
 def jsonable(value: object) -> Any:
     """The value as JSON holds it: dataclasses as objects, instants as RFC 3339 in UTC, paths as text."""
-    kind: type[Any] = type(value)
+    kind: Any = type(value)
     if kind in _AS_IT_IS:
         return value
     if shape := _shape(kind):
