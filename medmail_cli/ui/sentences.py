@@ -66,6 +66,7 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("the key is kept; tell the authority"),
     ),
     "content-twice": (N_("the signature carries its content twice"), ""),
+    "declined": (N_("nothing was done"), ""),
     "disk-full": (N_("no space left to write {path}"), N_("free some space and run the command again")),
     "exists": (N_("{path} exists and is different"), N_("choose another name, or replace it with --force")),
     "expired": (N_("the certificate has expired"), ""),
@@ -252,6 +253,7 @@ NOTES: dict[str, str] = {
     "audit-not-covered": N_("the last {count} entries are not covered by a checkpoint yet"),
     "audit-torn": N_("the last write was torn ({bytes} bytes); the next run cuts it off"),
     "audit-repaired": N_("the audit log's last write was torn; {bytes} bytes of it were cut off"),
+    "not-written": N_("{source} is not trusted and not written; --accept-untrusted writes it all the same"),
 }
 """Code of a note to its sentence."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.audit.entry import Intent, Outcome
 from medmail_cli.errors import INTEGRITY, UNTRUSTED, MedmailError, exit_of
+from medmail_cli.model import Note
 from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.filenames import distinct, safe_name
 from medmail_cli.smime.verdict import Problem
@@ -117,7 +118,7 @@ def decrypt(
     flush: Callable[[], None] = lambda: None,
     mailbox: "Mailbox | None" = None,
     subkey: Callable[[], bytes] | None = None,
-) -> "Iterator[Verdict | Explanation | Content]":
+) -> "Iterator[Verdict | Explanation | Content | Note]":
     """Open every message: a verdict each, in order.
 
     ``flush`` makes durable what was shown; only then is a message of ``mailbox`` marked as opened, what was
@@ -162,7 +163,7 @@ def _open_group(
     flush: Callable[[], None],
     mailbox: "Mailbox | None",
     subkey: Callable[[], bytes] | None,
-) -> "Iterator[Verdict | Explanation | Content]":
+) -> "Iterator[Verdict | Explanation | Content | Note]":
     intents = log.intents(Intent("decrypt", actor, (loaded.id,)) for loaded in group)
     outcomes: list[Outcome] = []
     seen: list[Opened] = []
@@ -186,11 +187,14 @@ def _open_group(
             yield verdict
             if explained:
                 yield Explanation(verdict.id, explain(verdict))
-            if verdict.output == STDOUT:
+            may_write = _may_write(opened, output)
+            if output.asked and opened.content is not None and not may_write:
+                yield Note("not-written", {"source": loaded.source.name})
+            if output.stdout and may_write:
                 yield Content(_rendered(opened, output.format), text=output.format == "text")
             if stored is not None:
                 reader.learn(opened)
-                if opened.content is not None and (verdict.output is not None or not output.asked):
+                if may_write if output.asked else opened.content is not None:
                     seen.append(replace(opened, verdict=verdict, content=None, parts=()))
             del opened
         flush()
@@ -236,10 +240,10 @@ def _may_write(opened: "Opened", output: Output) -> bool:
 
 def _write(opened: "Opened", output: Output) -> "Verdict":
     verdict = opened.verdict
-    if not output.asked or not _may_write(opened, output):
-        return verdict
     if output.stdout:
         return replace(verdict, output=STDOUT)
+    if not output.asked or not _may_write(opened, output):
+        return verdict
     if output.file is not None:
         files.write_output(output.file, _rendered(opened, output.format), force=output.force)
         return replace(verdict, output=str(output.file))

@@ -1,0 +1,327 @@
+"""``medmail decrypt`` as people and scripts meet it: streams, exits, files left."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from medmail_cli.commands.decrypt import events
+from medmail_cli.smime import mime
+from medmail_cli.smime.compose import base64_lines
+from medmail_cli.store.mailbox import Mailbox
+from medmail_cli.ui.schema import of_command
+from tests.support.cli import Done, medmail
+from tests.support.homes import make_home
+from tests.support.letters import FILE, NOW, OUTER, TEXT, encrypt, letter, person, sealed, sign
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_home(tmp_path_factory.mktemp("bob"), person("bob"))
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return of_command("decrypt", events()["decrypt"])
+
+
+def save(folder: Path, raw: bytes, name: str = "letter.eml") -> Path:
+    path = folder / name
+    path.write_bytes(raw)
+    return path
+
+
+def flipped(raw: bytes) -> bytes:
+    """The message with one bit of its tag changed."""
+    root = mime.parse(raw)
+    data = bytearray(mime.decode_body(root))
+    data[-1] ^= 1
+    return raw[: root.body] + base64_lines(bytes(data))
+
+
+def verdict(done: Done, schema: dict[str, Any]) -> dict[str, Any]:
+    for line in done.objects:
+        jsonschema.validate(line, schema)
+    assert done.objects[-1]["exit"] == done.exit
+    return done.objects[0]
+
+
+# --- for people --------------------------------------------------------------------------------------------
+
+
+def test_a_trusted_letter(home: Path, tmp_path: Path) -> None:
+    done = medmail(home, "decrypt", save(tmp_path, sealed(letter(attachments=(FILE,)))), env={"TZ": "UTC"})
+    assert (done.exit, done.stderr) == (0, "")
+    assert done.stdout == (
+        "Signed by alice@medecin.test on 2026-11-22 09:30\n"
+        "By authority of CN=Health Root, which you trust\n"
+        "Believe it: every check held (whether the certificate was revoked is not known)\n"
+        "\n"
+        "From: Alice <alice@medecin.test>\n"
+        "To: Bob <bob@medecin.test>\n"
+        "Date: 2026-11-22 09:30 +0000\n"
+        "Subject: Résultats de Mme Durand\n"
+        "Attached: Compte rendu – Élodie.pdf (application/pdf, 10240 bytes)\n"
+        "\n"
+        "Chère consœur,\n"
+        "\n"
+        "voici les résultats.\n"
+        "\n"
+    )
+
+
+def test_an_untrusted_letter_is_shown_and_marked(home: Path, tmp_path: Path) -> None:
+    done = medmail(home, "decrypt", save(tmp_path, sealed(signer="carol")))
+    assert done.exit == 5
+    assert "DO NOT BELIEVE IT: " in done.stdout
+    assert "voici les résultats" in done.stdout
+
+
+def test_control_characters_of_strangers_are_escaped(home: Path, tmp_path: Path) -> None:
+    written = letter(body="a\x1b[2Jb\u202ec\n", subject="x")
+    done = medmail(home, "decrypt", save(tmp_path, sealed(written)))
+    assert "\x1b" not in done.stdout
+    assert "\u202e" not in done.stdout
+    assert "a\\x1b[2Jb\\u202ec" in done.stdout
+
+
+def test_explain_numbers_every_check(home: Path, tmp_path: Path, schema: dict[str, Any]) -> None:
+    path = save(tmp_path, sealed(signer="carol"))
+    done = medmail(home, "decrypt", path, "--explain")
+    assert "5. the signer is the sender: fails (RFC 8550 §3)\n   carol@medecin.test" in done.stdout
+    told = medmail(home, "decrypt", path, "--explain", "--json")
+    verdict(told, schema)
+    assert [step["number"] for step in told.objects[1]["steps"]] == [1, 2, 3, 4, 5, 6, 7]
+
+
+# --- for scripts -------------------------------------------------------------------------------------------
+
+
+def test_json_of_a_trusted_letter(home: Path, tmp_path: Path, schema: dict[str, Any]) -> None:
+    path = save(tmp_path, sealed(letter(attachments=(FILE,))))
+    done = medmail(home, "decrypt", path, "--json")
+    found = verdict(done, schema)
+    assert (done.exit, done.stderr, found["exit"], found["trusted"]) == (0, "", 0, True)
+    assert found["source"] == str(path)
+    assert found["layers"] == ["encrypted", "signed"]
+    assert found["encryption"] == {
+        "status": "ok",
+        "algorithm": "aes-256-gcm",
+        "authenticated": True,
+        "key_management": "ecdh-es-p256",
+        "recipient": "bob@medecin.test",
+    }
+    assert found["signature"]["status"] == "valid"
+    assert found["headers"]["from"] == "Alice <alice@medecin.test>"
+    assert found["headers"]["date"] == "2026-11-22T09:30:00Z"
+    assert found["outer_headers"] == {"from": "Alice <alice@medecin.test>", "subject": "[...]"}
+    assert found["attachments"][0]["saved_as"] is None
+    assert done.objects[-1] == {
+        "type": "result",
+        "command": "decrypt",
+        "ok": True,
+        "exit": 0,
+        "counts": {"message": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("raw", "exit_code", "code", "released"),
+    [
+        (sealed(signer="carol"), 5, "signer-is-not-sender", True),
+        (OUTER + TEXT, 5, "no-signature", True),
+        (OUTER + encrypt(TEXT, cipher="aes-256-cbc"), 5, "no-signature", False),
+        (OUTER + encrypt(TEXT, "carol"), 1, "no-key", False),
+        (OUTER + encrypt(sign(TEXT, detached=True).replace(b"Hello", b"Hallo")), 6, "bad-signature", False),
+        (flipped(sealed()), 6, "bad-tag", False),
+        (b"\0not a message", 1, "malformed", False),
+        (b"", 1, "malformed", False),
+    ],
+    ids=["untrusted", "unsigned", "cbc", "no-key", "bad-signature", "bad-tag", "malformed", "empty"],
+)
+def test_exits(
+    home: Path, tmp_path: Path, schema: dict[str, Any], raw: bytes, exit_code: int, code: str, released: bool
+) -> None:
+    done = medmail(home, "decrypt", save(tmp_path, raw), "--json")
+    found = verdict(done, schema)
+    assert (done.exit, found["exit"], found["trusted"]) == (exit_code, exit_code, False)
+    assert [problem["code"] for problem in found["problems"]] == [code]
+    assert (found["text"] is not None) == released
+    if not released:
+        assert found["attachments"] == []
+
+
+def test_several_that_end_differently_are_partial(home: Path, tmp_path: Path, schema: dict[str, Any]) -> None:
+    good, bad = save(tmp_path, sealed()), save(tmp_path, OUTER + TEXT, "plain.eml")
+    done = medmail(home, "decrypt", good, bad, "--json")
+    verdict(done, schema)
+    assert [line.get("exit") for line in done.objects] == [0, 5, 3]
+    assert medmail(home, "decrypt", bad, bad).exit == 5
+
+
+def test_stdin_is_read_for_a_dash_only(home: Path) -> None:
+    assert medmail(home, "decrypt", "-", stdin=sealed()).exit == 0
+    done = medmail(home, "decrypt", stdin=sealed())
+    assert (done.exit, done.stdout) == (2, "")
+    assert medmail(home, "decrypt", "-", "--passphrase-file", "-", stdin=sealed()).exit == 2
+
+
+def test_a_file_that_is_not_there(home: Path) -> None:
+    done = medmail(home, "decrypt", "./nothing.eml", "--json")
+    assert (done.exit, done.objects[0]["type"], done.objects[0]["code"]) == (1, "error", "not-readable")
+
+
+def test_the_wrong_passphrase_is_no_verdict(home: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("wrong")
+    done = medmail(home, "decrypt", save(tmp_path, sealed()), "--passphrase-file", wrong, "--json")
+    assert (done.exit, done.objects[-1]["code"]) == (4, "wrong-passphrase")
+
+
+def test_a_signed_letter_asks_for_no_passphrase(home: Path, tmp_path: Path) -> None:
+    path = save(tmp_path, OUTER + sign(TEXT))
+    assert medmail(home, "decrypt", path, "--passphrase-file", tmp_path / "none").exit == 0
+
+
+def test_somebody_without_keystore_can_check_a_signature(tmp_path: Path) -> None:
+    done = medmail(tmp_path / "fresh", "decrypt", save(tmp_path, OUTER + sign(TEXT)), "--json")
+    assert (done.exit, done.objects[0]["problems"][0]["code"]) == (5, "untrusted-issuer")
+    assert medmail(tmp_path / "fresh", "decrypt", save(tmp_path, sealed())).exit == 1
+
+
+def test_judged_at_another_time(home: Path, tmp_path: Path) -> None:
+    path = save(tmp_path, sealed())
+    done = medmail(home, "decrypt", path, "--at", "2025-12-31", "--json")
+    assert [p["code"] for p in done.objects[0]["problems"]] == ["implausible-time", "not-yet-valid"]
+    assert medmail(home, "decrypt", path, "--at", "tomorrow").exit == 2
+
+
+def test_only_the_identity_asked_for_opens(tmp_path: Path) -> None:
+    both = make_home(tmp_path, person("bob"), person("carol"))
+    path = save(tmp_path, sealed())
+    assert medmail(both, "decrypt", path, "--identity", "Bob@medecin.test").exit == 0
+    assert medmail(both, "decrypt", path, "--identity", "carol@medecin.test").exit == 1
+    assert medmail(both, "decrypt", path, "--identity", "nobody@medecin.test").exit == 1
+
+
+# --- output ------------------------------------------------------------------------------------------------
+
+
+def test_output_to_a_file(home: Path, tmp_path: Path) -> None:
+    path, target = save(tmp_path, sealed()), tmp_path / "out.txt"
+    assert medmail(home, "decrypt", path, "-o", target).exit == 0
+    assert target.read_text() == letter().body
+    assert target.stat().st_mode & 0o777 == 0o600
+    # an identical file is success, another is left alone
+    assert medmail(home, "decrypt", path, "-o", target).exit == 0
+    target.write_text("mine")
+    done = medmail(home, "decrypt", path, "-o", target, "--json")
+    assert (done.exit, done.objects[-1]["code"], target.read_text()) == (1, "exists", "mine")
+    assert medmail(home, "decrypt", path, "-o", target, "--force").exit == 0
+    assert target.read_text() == letter().body
+
+
+def test_output_to_stdout_is_content_alone(home: Path, tmp_path: Path) -> None:
+    path = save(tmp_path, sealed())
+    done = medmail(home, "decrypt", path, "-o", "-")
+    assert (done.exit, done.stdout, done.stderr) == (0, letter().body, "")
+    done = medmail(home, "decrypt", path, "--format", "eml")
+    assert "Subject: =?utf-8?b?" in done.stdout
+    assert medmail(home, "decrypt", path, path.with_name("x.eml"), "-o", "-").exit in (1, 2)
+
+
+def test_untrusted_content_is_written_only_when_accepted(home: Path, tmp_path: Path) -> None:
+    path, target = save(tmp_path, sealed(signer="carol")), tmp_path / "out.txt"
+    for extra, written in ((), False), (("--accept-untrusted",), True):
+        done = medmail(home, "decrypt", path, "-o", target, *extra)
+        assert (done.exit, target.exists()) == (5, written)
+    done = medmail(home, "decrypt", path, "-o", "-")
+    assert (done.exit, done.stdout) == (5, "")
+    assert "DO NOT BELIEVE IT" in done.stderr
+
+
+def test_a_folder_for_each_message(home: Path, tmp_path: Path, schema: dict[str, Any]) -> None:
+    hostile = letter(attachments=(FILE, FILE, FILE.__class__("../../evil\n.sh", "text/x-sh", b"boo")))
+    done = medmail(home, "decrypt", save(tmp_path, sealed(hostile)), "--out-dir", tmp_path / "out", "--json")
+    found = verdict(done, schema)
+    folder = tmp_path / "out" / found["id"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "Compte rendu – Élodie-2.pdf",
+        "Compte rendu – Élodie.pdf",
+        "evil .sh",
+        "message.txt",
+    ]
+    assert found["attachments"][0]["saved_as"] == str(folder / FILE.name)
+    assert (folder / FILE.name).read_bytes() == FILE.data
+    assert [path.name for path in tmp_path.iterdir() if "evil" in path.name] == []
+
+
+def test_what_is_withheld_and_shown_on_demand(home: Path, tmp_path: Path) -> None:
+    path = save(tmp_path, OUTER + encrypt(TEXT, cipher="aes-256-cbc"))
+    assert "Hello" not in medmail(home, "decrypt", path).stdout
+    done = medmail(home, "decrypt", path, "--show-unverified")
+    assert (done.exit, "Hello" in done.stdout) == (5, True)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["a.eml", "-o", "x.txt", "--out-dir", "y"],
+        ["-", "--json", "-o", "-"],
+        ["--format", "pdf", "-"],
+    ],
+)
+def test_wrong_usage(home: Path, argv: list[str]) -> None:
+    done = medmail(home, "decrypt", *argv, stdin=sealed())
+    assert (done.exit, done.stderr.count("medmail: error: ")) == (2, 1)
+
+
+# --- mailbox and log ---------------------------------------------------------------------------------------
+
+
+def test_from_the_mailbox_once(tmp_path: Path, schema: dict[str, Any]) -> None:
+    own = make_home(tmp_path, person("bob"))
+    mailbox = Mailbox(own / "mail")
+    good, forged = sealed(), sealed(letter(message_id="<2@medecin.test>"), signer="carol")
+    stored = mailbox.store("work", "INBOX", 1, [(1, good), (2, forged)], NOW)
+    mailbox.close()
+    name = stored[0][0].id
+    done = medmail(own, "decrypt", name[:8], "--json")
+    assert (verdict(done, schema)["id"], done.exit) == (name, 0)
+    waiting = medmail(own, "decrypt", "--unopened", "--json")
+    assert [line["id"] for line in waiting.objects if line["type"] == "message"] == [stored[1][0].id]
+    assert medmail(own, "decrypt", "--unopened", "--json").objects[0]["type"] == "result"
+    # what was learned is sealed: no word of it stands readable in the home
+    for path in own.rglob("*"):
+        if path.is_file():
+            assert b"Durand" not in path.read_bytes(), path
+    # Alice's certificate was learned, the forger's was not
+    assert len(list((own / "contacts").glob("*.json"))) == 1
+    assert medmail(own, "decrypt", "abcdef").exit == 1
+
+
+def test_a_replay_is_noted(tmp_path: Path) -> None:
+    own = make_home(tmp_path, person("bob"))
+    mailbox = Mailbox(own / "mail")
+    first, again = (one for one, _ in mailbox.store("work", "INBOX", 1, [(1, sealed()), (2, sealed())], NOW))
+    mailbox.close()
+    done = medmail(own, "decrypt", again.id, "--json")
+    assert {"code": "replayed", "detail": first.id} in done.objects[0]["notes"]
+
+
+def test_every_message_leaves_intent_and_outcome(tmp_path: Path) -> None:
+    own = make_home(tmp_path, person("bob"))
+    paths = [save(tmp_path, sealed(letter(subject=f"Durand {n}")), f"{n}.eml") for n in range(70)]
+    done = medmail(own, "decrypt", *paths, "--json")
+    assert (done.exit, done.objects[-1]["counts"]) == (0, {"message": 70})
+    entries = medmail(own, "audit", "log", "--json").objects[:-1]
+    assert [entry["kind"] for entry in entries] == ["intent"] * 64 + ["outcome"] * 64 + ["intent"] * 6 + [
+        "outcome"
+    ] * 6
+    assert {entry["outcome"] for entry in entries} == {None, "done"}
+    assert "Durand" not in json.dumps(entries)
+    assert entries[0]["objects"] == [done.objects[0]["id"]]
+    assert medmail(own, "audit", "verify").exit == 0
