@@ -65,6 +65,10 @@ class Console:
         sys.stdout.write(sanitize.json_text(encoded) + "\n")
         sys.stdout.flush()
 
+    def flush(self) -> None:
+        """Let a reader at the other end of a pipe see what was written so far."""
+        sys.stdout.flush()
+
     def out_bytes(self, data: bytes | memoryview) -> None:
         """Write raw data. Raises ``binary-to-terminal`` where a person would see it."""
         if self.interactive_out:
