@@ -8,6 +8,8 @@ import unicodedata
 
 from cryptography import x509
 
+from medmail_cli.pki.unreadable import UNREADABLE
+
 SMTP_UTF8_MAILBOX = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.9")
 """id-on-SmtpUTF8Mailbox (RFC 9598 §3)."""
 
@@ -79,7 +81,7 @@ def addresses(certificate: x509.Certificate) -> tuple[str, ...]:
                 found.append(mailbox)
     try:
         in_subject = certificate.subject.get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)
-    except ValueError:
+    except UNREADABLE:
         in_subject = []
     found += [a.value for a in in_subject if isinstance(a.value, str)]
     once: dict[str, str] = {}
@@ -144,7 +146,7 @@ def decode_mailbox(value: bytes) -> str | None:
 def _alternative_names(certificate: x509.Certificate) -> tuple[x509.GeneralName, ...]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return ()
     return tuple(extension.value)
 

@@ -11,6 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import pkcs7
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.pki.unreadable import UNREADABLE
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _CERTIFICATE = {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}
@@ -55,22 +56,23 @@ def _der(data: bytes, name: str) -> tuple[list[x509.Certificate], list[x509.Cert
         warnings.simplefilter("ignore")  # what is odd about a certificate is for its judgement to say
         try:
             return [_read_certificate(x509.load_der_x509_certificate(data))], []
-        except (ValueError, x509.InvalidVersion):
+        except UNREADABLE:
             pass
         try:
             return [], [_read_crl(x509.load_der_x509_crl(data))]
-        except (ValueError, x509.InvalidVersion):
+        except UNREADABLE:
             pass
         try:
             certificates = pkcs7.load_der_pkcs7_certificates(data)
             return [_read_certificate(certificate) for certificate in certificates], []
-        except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+        except (*UNREADABLE, UnsupportedAlgorithm) as error:
             raise MedmailError("malformed", what=name) from error
 
 
 def _read_certificate(certificate: x509.Certificate) -> x509.Certificate:
     """The certificate, if its names can be read: that is only found out on reading. Raises ValueError."""
     _ = certificate.subject, certificate.issuer, certificate.version
+    _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return certificate
 
 

@@ -18,12 +18,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 
 from medmail_cli.pki.names import NameKey, name_key
+from medmail_cli.pki.unreadable import UNREADABLE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 RSA_BITS, EC_BITS = 2048, 256
 """The smallest keys that are not weak (RFC 8551 §4.3 and 4.4 forbid less for RSA in signatures)."""
+_EARLIEST, _LATEST = dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC)
 WEAK_HASHES = frozenset({"md5", "sha1"})
 
 ANY_POLICY = "2.5.29.32.0"
@@ -77,18 +79,18 @@ class Facts:
 @lru_cache(maxsize=4096)
 def facts(certificate: x509.Certificate) -> Facts:
     """Read a certificate; never raises."""
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     try:
+        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         subject, issuer = name_key(certificate.subject), name_key(certificate.issuer)
-    except ValueError as error:
-        return Facts((), (), start, end, unreadable=str(error))
+    except UNREADABLE as error:
+        return Facts((), (), _LATEST, _EARLIEST, unreadable=str(error))
     weak_key, weak_signature = _weak_key(certificate), _weak_signature(certificate)
     try:
         return Facts(
             subject, issuer, start, end,
             weaknesses=weak_key, weak_signature=weak_signature, **_extensions(certificate.extensions),
         )  # fmt: skip
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except UNREADABLE as error:
         return Facts(
             subject, issuer, start, end,
             weaknesses=weak_key, weak_signature=weak_signature, unreadable=str(error),
@@ -164,7 +166,7 @@ def _name_text(certificate: x509.Certificate, which: Literal["subject", "issuer"
     try:
         name = certificate.subject if which == "subject" else certificate.issuer
         return name.rfc4514_string()
-    except ValueError:
+    except UNREADABLE:
         return "?"
 
 

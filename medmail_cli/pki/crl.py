@@ -15,10 +15,12 @@ from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
 from medmail_cli.pki.certificate import Facts
 from medmail_cli.pki.names import NameKey, name_key
+from medmail_cli.pki.unreadable import UNREADABLE
 
 SKEW = dt.timedelta(minutes=5)
 """How far clocks may differ on a CRL's own times."""
 
+_ALWAYS = dt.datetime.min.replace(tzinfo=dt.UTC)
 _ALL_REASONS = frozenset(x509.ReasonFlags) - {x509.ReasonFlags.unspecified, x509.ReasonFlags.remove_from_crl}
 _HARMLESS_BEFORE = {
     x509.ReasonFlags.affiliation_changed,
@@ -87,7 +89,7 @@ class Crl:
         for entry in self.crl:
             try:
                 named = entry.extensions.get_extension_for_oid(CRLEntryExtensionOID.CERTIFICATE_ISSUER).value
-            except x509.ExtensionNotFound:
+            except (x509.ExtensionNotFound, *UNREADABLE):
                 named = None
             if isinstance(named, x509.CertificateIssuer):
                 names = named.get_values_for_type(x509.DirectoryName)
@@ -106,15 +108,16 @@ def read_crl(crl: x509.CertificateRevocationList) -> Crl | None:
             if extension.critical and extension.oid not in _KNOWN:
                 usable = False
         issuer = name_key(crl.issuer)
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        this_update, next_update = crl.last_update_utc, crl.next_update_utc
+    except UNREADABLE:
         return None
     number, base = found.get(x509.CRLNumber), found.get(x509.DeltaCRLIndicator)
     scope, key = found.get(x509.IssuingDistributionPoint), found.get(x509.AuthorityKeyIdentifier)
     return Crl(
         crl,
         issuer,
-        crl.last_update_utc,
-        crl.next_update_utc,
+        this_update,
+        next_update,
         number.crl_number if isinstance(number, x509.CRLNumber) else None,
         base.crl_number if isinstance(base, x509.DeltaCRLIndicator) else None,
         scope if isinstance(scope, x509.IssuingDistributionPoint) else None,
@@ -243,14 +246,15 @@ def _extends(delta: Crl, base: Crl) -> bool:
 
 
 def _revocation(entry: x509.RevokedCertificate) -> Revocation:
-    date, reason = entry.revocation_date_utc, x509.ReasonFlags.unspecified
+    date, reason = _ALWAYS, x509.ReasonFlags.unspecified
     try:
+        date = entry.revocation_date_utc
         for extension in entry.extensions:
             if isinstance(extension.value, x509.CRLReason):
                 reason = extension.value.reason
             elif isinstance(extension.value, x509.InvalidityDate):
                 date = min(date, extension.value.invalidity_date_utc)
-    except (ValueError, x509.DuplicateExtension):
+    except UNREADABLE:
         pass  # listed is listed, whatever else the entry says
     return Revocation(date, reason)
 
@@ -261,7 +265,7 @@ def list_name(crl: x509.CertificateRevocationList) -> str:
     for kind in (x509.AuthorityKeyIdentifier, x509.IssuingDistributionPoint):
         try:
             digest.update(crl.extensions.get_extension_for_class(kind).value.public_bytes())
-        except (x509.ExtensionNotFound, ValueError):
+        except (x509.ExtensionNotFound, *UNREADABLE):
             digest.update(b"\0")
     read = read_crl(crl)
     digest.update(b"delta" if read is not None and read.delta_base is not None else b"complete")

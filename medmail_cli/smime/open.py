@@ -474,14 +474,14 @@ def _attachment(part: Entity, data: bytes) -> Attachment:
 def _subject(certificate: x509.Certificate) -> str:
     try:
         return certificate.subject.rfc4514_string()
-    except ValueError:  # names are read late, and may be nonsense
+    except (ValueError, TypeError):  # names are read late, and may be nonsense
         return ""
 
 
 def _issuer(certificate: x509.Certificate) -> str:
     try:
         return certificate.issuer.rfc4514_string()
-    except ValueError:
+    except (ValueError, TypeError):
         return ""
 
 

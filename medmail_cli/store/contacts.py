@@ -22,6 +22,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import binds, canonical, exact
 from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.path import fit
+from medmail_cli.pki.unreadable import UNREADABLE
 from medmail_cli.store import files
 
 Origin = Literal["added", "learned", "pinned"]
@@ -278,7 +279,7 @@ def _load(path: Path) -> Contact:
         )
         # writing it again must give the same bytes, digest included
         intact = stored["version"] == _VERSION and _dump(contact) == data
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, x509.InvalidVersion) as error:
+    except (OSError, KeyError, AttributeError, *UNREADABLE) as error:
         raise MedmailError("store-damaged", path=str(path)) from error
     if not intact:
         raise MedmailError("store-damaged", path=str(path))

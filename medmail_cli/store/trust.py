@@ -19,6 +19,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.crl import list_name, newer
 from medmail_cli.pki.path import Authorities
+from medmail_cli.pki.unreadable import UNREADABLE
 from medmail_cli.store import files
 
 Kind = Literal["anchor", "intermediate", "crl"]
@@ -132,7 +133,7 @@ class Trust:
             data = _read(path)
             try:
                 certificate = x509.load_pem_x509_certificate(data)
-            except (ValueError, x509.InvalidVersion) as error:
+            except UNREADABLE as error:
                 raise MedmailError("store-damaged", path=str(path)) from error
             item = self._item(kind, certificate)
             if item.path != path or data != certificate.public_bytes(Encoding.PEM):
@@ -148,7 +149,7 @@ class Trust:
                 raise MedmailError("store-damaged", path=str(path))
             try:
                 item = Item("crl", digest, x509.load_der_x509_crl(data), path)
-            except (ValueError, x509.InvalidVersion) as error:
+            except UNREADABLE as error:
                 raise MedmailError("store-damaged", path=str(path)) from error
             # a kill between the new issue and the removal of the old leaves both
             if name not in newest or newer(item.content, newest[name].content):  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from medmail_cli.errors import DAMAGED, OK, MedmailError, exit_of
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts, verifies
 from medmail_cli.pki.path import Authorities, Judgement
+from medmail_cli.pki.unreadable import UNREADABLE
 from medmail_cli.store.trust import Item, Trust
 from medmail_cli.transport import http
 from medmail_cli.workflows.logged import logged
@@ -210,7 +211,7 @@ def _crl_urls(certificate: x509.Certificate) -> Iterator[str]:
 def _issuer_urls(certificate: x509.Certificate) -> Iterator[str]:
     try:
         access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return
     for description in access:
         place = description.access_location

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmail_cli.cms import der
+from medmail_cli.pki.address import addresses
 from medmail_cli.pki.path import Authorities, Judgement, judge
 from tests.support import pki
 
@@ -294,6 +295,17 @@ def test_a_changed_crl_never_clears_and_never_raises() -> None:
         assert of(LEAF, crls=(FRESH[0], changed)) in (["revoked"], ["revocation-unknown"])
 
 
+def test_a_year_that_no_calendar_has() -> None:
+    """GeneralizedTime can say 0000; Python's datetime cannot."""
+    far = dt.datetime(9998, 1, 1, tzinfo=dt.UTC)
+    leaf, _ = pki.issue(SUB, "a@x.test", key_type="p256", not_after=far)
+    zero = x509.load_der_x509_certificate(leaf.public_bytes(Encoding.DER).replace(b"9998", b"0000"))
+    assert "untrusted-issuer" in of(zero)
+    listing = pki.make_crl(SUB, [LEAF], next_update=far).public_bytes(Encoding.DER)
+    crl = x509.load_der_x509_crl(listing.replace(b"9998", b"0000"))
+    assert of(LEAF, crls=(FRESH[0], crl)) == ["revocation-unknown"]
+
+
 def test_a_changed_intermediate_is_never_trusted_and_never_raises() -> None:
     for data in mutated(SUB.certificate.public_bytes(Encoding.DER)):
         try:
@@ -314,3 +326,15 @@ def test_any_bytes_in_an_extension_are_judged(value: bytes, oid: str) -> None:
 
 
 KEY = pki.make_key("p256")
+
+
+def test_a_name_that_is_no_name() -> None:
+    """A BIT STRING as common name: cryptography raises TypeError, and only when the name is looked at."""
+    odd = LEAF.public_bytes(Encoding.DER)
+    at = odd.index(b"\x0c\x11dr.b@medecin.test")
+    certificate = x509.load_der_x509_certificate(odd[:at] + b"\x03\x11\0" + odd[at + 3 :])
+    with pytest.raises(TypeError):
+        _ = certificate.subject
+    judgement = judge(certificate, anchors=[ROOT.certificate], extra=[SUB.certificate], at=AT)
+    assert "untrusted-issuer" in codes(judgement)
+    assert addresses(certificate) == ("dr.b@medecin.test",)

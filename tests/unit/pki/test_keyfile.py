@@ -1,0 +1,96 @@
+"""Reading keys and certificates out of the files people have."""
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.pki.keyfile import chain_of, read_keys
+from medmail_cli.pki.usage import for_mail, key_type, purpose
+from tests.support import pki
+
+ROOT = pki.make_ca("Root")
+MIDDLE = pki.make_ca("Middle", parent=ROOT)
+CERTIFICATE, KEY = pki.issue(MIDDLE, "a@x.test", "both", "p256")
+SAMPLES = [
+    pki.p12(CERTIFICATE, KEY, MIDDLE.chain, b"pw"),
+    pki.p12(CERTIFICATE, KEY, MIDDLE.chain, b"pw", legacy=True),
+    pki.pem(CERTIFICATE, KEY, *MIDDLE.chain),
+    CERTIFICATE.public_bytes(serialization.Encoding.DER),
+    KEY.private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"pw"),
+    ),
+]
+CODES = {"malformed", "wrong-p12-password", "unsupported-algorithm"}
+
+
+def password() -> bytes:
+    return b"pw"
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda b: b"\x30\x82\x01\x00\x02\x01\x03" + b))
+def test_garbage_is_refused_in_words(data: bytes) -> None:
+    with pytest.raises(MedmailError) as caught:
+        read_keys(data, "file", password)
+    assert caught.value.code in CODES
+
+
+@given(st.sampled_from(SAMPLES), st.data())
+def test_a_truncated_or_flipped_sample_never_ends_in_another_error(
+    sample: bytes, data: st.DataObject
+) -> None:
+    place = data.draw(st.integers(0, len(sample) - 1))
+    for changed in (sample[:place], sample[:place] + bytes([sample[place] ^ 1]) + sample[place + 1 :]):
+        try:
+            read_keys(changed, "file", password)
+        except MedmailError as error:
+            assert error.code in CODES
+
+
+def test_a_password_is_asked_for_only_where_it_is_needed() -> None:
+    def never() -> bytes:
+        raise AssertionError("asked")
+
+    found = read_keys(SAMPLES[2], "file", never)
+    assert found.certificates == (CERTIFICATE, *MIDDLE.chain)
+    assert [key.public_key() for key in found.keys] == [KEY.public_key()]
+    assert "key" not in repr(found).replace("KeyFile", "")
+
+
+def test_a_key_for_no_letter_is_refused() -> None:
+    key = dsa.generate_private_key(2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with pytest.raises(MedmailError) as caught:
+        read_keys(key, "file", password)
+    assert caught.value.code == "unsupported-algorithm"
+
+
+def test_a_chain_is_put_in_order_and_needs_true_signatures() -> None:
+    stranger = pki.make_ca("Middle")
+    assert chain_of(CERTIFICATE, [ROOT.certificate, stranger.certificate, MIDDLE.certificate]) == MIDDLE.chain
+    assert chain_of(CERTIFICATE, [ROOT.certificate]) == ()
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "expected"),
+    [
+        ("both", "rsa2048", "both"),
+        ("sign", "rsa2048", "sign"),
+        ("encrypt", "rsa2048", "encrypt"),
+        ("encrypt", "p384", "encrypt"),
+        ("both", "ed25519", "sign"),
+        ("none", "p256", "both"),
+        ("none", "x25519", "encrypt"),
+    ],
+)
+def test_what_a_certificate_is_for(what: pki.Purpose, kind: pki.KeyType, expected: str) -> None:
+    certificate, key = pki.issue(ROOT, "a@x.test", what, kind)
+    assert purpose(certificate) == expected
+    assert key_type(key.public_key()) == kind
+    assert for_mail(certificate)
+    assert not for_mail(pki.issue(ROOT, "a.test", "server", "p256")[0])
