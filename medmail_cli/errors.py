@@ -48,9 +48,11 @@ EXITS: dict[str, int] = {
     "ca-redirected": FAILED,
     "ca-rejected": FAILED,
     "server-answer-malformed": FAILED,
+    "server-refused": FAILED,
     "folder-not-empty": FAILED,
     "port-taken": FAILED,
     "step-failed": FAILED,
+    "declined": FAILED,
     "disk-full": FAILED,
     "exists": FAILED,
     "id-reused": FAILED,
@@ -138,7 +140,6 @@ EXITS: dict[str, int] = {
     "no-account": CONFIGURATION,
     "no-authority": CONFIGURATION,
     "no-authority": CONFIGURATION,
-    "method-missing": CONFIGURATION,
     # 130
     "interrupted": INTERRUPTED,
 }

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from medmail_cli.config import (
     Account,
-    Authority,
     Config,
     Paths,
     Profile,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from medmail_cli.store.mailbox import Mailbox
     from medmail_cli.store.outbox import Outbox
     from medmail_cli.store.trust import Trust
-    from medmail_cli.transport.est import EstAuthority
     from medmail_cli.ui.console import Console
 
 
@@ -62,7 +60,6 @@ class Session:
         self.options = options
         self._secrets: dict[tuple[str, str], bytes] = {}
         self._stdin_reader: str | None = None
-        self._authority: EstAuthority | None = None
 
     # -- where things are, and when it is
 
@@ -305,51 +302,8 @@ class Session:
         notes, self.log.notes = self.log.notes, []
         return notes
 
-    # -- authorities
-
-    def authority(
-        self,
-        address: str,
-        ca: str | None = None,
-        *,
-        method: str | None = None,
-        tls_anchors: Path | None = None,
-        fingerprint: str | None = None,
-    ) -> "EstAuthority | None":
-        """The authority ``ca``, a name of config.toml or a URL, for ``address``; by default the first configured.
-
-        None where certificates are had by hand (method ``csr``). Raises ``no-authority`` where there is none
-        of that name and ``method-missing`` for a method that is not spoken.
-        """
-        known = self.config.authorities
-        if ca is None and method != "csr":
-            chosen = next(iter(known.values()), None)
-        else:
-            chosen = known.get(ca or "") or (Authority(ca, ca) if ca and "://" in ca else None)
-        method = method or (chosen.method if chosen else "est")
-        if method == "csr":
-            return None
-        if chosen is None:
-            raise MedmailError("no-authority", name=ca or "", path=str(self.paths.config))
-        if method != "est":
-            raise MedmailError("method-missing", method=method)
-        from medmail_cli.transport.est import EstAuthority
-
-        login = chosen.login or address
-        self._authority = EstAuthority(
-            chosen.url,
-            now=self.now,
-            tls_anchors=tls_anchors or chosen.tls_anchors,
-            fingerprint=fingerprint,
-            login=login,
-            password=lambda: self.secret("password", chosen.password, owner=f"{login}, {chosen.name}"),
-        )
-        return self._authority
-
     def close(self) -> None:
         """Close what was opened; the audit log's checkpoint is signed here."""
-        if self._authority is not None:
-            self._authority.close()
         for name in ("log", "mailbox", "outbox"):
             if name in self.__dict__:
                 self.__dict__[name].close()

@@ -109,7 +109,7 @@ def new(
             settings = _authority(session, address, ca, method)
             if settings is None:
                 return None
-            return opened.enter_context(_est(session, settings, tls_anchors, wanted))
+            return opened.enter_context(_est(session, settings, address, tls_anchors, wanted))
 
         events = enrol_new(
             session.keystore,
@@ -259,15 +259,16 @@ def _authority(session: "Session", address: str, ca: str | None, method: Method 
 
 
 def _est(
-    session: "Session", settings: "Settings", tls_anchors: Path | None, fingerprint: str | None
+    session: "Session", settings: "Settings", address: str, tls_anchors: Path | None, fingerprint: str | None
 ) -> "EstAuthority":
     from medmail_cli.transport.est import EstAuthority
 
+    login = settings.login or address
     return EstAuthority(
         settings.url,
         now=session.now,
         tls_anchors=tls_anchors or settings.tls_anchors,
         fingerprint=fingerprint,
-        login=settings.login,
-        password=lambda: session.secret("password", settings.password, owner=settings.login or settings.url),
+        login=login,
+        password=lambda: session.secret("password", settings.password, owner=login),
     )

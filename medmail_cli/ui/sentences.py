@@ -112,7 +112,6 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("check the login, the password's source and `auth` in the configuration"),
     ),
     "malformed": (N_("{what} is damaged or not what it should be"), ""),
-    "method-missing": (N_("this medmail does not speak {method}"), N_("choose another with --method")),
     "message-damaged": (
         N_("the stored message {path} has changed since it came"),
         N_("restore it from a backup; `medmail fetch` brings it again once the file is deleted"),
@@ -187,6 +186,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "several-from": (N_("the letter names several senders"), ""),
     "server-answer-malformed": (N_("the answer of {host} is not what it should be ({detail})"), ""),
+    "server-refused": (N_("{host} refuses: {reply}"), ""),
     "server-unreachable": (
         N_("{host} cannot be reached: {reason}"),
         N_("check the network and the address, then run the command again"),
