@@ -228,9 +228,9 @@ def _parts(source: bytes, start: int, end: int, boundary: bytes) -> Iterator[tup
 
 def decode_body(entity: Entity) -> bytes:
     """The body with its transfer encoding undone; damage is read over, as far as it can be."""
-    body = entity.source[entity.body : entity.end]
     if entity.encoding == "base64":
-        return decode_base64(body)
+        return decode_base64(memoryview(entity.source)[entity.body : entity.end])
+    body = entity.source[entity.body : entity.end]
     if entity.encoding == "quoted-printable":
         import binascii
 
@@ -238,12 +238,12 @@ def decode_body(entity: Entity) -> bytes:
     return body
 
 
-def decode_base64(data: bytes) -> bytes:
+def decode_base64(encoded: bytes | memoryview) -> bytes:
     """Base64 whose line ends, stray characters and missing padding do not matter."""
     try:
-        return pybase64.b64decode(data)
+        return pybase64.b64decode(encoded)
     except ValueError:
-        data = data.partition(b"=")[0].translate(None, _BASE64_JUNK)
+        data = bytes(encoded).partition(b"=")[0].translate(None, _BASE64_JUNK)
         if len(data) % 4 == 1:
             data = data[:-1]
         return pybase64.b64decode(data + b"=" * (-len(data) % 4))
