@@ -139,7 +139,6 @@ EXITS: dict[str, int] = {
     "no-config": CONFIGURATION,
     "no-account": CONFIGURATION,
     "no-authority": CONFIGURATION,
-    "no-authority": CONFIGURATION,
     # 130
     "interrupted": INTERRUPTED,
 }

@@ -148,7 +148,7 @@ def restore(
     if session.keystore.exists:
         raise MedmailError("keystore-exists", path=str(session.paths.keystore))
     data = session.read(file, "FILE")
-    saved = read_backup(data, file, session.secret("backup-passphrase"))
+    saved = read_backup(data, file, lambda: session.secret("backup-passphrase"))
     passphrase = session.new_secret("passphrase")
     events = keys.restore(session.keystore, session.log, session.actor, saved, passphrase, keys.digest(data))
     return show(ctx, "keys restore", events)
@@ -242,7 +242,7 @@ def delete(
     session: Session = ctx.obj
     one = session.keystore.find(identity)
     if not force and not session.ask("delete-identity", address=one.address, id=one.id[:12]):
-        raise MedmailError("interrupted")
+        raise MedmailError("declined")
     return show(ctx, "keys delete", keys.delete(session.keystore, session.log, one))
 
 

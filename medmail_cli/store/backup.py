@@ -12,6 +12,7 @@ that signs the audit log stays where it is: a restored keystore begins a new log
 
 import datetime as dt
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,8 +60,8 @@ def write_backup(
     return seal.document(outside | wrapped)
 
 
-def read_backup(data: bytes, path: Path, passphrase: bytes) -> Backup:
-    """Open what :func:`write_backup` wrote, from the file ``path``.
+def read_backup(data: bytes, path: Path, passphrase: Callable[[], bytes]) -> Backup:
+    """Open what :func:`write_backup` wrote, from the file ``path``; ``passphrase`` is asked if it is one.
 
     Raises ``malformed`` where it is no backup, ``backup-damaged``, ``newer-store`` and
     ``wrong-backup-passphrase``.
@@ -74,7 +75,7 @@ def read_backup(data: bytes, path: Path, passphrase: bytes) -> Backup:
         if values["medmail-backup"] != VERSION:
             raise MedmailError("newer-store", path=str(path))
         outside = {name: values[name] for name in ("medmail-backup", "created")}
-        plain = seal.unwrap(passphrase, values, seal.canonical(outside))
+        plain = seal.unwrap(passphrase(), values, seal.canonical(outside))
         if plain is None:
             raise MedmailError("wrong-backup-passphrase", path=str(path))
         content = json.loads(plain)

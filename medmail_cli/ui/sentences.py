@@ -130,10 +130,6 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("pin it to one with --address ADDR"),
     ),
     "no-authority": (
-        N_("no authority “{name}” in {path}"),
-        N_("name one of its [authorities], or give a URL, with --ca"),
-    ),
-    "no-authority": (
         N_("no authority is set up to ask for a certificate"),
         N_("name one with --ca URL or in config.toml, or make a request to send by hand with --method csr"),
     ),

@@ -32,11 +32,17 @@ def password() -> bytes:
     return b"pw"
 
 
+def outcome(data: bytes) -> str:
+    try:
+        read_keys(data, "file", password)
+    except MedmailError as error:
+        return error.code
+    return "read"
+
+
 @given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda b: b"\x30\x82\x01\x00\x02\x01\x03" + b))
 def test_garbage_is_refused_in_words(data: bytes) -> None:
-    with pytest.raises(MedmailError) as caught:
-        read_keys(data, "file", password)
-    assert caught.value.code in CODES
+    assert outcome(data) in CODES
 
 
 @given(st.sampled_from(SAMPLES), st.data())
@@ -45,10 +51,7 @@ def test_a_truncated_or_flipped_sample_never_ends_in_another_error(
 ) -> None:
     place = data.draw(st.integers(0, len(sample) - 1))
     for changed in (sample[:place], sample[:place] + bytes([sample[place] ^ 1]) + sample[place + 1 :]):
-        try:
-            read_keys(changed, "file", password)
-        except MedmailError as error:
-            assert error.code in CODES
+        assert outcome(changed) in CODES | {"read"}
 
 
 def test_a_password_is_asked_for_only_where_it_is_needed() -> None:
