@@ -13,6 +13,9 @@ from medmail_cli.pki.address import SMTP_UTF8_MAILBOX, ascii_domain, decode_mail
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MOST_COMPARISONS = 1 << 20
+"""Names times constraints that are worth comparing; nobody has so many for a good reason."""
+
 NameKey = tuple[frozenset[tuple[str, str | bytes]], ...]
 
 
@@ -37,6 +40,9 @@ def violates(
     every: list[x509.GeneralName] = [x509.DirectoryName(subject)] if subject.rdns else []
     every += names
     mails = [str(a.value) for a in subject.get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)]
+    trees = sum(len(each or ()) for c in constraints for each in (c.permitted_subtrees, c.excluded_subtrees))
+    if len(every) * trees > MOST_COMPARISONS:
+        return f"{len(every)} × {trees}"
     for constraint in constraints:
         for name in every:
             if not _allowed(name, constraint):

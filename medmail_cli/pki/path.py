@@ -26,6 +26,8 @@ LONGEST_PATH = 12
 MOST_STEPS = 400
 """Signatures of issuers tried for one certificate: bounds what a mesh of cross certificates can cost."""
 MOST_PATHS = 24
+MOST_HELPERS = 256
+"""Certificates that came with a letter and are looked at; the rest cannot slow anybody down."""
 MOST_DETOURS = 3
 """How many signers of CRLs may depend on each other."""
 
@@ -127,7 +129,7 @@ class Authorities:
         affiliationChanged, superseded, cessationOfOperation), None with ``--at``. ``revocation`` decides
         whether an unknown status is a problem (hard) or a note (soft). Never raises.
         """
-        case = _Case(self, _by_subject(extra), at, known_now, purpose, policies, ())
+        case = _Case(self, _by_subject(extra[:MOST_HELPERS]), at, known_now, purpose, policies, ())
         judgement = case.judge(certificate)
         if revocation == "hard":
             return judgement

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.pki.path import Authorities
     from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.workflows.send import Event, Office, Wish
 
 
 @dataclass(frozen=True)
@@ -211,3 +212,22 @@ def _certificate(known: Known, authorities: "Authorities", now: dt.datetime) -> 
         known.since,
         tuple(dict.fromkeys(problem.code for problem in judgement.problems)),
     )
+
+
+def invite(
+    office: "Office", address: str, sender: str | None, wish: "Wish", *, subject: str, text: str
+) -> "Iterator[Event]":
+    """Open a first contact: a fixed text, signed only, which carries our certificates and capabilities.
+
+    It goes the way of every letter (outbox, audit, copies). Raises what ``send`` raises.
+    """
+    from dataclasses import replace
+
+    from medmail_cli.smime.fields import Mailbox
+    from medmail_cli.workflows.drafts import Draft
+    from medmail_cli.workflows.send import send
+
+    draft = Draft(
+        to=(Mailbox(address, ""),), sender=Mailbox(sender, "") if sender else None, subject=subject, body=text
+    )
+    yield from send([draft], office, replace(wish, sign_only=True))

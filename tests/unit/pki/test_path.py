@@ -328,6 +328,21 @@ def test_any_bytes_in_an_extension_are_judged(value: bytes, oid: str) -> None:
 KEY = pki.make_key("p256")
 
 
+def test_no_certificate_makes_judging_slow() -> None:
+    many = [x509.DNSName(f"h{n}.x.test") for n in range(3000)]
+    ca = pki.make_ca("Many", parent=ROOT, extensions=[(x509.NameConstraints(None, many), True)])
+    leaf, _ = pki.issue(ca, None, key_type="p256", extensions=[(x509.SubjectAlternativeName(many), False)])
+    policies = [x509.PolicyInformation(x509.ObjectIdentifier(f"1.2.3.{n}"), None) for n in range(3000)]
+    verbose, _ = pki.issue(
+        SUB, "a@x.test", key_type="p256", extensions=[(x509.CertificatePolicies(policies), False)]
+    )
+    started = time.perf_counter()
+    assert of(leaf, extra=[ca.certificate], revocation="soft") == ["untrusted-issuer"]
+    assert of(verbose) == []
+    assert of(LEAF, extra=[verbose] * 10 + [leaf] * 20_000) == []
+    assert time.perf_counter() - started < 2
+
+
 def test_a_name_that_is_no_name() -> None:
     """A BIT STRING as common name: cryptography raises TypeError, and only when the name is looked at."""
     odd = LEAF.public_bytes(Encoding.DER)
