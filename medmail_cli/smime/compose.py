@@ -58,6 +58,8 @@ class Letter:
     attachments: tuple[Attachment, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     """Fields that a network must read; they stand outside and inside."""
+    entity: bytes | None = None
+    """A MIME body made elsewhere, its content fields first, in place of ``body`` and ``attachments``."""
 
 
 FieldLine = tuple[str, bytes]
@@ -113,6 +115,8 @@ def payload(
     attachments stand as they are, else all is 7bit-clean. ``legacy_display`` repeats the subject at the
     head of the text for readers that know no header protection (RFC 9788 §5.2.2).
     """
+    if letter.entity is not None:
+        return b"".join([*(line for _, line in fields), _with_parameters(letter.entity, parameters)])
     body = letter.body
     text_parameters: list[tuple[str, str]] = []
     if legacy_display:
@@ -130,6 +134,19 @@ def payload(
         pieces += [CRLF, delimiter, CRLF, *_attachment_part(attachment, binary=binary)]
     pieces += [CRLF, delimiter, b"--", CRLF]
     return b"".join(pieces)
+
+
+def _with_parameters(entity: bytes, parameters: Sequence[tuple[str, str]]) -> bytes:
+    """The entity with ``parameters`` added to its Content-Type."""
+    if not parameters:
+        return entity
+    head = b"" if entity.startswith(CRLF) else entity.partition(CRLF + CRLF)[0] + CRLF
+    found = re.search(rb"(?im)^content-type:[^\r\n]*(?:\r\n[ \t][^\r\n]*)*", head)
+    if found is None:
+        return parameterized("Content-Type", "text/plain", parameters) + entity
+    added = "".join(f';\r\n {key}="{value}"' for key, value in parameters).encode()
+    end = len(entity[: found.end()].rstrip(b"; \t"))
+    return entity[:end] + added + entity[found.end() :]
 
 
 def base64_lines(data: bytes) -> bytes:

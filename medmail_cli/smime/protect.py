@@ -107,7 +107,7 @@ def sign_only(
 
 def estimate(letter: Letter, *, style: Style = Style(), recipients: int = 1, encrypted: bool = True) -> int:
     """About how many octets the message will have on the wire, a little more rather than less."""
-    inside = [len(attachment.data) for attachment in letter.attachments]
+    inside = [len(attachment.data) for attachment in letter.attachments] + [len(letter.entity or b"")]
     size = sum(inside) if style.binary else sum(map(compose.base64_size, inside))
     size += compose.base64_size(len(letter.body.encode("utf-8", "replace"))) + 500 * (2 + len(inside))
     headers = sum(len(line) for _, line in compose.header_fields(letter))

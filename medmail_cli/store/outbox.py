@@ -290,19 +290,21 @@ class Outbox:
                 "UPDATE submissions SET copy = 'kept' WHERE number = ?", [(number,) for number in numbers]
             )
 
-    def finish(self, submissions: Iterable[Submission]) -> None:
-        """Close what has no recipient left to send to, delete its message and give its claim back."""
-        done = list(submissions)
+    def finish(self, numbers: Iterable[int]) -> None:
+        """Give these claims back; close, and delete the message of, what has no recipient left to send to."""
+        asked = list(numbers)
         with self._transaction() as database:
+            done = database.execute(
+                "SELECT number, id FROM submissions WHERE number IN (SELECT value FROM json_each(?))"
+                " AND NOT EXISTS (SELECT 1 FROM recipients WHERE submission = number AND status = 'queued')",
+                (_json(asked),),
+            ).fetchall()
             database.executemany(
-                "UPDATE submissions SET open = 0 WHERE number = ? AND NOT EXISTS (SELECT 1 FROM recipients"
-                " WHERE submission = number AND status = 'queued')",
-                [(one.number,) for one in done],
+                "UPDATE submissions SET open = 0 WHERE number = ?", [row[:1] for row in done]
             )
-        for one in done:
-            if not one.pending:
-                one.path.unlink(missing_ok=True)
-        self.release(one.number for one in done)
+        for _, name in done:
+            self._message(name).unlink(missing_ok=True)
+        self.release(asked)
 
     def drop(self, submission: Submission) -> None:
         """Give a claimed submission up: whoever has not got it never will; its message is deleted."""
@@ -370,8 +372,11 @@ class Outbox:
             },
             copy_due=copy == "due",
             recipients=recipients,
-            path=self.folder / "messages" / f"{values['id']}.eml",
+            path=self._message(values["id"]),
         )
+
+    def _message(self, name: str) -> Path:
+        return self.folder / "messages" / f"{name}.eml"
 
     def _take(self, number: int) -> bool:
         """Lock the byte of ``claims`` that stands for a submission; False where another process holds it."""

@@ -7,6 +7,42 @@ def N_(sentence: str) -> str:  # noqa: N802 - gettext's own name for "to be tran
 
 
 ERRORS: dict[str, tuple[str, str]] = {
+    "bad-address": (N_("“{address}” is no mail address"), ""),
+    "editor-failed": (N_("the editor {editor} cannot be run: {reason}"), N_("set VISUAL or EDITOR")),
+    "empty-letter": (N_("there is nothing to send"), N_("give a file with the text, or - for stdin")),
+    "faulty-manifest": (N_("{count} lines of the manifest are faulty; nothing was sent"), ""),
+    "id-reused": (
+        N_("the id “{key}” was used for a letter with other content"),
+        N_("a letter that differs needs an id of its own"),
+    ),
+    "letter-queued": (
+        N_("{host} cannot be reached ({reason}); the letter is safe in the outbox"),
+        N_("run `medmail outbox flush` later, not `medmail send`"),
+    ),
+    "no-recipient-certificate": (
+        N_("no acceptable certificate is known for {addresses}; nothing was sent"),
+        N_("`medmail contacts add` takes one, `contacts invite` asks for it, --partial leaves them out"),
+    ),
+    "no-smtp-server": (N_("the account “{account}” names no smtp server"), N_("add it to config.toml")),
+    "no-smtputf8": (N_("the server cannot carry the address {address}"), ""),
+    "no-starttls": (
+        N_("{host} offers no TLS, and nothing is sent in the clear"),
+        N_("check the port and `security` in config.toml; something between may be removing the offer"),
+    ),
+    "not-whitelisted": (N_("{addresses} are outside the network's whitelist; nothing was sent"), ""),
+    "outcome-unknown": (
+        N_("the connection broke before the server said whether it took the letter to {address}"),
+        N_("the letter is in the outbox; `medmail outbox flush` sends it again under the same Message-ID"),
+    ),
+    "recipient-deferred": (
+        N_("the server does not take the letter to {address} for now: {reply}"),
+        N_("the letter is safe in the outbox; run `medmail outbox flush` later, not `medmail send`"),
+    ),
+    "recipient-refused": (N_("the server refuses {address}: {reply}"), ""),
+    "untrusted-letter": (
+        N_("the letter is not trusted and is not answered: {problems}"),
+        N_("`medmail decrypt --explain` tells more"),
+    ),
     "address-refused": (
         N_("{url} is not asked: it is no public http address"),
         N_("allow this machine and private networks with --allow-private"),
@@ -227,6 +263,17 @@ ERRORS: dict[str, tuple[str, str]] = {
 """Code to message and hint."""
 
 NOTES: dict[str, str] = {
+    "letter-queued": N_(
+        "what was not accepted is safe in the outbox; `medmail outbox flush` sends it, not `send`"
+    ),
+    "outcome-unknown": N_(
+        "it is not known whether {address} has the letter {message_id}; it will be sent again"
+    ),
+    "possible-duplicate": N_(
+        "{address} may have got the letter {message_id} twice: an earlier attempt broke off"
+    ),
+    "retry-failed": N_("letters waiting in the outbox could not be sent now ({error})"),
+    "sent-copy-not-appended": N_("the copy could not be put into {folder} on the server ({error})"),
     "address-pinned": N_(
         "the certificate does not bear {address}; recipients will see that signer and sender differ"
     ),
@@ -254,6 +301,7 @@ NOTES: dict[str, str] = {
 """Code of a note to its sentence."""
 
 QUESTIONS: dict[str, str] = {
+    "drop": N_("give up the letter {id} to {addresses}, which has not been sent?"),
     "trust-root": N_(
         "Trust “{subject}” as an anchor? Its authority published this fingerprint, if it is genuine: {sha256}"
     ),

@@ -1,0 +1,223 @@
+"""``medmail send``: a letter, or a manifest of letters, signed, encrypted and handed to the server."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medmail_cli.config import Account
+    from medmail_cli.session import Session
+    from medmail_cli.transport.sasl import Credentials
+    from medmail_cli.workflows.drafts import Draft
+    from medmail_cli.workflows.send import Office
+    from medmail_cli.workflows.submit import Postage
+
+app = typer.Typer()
+
+
+def events() -> dict[str, tuple[type, ...]]:
+    """What the command may print, for its schema."""
+    from medmail_cli.workflows.drafts import Fault
+    from medmail_cli.workflows.submit import Recipient, Retried
+
+    return {"send": (Recipient, Retried, Fault)}
+
+
+@app.command(
+    "send",
+    help=_("Send a letter, signed and encrypted; each recipient's fate is told."),
+    epilog=_(
+        "Examples: medmail send --to dr.b@clinic.test --attach report.pdf letter.txt · "
+        "medmail send --batch results.jsonl --json · medmail send --to dr.b@clinic.test"
+    ),
+)
+def send(
+    ctx: typer.Context,
+    body: Annotated[
+        str | None,
+        typer.Argument(metavar="[BODY-FILE|-]", help=_("The text, a file in UTF-8; - for stdin.")),
+    ] = None,
+    to: Annotated[list[str] | None, typer.Option(metavar="ADDR", help=_("A recipient; repeatable."))] = None,
+    cc: Annotated[
+        list[str] | None, typer.Option(metavar="ADDR", help=_("A recipient of a copy; repeatable."))
+    ] = None,
+    bcc: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDR", help=_("A recipient whom the others do not see; repeatable.")),
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help=_("The subject; else a first line `Subject: …` of the text.")),
+    ] = None,
+    attach: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help=_("A file to send along; repeatable."))
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="ADDR", help=_("Who sends: one of your identities."))
+    ] = None,
+    message: Annotated[
+        Path | None, typer.Option(metavar="FILE.eml", help=_("Send this message, its headers included."))
+    ] = None,
+    batch: Annotated[
+        Path | None, typer.Option(metavar="MANIFEST.jsonl", help=_("Send every letter of a manifest."))
+    ] = None,
+    id_: Annotated[
+        str | None,
+        typer.Option("--id", metavar="KEY", help=_("A name of your own; one name is never sent twice.")),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help=_("Leave out recipients without certificate; exit 3."))
+    ] = False,
+    sign_only: Annotated[bool, typer.Option("--sign-only", help=_("Sign, do not encrypt."))] = False,
+    queue: Annotated[
+        bool, typer.Option("--queue", help=_("Into the outbox only; `outbox flush` sends."))
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=_("Check everything, do nothing."))] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help=_("Write the message instead of sending it.")),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import send as workflow
+
+    session: Session = ctx.obj
+    composed = any((to, cc, bcc, subject is not None, attach, body is not None, id_))
+    if batch is not None and (composed or message is not None or from_):
+        raise typer.BadParameter(_("--batch takes everything from its manifest"))
+    if message is not None and (subject is not None or attach or body is not None):
+        raise typer.BadParameter(_("--message brings its own subject, text and attachments"))
+    if output is not None and (queue or dry_run):
+        raise typer.BadParameter(_("--output excludes --queue and --dry-run"))
+    wish = workflow.Wish(partial, sign_only, queue, dry_run, output, force)
+    if batch is not None:
+        data, folder = _manifest(session, batch)
+        return show(ctx, "send", workflow.send_manifest(data, folder, office(session), wish))
+    draft = _draft(session, to or (), cc or (), bcc or (), subject, attach or (), from_, message, id_, body)
+    return show(ctx, "send", workflow.send([draft], office(session), wish))
+
+
+def _manifest(session: "Session", path: Path) -> tuple[bytes, Path]:
+    from medmail_cli.workflows import drafts
+
+    if str(path) == "-":
+        return session.stdin("--batch"), Path()
+    return drafts.read(path), path.parent
+
+
+def _draft(
+    session: "Session",
+    to: "Sequence[str]",
+    cc: "Sequence[str]",
+    bcc: "Sequence[str]",
+    subject: str | None,
+    attach: "Sequence[Path]",
+    from_: str | None,
+    message: Path | None,
+    key: str | None,
+    body: str | None,
+) -> "Draft":
+    from dataclasses import replace
+
+    from medmail_cli.workflows import drafts
+
+    draft = drafts.Draft()
+    if message is not None:
+        data = session.stdin("--message") if str(message) == "-" else drafts.read(message)
+        draft = drafts.from_message(data)
+    boxes = {
+        name: tuple(map(drafts.mailbox, given)) for name, given in (("to", to), ("cc", cc), ("bcc", bcc))
+    }
+    if any(boxes.values()):
+        draft = replace(draft, to=boxes["to"], cc=boxes["cc"], bcc=boxes["bcc"])
+    if not draft.everybody:
+        raise typer.BadParameter(_("name at least one recipient with --to"))
+    for path in attach:
+        drafts.check_readable(path)
+    draft = replace(
+        draft,
+        key=key,
+        sender=drafts.mailbox(from_) if from_ else draft.sender,
+        subject=draft.subject if message is not None else subject,
+        attach=tuple(attach),
+    )
+    if message is None:
+        draft = replace(draft, body=text(session, body, "" if subject is not None else "Subject: \n\n"))
+    return drafts.finished(draft)
+
+
+def text(session: "Session", body: str | None, template: str) -> str | None:
+    """The text: a file's, stdin's for ``-``, or on a terminal what comes out of the person's editor."""
+    from medmail_cli.workflows import drafts
+
+    if body == "-":
+        return drafts.text_of(session.stdin("BODY-FILE"), "-")
+    if body is not None:
+        return drafts.text_of(drafts.read(Path(body)), body)
+    if not session.can_ask:
+        return None
+    from medmail_cli.devices.programs import edit
+
+    written = drafts.text_of(edit(template.encode()), "-")
+    return "" if written.strip() == template.strip() else written
+
+
+def office(session: "Session") -> "Office":
+    """What sending needs of this run."""
+    from medmail_cli.workflows.addressing import Directory, read_whitelist
+    from medmail_cli.workflows.send import Office
+
+    profile = session.profile
+    own = [
+        (address, one.certificate)
+        for one in session.keystore.identities()
+        if one.state == "active" and one.certificate is not None and one.purpose in ("encrypt", "both")
+        for address in one.addresses
+    ]
+    return Office(
+        keystore=session.keystore,
+        unlock=lambda: session.unlocked,
+        directory=Directory(session.contacts, session.trust.authorities, profile, session.now(), own),
+        profile=profile,
+        account=lambda address: session.account(address=address),
+        postage=postage(session),
+        whitelist=read_whitelist(profile.whitelist),
+    )
+
+
+def postage(session: "Session") -> "Postage":
+    """What handing over needs of this run; secrets are asked for before a connection is made."""
+    from medmail_cli.workflows.submit import Postage
+
+    return Postage(
+        outbox=session.outbox,
+        log=session.log,
+        mailbox=session.mailbox,
+        accounts=session.config.accounts,
+        credentials=lambda account: _credentials(session, account),
+        now=session.now,
+        ask_dsn=session.profile.request_dsn,
+    )
+
+
+def _credentials(session: "Session", account: "Account") -> "Credentials":
+    from medmail_cli.transport.sasl import Credentials
+
+    by_token = account.auth in ("xoauth2", "oauthbearer") or account.token.command is not None
+    if not by_token:
+        # asked for here and now: later it is another thread that logs in
+        session.secret("password", account.password, owner=account.address)
+    return Credentials(
+        login=account.login,
+        auth=account.auth,
+        password=None
+        if by_token
+        else lambda: session.secret("password", account.password, owner=account.address),
+        token=(lambda: session.secret("token", account.token, owner=account.address)) if by_token else None,
+    )

@@ -1,0 +1,317 @@
+"""What somebody wants to send, before it becomes letters: from options, a file, or a manifest's lines."""
+
+import json
+import mimetypes
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from medmail_cli.errors import FAILED, MedmailError
+from medmail_cli.pki.address import ascii_domain
+from medmail_cli.smime import compose, mime
+from medmail_cli.smime.compose import Attachment, Letter
+from medmail_cli.smime.fields import Mailbox, parse_mailboxes
+
+MANIFEST_FIELDS = ("id", "from", "to", "cc", "bcc", "subject", "body", "body_file", "attach", "in_reply_to")
+KEY_LIMIT = 200
+_SUBJECT_LINE = re.compile(r"subject:[ \t]*([^\r\n]*)(?:\r?\n(?:[ \t]*\r?\n)?|\Z)", re.IGNORECASE)
+_MESSAGE_ID = re.compile(r"<[^\s<>]{1,900}>\Z")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a line of a manifest; lines count from 1."""
+
+    type: ClassVar[str] = "fault"
+    line: int
+    field: str | None
+    reason: str
+    exit: int = FAILED
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A letter to be; ``key`` is its ``--id``, ``subject`` None where the text may begin with one.
+
+    ``entity`` is a whole MIME body made elsewhere (``--message``), in place of ``body`` and ``attach``.
+    """
+
+    to: tuple[Mailbox, ...] = ()
+    cc: tuple[Mailbox, ...] = ()
+    bcc: tuple[Mailbox, ...] = ()
+    sender: Mailbox | None = None
+    subject: str | None = None
+    body: str | None = None
+    attach: tuple[Path, ...] = ()
+    entity: bytes | None = None
+    key: str | None = None
+    in_reply_to: str | None = None
+    references: tuple[str, ...] = ()
+
+    @property
+    def everybody(self) -> tuple[Mailbox, ...]:
+        """All recipients, each once, in order."""
+        return tuple({box.address: box for box in (*self.to, *self.cc, *self.bcc)}.values())
+
+
+def mailbox(text: str) -> Mailbox:
+    """One address, with or without a name. Raises ``bad-address``.
+
+    A domain in another script becomes A-labels where the local part is ASCII: every server takes that.
+    """
+    boxes = parse_mailboxes(text)
+    if len(boxes) != 1 or re.search(r"[\x00-\x1f\x7f]", text):
+        raise MedmailError("bad-address", address=text)
+    local, _, domain = boxes[0].address.rpartition("@")
+    domain = unicodedata.normalize("NFC", domain.lower())
+    box = replace(boxes[0], address=f"{local}@{ascii_domain(domain) if local.isascii() else domain}")
+    try:
+        compose.mailboxes("To", [box])
+    except MedmailError:
+        raise MedmailError("bad-address", address=text) from None
+    return box
+
+
+def text_of(data: bytes, path: str) -> str:
+    """The text of a body file, UTF-8 with or without a mark. Raises ``not-text``."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise MedmailError("not-text", path=path) from None
+    if "\0" in text:
+        raise MedmailError("not-text", path=path)
+    return text
+
+
+def read(path: Path) -> bytes:
+    """A file's content. Raises ``not-readable``."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MedmailError("not-readable", path=str(path), reason=error.strerror or str(error)) from error
+
+
+def finished(draft: Draft) -> Draft:
+    """The draft with its subject taken out of the text if it stands there. Raises ``empty-letter``."""
+    if draft.subject is None and draft.body is not None:
+        found = _SUBJECT_LINE.match(draft.body)
+        if found:
+            draft = replace(draft, subject=found[1].strip(), body=draft.body[found.end() :])
+    if draft.entity is None and not draft.attach and not (draft.body or "").strip():
+        raise MedmailError("empty-letter")
+    return draft
+
+
+def letter(draft: Draft, sender: Mailbox, date: datetime) -> Letter:
+    """The letter, its attachments read. Raises ``not-readable``."""
+    return Letter(
+        from_=sender,
+        to=draft.to,
+        cc=draft.cc,
+        bcc=draft.bcc,
+        subject=draft.subject or "",
+        body=draft.body or "",
+        date=date,
+        message_id=compose.new_message_id(sender.address.rpartition("@")[2]),
+        in_reply_to=draft.in_reply_to,
+        references=draft.references or ((draft.in_reply_to,) if draft.in_reply_to else ()),
+        attachments=tuple(attachment(path) for path in draft.attach),
+        entity=draft.entity,
+    )
+
+
+def attachment(path: Path) -> Attachment:
+    """A file as an attachment, its type by its name."""
+    kind, encoding = mimetypes.guess_type(path.name)
+    return Attachment(path.name, (kind if not encoding else None) or "application/octet-stream", read(path))
+
+
+def from_message(data: bytes) -> Draft:
+    """A draft from a whole message (``--message FILE.eml``): its own headers and its body as it stands.
+
+    Raises ``malformed``, ``bad-address``.
+    """
+    data = re.sub(rb"\r?\n", b"\r\n", data)
+    entity = mime.parse(data)
+    values: dict[str, list[str]] = {}
+    for field in entity.fields:
+        values.setdefault(field.name, []).append(field.value)
+
+    def boxes(name: str) -> tuple[Mailbox, ...]:
+        return tuple(mailbox(str(box)) for value in values.get(name, ()) for box in _written(value))
+
+    senders = boxes("from")
+    if len(senders) > 1:
+        raise MedmailError("several-from")
+    subjects = [field.text for field in entity.fields if field.name == "subject"]
+    references = tuple(" ".join(values.get("references", ())).split())
+    reply = " ".join(values.get("in-reply-to", ())).split()
+    return Draft(
+        to=boxes("to"),
+        cc=boxes("cc"),
+        bcc=boxes("bcc"),
+        sender=senders[0] if senders else None,
+        subject=subjects[0] if subjects else "",
+        entity=_content(data, entity),
+        in_reply_to=reply[0] if reply and _MESSAGE_ID.match(reply[0]) else None,
+        references=tuple(one for one in references if _MESSAGE_ID.match(one)),
+    )
+
+
+def _written(value: str) -> list[str]:
+    return [f'"{box.name}" <{box.address}>' if box.name else box.address for box in parse_mailboxes(value)]
+
+
+def _content(data: bytes, entity: "mime.Entity") -> bytes:
+    """The message without all but its content fields."""
+    kept = [
+        field.raw.rstrip(b"\r\n") + b"\r\n" for field in entity.fields if field.name.startswith("content-")
+    ]
+    return b"".join([*kept, b"\r\n", data[entity.body : entity.end]])
+
+
+def manifest(data: bytes, folder: Path) -> tuple[list[Draft], list[Fault]]:
+    """The drafts of a manifest (JSON Lines) and all its faults; file names are relative to ``folder``.
+
+    Files are read only far enough to know that they can be; bodies are read whole, as they are text.
+    """
+    drafts: list[Draft] = []
+    faults: list[Fault] = []
+    lines: dict[str, int] = {}
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        row = _Row(number, folder, faults)
+        draft = row.read(line)
+        if draft is not None:
+            if draft.key in lines:
+                row.fault("id", f"the same as in line {lines[draft.key]}")
+            lines.setdefault(draft.key or "", number)
+            drafts.append(draft)
+    return drafts, faults
+
+
+class _Row:
+    """One line being read; what is wrong with it goes to ``faults``."""
+
+    def __init__(self, line: int, folder: Path, faults: list[Fault]) -> None:
+        self.line, self.folder, self.faults = line, folder, faults
+
+    def fault(self, field: str | None, reason: str) -> None:
+        self.faults.append(Fault(self.line, field, reason))
+
+    def read(self, line: bytes) -> Draft | None:
+        try:
+            values = json.loads(line.decode("utf-8-sig" if self.line == 1 else "utf-8"))
+        except (ValueError, RecursionError):
+            self.fault(None, "not JSON in UTF-8")
+            return None
+        if not isinstance(values, dict):
+            self.fault(None, "not a JSON object")
+            return None
+        before = len(self.faults)
+        for name in values.keys() - set(MANIFEST_FIELDS):
+            self.fault(str(name)[:60], "unknown field")
+        key = self.text(values, "id")
+        if not key:
+            self.fault("id", "missing")
+        elif len(key) > KEY_LIMIT or not key.isprintable():
+            self.fault("id", f"longer than {KEY_LIMIT} characters, or with control characters")
+        sender = self.boxes(values, "from")
+        if len(sender) > 1:
+            self.fault("from", "more than one address")
+        draft = Draft(
+            key=key,
+            sender=sender[0] if sender else None,
+            to=self.boxes(values, "to"),
+            cc=self.boxes(values, "cc"),
+            bcc=self.boxes(values, "bcc"),
+            subject=self.text(values, "subject"),
+            body=self.body(values),
+            attach=self.files(values),
+            in_reply_to=self.reply(values),
+        )
+        if len(self.faults) > before:
+            return None
+        if not draft.everybody:
+            self.fault("to", "no recipient")
+            return None
+        try:
+            return finished(draft)
+        except MedmailError:
+            self.fault("body", "nothing to send")
+            return None
+
+    def text(self, values: dict[str, Any], name: str) -> str | None:
+        value = values.get(name)
+        if value is not None and (not isinstance(value, str) or _lone_surrogates(value)):
+            self.fault(name, "not a text")
+            return None
+        return value
+
+    def several(self, values: dict[str, Any], name: str) -> Sequence[str]:
+        value = values.get(name)
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            value = [value]
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            self.fault(name, "neither a text nor a list of texts")
+            return ()
+        return value
+
+    def boxes(self, values: dict[str, Any], name: str) -> tuple[Mailbox, ...]:
+        return tuple(self.checked(name, self.several(values, name), mailbox))
+
+    def checked(self, name: str, given: Sequence[str], make: Callable[[str], Any]) -> list[Any]:
+        made = []
+        for one in given:
+            try:
+                made.append(make(one))
+            except MedmailError as error:
+                self.fault(name, f"{error.code}: {one[:200]}")
+        return made
+
+    def body(self, values: dict[str, Any]) -> str | None:
+        text, name = self.text(values, "body"), self.text(values, "body_file")
+        if name is None:
+            return text
+        if text is not None:
+            self.fault("body_file", "beside body")
+        found = self.checked("body_file", [name], lambda one: text_of(read(self.folder / one), one))
+        return found[0] if found else None
+
+    def files(self, values: dict[str, Any]) -> tuple[Path, ...]:
+        def usable(name: str) -> Path:
+            path = self.folder / name
+            check_readable(path)
+            return path
+
+        return tuple(self.checked("attach", self.several(values, "attach"), usable))
+
+    def reply(self, values: dict[str, Any]) -> str | None:
+        value = self.text(values, "in_reply_to")
+        if value is not None and not _MESSAGE_ID.match(value):
+            self.fault("in_reply_to", "not a Message-ID in angle brackets")
+            return None
+        return value
+
+
+def check_readable(path: Path) -> None:
+    """Raises ``not-readable`` where the file cannot be read."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "Is a directory")
+        with path.open("rb"):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MedmailError("not-readable", path=str(path), reason=reason) from None
+
+
+def _lone_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,364 @@
+"""``medmail send``: compose, sign, encrypt; then the outbox; then the server; and a trace of each step.
+
+Nothing leaves before everything that can be checked has been: the whole manifest, every key, every
+recipient's certificate, what the server says of the size. A letter exists from the moment it is in the
+outbox; from there on no kill loses it.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medmail_cli.audit.entry import Intent, Outcome
+from medmail_cli.errors import OK, MedmailError, exit_of
+from medmail_cli.model import Note
+from medmail_cli.smime.fields import Mailbox
+from medmail_cli.smime.protect import Signer, Style, estimate, protect, sign_only
+from medmail_cli.store import files
+from medmail_cli.store.outbox import Parcel, Submission
+from medmail_cli.workflows import addressing, drafts, submit
+from medmail_cli.workflows.addressing import Directory, Plan
+from medmail_cli.workflows.drafts import Draft, Fault
+from medmail_cli.workflows.submit import Postage, Recipient, Retried, Shipment
+
+if TYPE_CHECKING:
+    from medmail_cli.config import Account, Profile
+    from medmail_cli.store.keystore import Keystore, Unlocked
+
+Event = Recipient | Retried | Fault | Note
+
+GROUP_LETTERS = 24
+GROUP_OCTETS = 16 << 20
+"""Letters are made, entered and fsynced in groups of so many, while the group before is on its way."""
+UNDER_WAY = 96
+"""Letters handed to the connections and not yet answered for."""
+ASK_SIZE_FROM = 1 << 20
+"""From this estimated size on, the server's limit is asked for before anything is encrypted."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How the letters shall go; ``output`` is a file, or for a manifest a folder."""
+
+    partial: bool = False
+    sign_only: bool = False
+    queue: bool = False
+    dry_run: bool = False
+    output: Path | None = None
+    force: bool = False
+
+
+@dataclass
+class Office:
+    """What sending needs; ``account`` finds the account for a From address, or the default one."""
+
+    keystore: "Keystore"
+    unlock: "Callable[[], Unlocked]"
+    directory: Directory
+    profile: "Profile"
+    account: "Callable[[str | None], Account]"
+    postage: Postage
+    whitelist: frozenset[str] = frozenset()
+    _signers: dict[str, Signer] = field(default_factory=dict)
+
+    def signer(self, address: str) -> Signer:
+        """Who signs for an address. Raises ``no-identity``, ``wrong-passphrase`` …"""
+        if address not in self._signers:
+            now = self.postage.now()
+            unlocked = self.unlock()
+            identity, reader = unlocked.signer(address, at=now), unlocked.reader(address, at=now)
+            assert identity.certificate is not None  # noqa: S101 - an active identity has one
+            self._signers[address] = Signer(
+                unlocked.private_key(identity),
+                identity.certificate,
+                identity.chain,
+                reader.certificate if reader.id != identity.id else None,
+            )
+        return self._signers[address]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A draft with all decided: who sends it, by which account, to whom, how."""
+
+    draft: Draft
+    sender: Mailbox
+    account: "Account"
+    plan: Plan
+    digest: bytes | None
+
+
+def send_manifest(data: bytes, folder: Path, office: Office, wish: Wish) -> Iterator[Event]:
+    """Send every letter of a manifest. Raises ``faulty-manifest`` before the first effect."""
+    found, faults = drafts.manifest(data, folder)
+    if faults:
+        yield from sorted(faults, key=lambda fault: fault.line)
+        raise MedmailError("faulty-manifest", count=len({fault.line for fault in faults}))
+    yield from send(found, office, wish)
+
+
+def send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event]:
+    """Send drafts; each recipient's fate is an event.
+
+    Raises ``no-recipient-certificate`` and ``not-whitelisted`` before anything is done, unless ``partial``;
+    ``id-reused``; where all recipients fared alike, and badly, what happened to them.
+    """
+    found: list[Recipient] = []
+    for event in _send(wanted, office, wish):
+        yield event
+        if isinstance(event, Recipient):
+            found.append(event)
+    yield from submit.verdict(found)
+
+
+def _send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event]:
+    ready: list[_Ready] = []
+    for draft in wanted:
+        decided = _decide(draft, office, wish)
+        if isinstance(decided, _Ready):
+            ready.append(decided)
+        else:
+            yield from decided
+    yield from _excluded(ready, wish)
+    ready = [one for one in ready if one.plan.addressees]
+    if wish.dry_run:
+        for one in ready:
+            for addressee in one.plan.addressees:
+                yield Recipient(addressee.address, "ready", one.plan.protection, key=one.draft.key)
+        return
+    if wish.output is not None:
+        yield from _write_out(ready, office, wish)
+        return
+    sent = False
+    for account, some in _by_account(ready):
+        for event in _send_by(account, some, office, wish):
+            sent = sent or (isinstance(event, Recipient) and event.status == "accepted")
+            yield event
+    if not wish.queue and (sent or not ready):
+        yield from submit.retry_due(office.postage)
+
+
+def _decide(draft: Draft, office: Office, wish: Wish) -> "_Ready | list[Recipient]":
+    account = office.account(draft.sender.address if draft.sender else None)
+    sender = draft.sender or Mailbox(account.address, "")
+    plan = addressing.plan(draft.everybody, office.directory, office.whitelist, sign_only=wish.sign_only)
+    digest = None
+    if draft.key is not None:
+        digest = office.postage.outbox.digest(*_content(draft, sender, sign_only=wish.sign_only))
+        if office.postage.outbox.known(draft.key, digest):
+            return [
+                Recipient(box.address, "unchanged", plan.protection, key=draft.key) for box in draft.everybody
+            ]
+    return _Ready(draft, sender, account, plan, digest)
+
+
+def _content(draft: Draft, sender: Mailbox, *, sign_only: bool) -> Iterator[bytes]:
+    """What makes two letters the same under one key."""
+    heads = {
+        "from": sender.address,
+        **{name: [box.address for box in getattr(draft, name)] for name in ("to", "cc", "bcc")},
+        "subject": draft.subject or "",
+        "body": draft.body or "",
+        "attach": [path.name for path in draft.attach],
+        "in_reply_to": draft.in_reply_to,
+        "sign_only": sign_only,
+    }
+    yield json.dumps(heads, sort_keys=True).encode()
+    yield draft.entity or b""
+    for path in draft.attach:
+        yield drafts.read(path)
+
+
+def _excluded(ready: Sequence[_Ready], wish: Wish) -> Iterator[Event]:
+    """Tell of recipients who cannot be sent to; unless ``partial`` was wished, that is the end of it."""
+    names: dict[str, list[str]] = {}
+    for one in ready:
+        for addressee, code in one.plan.excluded:
+            names.setdefault(code, []).append(addressee.address)
+            yield Recipient(
+                addressee.address, "not-sent", one.plan.protection, key=one.draft.key, code=code,
+                detail=addressee.reason or None, exit=exit_of(code),
+            )  # fmt: skip
+    if names and not wish.partial:
+        first, addresses = next(iter(names.items()))
+        raise MedmailError(first, addresses=list(dict.fromkeys(addresses)), count=len(set(addresses)))
+
+
+def _by_account(ready: Sequence[_Ready]) -> "list[tuple[Account, list[_Ready]]]":
+    groups: dict[str, tuple[Account, list[_Ready]]] = {}
+    for one in ready:
+        groups.setdefault(one.account.name, (one.account, []))[1].append(one)
+    return list(groups.values())
+
+
+def _send_by(account: "Account", ready: Sequence[_Ready], office: Office, wish: Wish) -> Iterator[Event]:
+    if wish.queue:
+        for group in _groups(ready, office):
+            yield from _queued(_protected(group, office), office)
+        return
+    with Shipment(office.postage, account) as shipment:
+        for group in _groups(ready, office):
+            fitting = group
+            if sum(size for _, size in group) >= ASK_SIZE_FROM and (offer := shipment.offer()) and offer.size:
+                fitting = [(one, size) for one, size in group if size <= offer.size]
+                yield from _too_large([one for one, size in group if size > offer.size], offer.size)
+            parcels = _protected(fitting, office)
+            intents = submit.announce(office.postage.log, [(one, one.recipients, 1) for one in parcels])
+            submissions = yield from _entered(parcels, intents, office, claim=True)
+            shipment.ship(submissions, intents)
+            yield from shipment.arrivals(wait=False)
+            while shipment.outstanding > UNDER_WAY:
+                yield from shipment.arrivals(wait=True)
+        while shipment.outstanding:
+            yield from shipment.arrivals(wait=True)
+
+
+def _queued(parcels: Sequence[Parcel], office: Office) -> Iterator[Event]:
+    intents = submit.announce(office.postage.log, [(one, one.recipients, 0) for one in parcels])
+    submissions = yield from _entered(parcels, intents, office, claim=False)
+    office.postage.log.outcomes(
+        Outcome(intents[one.id, address], "queued", OK) for one in submissions for address in one.pending
+    )
+    for one in submissions:
+        for address in one.pending:
+            yield Recipient(
+                address, "queued", one.protection, one.id, one.key, one.message_id, retry_at=one.due_at
+            )
+
+
+def _entered(
+    parcels: Sequence[Parcel], intents: Mapping[tuple[str, str], int], office: Office, *, claim: bool
+) -> Generator[Event, None, tuple[Submission, ...]]:
+    """Put parcels into the outbox; another process may have entered a letter of the same key meanwhile."""
+    log = office.postage.log
+    try:
+        submissions = office.postage.outbox.enqueue(parcels, office.postage.now(), claim=claim)
+    except MedmailError as error:
+        with contextlib.suppress(MedmailError):  # a full disk is the log's too; the first error counts
+            log.outcomes(
+                Outcome(index, "failed", exit_of(error.code), facts={"error": error.code})
+                for index in intents.values()
+            )
+        raise
+    entered = {one.id for one in submissions}
+    late = [one for one in parcels if one.id not in entered]
+    log.outcomes(Outcome(intents[one.id, a], "unchanged", OK) for one in late for a in one.recipients)
+    for one in late:
+        for address in one.recipients:
+            yield Recipient(address, "unchanged", one.protection, key=one.key)
+    return submissions
+
+
+def _groups(ready: Sequence[_Ready], office: Office) -> Iterator[list[tuple[_Ready, int]]]:
+    """Letters in groups, each with the size its message will have; the first is small, so as to begin."""
+    group: list[tuple[_Ready, int]] = []
+    octets, most = 0, GROUP_LETTERS // 3
+    for one in ready:
+        size = _estimate(one, office)
+        if group and (len(group) >= most or octets + size > GROUP_OCTETS):
+            yield group
+            group, octets, most = [], 0, GROUP_LETTERS
+        group.append((one, size))
+        octets += size
+    if group:
+        yield group
+
+
+def _estimate(one: _Ready, office: Office) -> int:
+    """The size on the wire, known before a file is read."""
+    letter = drafts.letter(replace(one.draft, attach=()), one.sender, office.postage.now())
+    style = Style(header_protection=office.profile.header_protection)
+    attached = sum(path.stat().st_size + 1000 for path in one.draft.attach)
+    encrypted = one.plan.protection == "end-to-end"
+    return (
+        estimate(letter, style=style, recipients=len(one.plan.addressees), encrypted=encrypted)
+        + attached * 16 // 9
+    )
+
+
+def _too_large(ready: Sequence[_Ready], limit: int) -> Iterator[Event]:
+    for one in ready:
+        for addressee in one.plan.addressees:
+            yield Recipient(
+                addressee.address, "not-sent", one.plan.protection, key=one.draft.key, code="too-large",
+                detail=str(limit), exit=exit_of("too-large"),
+            )  # fmt: skip
+
+
+def _protected(group: Sequence[tuple[_Ready, int]], office: Office) -> list[Parcel]:
+    return [parcel for one, _ in group for parcel in _parcels(one, office)]
+
+
+def _parcels(one: _Ready, office: Office) -> Iterator[Parcel]:
+    """The messages of one letter, signed and encrypted."""
+    now = office.postage.now()
+    wanted = {addressee.address: addressee for addressee in one.plan.addressees}
+    draft = one.draft
+    to, cc, bcc = (
+        tuple(box for box in boxes if box.address in wanted) for boxes in (draft.to, draft.cc, draft.bcc)
+    )
+    draft = replace(draft, to=to, cc=cc, bcc=bcc)
+    letter = drafts.letter(draft, one.sender, now.astimezone())
+    letter = replace(letter, headers=(*letter.headers, *office.profile.headers.items()))
+    signer = office.signer(one.sender.address)
+    style = addressing.style(office.profile, one.plan.addressees, signer.key)
+    if one.plan.protection == "end-to-end":
+        certificates = {
+            name: addressee.certificate
+            for name, addressee in wanted.items()
+            if addressee.certificate is not None
+        }
+        made = protect(letter, signer=signer, recipients=certificates, signed_at=now, style=style)
+    else:
+        made = sign_only(letter, signer=signer, signed_at=now, style=style)
+    for submission in made:
+        message = submission.message
+        yield Parcel(
+            id=hashlib.sha256(message).hexdigest(),
+            message=message,
+            account=one.account.name,
+            sender=one.sender.address,
+            recipients=submission.recipients,
+            message_id=letter.message_id,
+            protection=one.plan.protection,
+            utf8=not message[: message.find(b"\r\n\r\n")].isascii(),
+            key=one.draft.key,
+            digest=one.digest,
+        )
+
+
+def _write_out(ready: Sequence[_Ready], office: Office, wish: Wish) -> Iterator[Event]:
+    """Write the messages instead of sending them: FILE, and beside it one for each Bcc recipient."""
+    target = wish.output
+    assert target is not None  # noqa: S101 - the caller's condition
+    for one in ready:
+        parcels = list(_parcels(one, office))
+        for number, parcel in enumerate(parcels):
+            if target.is_dir():
+                path = target / f"{parcel.id}.eml"
+            else:
+                path = (
+                    target if not number else target.with_name(f"{target.stem}-{number + 1}{target.suffix}")
+                )
+            intents = office.postage.log.intents(
+                Intent(
+                    "protect", parcel.sender, (parcel.id,),
+                    {"recipient": address, "message_id": parcel.message_id, "protection": parcel.protection},
+                )
+                for address in parcel.recipients
+            )  # fmt: skip
+            try:
+                files.write_output(path, parcel.message, force=wish.force)
+            except MedmailError as error:
+                office.postage.log.outcomes(Outcome(i, "failed", exit_of(error.code)) for i in intents)
+                raise
+            office.postage.log.outcomes(Outcome(i, "done", OK) for i in intents)
+            for address in parcel.recipients:
+                yield Recipient(
+                    address, "written", parcel.protection, parcel.id, parcel.key, parcel.message_id,
+                    saved_as=path,
+                )  # fmt: skip

@@ -1,0 +1,370 @@
+"""From the outbox to the server: hand over what is claimed, record every fate, keep the sender's copies.
+
+Used by ``send``, ``reply``, ``outbox flush`` and ``fetch --watch``. Each recipient has an intent in the audit
+log before and an outcome after; the outbox knows the fate first, durably.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from medmail_cli.audit.entry import Intent, Outcome
+from medmail_cli.errors import OK, MedmailError, combine, exit_of
+from medmail_cli.model import Note
+from medmail_cli.store.outbox import Fate, Outbox, Parcel, Protection, Submission, retry_after
+from medmail_cli.transport import tls
+from medmail_cli.transport.smtp import Job, Report, Submitter
+from medmail_cli.transport.smtpwire import Envelope, Offer, Result
+
+if TYPE_CHECKING:
+    from medmail_cli.audit.entry import Ending
+    from medmail_cli.config import Account
+    from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.mailbox import Mailbox
+    from medmail_cli.transport.sasl import Credentials
+
+COPIES_AT_ONCE = 32 << 20
+"""Octets of sent messages held in memory while their copies are written."""
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """What became of a letter for one recipient; ``id`` names the message, ``key`` is the letter's ``--id``.
+
+    ``reply`` is what the server said. With ``possible_duplicate`` the recipient may have it twice, under
+    the same Message-ID: an earlier attempt broke off after the letter had gone and before the reply.
+    """
+
+    type: ClassVar[str] = "recipient"
+    address: str
+    status: Literal["accepted", "queued", "refused", "unchanged", "not-sent", "ready", "written"]
+    protection: Protection
+    id: str | None = None
+    key: str | None = None
+    message_id: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    reply: str | None = None
+    possible_duplicate: bool = False
+    retry_at: datetime | None = None
+    saved_as: Path | None = None
+    exit: int = OK
+    cause: MedmailError | None = field(default=None, compare=False, repr=False, metadata={"json": False})
+    """What kept the server from having a say."""
+
+
+@dataclass(frozen=True)
+class Retried:
+    """What became of a letter that had been waiting in the outbox when another one was sent."""
+
+    type: ClassVar[str] = "retried"
+    address: str
+    status: Literal["accepted", "queued", "refused"]
+    id: str
+    key: str | None
+    code: str | None
+    reply: str | None
+    possible_duplicate: bool
+    retry_at: datetime | None
+
+
+@dataclass
+class Postage:
+    """What handing over needs; ``credentials`` gives an account's, having asked for secrets it lacks."""
+
+    outbox: Outbox
+    log: "AuditLog"
+    mailbox: "Mailbox | None"
+    accounts: "Mapping[str, Account]"
+    credentials: "Callable[[Account], Credentials]"
+    now: Callable[[], datetime]
+    ask_dsn: bool = True
+    append: "Callable[[Account, Sequence[bytes]], None] | None" = None
+    """Puts sent copies into the server's folder for them."""
+
+
+@dataclass
+class Shipment:
+    """A connection to one account's server, for as many submissions as come; a context manager."""
+
+    postage: Postage
+    account: "Account"
+    _under_way: dict[int, tuple[Submission, dict[str, int]]] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        server = self.account.smtp
+        if server is None:
+            raise MedmailError("no-smtp-server", account=self.account.name)
+        self._submitter = Submitter(
+            server,
+            context=tls.context(self.account.tls_anchors),
+            credentials=self.postage.credentials(self.account),
+            mark=self.postage.outbox.mark,
+        ).__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._submitter.__exit__(kind, error, trace)
+        self.postage.outbox.release(self._under_way)
+
+    def offer(self) -> Offer | None:
+        """What the server offers; None where it cannot be reached now."""
+        return self._submitter.offer()
+
+    @property
+    def outstanding(self) -> int:
+        """How many submissions are under way."""
+        return self._submitter.outstanding
+
+    def ship(self, submissions: Iterable[Submission], intents: Mapping[tuple[str, str], int]) -> None:
+        """Set claimed submissions on their way; ``intents`` has the audit log's index of each recipient."""
+        for one in submissions:
+            self._under_way[one.number] = (one, {a: intents[one.id, a] for a in one.pending})
+            envelope = Envelope(one.sender, one.pending, one.message_id, one.utf8, self.postage.ask_dsn)
+            self._submitter.put(Job(one.number, envelope, one.size, lambda one=one: self._read(one)))  # type: ignore[misc]
+
+    def _read(self, submission: Submission) -> bytes:
+        return self.postage.outbox.read(submission)
+
+    def arrivals(self, *, wait: bool) -> "Iterator[Recipient | Note]":
+        """What has become of submissions, once it is durable; with ``wait`` that of one at least."""
+        reports = self._submitter.reports(wait=wait)
+        if not reports:
+            return
+        now = self.postage.now()
+        fates: list[Fate] = []
+        outcomes: list[Outcome] = []
+        shown: list[Recipient] = []
+        copies: list[Submission] = []
+        numbers = [report.number for report in reports]
+        for report in reports:
+            submission, intents = self._under_way[report.number]
+            some = [_fate(submission, address, report, now) for address in submission.pending]
+            fates += [_recorded(submission, one) for one in some]
+            outcomes += [_outcome(intents[one.address], one) for one in some]
+            shown += some
+            if submission.copy_due and any(one.status == "accepted" for one in some):
+                copies.append(submission)
+        self.postage.outbox.record(fates, now)
+        self.postage.log.outcomes(outcomes)
+        yield from keep(self.postage, self.account, copies)
+        self.postage.outbox.finish(numbers)
+        for number in numbers:
+            del self._under_way[number]
+        for one in shown:
+            yield one
+            if one.possible_duplicate:
+                code = "outcome-unknown" if one.code == "outcome-unknown" else "possible-duplicate"
+                yield Note(code, {"address": one.address, "message_id": one.message_id or ""})
+        fatal = next((report.error for report in reports if _is_ours(report.error)), None)
+        if fatal is not None:
+            raise fatal
+
+
+def announce(
+    log: "AuditLog", leaving: "Iterable[tuple[Submission | Parcel, Sequence[str], int]]"
+) -> dict[tuple[str, str], int]:
+    """Log, for each (message, recipients, attempt), that it is about to be sent to each of them."""
+    pairs = [(one, address, attempt) for one, addresses, attempt in leaving for address in addresses]
+    indices = log.intents(
+        Intent(
+            "send",
+            one.sender,
+            (one.id,),
+            {
+                "recipient": address,
+                "account": one.account,
+                "message_id": one.message_id,
+                "protection": one.protection,
+                "attempt": attempt,
+            },
+        )
+        for one, address, attempt in pairs
+    )
+    return {(one.id, address): index for (one, address, _), index in zip(pairs, indices, strict=True)}
+
+
+def flush(postage: Postage, submissions: Iterable[Submission]) -> "Iterator[Recipient | Note]":
+    """Send what can be claimed of ``submissions``, account by account; what others are sending is left."""
+    claimed = postage.outbox.claim(submissions)
+    by_account: dict[str, list[Submission]] = {}
+    for one in claimed:
+        by_account.setdefault(one.account, []).append(one)
+    try:
+        for name, some in by_account.items():
+            yield from _flush_account(postage, name, some)
+    finally:
+        postage.outbox.release(one.number for one in claimed)
+
+
+def _flush_account(
+    postage: Postage, name: str, submissions: Sequence[Submission]
+) -> "Iterator[Recipient | Note]":
+    account = postage.accounts.get(name)
+    if account is None:
+        for one in submissions:
+            for address in one.pending:
+                yield Recipient(
+                    address, "queued", one.protection, one.id, one.key, one.message_id,
+                    code="no-account", detail=name, exit=exit_of("no-account"),
+                )  # fmt: skip
+        return
+    yield from settle(postage, account, [one for one in submissions if not one.pending])
+    waiting = [one for one in submissions if one.pending]
+    if waiting:
+        with Shipment(postage, account) as shipment:
+            shipment.ship(
+                waiting, announce(postage.log, [(one, one.pending, one.attempts + 1) for one in waiting])
+            )
+            while shipment.outstanding:
+                yield from shipment.arrivals(wait=True)
+
+
+def settle(postage: Postage, account: "Account", submissions: Sequence[Submission]) -> "Iterator[Note]":
+    """Finish what a killed run had sent and recorded, but not yet logged, kept and closed."""
+    for one in submissions:
+        for recipient in one.recipients:
+            postage.log.event(
+                "send-recovered",
+                actor=one.sender,
+                objects=(one.id,),
+                recipient=recipient.address,
+                status=recipient.status,
+                reply=recipient.reply,
+            )
+    yield from keep(postage, account, [one for one in submissions if one.copy_due])
+    postage.outbox.finish(one.number for one in submissions)
+
+
+def verdict(found: "Sequence[Recipient]") -> "Iterator[Note]":
+    """What the person should hear at the end, several recipients together.
+
+    Raises what happened where all fared alike, and badly.
+    """
+    bad = [one for one in found if one.exit]
+    if not bad:
+        return
+    first = bad[0]
+    alike = len(bad) == len(found) and combine(one.exit for one in bad) == first.exit
+    if alike and first.code == "server-unreachable" and first.cause is not None:
+        raise MedmailError("letter-queued", **first.cause.facts)
+    if any(one.status == "queued" for one in bad):
+        yield Note("letter-queued", {})
+    if alike and first.code is not None:
+        addresses = list(dict.fromkeys(one.address for one in bad))
+        raise first.cause or MedmailError(
+            first.code,
+            address=first.address,
+            addresses=addresses,
+            reply=first.reply or "",
+            what=first.id or "",
+            limit=first.detail or "",
+        )
+
+
+def retry_due(postage: Postage) -> "Iterator[Retried | Note]":
+    """Send what has waited long enough, besides a command's own work: nothing of it changes its exit."""
+    postage.outbox.sweep()
+    try:
+        yield from _retry_due(postage)
+    except MedmailError as error:
+        if _is_ours(error):
+            raise
+        yield Note("retry-failed", {"error": error.code})
+
+
+def _retry_due(postage: Postage) -> "Iterator[Retried | Note]":
+    for event in flush(postage, postage.outbox.open(due=postage.now())):
+        if isinstance(event, Note):
+            yield event
+        elif event.status in ("accepted", "queued", "refused"):
+            yield Retried(
+                event.address, event.status, event.id or "", event.key, event.code, event.reply,
+                event.possible_duplicate, event.retry_at,
+            )  # fmt: skip
+
+
+def keep(postage: Postage, account: "Account", submissions: Sequence[Submission]) -> "Iterator[Note]":
+    """Keep the sender's copies of what was sent: in the mailbox, and on the server if the account says so."""
+    for some in _batches(submissions):
+        messages = [postage.outbox.read(one) for one in some]
+        if postage.mailbox is not None:
+            postage.mailbox.keep_sent(account.name, messages, postage.now())
+        postage.outbox.kept(one.number for one in some)
+        if account.sent_folder and postage.append is not None:
+            try:
+                postage.append(account, messages)
+            except MedmailError as error:
+                # the letter is sent and the copy kept here: that is what counts
+                yield Note("sent-copy-not-appended", {"folder": account.sent_folder, "error": str(error)})
+
+
+def _batches(submissions: Sequence[Submission]) -> Iterator[list[Submission]]:
+    batch: list[Submission] = []
+    for one in submissions:
+        if batch and sum(other.size for other in batch) + one.size > COPIES_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+def _is_ours(error: MedmailError | None) -> bool:
+    """A full disk or a damaged outbox is no matter between us and the server: it must stop the run."""
+    return error is not None and error.code in ("store-damaged", "disk-full", "not-writable", "store-busy")
+
+
+def _fate(submission: Submission, address: str, report: Report, now: datetime) -> Recipient:
+    result = report.results.get(address, Result("queued", None))
+    code: str | None = None
+    if result.status == "unknown":
+        code = "outcome-unknown"
+    elif result.status == "refused":
+        code = result.code or "recipient-refused"
+    elif result.status == "queued":
+        code = report.error.code if report.error is not None else "recipient-deferred"
+    status: Literal["accepted", "queued", "refused"] = (
+        "queued" if result.status == "unknown" else result.status
+    )
+    facts = report.error.facts if report.error is not None else {}
+    spoke = report.error is None or result.status in ("accepted", "refused")
+    return Recipient(
+        address,
+        status,
+        submission.protection,
+        submission.id,
+        submission.key,
+        submission.message_id,
+        code=code,
+        detail=None if spoke else str(facts.get("reason") or facts.get("detail") or facts.get("reply") or ""),
+        reply=result.reply if spoke else None,
+        possible_duplicate=result.status == "unknown"
+        or (address in submission.doubtful and status != "refused"),
+        retry_at=now + retry_after(submission.attempts) if status == "queued" else None,
+        exit=OK if code is None else exit_of(code),
+        cause=report.error,
+    )
+
+
+def _recorded(submission: Submission, one: Recipient) -> Fate:
+    if one.code == "outcome-unknown":
+        return Fate(submission.number, one.address, "unknown", one.detail)
+    assert one.status in ("accepted", "refused", "queued")  # noqa: S101 - what _fate makes
+    return Fate(submission.number, one.address, one.status, one.reply or one.detail or one.code)
+
+
+def _outcome(intent: int, one: Recipient) -> Outcome:
+    endings: dict[str, Ending] = {"accepted": "done", "refused": "refused", "queued": "queued"}
+    return Outcome(
+        intent,
+        endings[one.status],
+        one.exit,
+        one.reply,
+        facts={"code": one.code, "detail": one.detail, "possible_duplicate": one.possible_duplicate},
+    )
