@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 _WORD = re.compile(r"=\?([^?\s]{1,75})\?([bBqQ])\?([^?]*)\?=")
 _TOKEN = re.compile(
@@ -23,6 +24,7 @@ _TOKEN = re.compile(
     r"|(.)",  # 7 anything out of place
     re.DOTALL,
 )
+_FOLD = re.compile(r"\r?\n(?=[ \t])")
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.?)*(?:"|\Z)|[^;]*)', re.DOTALL)
 _SEGMENT = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?\Z")
 _ADDRESS = re.compile(
@@ -49,8 +51,10 @@ class Field:
     def value(self) -> str:
         """The unfolded text after the colon (RFC 5322 §2.2.3), encoded words left as they are."""
         body = self.raw.partition(b":")[2]
-        text = to_text(body).replace("\r\n", "\n")
-        return re.sub(r"\n(?=[ \t])|[\r\n]+\Z", "", text).strip(" \t\r\n")
+        text = to_text(body)
+        if "\n" in text:
+            text = _FOLD.sub("", text)
+        return text.strip(" \t\r\n")
 
     @property
     def text(self) -> str:
@@ -191,6 +195,11 @@ def parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
     What names no address yields a :class:`Mailbox` with an empty one, so that it stays visible; two
     addresses that a comma should part yield two.
     """
+    # one message asks several times for the same few fields; long ones are not worth keeping
+    return _parse_known(value) if len(value) <= 500 else _parse_mailboxes(value)
+
+
+def _parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
     found: list[Mailbox] = []
     words: list[str] = []  # tokens as decoded for a display name
     bare: list[list[str]] = [[]]  # the same as written, split at white space, for an address without brackets
@@ -240,6 +249,9 @@ def parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
             bare[-1].append(odd)
     flush()
     return tuple(found)
+
+
+_parse_known = lru_cache(maxsize=512)(_parse_mailboxes)
 
 
 def _comment(value: str, start: int) -> tuple[int, str]:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from cryptography import x509
@@ -147,8 +148,8 @@ def open_message(
     problems: list[Problem] = []
     notes: list[Problem] = []
     header, protected = _choose_header(got, got.payload, problems)
-    candidates = [c for box in _mailboxes(header, "from") if got.signature for c in known(box.address)]
-    signers, infos = _judge_signers(got.signature, candidates, judge, at, problems, notes)
+    senders = _mailboxes(header, "from")
+    signers, infos = _judge_signers(got.signature, senders, known, judge, at, problems, notes)
     _check_coverage(got, problems)
     holders = tuple(info for info in infos if not info.signer.problems)
     _check_sender(header, got.outer if protected else (), holders or infos, policy, pinned, problems)
@@ -258,7 +259,8 @@ class _Judged:
 
 def _judge_signers(
     layer: SignatureLayer | None,
-    known: Sequence[x509.Certificate],
+    senders: Sequence[Mailbox],
+    known: Lookup,
     judge: Judge,
     at: datetime,
     problems: list[Problem],
@@ -271,7 +273,9 @@ def _judge_signers(
         return (Signer((), None, None, None, None, None, ("bad-signature",)),), ()
     judged: list[_Judged] = []
     for info in layer.signed.signers:
-        certificate = find_certificate(info, (*layer.signed.certificates, *known))
+        certificate = find_certificate(info, layer.signed.certificates) or find_certificate(
+            info, (one for box in senders for one in known(box.address))
+        )
         judged.append(_judge_signer(layer, info, certificate, judge, at, notes))
     return tuple(one.signer for one in judged), tuple(judged)
 
@@ -313,7 +317,7 @@ def _judge_signer(
     found += [Problem(problem.code, problem.detail) for problem in judgement.problems]
     notes += [Problem(note.code, note.detail) for note in judgement.notes]
     signer = Signer(
-        addresses=address.addresses(certificate),
+        addresses=_addresses_of(certificate),
         subject=subject,
         issuer=_issuer(certificate),
         anchor=judgement.anchor,
@@ -402,7 +406,7 @@ def _encryption(got: Unwrapped) -> Encryption:
     if got.decrypted is None:
         return Encryption()
     certificate = got.decrypted.certificate
-    bears = address.addresses(certificate)
+    bears = _addresses_of(certificate)
     return Encryption(
         "ok",
         got.decrypted.algorithm,
@@ -471,6 +475,12 @@ def _attachment(part: Entity, data: bytes) -> Attachment:
     return Attachment(name, part.content_type, len(data), hashlib.sha256(data).hexdigest())
 
 
+# a thousand letters come from a few people: what their certificates say is read once
+_remembered = lru_cache(maxsize=256)
+_addresses_of = _remembered(address.addresses)
+
+
+@_remembered
 def _subject(certificate: x509.Certificate) -> str:
     try:
         return certificate.subject.rfc4514_string()
@@ -478,6 +488,7 @@ def _subject(certificate: x509.Certificate) -> str:
         return ""
 
 
+@_remembered
 def _issuer(certificate: x509.Certificate) -> str:
     try:
         return certificate.issuer.rfc4514_string()
@@ -485,5 +496,6 @@ def _issuer(certificate: x509.Certificate) -> str:
         return ""
 
 
+@_remembered
 def _sha256(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
