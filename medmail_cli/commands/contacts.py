@@ -18,9 +18,11 @@ Address = Annotated[str, typer.Argument(metavar="ADDR", help=_("The contact's ad
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
     from medmail_cli.workflows.contacts import ContactItem
+    from medmail_cli.workflows.submit import Recipient, Retried
 
     commands = ("find", "add", "list", "remove", "set", "accept")
-    return {f"contacts {command}": (ContactItem,) for command in commands}
+    shown: dict[str, tuple[type, ...]] = {f"contacts {command}": (ContactItem,) for command in commands}
+    return shown | {"contacts invite": (Recipient, Retried)}
 
 
 @app.command(
@@ -155,3 +157,40 @@ def accept(
         now=session.now(),
     )
     return show(ctx, "contacts accept", accepted)
+
+
+@app.command(
+    "invite",
+    help=_("Open a first contact: send a fixed text, signed only, that carries your certificates."),
+    epilog=_("Example: medmail contacts invite dr.b@clinic.test"),
+)
+def invite(
+    ctx: typer.Context,
+    address: Annotated[str, typer.Argument(metavar="ADDR", help=_("Whom to invite."))],
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="ADDR", help=_("Who sends: one of your identities."))
+    ] = None,
+    queue: Annotated[
+        bool, typer.Option("--queue", help=_("Into the outbox only; `outbox flush` sends."))
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help=_("Write the message instead of sending it.")),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
+) -> int:
+    from medmail_cli.commands.send import office
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import contacts
+    from medmail_cli.workflows.send import Wish
+
+    if output is not None and queue:
+        raise typer.BadParameter(_("--output excludes --queue and --dry-run"))
+    subject = _("My certificate for encrypted letters")
+    text = _(
+        "This letter is signed and carries my certificate. Answer it from software that encrypts (S/MIME),\n"
+        "and we can write to each other without anybody on the way reading it.\n"
+    )
+    wish = Wish(queue=queue, output=output, force=force)
+    sent = contacts.invite(office(ctx.obj), address, from_, wish, subject=subject, text=text)
+    return show(ctx, "contacts invite", sent)

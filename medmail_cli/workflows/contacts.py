@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.errors import OK, MedmailError
@@ -219,15 +219,16 @@ def invite(
 ) -> "Iterator[Event]":
     """Open a first contact: a fixed text, signed only, which carries our certificates and capabilities.
 
-    It goes the way of every letter (outbox, audit, copies). Raises what ``send`` raises.
+    It goes the way of every letter (outbox, audit, copies). Raises what ``send`` raises, and
+    ``bad-address``.
     """
-    from dataclasses import replace
-
-    from medmail_cli.smime.fields import Mailbox
-    from medmail_cli.workflows.drafts import Draft
+    from medmail_cli.workflows import drafts
     from medmail_cli.workflows.send import send
 
-    draft = Draft(
-        to=(Mailbox(address, ""),), sender=Mailbox(sender, "") if sender else None, subject=subject, body=text
+    draft = drafts.Draft(
+        to=(drafts.mailbox(address),),
+        sender=drafts.mailbox(sender) if sender else None,
+        subject=subject,
+        body=text,
     )
     yield from send([draft], office, replace(wish, sign_only=True))

@@ -13,6 +13,8 @@ from medmail_cli.store.contacts import Contacts
 from medmail_cli.ui.schema import of_command
 from tests.support import pki
 from tests.support.cli import Done, medmail
+from tests.support.homes import make_home
+from tests.support.letters import person
 
 ROOT, RIVAL = pki.make_ca("Order Root"), pki.make_ca("Rival Root")
 NOW = dt.datetime.now(dt.UTC)
@@ -142,3 +144,33 @@ def test_the_words_are_french_too(home: Path, tmp_path: Path) -> None:
     done = medmail(home, "--lang", "fr", "contacts", "add", write(tmp_path, martin()))
     assert done.exit == 0
     assert done.stdout.startswith("dr.martin@medecin.test\t")
+
+
+def test_an_invitation_is_signed_and_carries_our_certificate(tmp_path: Path) -> None:
+    alice, bob = person("alice"), person("bob")
+    for name in ("alice", "bob"):
+        (tmp_path / name).mkdir()
+    sender = make_home(tmp_path / "alice", alice)
+    (sender / "config.toml").write_text(ACCOUNT)
+    letter = tmp_path / "invitation.eml"
+    done = medmail(sender, "contacts", "invite", bob.address, "-o", letter, "--json")
+    (written, _) = valid("contacts invite", done)
+    assert (written["status"], written["protection"]) == ("written", "signed-only")
+    receiver = make_home(tmp_path / "bob", bob)
+    opened = medmail(receiver, "decrypt", letter, "--json").objects[0]
+    assert opened["trusted"], opened
+    assert opened["headers"]["subject"] == "My certificate for encrypted letters"
+    assert opened["signature"]["signers"][0]["addresses"] == [alice.address]
+    french = medmail(sender, "--lang", "fr", "contacts", "invite", bob.address, "-o", tmp_path / "fr.eml")
+    assert french.exit == 0
+    assert french.stdout.startswith(bob.address)
+    nobody = medmail(sender, "contacts", "invite", "not an address", "-o", tmp_path / "x.eml")
+    assert nobody.exit in (1, 2)
+
+
+ACCOUNT = """
+[accounts.work]
+address = "alice@medecin.test"
+smtp = { host = "127.0.0.1", port = 587, security = "starttls" }
+imap = { host = "127.0.0.1", port = 143, security = "starttls" }
+"""

@@ -4,10 +4,13 @@ from typing import TYPE_CHECKING
 
 from medmail_cli.ui.render import Column
 from medmail_cli.ui.sentences import N_
+from medmail_cli.ui.views.send import recipient, retried
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
     from medmail_cli.workflows.contacts import ContactItem
+
+__all__ = ["TABLES", "empty", "recipient", "retried"]
 
 STATUSES = {
     "kept": "",
