@@ -151,6 +151,7 @@ EXITS: dict[str, int] = {
     "extra-missing": CONFIGURATION,
     "no-config": CONFIGURATION,
     "no-account": CONFIGURATION,
+    "no-imap-server": CONFIGURATION,
     "no-smtp-server": CONFIGURATION,
     "no-authority": CONFIGURATION,
     # 130

@@ -26,6 +26,8 @@ from medmail_cli.config import (
 from medmail_cli.errors import MedmailError
 
 if TYPE_CHECKING:
+    import ssl
+
     from medmail_cli.model import Note
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.contacts import Contacts
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from medmail_cli.store.mailbox import Mailbox
     from medmail_cli.store.outbox import Outbox
     from medmail_cli.store.trust import Trust
+    from medmail_cli.transport.sasl import Credentials
     from medmail_cli.ui.console import Console
 
 
@@ -204,6 +207,41 @@ class Session:
 
             return desktop_secret(name, owner)
         return None
+
+    def credentials(self, account: Account) -> "Credentials":
+        """How to log in to an account's servers; a password is asked for here and now.
+
+        A token is fetched again at each login, as it lives for minutes. Raises ``no-secret``.
+        """
+        from medmail_cli.transport.sasl import Credentials
+
+        auth = account.auth
+        if auth == "external" or (auth == "auto" and account.client_identity is not None):
+            return Credentials(account.login, auth, certificate=True)
+
+        def token() -> bytes:
+            given = self.given_secret("token", account.token, owner=account.address)
+            return self.secret("token", account.token, owner=account.address) if given is None else given
+
+        options = self.options
+        has_token = (
+            account.token != SecretSource()
+            or "token" in options.secret_files
+            or "token" in options.secret_fds
+            or _variable("token") in os.environ
+        )
+        if auth in ("xoauth2", "oauthbearer") or (auth == "auto" and has_token):
+            return Credentials(account.login, auth, token=token)
+        password = self.secret("password", account.password, owner=account.address)
+        return Credentials(account.login, auth, password=lambda: password)
+
+    def tls_context(self, account: Account) -> "ssl.SSLContext":
+        """TLS towards an account's servers. Raises ``not-readable``."""
+        from medmail_cli.transport import tls
+
+        identity = account.client_identity
+        path = None if identity is None else self.paths.config.parent / Path(identity).expanduser()
+        return tls.context(account.tls_anchors, path)
 
     def _from_file(self, name: str, path: Path) -> bytes:
         if str(path) == "-":

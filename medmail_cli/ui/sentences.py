@@ -183,6 +183,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("there is no keystore in {path} yet"),
         N_("`medmail enrol new` or `medmail enrol import` makes the first identity"),
     ),
+    "no-imap-server": (
+        N_("the account “{account}” names no IMAP server"),
+        N_("add `imap` to it in the configuration; see `man medmail-config`"),
+    ),
     "no-key": (N_("no key of yours opens this message"), N_("`medmail keys list` shows those you have")),
     "no-kernel-keyring": (
         N_("there is no kernel keyring here to keep the key in: {reason}"),
@@ -263,6 +267,8 @@ ERRORS: dict[str, tuple[str, str]] = {
 """Code to message and hint."""
 
 NOTES: dict[str, str] = {
+    "exec-failed": N_("the command “{command}” failed: {reason}"),
+    "watch-interrupted": N_("{account}: {error}; trying again in {seconds} seconds"),
     "letter-queued": N_(
         "what was not accepted is safe in the outbox; `medmail outbox flush` sends it, not `send`"
     ),

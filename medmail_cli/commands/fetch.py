@@ -1,0 +1,110 @@
+"""``medmail fetch``: bring what is new from the server."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from medmail_cli.config import Account
+    from medmail_cli.model import Note
+    from medmail_cli.session import Session
+    from medmail_cli.workflows.fetch import Source
+
+app = typer.Typer()
+
+
+def events() -> dict[str, tuple[type, ...]]:
+    """What the command may print, for its schema."""
+    from medmail_cli.model import Note, Progress
+    from medmail_cli.workflows.fetch import FetchedAccount, FetchedMessage
+    from medmail_cli.workflows.submit import Retried
+
+    return {"fetch": (FetchedMessage, FetchedAccount, Retried, Progress, Note)}
+
+
+@app.command(
+    "fetch",
+    help=_("Fetch new messages; on the server nothing is marked or deleted."),
+    epilog=_("Example: medmail fetch --all-folders && medmail inbox --unopened"),
+)
+def fetch(
+    ctx: typer.Context,
+    folder: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help=_("This folder instead of INBOX; repeatable."))
+    ] = None,
+    all_folders: Annotated[
+        bool, typer.Option("--all-folders", help=_("Every folder of the account."))
+    ] = False,
+    all_accounts: Annotated[
+        bool, typer.Option("--all-accounts", help=_("Every account of the configuration."))
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help=_("Stay, and fetch whenever something comes; send what is due."))
+    ] = False,
+    command: Annotated[
+        str | None,
+        typer.Option(
+            "--exec",
+            metavar="COMMAND",
+            help=_("With --watch: run COMMAND for new messages, ids on its stdin."),
+        ),
+    ] = None,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import fetch as workflow
+
+    session: Session = ctx.obj
+    if folder and all_folders:
+        raise typer.BadParameter(_("--folder and --all-folders exclude each other"))
+    if watch and all_accounts:
+        raise typer.BadParameter(_("--watch stays with one account; start one for each"))
+    if command is not None and not watch:
+        raise typer.BadParameter(_("--exec goes with --watch"))
+    folders = None if all_folders else tuple(folder or ["INBOX"])
+    stores = workflow.Stores(session.mailbox, session.log, session.now)
+    if all_accounts:
+        session.account()
+        sources = [_source(session, one, folders) for one in session.config.accounts.values()]
+        return show(ctx, "fetch", workflow.fetch_all(sources, stores))
+    source = _source(session, session.account(), folders)
+    if not watch:
+        return show(ctx, "fetch", workflow.fetch(source, stores))
+    found = workflow.watch(
+        source, stores, flush=lambda: _flush(session), react=lambda ids: _react(command, ids)
+    )
+    return show(ctx, "fetch", found)
+
+
+def _source(session: "Session", account: "Account", folders: tuple[str, ...] | None) -> "Source":
+    from medmail_cli.workflows.fetch import Source
+
+    return Source(
+        account, lambda: session.tls_context(account), lambda: session.credentials(account), folders
+    )
+
+
+def _react(command: str | None, ids: "Sequence[str]") -> "Note | None":
+    from medmail_cli.devices.programs import run_for
+    from medmail_cli.model import Note
+
+    failure = run_for(command, ids) if command is not None else None
+    return None if failure is None else Note("exec-failed", {"command": str(command), "reason": failure})
+
+
+def _flush(session: "Session") -> "Iterator[object]":
+    from medmail_cli.workflows.submit import Postage, retry_due
+
+    postage = Postage(
+        outbox=session.outbox,
+        log=session.log,
+        mailbox=session.mailbox,
+        accounts=session.config.accounts,
+        credentials=session.credentials,
+        now=session.now,
+        ask_dsn=session.profile.request_dsn,
+    )
+    yield from retry_due(postage)

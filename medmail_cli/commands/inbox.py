@@ -1,0 +1,86 @@
+"""``medmail inbox``: list and search what was fetched."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    import datetime
+
+    from medmail_cli.session import Session
+
+app = typer.Typer()
+
+
+def events() -> dict[str, tuple[type, ...]]:
+    """What the command may print, for its schema."""
+    from medmail_cli.workflows.inbox import Entry, Rebuilt
+
+    return {"inbox": (Entry, Rebuilt)}
+
+
+@app.command(
+    "inbox",
+    help=_(
+        "List messages, newest first, and search them. While the keystore is unlocked, what opened letters"
+        " say inside is searched and shown too."
+    ),
+    epilog=_("Example: medmail inbox dupont --since 2026-11-01 --unopened"),
+)
+def inbox(
+    ctx: typer.Context,
+    query: Annotated[
+        list[str] | None, typer.Argument(metavar="[QUERY]", help=_("Words that must all occur."))
+    ] = None,
+    folder: Annotated[str | None, typer.Option(metavar="NAME", help=_("Only this folder."))] = None,
+    sender: Annotated[str, typer.Option("--from", metavar="TEXT", help=_("Only from such a sender."))] = "",
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help=_("Only dated since then (ISO 8601)."))
+    ] = None,
+    unopened: Annotated[bool, typer.Option("--unopened", help=_("Only what was never opened."))] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help=_("Make the index anew from the stored messages."))
+    ] = False,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import inbox as workflow
+
+    session: Session = ctx.obj
+    if rebuild:
+        return show(ctx, "inbox", workflow.rebuild(session.mailbox))
+    account = session.options.account
+    wanted = workflow.Wanted(
+        " ".join(query or []),
+        None if account is None else session.account(account).name,
+        folder,
+        sender,
+        _instant(since),
+        unopened,
+    )
+    return show(ctx, "inbox", workflow.inbox(session.mailbox, wanted, _subkey(session)))
+
+
+def _subkey(session: "Session") -> bytes | None:
+    """The key of the sealed index, if nobody need be asked for it and it opens something."""
+    if not session.mailbox.opened():
+        return None
+    from medmail_cli.devices import keyring
+
+    kept = keyring.kept_master_key(session.paths.keystore)
+    if kept is None and session.given_secret("passphrase") is None:
+        return None
+    return session.unlocked.subkey("learned")
+
+
+def _instant(text: str | None) -> "datetime.datetime | None":
+    """ISO 8601; without an offset it is local."""
+    if text is None:
+        return None
+    import datetime
+
+    try:
+        return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(_("not a time in ISO 8601"), param_hint="--since") from None

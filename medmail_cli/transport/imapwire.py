@@ -1,0 +1,235 @@
+"""IMAP4rev1 on the wire: responses read within limits and taken apart (RFC 3501 §7 and §9).
+
+Whatever a server sends becomes a :class:`Response` or raises ``server-answer-malformed``: lines, literals,
+their number and their nesting are all bounded.
+"""
+
+import base64
+import binascii
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from medmail_cli.errors import MedmailError
+
+LINE_LIMIT = 16 * 1024 * 1024
+"""Octets of text in one response: the numbers of two million messages found by one SEARCH."""
+LITERALS_LIMIT = 256
+DEPTH_LIMIT = 32
+DISCARD_LIMIT = 4 * 1024 * 1024 * 1024
+"""A literal too large to keep is read past, up to this."""
+_CHUNK = 256 * 1024
+
+Value = bytes | None | list["Value"]
+"""An atom or string, NIL, or a list in parentheses."""
+
+_LITERAL = re.compile(rb"\{(\d{1,20})\+?\}\r?\n\Z")
+_TOKEN = re.compile(
+    rb'([ \r\n]+)|(\()|(\))|"((?:[^"\\\r\n]|\\["\\])*)"'
+    rb'|([^ ()"\r\n\[\]{]*\[[^\]\r\n]*\](?:<\d+>)?|[^ ()"\r\n\[\]{]+)'
+)
+
+
+@dataclass(frozen=True)
+class TooLarge:
+    """Stands for a literal that was read past: its size in octets."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response: ``tag`` is ``*``, ``+`` or a command's; ``chunks`` its text with the literals between."""
+
+    tag: bytes
+    chunks: tuple[bytes | TooLarge, ...]
+
+    @property
+    def text(self) -> bytes:
+        """What follows the tag, up to the first literal."""
+        first = self.chunks[0]
+        return first if isinstance(first, bytes) else b""
+
+    @property
+    def word(self) -> bytes:
+        """Its first word in upper case: OK, NO, SEARCH, or the number of ``* 5 FETCH``."""
+        return self.text.lstrip().split(b" ", 1)[0].strip().upper()
+
+    @property
+    def code(self) -> str:
+        """The response code in brackets of OK, NO, BAD, BYE and PREAUTH (§7.1), else empty."""
+        found = re.match(rb"\s*\w+ \[([^\]]*)\]", self.text)
+        return found[1].decode("ascii", "replace") if found else ""
+
+    @property
+    def said(self) -> str:
+        """The words for people of OK, NO, BAD, BYE and PREAUTH."""
+        words = re.sub(rb"\A\s*\w+ (?:\[[^\]]*\] ?)?", b"", self.text)
+        return words.decode("utf-8", "replace").strip()[:500]
+
+    def values(self) -> "list[Value | TooLarge]":
+        """Everything after the tag, taken apart. Raises ValueError where it is not IMAP."""
+        return parse(self.chunks)
+
+
+def parse(chunks: tuple[bytes | TooLarge, ...]) -> "list[Value | TooLarge]":
+    """Take apart text with literals at the odd places. Raises ValueError."""
+    top: list[Value | TooLarge] = []
+    stack: list[list[Value | TooLarge]] = [top]
+    for number, chunk in enumerate(chunks):
+        if number % 2:
+            stack[-1].append(chunk)
+            continue
+        if not isinstance(chunk, bytes):
+            raise ValueError("text")  # noqa: TRY004 - one exception for whatever is malformed
+        at = 0
+        while at < len(chunk):
+            token = _TOKEN.match(chunk, at)
+            if token is None:
+                raise ValueError(chunk[at : at + 20])
+            at = token.end()
+            if token[2]:
+                inner: list[Value | TooLarge] = []
+                stack[-1].append(inner)  # type: ignore[arg-type]
+                stack.append(inner)
+                if len(stack) > DEPTH_LIMIT:
+                    raise ValueError("depth")
+            elif token[3]:
+                stack.pop()
+                if not stack:
+                    raise ValueError("parenthesis")
+            elif token[4] is not None:
+                stack[-1].append(re.sub(rb"\\(.)", rb"\1", token[4]))
+            elif token[5]:
+                stack[-1].append(None if token[5].upper() == b"NIL" else token[5])
+    if len(stack) != 1:
+        raise ValueError("parenthesis")
+    return top
+
+
+class Wire:
+    """A connected socket as a stream of responses; ``host`` is how errors name the server.
+
+    Reading raises what the socket raises, EOFError at the end, and ``server-answer-malformed``.
+    """
+
+    def __init__(self, connection: socket.socket, host: str, literal_limit: int) -> None:
+        self.connection = connection
+        self.host = host
+        self.literal_limit = literal_limit
+        self._buffer = b""
+        self._at = 0
+
+    @property
+    def buffered(self) -> bool:
+        """Has more been received than read?"""
+        return self._at < len(self._buffer)
+
+    def malformed(self, detail: str) -> MedmailError:
+        """The error for an answer that is not IMAP."""
+        return MedmailError("server-answer-malformed", host=self.host, detail=detail)
+
+    def send(self, data: bytes) -> None:
+        """Send all of ``data``."""
+        self.connection.sendall(data)
+
+    def response(self) -> Response:
+        """The next response."""
+        line = self._line(LINE_LIMIT)
+        tag, space, rest = line.partition(b" ")
+        if not space and tag.strip() != b"+":
+            raise self.malformed(_shown(line))
+        chunks: list[bytes | TooLarge] = []
+        left = LINE_LIMIT
+        while literal := _LITERAL.search(rest):
+            if len(chunks) > 2 * LITERALS_LIMIT:
+                raise self.malformed("literals")
+            chunks += [rest[: literal.start()], self._literal(int(literal[1]))]
+            left -= len(rest)
+            rest = self._line(left)
+        chunks.append(rest)
+        return Response(tag.strip(), tuple(chunks))
+
+    def _line(self, limit: int) -> bytes:
+        pieces: list[bytes] = []
+        length = 0
+        while True:
+            end = self._buffer.find(b"\n", self._at) + 1
+            stop = end or len(self._buffer)
+            pieces.append(self._buffer[self._at : stop])
+            length += stop - self._at
+            self._at = stop
+            if length > limit:
+                raise self.malformed("line")
+            if end:
+                return b"".join(pieces)
+            self._more()
+
+    def _more(self) -> None:
+        self._buffer, self._at = self.connection.recv(_CHUNK), 0
+        if not self._buffer:
+            raise EOFError
+
+    def _literal(self, size: int) -> bytes | TooLarge:
+        if size > DISCARD_LIMIT:
+            raise self.malformed("literal")
+        if size > self.literal_limit:
+            for _ in self._pieces(size):
+                pass
+            return TooLarge(size)
+        return b"".join(self._pieces(size))
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        while size:
+            if not self.buffered:
+                self._more()
+            piece = self._buffer[self._at : self._at + size]
+            self._at += len(piece)
+            size -= len(piece)
+            yield piece
+
+
+def _shown(line: bytes) -> str:
+    return line[:60].decode("ascii", "backslashreplace").strip()
+
+
+def quoted(text: str) -> bytes:
+    """An IMAP string for a command; only what :func:`encode_folder` gives, printable ASCII."""
+    return b'"' + text.replace("\\", "\\\\").replace('"', '\\"').encode("ascii") + b'"'
+
+
+def encode_folder(name: str) -> str:
+    """A folder's name in modified UTF-7 (RFC 3501 §5.1.3); halves of surrogate pairs survive."""
+
+    def shifted(found: re.Match[str]) -> str:
+        data = found[0].encode("utf-16-be", "surrogatepass")
+        return "&" + base64.b64encode(data).decode().rstrip("=").replace("/", ",") + "-"
+
+    return re.sub(r"[^\x20-\x7e]+", shifted, name.replace("&", "&-"))
+
+
+def decode_folder(encoded: str) -> str:
+    """The name of :func:`encode_folder`; what is not modified UTF-7 stays as it is."""
+
+    def unshifted(found: re.Match[str]) -> str:
+        if not found[1]:
+            return "&"
+        padded = found[1].replace(",", "/") + "=" * (-len(found[1]) % 4)
+        try:
+            return base64.b64decode(padded, validate=True).decode("utf-16-be", "surrogatepass")
+        except (binascii.Error, UnicodeDecodeError):
+            return found[0]
+
+    return re.sub(r"&([A-Za-z0-9+,]*)-", unshifted, encoded)
+
+
+def uid_set(uids: list[int]) -> bytes:
+    """Ascending UIDs as a sequence set, runs drawn together (§9)."""
+    runs: list[list[int]] = []
+    for uid in uids:
+        if runs and uid == runs[-1][1] + 1:
+            runs[-1][1] = uid
+        else:
+            runs.append([uid, uid])
+    return ",".join(str(a) if a == b else f"{a}:{b}" for a, b in runs).encode()

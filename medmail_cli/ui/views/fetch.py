@@ -1,0 +1,40 @@
+"""``medmail fetch`` for people."""
+
+from typing import TYPE_CHECKING
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.ui import sanitize, words
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from medmail_cli.ui.console import Console, Line
+    from medmail_cli.workflows.fetch import FetchedAccount, FetchedMessage
+
+
+def message(event: "FetchedMessage", console: "Console") -> "Iterable[Line]":
+    if event.status == "too-large":
+        console.err(
+            _("message {uid} of {folder} is left on the server: {size} bytes are too many").format(
+                uid=event.uid, folder=sanitize.line(event.folder), size=event.size
+            )
+        )
+    elif event.status == "new":
+        date = event.date.astimezone().strftime("%Y-%m-%d %H:%M") if event.date else "-" * 16
+        shown = [(event.id or "")[:12], date, sanitize.line(event.from_), sanitize.line(event.subject)]
+        yield "\t".join(shown) if not console.interactive_out else "  ".join(shown)
+
+
+def account(event: "FetchedAccount", console: "Console") -> "Iterable[Line]":
+    if event.error is not None:
+        error = MedmailError(event.error, **event.reason)
+        console.err([f"{sanitize.line(event.account)}: ", ("red", words.message(error))])
+        if hint := words.hint(error):
+            console.err([("cyan", _("hint:")), " ", hint])
+    return ()
+
+
+def empty(_command: str) -> str:
+    """What a person reads where nothing has come."""
+    return _("Nothing new.")

@@ -1,0 +1,103 @@
+"""``inbox``: what the mailbox holds, by what may be seen of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from medmail_cli.store.index import Stored
+    from medmail_cli.store.mailbox import Mailbox
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What was read inside when the letter was opened; ``trusted`` is the verdict of that time."""
+
+    from_: str | None
+    subject: str | None
+    trusted: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A message by its outer header; ``inside`` is None while it is unopened or the keystore is locked."""
+
+    type: ClassVar[str] = "message"
+    id: str
+    account: str
+    folder: str
+    from_: str
+    to: str
+    subject: str
+    date: datetime | None
+    message_id: str
+    size: int
+    stored_at: datetime
+    opened: bool
+    inside: Inside | None = None
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """The index was made anew and holds ``messages`` messages."""
+
+    type: ClassVar[str] = "rebuilt"
+    messages: int
+    exit: int = 0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for; see :meth:`medmail_cli.store.mailbox.Mailbox.list`."""
+
+    query: str = ""
+    account: str | None = None
+    folder: str | None = None
+    sender: str = ""
+    since: datetime | None = None
+    unopened: bool = False
+
+
+def inbox(mailbox: "Mailbox", wanted: Wanted, subkey: bytes | None) -> Iterator[Entry]:
+    """The messages wanted, newest first, searched inside too where ``subkey`` opens the sealed index."""
+    found = mailbox.list(
+        wanted.query,
+        account=wanted.account,
+        folder=wanted.folder,
+        sender=wanted.sender,
+        since=wanted.since,
+        unopened=wanted.unopened,
+        subkey=subkey,
+    )
+    if not found:
+        return
+    opened = mailbox.opened()
+    learned = dict(mailbox.learned(subkey, [one.id for one in found])) if subkey is not None else {}
+    for one in reversed(found):
+        yield _entry(one, one.id in opened, learned.get(one.id))
+
+
+def rebuild(mailbox: "Mailbox") -> Iterator[Rebuilt]:
+    """Make the index anew from the Maildirs."""
+    yield Rebuilt(mailbox.rebuild())
+
+
+def _entry(one: "Stored", opened: bool, learned: dict[str, Any] | None) -> Entry:
+    inside = None
+    if learned is not None:
+        inside = Inside(learned.get("from"), learned.get("subject"), bool(learned.get("trusted")))
+    return Entry(
+        one.id,
+        one.account,
+        one.folder,
+        one.from_,
+        one.to,
+        one.subject,
+        one.date,
+        one.message_id,
+        one.size,
+        one.stored_at,
+        opened,
+        inside,
+    )
