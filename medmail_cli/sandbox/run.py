@@ -1,6 +1,7 @@
 """``medmail sandbox``: the operator, up until told to stop."""
 
 import contextlib
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -64,10 +65,13 @@ def serve(
         elif folder.is_dir() and any(folder.iterdir()):
             raise MedmailError("folder-not-empty", path=str(folder))
         operator = stack.enter_context(Operator(folder.absolute(), password=password, ports=ports))
-        yield ready(operator, addresses)
-        # interrupting is how it is meant to end
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        told = ready(operator, addresses)
+        # being interrupted is how it is meant to end, even by a script that has only just read this
+        stop = threading.Event()
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(one, lambda _signal, _frame: stop.set())
+        yield told
+        stop.wait()
 
 
 def ready(operator: Operator, addresses: Sequence[str]) -> SandboxReady:
