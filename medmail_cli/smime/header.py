@@ -1,0 +1,90 @@
+"""Which header fields count, and how they are shown: RFC 9788 for protected ones, RFC 8551 for wrapping."""
+
+from collections.abc import Sequence
+
+from medmail_cli.pki import address
+from medmail_cli.smime.fields import Field, Mailbox, parse_date, parse_mailboxes
+from medmail_cli.smime.layers import Unwrapped
+from medmail_cli.smime.mime import Entity
+from medmail_cli.smime.verdict import Headers, Problem
+
+
+def choose(got: Unwrapped, payload: Entity, problems: list[Problem]) -> tuple[tuple[Field, ...], bool]:
+    """The fields that count, and whether they are protected (RFC 9788 §4.2; RFC 8551 §3.1 for wrapping)."""
+    outer_from = mailboxes(got.outer, "from")
+    if not got.layers or not payload.all("from"):
+        return got.outer, False
+    inner_from = mailboxes(payload.fields, "from")
+    agree = not outer_from or addresses(outer_from) == addresses(inner_from)
+    if got.layers[-1] == "wrapped":
+        if not agree:
+            problems.append(Problem("header-mismatch", _pair(outer_from, inner_from)))
+        # a wrapped message of another sender is a forwarded one, and says nothing of this one
+        return (payload.fields, True) if agree else (got.outer, False)
+    marked = payload.parameters.get("hp", "").lower() in ("clear", "cipher") or (
+        payload.parameters.get("protected-headers", "").lower() == "v1"
+    )
+    # a layer saved without its mail header has no other sender than the one inside
+    if not marked and outer_from:
+        return got.outer, False
+    if not agree:
+        problems.append(Problem("header-mismatch", _pair(outer_from, inner_from)))
+    outer_sender = mailboxes(got.outer, "sender")
+    inner_sender = mailboxes(payload.fields, "sender") or inner_from
+    if outer_sender and addresses(outer_sender) != addresses(inner_sender):
+        problems.append(Problem("header-mismatch", _pair(outer_sender, inner_sender)))
+    return payload.fields, True
+
+
+def all_of(fields: Sequence[Field], name: str) -> list[Field]:
+    """Every field of that name (in lower case), in order."""
+    return [field for field in fields if field.name == name]
+
+
+def mailboxes(fields: Sequence[Field], name: str) -> tuple[Mailbox, ...]:
+    """The mailboxes in every field of that name."""
+    return tuple(box for field in all_of(fields, name) for box in parse_mailboxes(field.value))
+
+
+def addresses(boxes: Sequence[Mailbox]) -> frozenset[str]:
+    """The addresses of mailboxes as they are compared; "" for one without."""
+    return frozenset(address.canonical(box.address) for box in boxes)
+
+
+def _pair(outside: Sequence[Mailbox], inside: Sequence[Mailbox]) -> str:
+    return f"{', '.join(b.address for b in outside)} ≠ {', '.join(b.address for b in inside)}"
+
+
+def shown(fields: Sequence[Field], name: str) -> str | None:
+    """The field as text; several of one name are all shown, since a reader must see that they are."""
+    found = [field.text for field in all_of(fields, name)]
+    return ", ".join(found) if found else None
+
+
+def _people(fields: Sequence[Field], name: str) -> str | None:
+    boxes = mailboxes(fields, name)
+    return ", ".join(map(str, boxes)) or shown(fields, name)
+
+
+def _ids(fields: Sequence[Field], name: str) -> tuple[str, ...]:
+    found = all_of(fields, name)
+    return tuple(found[0].value.split()) if found else ()
+
+
+def headers(fields: Sequence[Field], *, protected: bool) -> Headers:
+    """The contract's object for these fields, decoded for showing."""
+    dates = all_of(fields, "date")
+    ids = _ids(fields, "message-id")
+    answered = _ids(fields, "in-reply-to")
+    return Headers(
+        from_=_people(fields, "from"),
+        to=tuple(map(str, mailboxes(fields, "to"))),
+        cc=tuple(map(str, mailboxes(fields, "cc"))),
+        reply_to=_people(fields, "reply-to"),
+        subject=shown(fields, "subject"),
+        date=parse_date(dates[0].value) if dates else None,
+        message_id=ids[0] if ids else None,
+        in_reply_to=answered[0] if answered else None,
+        references=_ids(fields, "references"),
+        protected=protected,
+    )

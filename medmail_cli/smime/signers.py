@@ -1,0 +1,231 @@
+"""Who signed: each signer's signature and certificate judged, and the sender's address bound to it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Literal, Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from medmail_cli.cms.signed import SignerInfo, check_signer, find_certificate
+from medmail_cli.errors import MedmailError
+from medmail_cli.pki import address
+from medmail_cli.smime import mime
+from medmail_cli.smime.fields import Field, Mailbox, addresses_in
+from medmail_cli.smime.header import all_of, mailboxes
+from medmail_cli.smime.layers import SignatureLayer
+from medmail_cli.smime.verdict import Problem, Signer, unique
+
+SKEW = timedelta(minutes=5)
+"""How far a signing time may lie ahead of the time of judgement (contract, decrypt)."""
+
+
+class _Finding(Protocol):
+    @property
+    def code(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
+
+
+class Judgement(Protocol):
+    """What is asked of a judged chain; ``pki.path.Judgement`` is one."""
+
+    @property
+    def problems(self) -> Sequence[_Finding]: ...
+    @property
+    def notes(self) -> Sequence[_Finding]: ...
+    @property
+    def anchor(self) -> str | None: ...
+
+
+Judge = Callable[[x509.Certificate, Sequence[x509.Certificate]], Judgement]
+"""Judges a signer's certificate, given the certificates that came with the message."""
+
+
+Lookup = Callable[[str], Sequence[x509.Certificate]]
+"""The certificates that are known for an address."""
+
+
+def nobody(_address: str) -> Sequence[x509.Certificate]:
+    """The look-up of somebody who knows no certificates."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the profile and the person decide."""
+
+    not_addressed: Literal["problem", "note"] = "note"
+    unauthenticated_encryption: Literal["problem", "note"] = "note"
+    domain_bound: bool = False
+    """A certificate for a whole domain speaks for its mailboxes (Direct)."""
+    delegates: frozenset[str] = frozenset()
+    """Addresses that the user lets stand in Sender beside somebody else's From."""
+    show_unverified: bool = False
+    allow_weak: bool = False
+
+
+DEFAULT_POLICY = Policy()
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A signer of a trusted message, as contacts learn it."""
+
+    certificate: x509.Certificate
+    info: SignerInfo
+    certificates: tuple[x509.Certificate, ...]
+    """All that came with the signature, among them perhaps the one to encrypt to."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One signer with its findings in words; ``proven`` is None where its certificate was not found."""
+
+    signer: Signer
+    problems: tuple[Problem, ...]
+    proven: Proven | None
+
+
+def judge_signers(
+    layer: SignatureLayer | None,
+    senders: Sequence[Mailbox],
+    known: Lookup,
+    judge: Judge,
+    at: datetime,
+    problems: list[Problem],
+    notes: list[Problem],
+) -> tuple[tuple[Signer, ...], tuple[Judged, ...]]:
+    """Judge every signer of a layer: what the verdict shows, and what :func:`check_sender` needs."""
+    if layer is None:
+        return (), ()
+    if layer.signed is None:
+        problems.append(Problem("bad-signature", "the signature cannot be read"))
+        return (Signer((), None, None, None, None, None, ("bad-signature",)),), ()
+    judged: list[Judged] = []
+    for info in layer.signed.signers:
+        certificate = find_certificate(info, layer.signed.certificates) or find_certificate(
+            info, (one for box in senders for one in known(box.address))
+        )
+        judged.append(_judge_signer(layer, info, certificate, judge, at, notes))
+    return tuple(one.signer for one in judged), tuple(judged)
+
+
+def _judge_signer(
+    layer: SignatureLayer,
+    info: SignerInfo,
+    certificate: x509.Certificate | None,
+    judge: Judge,
+    at: datetime,
+    notes: list[Problem],
+) -> Judged:
+    signed = layer.signed
+    assert signed is not None  # noqa: S101 - the caller has looked
+    found: list[Problem] = []
+    signed_at: datetime | None = None
+    try:
+        signed_at = info.signed_at
+    except MedmailError:
+        found.append(Problem("bad-signature", "signing time"))
+    if signed_at and signed_at > at + SKEW:
+        found.append(Problem("implausible-time", f"{signed_at:%Y-%m-%dT%H:%M:%SZ}"))
+    if certificate is None:
+        found.append(Problem("untrusted-issuer", "the signer's certificate is not at hand"))
+        codes = tuple(problem.code for problem in unique(found))
+        return Judged(Signer((), None, None, None, None, signed_at, codes), tuple(found), None)
+    over = layer.over if layer.detached else None
+    wrong = check_signer(signed, info, certificate, over)
+    if layer.detached and "bad-signature" in wrong:
+        repaired = mime.canonical(bytes(layer.over))
+        if repaired != layer.over:
+            again = check_signer(signed, info, certificate, repaired)
+            if "bad-signature" not in again:
+                wrong = again
+                notes.append(Problem("line-endings-repaired"))
+    subject = subject_of(certificate)
+    found += [Problem(code, subject) for code in wrong]
+    judgement = judge(certificate, signed.certificates)
+    found += [Problem(problem.code, problem.detail) for problem in judgement.problems]
+    notes += [Problem(note.code, note.detail) for note in judgement.notes]
+    signer = Signer(
+        addresses=addresses_of(certificate),
+        subject=subject,
+        issuer=_issuer_of(certificate),
+        anchor=judgement.anchor,
+        sha256=_sha256(certificate),
+        signed_at=signed_at,
+        problems=tuple(problem.code for problem in unique(found)),
+    )
+    return Judged(signer, tuple(found), Proven(certificate, info, signed.certificates))
+
+
+def check_sender(
+    header: tuple[Field, ...],
+    hidden: tuple[Field, ...],
+    judged: Sequence[Judged],
+    policy: Policy,
+    pinned: Lookup,
+    problems: list[Problem],
+) -> None:
+    """From, and Sender where there is one, must be the signer's (RFC 8550 §3)."""
+    senders = mailboxes(header, "from")
+    problems.extend(
+        Problem("several-from", ", ".join(map(str, mailboxes(fields, "from"))))
+        for fields in (header, hidden)
+        if len(all_of(fields, "from")) > 1 or len(mailboxes(fields, "from")) > 1
+    )
+    if not judged:
+        return
+    demanded = [box.address for box in senders] or [""]
+    delegates = {address.canonical(delegate) for delegate in policy.delegates}
+    demanded += [
+        box.address for box in mailboxes(header, "sender") if address.canonical(box.address) not in delegates
+    ]
+    if any(all(_speaks_for(one, wanted, policy, pinned) for wanted in demanded) for one in judged):
+        for box in senders:
+            misleading = [a for a in addresses_in(box.name) if not address.same_address(a, box.address)]
+            if misleading:
+                problems.append(Problem("signer-is-not-sender", f"{misleading[0]} ≠ {box.address}"))
+        return
+    known = [one for one in judged if one.proven]
+    if known and not any(one.signer.addresses for one in known):
+        problems.append(Problem("no-address-in-certificate", known[0].signer.subject or ""))
+    elif known:
+        has = ", ".join(a for one in known for a in one.signer.addresses)
+        problems.append(Problem("signer-is-not-sender", f"{has} ≠ {', '.join(demanded)}"))
+
+
+def _speaks_for(judged: Judged, wanted: str, policy: Policy, pinned: Lookup) -> bool:
+    if judged.proven is None or not wanted:
+        return False
+    if address.binds(judged.proven.certificate, wanted, domain_bound=policy.domain_bound):
+        return True
+    return not judged.signer.addresses and judged.proven.certificate in pinned(wanted)
+
+
+_remembered = lru_cache(maxsize=256)
+addresses_of = _remembered(address.addresses)
+
+
+@_remembered
+def subject_of(certificate: x509.Certificate) -> str:
+    """The subject as RFC 4514 text; "" where it cannot be read."""
+    try:
+        return certificate.subject.rfc4514_string()
+    except (ValueError, TypeError):  # names are read late, and may be nonsense
+        return ""
+
+
+@_remembered
+def _issuer_of(certificate: x509.Certificate) -> str:
+    try:
+        return certificate.issuer.rfc4514_string()
+    except (ValueError, TypeError):
+        return ""
+
+
+@_remembered
+def _sha256(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA256()).hex()
