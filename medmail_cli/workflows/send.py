@@ -117,12 +117,23 @@ def send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event]
 
 def _send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event]:
     ready: list[_Ready] = []
+    unchanged: list[Recipient] = []
+    reused: list[str] = []
     for draft in wanted:
-        decided = _decide(draft, office, wish)
+        try:
+            decided = _decide(draft, office, wish)
+        except MedmailError as error:
+            if error.code != "id-reused":
+                raise
+            reused.append(str(draft.key))
+            continue
         if isinstance(decided, _Ready):
             ready.append(decided)
         else:
-            yield from decided
+            unchanged += decided
+    if reused:
+        raise MedmailError("id-reused", key=reused)
+    yield from unchanged
     yield from _excluded(ready, wish)
     ready = [one for one in ready if one.plan.addressees]
     if wish.dry_run:

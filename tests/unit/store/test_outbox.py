@@ -5,6 +5,7 @@ import hashlib
 import multiprocessing.queues
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 A, B = "a@hosp.test", "b@hosp.test"
 
 
-def parcel(text: bytes = b"message", *recipients: str, key: str | None = None, digest: bytes | None = None):
+def parcel(
+    text: bytes = b"message", *recipients: str, key: str | None = None, digest: bytes | None = None
+) -> Parcel:
     return Parcel(
         id=hashlib.sha256(text).hexdigest(),
         message=text,
@@ -30,13 +33,13 @@ def parcel(text: bytes = b"message", *recipients: str, key: str | None = None, d
 
 
 @pytest.fixture
-def outbox(tmp_path):
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
     made = Outbox(tmp_path / "outbox")
     yield made
     made.close()
 
 
-def test_what_was_enqueued_is_there_for_the_next_process(outbox):
+def test_what_was_enqueued_is_there_for_the_next_process(outbox: Outbox) -> None:
     (entered,) = outbox.enqueue([parcel()], NOW, claim=False)
     again = Outbox(outbox.folder)
     assert again.open() == (entered,)
@@ -45,20 +48,20 @@ def test_what_was_enqueued_is_there_for_the_next_process(outbox):
     again.close()
 
 
-def test_files_are_for_the_owner_alone(outbox):
+def test_files_are_for_the_owner_alone(outbox: Outbox) -> None:
     outbox.enqueue([parcel()], NOW, claim=True)
     for path in [outbox.folder, *outbox.folder.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_a_letters_digest_says_nothing_without_the_outboxs_key(outbox, tmp_path):
+def test_a_letters_digest_says_nothing_without_the_outboxs_key(outbox: Outbox, tmp_path: Path) -> None:
     other = Outbox(tmp_path / "other")
     assert outbox.digest(b"short") != other.digest(b"short")
     assert outbox.digest(b"ab", b"c") != outbox.digest(b"a", b"bc")
     other.close()
 
 
-def test_a_key_is_taken_once_and_for_one_content(outbox):
+def test_a_key_is_taken_once_and_for_one_content(outbox: Outbox) -> None:
     digest = outbox.digest(b"text")
     assert not outbox.known("K", digest)
     outbox.enqueue(
@@ -72,7 +75,7 @@ def test_a_key_is_taken_once_and_for_one_content(outbox):
     assert outbox.enqueue([parcel(b"3", A, key="K", digest=digest)], NOW, claim=False) == ()
 
 
-def test_a_key_whose_letter_everybody_refused_is_free_again(outbox):
+def test_a_key_whose_letter_everybody_refused_is_free_again(outbox: Outbox) -> None:
     digest = outbox.digest(b"text")
     (one,) = outbox.enqueue([parcel(b"1", A, key="K", digest=digest)], NOW, claim=True)
     outbox.record([Fate(one.number, A, "refused", "550 no")], NOW)
@@ -80,7 +83,7 @@ def test_a_key_whose_letter_everybody_refused_is_free_again(outbox):
     assert not outbox.known("K", outbox.digest(b"corrected"))
 
 
-def test_each_recipients_fate_is_recorded_and_the_rest_is_tried_later(outbox):
+def test_each_recipients_fate_is_recorded_and_the_rest_is_tried_later(outbox: Outbox) -> None:
     (one,) = outbox.enqueue([parcel()], NOW, claim=True)
     outbox.mark([(one.number, A), (one.number, B)])
     outbox.record(
@@ -94,7 +97,7 @@ def test_each_recipients_fate_is_recorded_and_the_rest_is_tried_later(outbox):
     assert outbox.open(due=NOW + dt.timedelta(minutes=1)) == (left,)
 
 
-def test_an_attempt_without_an_end_leaves_a_doubt_that_stays(outbox):
+def test_an_attempt_without_an_end_leaves_a_doubt_that_stays(outbox: Outbox) -> None:
     (one,) = outbox.enqueue([parcel()], NOW, claim=True)
     outbox.mark([(one.number, A)])
     outbox.close()
@@ -107,7 +110,7 @@ def test_an_attempt_without_an_end_leaves_a_doubt_that_stays(outbox):
     assert again.doubtful == {A}
 
 
-def test_an_unknown_end_is_a_doubt(outbox):
+def test_an_unknown_end_is_a_doubt(outbox: Outbox) -> None:
     (one,) = outbox.enqueue([parcel(b"x", A)], NOW, claim=True)
     outbox.mark([(one.number, A)])
     outbox.record([Fate(one.number, A, "unknown")], NOW)
@@ -115,7 +118,7 @@ def test_an_unknown_end_is_a_doubt(outbox):
     assert (again.pending, again.doubtful) == ((A,), {A})
 
 
-def test_finishing_deletes_the_message_only_when_nobody_waits(outbox):
+def test_finishing_deletes_the_message_only_when_nobody_waits(outbox: Outbox) -> None:
     (one,) = outbox.enqueue([parcel()], NOW, claim=True)
     outbox.record([Fate(one.number, A, "accepted")], NOW)
     outbox.finish([one.number])
@@ -133,7 +136,7 @@ def _claim_elsewhere(folder: Path, queue: "multiprocessing.queues.SimpleQueue[in
     os._exit(0)  # dies without letting go of anything
 
 
-def test_a_claim_excludes_other_processes_and_dies_with_its_own(outbox):
+def test_a_claim_excludes_other_processes_and_dies_with_its_own(outbox: Outbox) -> None:
     outbox.enqueue([parcel(b"1"), parcel(b"2")], NOW, claim=False)
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
@@ -153,7 +156,7 @@ def test_a_claim_excludes_other_processes_and_dies_with_its_own(outbox):
     assert elsewhere() == 2
 
 
-def test_what_another_process_has_finished_is_not_claimed(outbox):
+def test_what_another_process_has_finished_is_not_claimed(outbox: Outbox) -> None:
     (one,) = outbox.enqueue([parcel(b"x", A)], NOW, claim=False)
     other = Outbox(outbox.folder)
     other.claim([one])
@@ -163,7 +166,7 @@ def test_what_another_process_has_finished_is_not_claimed(outbox):
     other.close()
 
 
-def test_the_sweep_takes_only_what_no_submission_needs(outbox):
+def test_the_sweep_takes_only_what_no_submission_needs(outbox: Outbox) -> None:
     (one,) = outbox.enqueue([parcel()], NOW, claim=False)
     leaving = outbox.folder / "messages" / ("0" * 64 + ".eml")
     leaving.write_bytes(b"killed before its commit")
@@ -173,7 +176,7 @@ def test_the_sweep_takes_only_what_no_submission_needs(outbox):
 
 
 @pytest.mark.parametrize("damage", ["message", "missing", "database"])
-def test_damage_is_seen_and_named(outbox, damage):
+def test_damage_is_seen_and_named(outbox: Outbox, damage: str) -> None:
     (one,) = outbox.enqueue([parcel()], NOW, claim=False)
     outbox.close()
     named = one.path
@@ -192,7 +195,7 @@ def test_damage_is_seen_and_named(outbox, damage):
     assert error.value.facts == {"path": str(named)}
 
 
-def test_commits_are_durable(outbox):
+def test_commits_are_durable(outbox: Outbox) -> None:
     outbox.enqueue([parcel()], NOW, claim=False)
     with outbox._connected() as database:
         assert database.execute("PRAGMA synchronous").fetchone() == (2,)
@@ -200,12 +203,12 @@ def test_commits_are_durable(outbox):
         assert isinstance(database, sqlite3.Connection)
 
 
-def test_retries_back_off():
+def test_retries_back_off() -> None:
     waits = [retry_after(attempts).total_seconds() / 60 for attempts in range(12)]
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 240, 240, 240, 240]
 
 
-def test_reading_an_outbox_that_is_not_there_makes_nothing(tmp_path):
+def test_reading_an_outbox_that_is_not_there_makes_nothing(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "none")
     assert outbox.open() == ()
     assert not (tmp_path / "none").exists()

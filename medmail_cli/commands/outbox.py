@@ -1,0 +1,82 @@
+"""``medmail outbox``: list what waits to be sent, send it, or give it up."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from medmail_cli.session import Session
+    from medmail_cli.store.outbox import Submission
+    from medmail_cli.workflows.outbox import Dropped
+
+app = typer.Typer(help=_("What waits to be sent."))
+
+
+def events() -> dict[str, tuple[type, ...]]:
+    """What each command may print, for its schema."""
+    from medmail_cli.workflows.outbox import Dropped, Waiting
+    from medmail_cli.workflows.submit import Recipient
+
+    return {"outbox list": (Waiting,), "outbox flush": (Recipient,), "outbox drop": (Dropped,)}
+
+
+@app.command("list", help=_("Show what waits to be sent, and why."), epilog=_("Example: medmail outbox list"))
+def list_(ctx: typer.Context) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.outbox import listing
+
+    session: Session = ctx.obj
+    return show(ctx, "outbox list", listing(session.outbox))
+
+
+@app.command(
+    "flush",
+    help=_("Send what waits: all of it, the letters named, or with --due what has waited long enough."),
+    epilog=_("Examples: medmail outbox flush · medmail outbox flush --due -q (in cron)"),
+)
+def flush(
+    ctx: typer.Context,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help=_("The first digits of a letter's name."))
+    ] = None,
+    due: Annotated[
+        bool, typer.Option("--due", help=_("Only what has waited as long as the last refusal asks for."))
+    ] = False,
+) -> int:
+    from medmail_cli.commands.send import postage
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.outbox import flush
+
+    session: Session = ctx.obj
+    return show(ctx, "outbox flush", flush(postage(session), ids or (), only_due=due))
+
+
+@app.command(
+    "drop",
+    help=_("Give up letters that have not been sent; asks first."),
+    epilog=_("Example: medmail outbox drop 3fa9c1"),
+)
+def drop(
+    ctx: typer.Context,
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID...", help=_("The first digits of a letter's name."))
+    ],
+    force: Annotated[bool, typer.Option("--force", help=_("Do not ask."))] = False,
+) -> int:
+    from medmail_cli.ui.render import show
+
+    session: Session = ctx.obj
+    found = {one.id: one for one in map(session.outbox.find, ids)}
+    return show(ctx, "outbox drop", _dropped(session, list(found.values()), force=force))
+
+
+def _dropped(session: "Session", found: "list[Submission]", *, force: bool) -> "Iterator[Dropped]":
+    from medmail_cli.workflows.outbox import drop
+
+    for one in found:
+        if force or session.ask("drop", "--force", id=one.id[:12], addresses=one.pending):
+            yield from drop(session.outbox, session.log, one)

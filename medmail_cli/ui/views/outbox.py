@@ -1,0 +1,43 @@
+"""``medmail outbox`` for people."""
+
+from typing import TYPE_CHECKING
+
+from medmail_cli.ui import sanitize
+from medmail_cli.ui.render import Column
+from medmail_cli.ui.sentences import N_
+from medmail_cli.ui.views.send import recipient
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from medmail_cli.ui.console import Console, Line
+    from medmail_cli.workflows.outbox import Dropped, Waiting
+
+__all__ = ["TABLES", "dropped", "empty", "recipient"]
+
+
+def _last_words(event: "Waiting") -> str:
+    said = [one.reply for one in event.recipients if one.status == "queued" and one.reply]
+    twice = any(one.possible_duplicate for one in event.recipients)
+    return "; ".join(dict.fromkeys([*said, *([_("possibly twice")] if twice else [])]))
+
+
+TABLES = {
+    "submission": (
+        Column(N_("id"), lambda event: event.id[:12]),
+        Column(N_("queued"), lambda event: event.queued_at),
+        Column(N_("from"), lambda event: event.sender),
+        Column(N_("waiting"), lambda event: event.pending),
+        Column(N_("attempts"), lambda event: event.attempts),
+        Column(N_("last answer"), _last_words),
+    )
+}
+
+
+def empty(_command: str) -> str:
+    return _("Nothing waits to be sent.")
+
+
+def dropped(event: "Dropped", _console: "Console") -> "Iterable[Line]":
+    yield sanitize.line(_("given up: {id}").format(id=event.id[:12]))

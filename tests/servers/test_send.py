@@ -1,0 +1,241 @@
+"""Sending through Postfix, as people and scripts do."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medmail_cli.store.mailbox import Mailbox
+from tests.support import senders
+from tests.support.letters import Person, person
+from tests.support.senders import Sender, opened_by, recipients, somebody
+from tests.support.servers import MailServers
+
+PDF = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+    b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 200]>>endobj\nxref\n0 4\n0000000000 65535 f \n"
+    b"0000000009 00000 n \n0000000052 00000 n \n0000000101 00000 n \ntrailer<</Size 4/Root 1 0 R>>\n"
+    b"startxref\n164\n%%EOF\n"
+)
+
+
+@pytest.fixture
+def bob(mail_servers: MailServers) -> Person:
+    return somebody(mail_servers, "bob")
+
+
+@pytest.fixture
+def alice(mail_servers: MailServers, tmp_path: Path, bob: Person) -> Sender:
+    return senders.sender(mail_servers, tmp_path, bob)
+
+
+def test_a_letter_with_a_pdf_arrives_readable_by_its_recipient_alone(
+    mail_servers: MailServers, alice: Sender, bob: Person, tmp_path: Path
+) -> None:
+    pdf = tmp_path / "Compte rendu – Élodie Übermaß.pdf"
+    pdf.write_bytes(PDF)
+    text = tmp_path / "letter.txt"
+    text.write_text("Subject: Résultats de Mme Gœthals\n\nChère consœur,\n.\nvoici.\n", "utf-8")
+    done = alice.send("--to", f"Dr Bób <{bob.address}>", "--attach", pdf, text)
+    assert done.exit == 0, done
+    assert recipients(done)[bob.address]["status"] == "accepted"
+    assert done.stderr == ""
+    (raw,) = mail_servers.wait_for(bob.address, 1)
+    assert b"lodie" not in raw
+    assert b"Subject: [...]" in raw
+    opened = opened_by(bob, raw)
+    assert opened.verdict.trusted, opened.verdict.problems
+    assert opened.verdict.headers.subject == "Résultats de Mme Gœthals"
+    assert opened.verdict.text == "Chère consœur,\n.\nvoici.\n"
+    (attachment,) = opened.verdict.attachments
+    assert (attachment.name, attachment.size) == (pdf.name, len(PDF))
+
+
+def test_what_was_sent_is_kept_and_the_outbox_is_empty(
+    mail_servers: MailServers, alice: Sender, bob: Person
+) -> None:
+    done = alice.send("--to", bob.address, "--subject", "x", "-", stdin=b"hello\n")
+    assert done.exit == 0, done
+    assert alice.run("outbox", "list", "--json").objects[-1]["counts"] == {}
+    assert not list((alice.home / "outbox" / "messages").iterdir())
+    mailbox = Mailbox(alice.home / "mail")
+    name = recipients(done)[bob.address]["id"]
+    assert opened_by(alice.person, mailbox.read(mailbox.find(name).id)).verdict.text == "hello\n"
+    mailbox.close()
+
+
+def test_every_recipient_has_a_fate_of_their_own(
+    mail_servers: MailServers, alice: Sender, bob: Person
+) -> None:
+    people = [somebody(mail_servers, name) for name in ("carol", "refused", "later", "nobody")]
+    alice.knows(*people)
+    carol, refused, later, nobody = people
+    to = [word for one in (bob, *people) for word in ("--to", one.address)]
+    done = alice.send(*to, "--subject", "x", "-", stdin=b"hello\n")
+    assert done.exit == 3
+    fates = recipients(done)
+    assert {a: (r["status"], r["exit"]) for a, r in fates.items()} == {
+        bob.address: ("accepted", 0),
+        carol.address: ("accepted", 0),
+        refused.address: ("refused", 1),
+        later.address: ("queued", 75),
+        nobody.address: ("refused", 1),
+    }
+    assert "no such mailbox here" in fates[refused.address]["reply"]
+    (raw,) = mail_servers.wait_for(carol.address, 1)
+    assert opened_by(carol, raw).verdict.trusted
+    (waiting,) = [one for one in alice.run("outbox", "list", "--json").objects if one["type"] == "submission"]
+    assert [r["address"] for r in waiting["recipients"] if r["status"] == "queued"] == [later.address]
+
+
+def test_one_refused_recipient_is_exit_1_with_the_servers_words(
+    mail_servers: MailServers, alice: Sender
+) -> None:
+    refused = somebody(mail_servers, "refused")
+    alice.knows(refused)
+    done = alice.run("send", "--to", refused.address, "--subject", "x", "-", stdin=b"hello\n")
+    assert done.exit == 1
+    assert "no such mailbox here" in done.stderr
+    assert alice.run("outbox", "list").stdout == ""
+
+
+def test_a_bcc_recipient_gets_a_message_of_their_own(
+    mail_servers: MailServers, alice: Sender, bob: Person
+) -> None:
+    carol = somebody(mail_servers, "carol")
+    alice.knows(carol)
+    done = alice.send("--to", bob.address, "--bcc", carol.address, "--subject", "x", "-", stdin=b"hello\n")
+    assert done.exit == 0
+    fates = recipients(done)
+    assert fates[bob.address]["id"] != fates[carol.address]["id"]
+    (for_bob,) = mail_servers.wait_for(bob.address, 1)
+    (for_carol,) = mail_servers.wait_for(carol.address, 1)
+    assert carol.address.encode() not in for_bob.split(b"\n\n")[0].split(b"From: ")[1]
+    assert opened_by(carol, for_bob).verdict.exit == 1  # no key of hers opens it
+    assert opened_by(carol, for_carol).verdict.text == "hello\n"
+
+
+def test_twenty_megabytes(mail_servers: MailServers, alice: Sender, bob: Person, tmp_path: Path) -> None:
+    image = tmp_path / "scanner.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 80_000)
+    done = alice.send("--to", bob.address, "--subject", "x", "--attach", image, "-", stdin=b"image\n")
+    assert done.exit == 0, done
+    (raw,) = mail_servers.wait_for(bob.address, 1, seconds=30)
+    (attachment,) = opened_by(bob, raw).verdict.attachments
+    assert attachment.size == image.stat().st_size
+
+
+def test_more_than_the_server_takes_is_refused_before_anything_is_done(
+    mail_servers: MailServers, alice: Sender, bob: Person, tmp_path: Path
+) -> None:
+    mail_servers.set_access(size_limit=2_000_000)
+    try:
+        image = tmp_path / "scanner.png"
+        image.write_bytes(bytes(3_000_000))
+        done = alice.send("--to", bob.address, "--subject", "x", "--attach", image, "-", stdin=b"image\n")
+    finally:
+        mail_servers.set_access()
+    assert done.exit == 1
+    assert done.objects[-1]["error"]["code"] == "too-large"
+    assert alice.run("outbox", "list").stdout == ""
+
+
+def test_addresses_in_utf8(mail_servers: MailServers, alice: Sender) -> None:
+    rene = replace(somebody(mail_servers, "rene"), address="rené@hosp.test")
+    alice.knows(rene)  # pinned: the certificate bears another address
+    done = alice.send("--to", rene.address, "--subject", "x", "-", stdin=b"hello\n")
+    # Postfix takes it (SMTPUTF8); Dovecot's LMTP, which does not, is behind it
+    assert done.exit == 0, done
+    assert recipients(done)[rene.address]["status"] == "accepted"
+
+
+def test_more_recipients_than_one_transaction_takes(mail_servers: MailServers, alice: Sender) -> None:
+    crowd = [person("bob", address=f"crowd{i}@hosp.test") for i in range(120)]
+    alice.knows(*crowd)
+    to = [word for one in crowd for word in ("--to", one.address)]
+    done = alice.send(*to, "--subject", "x", "-", stdin=b"hello\n")
+    assert done.exit == 0, done.stdout[-600:]
+    assert done.objects[-1]["counts"]["accepted"] == 120
+
+
+def test_a_manifest_is_sent_once_however_often_it_is_given(
+    mail_servers: MailServers, alice: Sender, bob: Person, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "results.jsonl"
+    rows = [
+        {"id": f"r{i}", "to": bob.address, "subject": f"Résultat {i}", "body": f"n° {i}"} for i in range(30)
+    ]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    done = alice.send("--batch", manifest)
+    assert done.exit == 0, done
+    assert done.objects[-1]["counts"] == {"recipient": 30, "accepted": 30}
+    again = alice.send("--batch", manifest)
+    assert again.exit == 0
+    assert again.objects[-1]["counts"] == {"recipient": 30, "unchanged": 30}
+    texts = {opened_by(bob, raw).verdict.text for raw in mail_servers.wait_for(bob.address, 30)}
+    assert texts == {f"n° {i}\n" for i in range(30)}
+    rows[3]["body"] = "another"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    reused = alice.send("--batch", manifest)
+    assert (reused.exit, reused.objects[-1]["code"]) == (1, "id-reused")
+
+
+def test_whoever_sends_can_prove_it_afterwards(mail_servers: MailServers, alice: Sender, bob: Person) -> None:
+    done = alice.send("--to", bob.address, "--subject", "Geheimnis", "-", stdin=b"Verborgenes\n")
+    entries = [o for o in alice.run("audit", "log", "--json").objects if o.get("action") == "send"]
+    assert [one["kind"] for one in entries] == ["intent", "outcome"]
+    assert entries[0]["facts"]["recipient"] == bob.address
+    assert entries[0]["objects"] == [recipients(done)[bob.address]["id"]]
+    assert entries[1]["reply"].startswith("250")
+    for path in alice.home.rglob("*"):
+        if path.is_file():
+            assert b"Geheim" not in path.read_bytes(), path
+            assert b"Verborgen" not in path.read_bytes(), path
+
+
+def test_a_wrong_password_is_exit_4_and_the_letter_waits(
+    mail_servers: MailServers, alice: Sender, bob: Person, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("nonsense\n")
+    done = alice.run(
+        "send",
+        "--json",
+        "--to",
+        bob.address,
+        "--password-file",
+        wrong,
+        "--subject",
+        "x",
+        "-",
+        stdin=b"hello\n",
+    )
+    assert done.exit == 4
+    assert done.objects[-1]["error"]["code"] == "login-refused"
+    flushed = alice.run("outbox", "flush", "--json")
+    assert flushed.exit == 0, flushed
+    assert len(mail_servers.wait_for(bob.address, 1)) == 1
+
+
+@pytest.mark.parametrize("auth", ["plain", "login", "scram-sha-256"])
+@pytest.mark.parametrize("implicit", [False, True])
+def test_every_way_in(
+    mail_servers: MailServers, tmp_path: Path, bob: Person, auth: str, implicit: bool
+) -> None:
+    alice = senders.sender(mail_servers, tmp_path, bob, auth=auth, implicit=implicit)
+    assert alice.send("--to", bob.address, "--subject", "x", "-", stdin=b"hello\n").exit == 0
+
+
+def test_a_server_whose_certificate_nobody_vouches_for_gets_nothing(
+    mail_servers: MailServers, tmp_path: Path, bob: Person
+) -> None:
+    alice = senders.sender(mail_servers, tmp_path, bob)
+    config = alice.home / "config.toml"
+    config.write_text(
+        "\n".join(line for line in config.read_text().splitlines() if not line.startswith("tls-anchors"))
+    )
+    done = alice.send("--to", bob.address, "--subject", "x", "-", stdin=b"hello\n")
+    assert (done.exit, done.objects[-1]["error"]["code"]) == (5, "server-untrusted")
+    assert alice.run("outbox", "list", "--json").objects[-1]["counts"]["submission"] == 1

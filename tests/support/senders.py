@@ -1,0 +1,69 @@
+"""Somebody with an account at the test operator's, keys, trust and contacts: ready to send."""
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+
+from medmail_cli.smime.open import Opened, Policy, open_message
+from medmail_cli.store.contacts import Contacts
+from tests.support import letters
+from tests.support.cli import Done, medmail
+from tests.support.homes import make_home
+from tests.support.letters import Person
+from tests.support.servers import MailServers
+
+
+@dataclass(frozen=True)
+class Sender:
+    """A home whose account ``work`` is at the operator's; ``run`` gives it the command line."""
+
+    home: Path
+    person: Person
+
+    def run(self, *argv: str | Path, stdin: bytes = b"", env: dict[str, str] | None = None) -> Done:
+        return medmail(self.home, *argv, stdin=stdin, env=env)
+
+    def send(self, *argv: str | Path, stdin: bytes = b"") -> Done:
+        return self.run("send", "--json", *argv, stdin=stdin)
+
+    def knows(self, *people: Person) -> None:
+        """Put them into the contacts."""
+        contacts = Contacts(self.home / "contacts")
+        for one in people:
+            contacts.add(one.address, [one.certificate], now=letters.NOW)
+
+
+def somebody(servers: MailServers, name: str, **options: object) -> Person:
+    """A person with a mailbox of their own at the operator's."""
+    return letters.person(name, address=servers.new_mailbox(name), **options)
+
+
+def sender(
+    servers: MailServers, folder: Path, *known: Person, name: str = "alice", **account: object
+) -> Sender:
+    """A new sender who knows these people."""
+    person = somebody(servers, name)
+    home = make_home(folder, person)
+    servers.write_config(home, person.address, **account)
+    made = Sender(home, person)
+    made.knows(*known)
+    return made
+
+
+def opened_by(person: Person, raw: bytes) -> Opened:
+    """What a person makes of a message that came for them."""
+    return open_message(
+        raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"),
+        id="0" * 64,
+        source="test",
+        keys=[(person.certificate, person.key)],
+        own_addresses=[person.address],
+        judge=letters.judge,
+        at=dt.datetime.now(dt.UTC),
+        policy=Policy(),
+    )
+
+
+def recipients(done: Done) -> dict[str, dict[str, object]]:
+    """The recipient objects of a run, by address."""
+    return {one["address"]: one for one in done.objects if one["type"] == "recipient"}
