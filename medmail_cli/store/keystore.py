@@ -15,7 +15,9 @@ keeps what that copy gave.
 
 A changed byte is ``store-damaged`` with the file's name, whether the store is locked or not. Files and
 folders appear whole by rename; what a kill left half-made has a name that begins with a dot, counts for
-nothing and is swept by the next run that writes. Writers hold ``lock``, readers need no lock.
+nothing and is swept by the next run that writes. Writers hold ``lock``, readers need no lock. Whoever can
+write to the disk can take a whole identity away or put an old copy of the store in place; what the audit
+log says then no longer agrees.
 """
 
 import contextlib

@@ -106,7 +106,7 @@ def test_import_killed_anywhere_is_completed_by_the_next(home: Path, tmp_path: P
         assert whole(home) == prints
         assert [one.state for one in Keystore(home / "keystore").identities()] == ["retired", "active"]
 
-    killed_everywhere(home, ["medmail", "enrol", "import", str(file), "--replace"], check, 18)
+    killed_everywhere(home, ["medmail", "enrol", "import", str(file), "--replace"], check, 12)
 
 
 def test_the_first_request_killed_anywhere_is_resumed(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_first_request_killed_anywhere_is_resumed(tmp_path: Path) -> None:
         assert len(Keystore(home / "keystore").identities()) == 1
         assert whole(home) == {None}
 
-    killed_everywhere(home, ["medmail", *argv], check, 18)
+    killed_everywhere(home, ["medmail", *argv], check, 12)
 
 
 def test_a_certificate_for_a_waiting_key_killed_anywhere(home: Path, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_restore_killed_anywhere_begins_afresh_or_is_done(home: Path, tmp_path: 
         assert done.exit == 0 or done.objects[-1]["code"] == "keystore-exists"
         assert whole(other) == expected
 
-    killed_everywhere(other, ["medmail", *argv], check, 14)
+    killed_everywhere(other, ["medmail", *argv], check, 10)
 
 
 @pytest.mark.parametrize("size", [10, 300, 700])
