@@ -156,10 +156,29 @@ def _sources(session: "Session", messages: list[str], *, unopened: bool) -> "Ite
         elif "/" in name or "." in name:
             yield workflow.from_file(Path(name))
         else:
-            yield workflow.from_mailbox(session.mailbox, session.mailbox.find(name))
+            yield _stored(session, name)
     if unopened:
         for stored in session.mailbox.list(unopened=True):
             yield workflow.from_mailbox(session.mailbox, stored)
+
+
+def _stored(session: "Session", prefix: str) -> "Source":
+    """The message of the mailbox or the outbox whose name begins so: they share one space."""
+    from medmail_cli.errors import MedmailError
+    from medmail_cli.workflows import decrypt as workflow
+
+    queued = []
+    if session.paths.outbox.exists():
+        queued = [one for one in session.outbox.open() if one.id.startswith(prefix.lower())]
+    try:
+        return workflow.from_mailbox(
+            session.mailbox, session.mailbox.find(prefix, [one.id for one in queued])
+        )
+    except MedmailError as error:
+        if error.code != "not-found" or not queued:
+            raise
+    found = session.outbox.find(prefix)
+    return workflow.Source(found.id, found.size, lambda: session.outbox.read(found))
 
 
 def _reader(

@@ -15,6 +15,13 @@ from medmail_cli.ui.schema import of_command
 from tests.support.cli import Done, medmail
 from tests.support.homes import make_home
 from tests.support.letters import FILE, NOW, OUTER, TEXT, encrypt, letter, person, sealed, sign
+from tests.support.pki import pem
+
+ALICES_CONFIG = """\
+[accounts.work]
+address = "alice@medecin.test"
+smtp = { host = "127.0.0.1", port = 9, security = "tls" }
+"""
 
 
 @pytest.fixture(scope="module")
@@ -325,3 +332,15 @@ def test_every_message_leaves_intent_and_outcome(tmp_path: Path) -> None:
     assert "Durand" not in json.dumps(entries)
     assert entries[0]["objects"] == [done.objects[0]["id"]]
     assert medmail(own, "audit", "verify").exit == 0
+
+
+def test_a_queued_letter_is_found_by_its_name(tmp_path: Path) -> None:
+    own = make_home(tmp_path, person("alice"))
+    save(own, ALICES_CONFIG.encode(), "config.toml")
+    contact = save(tmp_path, pem(person("bob").certificate), "bob.pem")
+    assert medmail(own, "contacts", "add", contact).exit == 0
+    body = save(tmp_path, b"Hello\n", "body.txt")
+    sent = medmail(own, "send", "--to", "bob@medecin.test", "--subject", "s", "--queue", body, "--json")
+    (queued,) = medmail(own, "outbox", "list", "--json").objects[:-1]
+    assert sent.exit in (0, 75)
+    assert medmail(own, "decrypt", queued["id"][:8]).exit == 0
