@@ -1,0 +1,134 @@
+"""``medmail enrol new`` against an EST server whose certificates OpenSSL makes."""
+
+import datetime as dt
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from medmail_cli.store.identity import Identity
+from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.seal import Cost
+from medmail_cli.store.trust import Trust
+from medmail_cli.workflows.audit import read_entries
+from tests.support.cli import PASSPHRASE, Done, medmail, passphrase
+from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
+from tests.support.openssl_est import Handler, OpenSslCa, OpenSslEst
+
+ADDRESS = "dr.martin@medecin.test"
+NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> OpenSslCa:
+    return OpenSslCa.create(tmp_path_factory.mktemp("ca") / "order")
+
+
+@pytest.fixture
+def server(ca: OpenSslCa) -> Iterator[OpenSslEst]:
+    with OpenSslEst(ca) as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    home = tmp_path / "home"
+    passphrase(home)
+    Keystore(home / "keystore", Cost(memory=64, passes=1, lanes=1)).create(PASSPHRASE.encode(), NOW)
+    return home
+
+
+def enrol(home: Path, server: OpenSslEst, *more: str | Path) -> Done:
+    return medmail(home, "enrol", "new", ADDRESS, "--key", "p256", "--json", "--ca", server.url, *more)
+
+
+def held(home: Path) -> tuple[Identity, ...]:
+    return Keystore(home / "keystore").identities()
+
+
+def test_a_certificate_and_the_root_by_its_fingerprint(home: Path, server: OpenSslEst, ca: OpenSslCa) -> None:
+    done = enrol(home, server, "--ca-fingerprint", ca.fingerprint, "--name", "Dr Martin")
+    assert (done.exit, done.stderr) == (0, "")
+    enrolment, anchor, result = done.objects
+    assert (enrolment["status"], enrolment["method"], enrolment["address"]) == ("enrolled", "est", ADDRESS)
+    assert (anchor["status"], result["counts"]["enrolled"]) == ("added", 1)
+    (one,) = held(home)
+    assert (one.state, one.purpose, one.name, one.authority) == (
+        "active", "both", "Dr Martin", f"{server.url}/.well-known/est",
+    )  # fmt: skip
+    assert Trust(home / "trust", home / "cache").anchors() == one.chain[-1:]
+    key = Keystore(home / "keystore").unlock(PASSPHRASE.encode()).unseal(one)
+    assert one.certificate is not None
+    assert key.public_key() == one.certificate.public_key()
+    actions = [(one.action, one.outcome) for one in read_entries(home / "audit") if one.outcome]
+    assert actions == [("enrol-request", "done"), ("enrol", "done"), ("trust-add", "done")]
+
+    asked = len(server.seen)
+    again = enrol(home, server)
+    assert (again.objects[0]["status"], len(server.seen)) == ("unchanged", asked)
+    assert len(enrol(home, server, "--tls-anchors", ca.root, "--replace").objects) == 2
+    assert [one.state for one in held(home)] == ["retired", "active"]
+
+
+def test_an_authority_of_the_configuration(home: Path, server: OpenSslEst, ca: OpenSslCa) -> None:
+    (home / "config.toml").write_text(
+        f'[authorities.order]\nurl = "{server.url}/.well-known/est"\ntls-anchors = "{ca.root}"\n'
+    )
+    done = medmail(home, "enrol", "new", ADDRESS, "--key", "p256")
+    assert done.exit == 0
+    assert done.stdout.startswith(f"enrolled\t{ADDRESS}\t")
+    assert "--ca-fingerprint" in done.stderr
+    assert not Trust(home / "trust", home / "cache").anchors()
+
+
+def test_a_request_that_was_not_answered_is_sent_again(home: Path, server: OpenSslEst, ca: OpenSslCa) -> None:
+    bodies: list[bytes] = []
+
+    def busy(_handler: Handler, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        bodies.append(body)
+        return 503, {"Retry-After": "60"}, b"later"
+
+    server.replies["simpleenroll"] = busy
+    done = enrol(home, server, "--tls-anchors", ca.root)
+    assert (done.exit, done.objects[-1]["code"]) == (75, "ca-busy")
+    assert [one.state for one in held(home)] == ["waiting"]
+    enrol(home, server, "--tls-anchors", ca.root)
+    assert bodies[0] == bodies[-1]
+    del server.replies["simpleenroll"]
+    assert enrol(home, server, "--tls-anchors", ca.root).objects[0]["status"] == "enrolled"
+    (one,) = held(home)
+    assert one.state == "active"
+    outcomes = [one.outcome for one in read_entries(home / "audit") if one.action == "enrol" and one.outcome]
+    assert outcomes == ["failed", "failed", "done"]
+
+
+def test_the_wrong_fingerprint_stops_before_anything_is_asked_of_the_authority(
+    home: Path, server: OpenSslEst
+) -> None:
+    done = enrol(home, server, "--ca-fingerprint", "ab" * 32)
+    assert (done.exit, done.objects[-1]["code"]) == (5, "ca-fingerprint-mismatch")
+    assert not [operation for operation, *_ in server.seen if "enroll" in operation]
+
+
+def test_killed_anywhere_the_next_run_completes(home: Path, server: OpenSslEst, ca: OpenSslCa) -> None:
+    argv = ["medmail", "enrol", "new", ADDRESS, "--key", "p256", "--ca", server.url]
+    argv += ["--tls-anchors", str(ca.root), "--ca-fingerprint", ca.fingerprint]
+    environment = {
+        **os.environ,
+        "MEDMAIL_HOME": str(home),
+        "MEDMAIL_PASSPHRASE_FILE": str(home.parent / "home.passphrase"),
+    }
+    start = home.parent / "start"
+    shutil.copytree(home, start)
+    total = count_effects(argv, env=environment)
+    for k in kill_points(total - 5, 14):  # how often a socket is read varies
+        shutil.rmtree(home)
+        shutil.copytree(start, home)
+        assert run_killed_at(argv, k, env=environment).returncode == KILLED
+        done = enrol(home, server, "--tls-anchors", ca.root, "--ca-fingerprint", ca.fingerprint)
+        assert done.exit == 0
+        (one,) = held(home)
+        assert (one.state, one.address) == ("active", ADDRESS)
+    assert medmail(home, "audit", "verify").exit == 0
