@@ -83,17 +83,10 @@ def test_what_we_make_is_opened_by_openssl(tmp_path: Path, style: dict[str, Any]
     bob: list[str | Path] = ["-recip", tmp_path / "bob.pem"]
     inner = run("openssl", "cms", "-decrypt", "-in", tmp_path / "message", *bob).stdout
     (tmp_path / "signed").write_bytes(inner)
-    verify = [
-        "openssl",
-        "cms",
-        "-verify",
-        "-binary",
-        "-CAfile",
-        tmp_path / "root.pem",
-        "-in",
-        tmp_path / "signed",
-    ]
-    content = run(*verify).stdout
+    verify: list[str | Path] = ["openssl", "cms", "-verify", "-CAfile", tmp_path / "root.pem"]
+    # with -binary OpenSSL drops the CRs of a detached part before it hashes it
+    binary = [] if style.get("signature") == "detached" else ["-binary"]
+    content = run(*verify, *binary, "-in", tmp_path / "signed").stdout
     result = opened(sealed(written, **style))
     assert result.content is not None
     ours = mime.parse(content)
