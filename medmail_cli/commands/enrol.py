@@ -118,7 +118,7 @@ def new(
             session.trust,
             authority,
             Subject(address, name, rpps),
-            now=session.now(),
+            now=session.now,
             key=key.value if key else None,
             replace=replace,
             output=None if output is None or str(output) == "-" else output,

@@ -73,7 +73,7 @@ def enrol_new(
     authority: "Callable[[], Authority | None]",
     subject: Subject,
     *,
-    now: dt.datetime,
+    now: Callable[[], dt.datetime],
     key: KeyChoice | None = None,
     replace: bool = False,
     output: Path | None = None,
@@ -83,14 +83,14 @@ def enrol_new(
 ) -> Iterator[Enrolment | Anchor | Note]:
     """Make a key and get a certificate for it; by hand (``authority()`` is None) the request is given out.
 
-    A request that waits is sent, or given out, again; an identity that is valid ``now`` is left unchanged
+    A request that waits is sent, or given out, again; an identity that is valid now is left unchanged
     unless ``replace``. The key is sealed on disk before the request leaves, so a kill loses nothing.
     ``unlock`` opens the keystore, or makes it, when it is needed. Raises what the authority raises.
     """
     held = [one for one in keystore.identities() if speaks_for(one, subject.address)]
     waiting = [one for one in held if one.state == "waiting"]
     in_use = [one for one in held if one.state == "active"]
-    valid = [one for one in in_use if one.certificate and one.certificate.not_valid_after_utc > now]
+    valid = [one for one in in_use if one.certificate and one.certificate.not_valid_after_utc > now()]
     enough = {"sign", "encrypt"} <= {use for one in valid for use in _uses(one)}
     if enough and not waiting and not replace:
         for one in valid:
@@ -104,7 +104,7 @@ def enrol_new(
             yield Note("request-waits", {"address": subject.address, "key": one.key_type})
     else:
         replaces = [old.id for old in in_use if replace or old not in valid]
-        one = _request(store, log, ca, subject, key or "rsa3072", replaces, now)
+        one = _request(store, log, ca, subject, key or "rsa3072", replaces, now())
     if ca is None:
         request = request_pem(one.request or b"")
         if output is not None:
@@ -115,9 +115,9 @@ def enrol_new(
     facts = {"method": ca.method, "authority": ca.url, "key": one.key_type}
     with logged(log, "enrol", one.address, (one.key_sha256,), **facts):
         certificate, *chain = ca.enrol(csr)
-        enrolled = certify(store, one, certificate, chain, method=ca.method, now=now)
+        enrolled = certify(store, one, certificate, chain, method=ca.method, now=now())
     yield enrolment("enrolled", enrolled)
-    yield from warnings(enrolled, now)
+    yield from warnings(enrolled, now())
     yield from offer_roots(trust, log, enrolled.address, ca.anchors(), ca_fingerprint, ask_trust)
 
 

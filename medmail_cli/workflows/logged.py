@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def logged(
     log: "AuditLog", action: str, actor: str, objects: Sequence[str] = (), **facts: str | int | bool | None
 ) -> Iterator[None]:
-    """Run a block whose effect is ``action``: done if it ends well, failed or refused if it raises a MedmailError.
+    """Run a block whose effect is ``action``: done if it ends well, else failed or refused (MedmailError).
 
     Whatever else ends it (a kill, an interruption) leaves the intent open for the next run to close.
     """
