@@ -9,7 +9,7 @@ import base64
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,9 @@ Origin = Literal["added", "learned", "pinned"]
 Reads = Literal["modern", "legacy"]
 Learned = Literal["learned", "waiting", "unchanged"]
 
+Chains = Mapping[x509.Certificate, Sequence[x509.Certificate]]
+_NO_CHAINS: Chains = {}
+
 SKEW = dt.timedelta(minutes=5)
 _VERSION = 1
 _MOST = 16
@@ -37,11 +40,15 @@ _MOST = 16
 
 @dataclass(frozen=True)
 class Known:
-    """A certificate of a contact, where it came from and when."""
+    """A certificate of a contact, where it came from and when.
+
+    ``above`` are the authorities' certificates that came along: helpers to build its chain with.
+    """
 
     certificate: x509.Certificate
     origin: Origin
     since: dt.datetime
+    above: tuple[x509.Certificate, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
@@ -104,13 +111,24 @@ class Contacts:
         found = (_load(path) for path in self._folder.glob("*.json"))
         return tuple(sorted(found, key=lambda contact: canonical(contact.address)))
 
-    def add(self, address: str, certificates: Sequence[x509.Certificate], *, now: dt.datetime) -> Contact:
-        """Take certificates on the user's word; those that do not bear the address are pinned to it."""
+    def add(
+        self,
+        address: str,
+        certificates: Sequence[x509.Certificate],
+        *,
+        now: dt.datetime,
+        chains: Chains = _NO_CHAINS,
+    ) -> Contact:
+        """Take certificates on the user's word; those that do not bear the address are pinned to it.
+
+        ``chains`` gives the authorities' certificates above each.
+        """
 
         def change(contact: Contact) -> Contact:
             for certificate in certificates:
                 origin: Origin = "added" if binds(certificate, address) else "pinned"
-                contact = _with(contact, Known(certificate, origin, now))
+                above = tuple(chains.get(certificate, ()))
+                contact = _with(contact, Known(certificate, origin, now, above))
             return contact
 
         return self._change(address, change)
@@ -155,6 +173,7 @@ class Contacts:
         capabilities: Sequence[str] | None = None,
         signed_at: dt.datetime | None = None,
         now: dt.datetime,
+        chains: Chains = _NO_CHAINS,
     ) -> Learned:
         """Learn from a letter of the mailbox whose signer is trusted now; ``address`` is the signer's.
 
@@ -172,7 +191,7 @@ class Contacts:
             for certificate in bearing:
                 if certificate in seen:
                     continue
-                known = Known(certificate, "learned", now)
+                known = Known(certificate, "learned", now, tuple(chains.get(certificate, ())))
                 if _may_join(certificate, contact):
                     contact, result = _with(contact, known), "waiting" if result == "waiting" else "learned"
                 else:
@@ -260,9 +279,17 @@ def _dump(contact: Contact) -> bytes:
     return (json.dumps(stored | {"sha256": digest}, indent=1) + "\n").encode()
 
 
-def _stored(known: Known) -> dict[str, str]:
-    der = base64.b64encode(known.certificate.public_bytes(Encoding.DER)).decode()
-    return {"origin": known.origin, "since": known.since.isoformat(), "certificate": der}
+def _stored(known: Known) -> dict[str, Any]:
+    return {
+        "origin": known.origin,
+        "since": known.since.isoformat(),
+        "certificate": _text(known.certificate),
+        "above": [_text(certificate) for certificate in known.above],
+    }
+
+
+def _text(certificate: x509.Certificate) -> str:
+    return base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
 
 
 def _load(path: Path) -> Contact:
@@ -286,6 +313,11 @@ def _load(path: Path) -> Contact:
     return contact
 
 
-def _known(stored: dict[str, str]) -> Known:
-    certificate = x509.load_der_x509_certificate(base64.b64decode(stored["certificate"], validate=True))
-    return Known(certificate, stored["origin"], dt.datetime.fromisoformat(stored["since"]))  # type: ignore[arg-type]
+def _known(stored: dict[str, Any]) -> Known:
+    since = dt.datetime.fromisoformat(stored["since"])
+    above = tuple(map(_certificate, stored["above"]))
+    return Known(_certificate(stored["certificate"]), stored["origin"], since, above)
+
+
+def _certificate(text: str) -> x509.Certificate:
+    return x509.load_der_x509_certificate(base64.b64decode(text, validate=True))

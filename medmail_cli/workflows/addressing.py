@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medmail_cli.model import PrivateKey
     from medmail_cli.pki.path import Authorities, Judgement
     from medmail_cli.smime.fields import Mailbox
-    from medmail_cli.store.contacts import Contact, Contacts
+    from medmail_cli.store.contacts import Contact, Contacts, Known
     from medmail_cli.store.outbox import Protection
 
 
@@ -60,16 +60,18 @@ class Directory:
             return Addressee(address, mine[0] if mine else None, None, "" if mine else "unknown")
         reason = "waiting" if contact.waiting and not contact.certificates else "unfit"
         for known in contact.encryption(self.now):
-            problems = self._judge(known.certificate).problems
+            problems = self._judge(known).problems
             if not problems:
                 return Addressee(address, known.certificate, contact)
             reason = problems[0].code if reason in ("unfit", "waiting") else reason
         return Addressee(address, None, contact, reason)
 
-    def _judge(self, certificate: x509.Certificate) -> "Judgement":
+    def _judge(self, known: "Known") -> "Judgement":
+        certificate = known.certificate
         if certificate not in self._judged:
             self._judged[certificate] = self.authorities.judge(
                 certificate,
+                extra=known.above,
                 at=self.now,
                 known_now=self.now,
                 purpose="encrypt",

@@ -1,7 +1,7 @@
 """``medmail contacts``: to whom one may write, and with which certificate."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -82,11 +82,13 @@ def add(
 ) -> Iterator[ContactItem | Note]:
     """Take the certificates of a file, each for the addresses it bears, or all for ``address``.
 
-    Authorities' certificates among them are passed over. Raises ``malformed``, and
+    Authorities' certificates among them are kept as helpers to build chains with. Raises ``malformed``, and
     ``no-address-in-certificate`` where one bears no address and none is given: then nothing is taken.
     """
     chosen: dict[str, list[x509.Certificate]] = {}
-    for certificate in read_bundle(data, name).certificates:
+    bundle = read_bundle(data, name).certificates
+    above = [certificate for certificate in bundle if facts(certificate).ca]
+    for certificate in bundle:
         if facts(certificate).ca:
             continue
         bearers = (address,) if address else addresses(certificate)
@@ -105,8 +107,20 @@ def add(
             continue
         new = [Known(certificate, "added", now) for certificate in certificates]
         with logged(log, "contact-add", actor, objects=[k.sha256 for k in new], address=bearer):
-            contact = contacts.add(bearer, certificates, now=now)
+            chains = {one: _above(one, above, authorities, now) for one in certificates}
+            contact = contacts.add(bearer, certificates, now=now, chains=chains)
         yield _shown(contact, "added" if old is None else "changed", authorities, now)
+
+
+def _above(
+    certificate: "x509.Certificate",
+    helpers: "Sequence[x509.Certificate]",
+    authorities: "Authorities",
+    now: dt.datetime,
+) -> "list[x509.Certificate]":
+    """Those of ``helpers`` that stand above a certificate."""
+    judgement = authorities.judge(certificate, extra=helpers, at=now, purpose="any", revocation="soft")
+    return [one for one in judgement.chain[1:] if one in helpers and not facts(one).self_issued]
 
 
 def set_reads(
@@ -201,7 +215,9 @@ def _shown(
 
 def _certificate(known: Known, authorities: "Authorities", now: dt.datetime) -> ContactCertificate:
     certificate = known.certificate
-    judgement = authorities.judge(certificate, at=now, known_now=now, purpose="encrypt", revocation="soft")
+    judgement = authorities.judge(
+        certificate, extra=known.above, at=now, known_now=now, purpose="encrypt", revocation="soft"
+    )
     return ContactCertificate(
         known.sha256,
         certificate.subject.rfc4514_string(),

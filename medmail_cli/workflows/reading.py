@@ -129,20 +129,28 @@ class Reader:
         extra = proven.certificates
         if self.judge(proven.certificate, extra, self.now).problems:
             return
-        acceptable = [
-            certificate
-            for certificate in extra
-            if binds(certificate, address)
-            and not self.authorities.judge(
+        chains = {}
+        for certificate in extra:
+            if not binds(certificate, address):
+                continue
+            judged = self.authorities.judge(
                 certificate,
                 extra=extra,
                 at=self.now,
                 known_now=self.now,
                 purpose="encrypt",
                 revocation=self.profile.revocation,
-            ).problems
-        ]
-        self.contacts.learn(address, acceptable, capabilities=capabilities, signed_at=signed_at, now=self.now)
+            )
+            if not judged.problems:
+                chains[certificate] = [one for one in judged.chain[1:-1] if one in extra]
+        self.contacts.learn(
+            address,
+            tuple(chains),
+            capabilities=capabilities,
+            signed_at=signed_at,
+            now=self.now,
+            chains=chains,
+        )
 
     def _policy(self) -> Policy:
         return Policy(

@@ -71,6 +71,20 @@ def test_add_find_list_set_remove(home: Path, tmp_path: Path) -> None:
     assert done == ["trust-add", "contact-add", "contact-set", "contact-remove"]
 
 
+def test_the_authorities_between_are_kept_with_the_certificate(home: Path, tmp_path: Path) -> None:
+    below = pki.make_ca("Issuing", parent=ROOT)
+    alone, file = martin(below), tmp_path / "bundle.pem"
+    done = medmail(home, "contacts", "add", write(tmp_path, alone), "--json")
+    assert valid("contacts add", done)[0]["encrypts"] is False
+    file.write_bytes(
+        pki.pem(martin(below, "dr.b@x.test"), below.certificate, ROOT.certificate, RIVAL.certificate)
+    )
+    done = medmail(home, "contacts", "add", file, "--json")
+    assert valid("contacts add", done)[0]["encrypts"] is True
+    (known,) = next(c for c in Contacts(home / "contacts").all() if c.address == "dr.b@x.test").certificates
+    assert known.above == (below.certificate,)
+
+
 def test_json_says_why_a_contact_cannot_be_encrypted_to(home: Path, tmp_path: Path) -> None:
     signing = pki.issue(ROOT, "a@x.test", "sign", key_type="p256")[0]
     stranger = martin(RIVAL)
