@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.transport import proxy, tls
 
 LARGEST_ANSWER = 1 << 20
 """In octets; the certificates of a national authority take some 20,000."""
@@ -75,14 +76,14 @@ class Https:
         parts = urlsplit(url)
         self.host, self.port, self.path = parts.hostname or "", parts.port or 443, parts.path.rstrip("/")
         self.timeout = timeout
-        self._context = _verified(anchors) if verified else _unverified()
+        self._context = tls.context(anchors) if verified else _unverified()
         self._connection: http.client.HTTPSConnection | None = None
         self._used_at = 0.0
 
     def trust(self, root: x509.Certificate) -> None:
         """From the next connection on, let ``root`` alone vouch for the server."""
         self.close()
-        self._context = _verified(None, root)
+        self._context = tls.context(pem=root.public_bytes(Encoding.PEM).decode())
 
     def close(self) -> None:
         """End the connection."""
@@ -114,27 +115,14 @@ class Https:
 
     def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         try:
-            connection = self._kept()
-            with self._deadline(connection):
-                if connection.sock is None:
-                    connection.connect()
+            with tls.network_errors(self.name), self._deadline() as connection:
                 connection.request(method, path, body, {"User-Agent": "medmail", **headers})
                 with connection.getresponse() as response:
                     answer = self._read(response)
-        except ssl.SSLCertVerificationError as error:
-            raise MedmailError(
-                "server-untrusted", host=self.name, detail=error.verify_message or str(error)
-            ) from None
-        except TimeoutError:
-            raise self._unreachable("timed-out") from None
-        except (http.client.IncompleteRead, http.client.RemoteDisconnected, ConnectionResetError):
-            raise self._unreachable("cut-off") from None
+        except http.client.IncompleteRead:
+            raise MedmailError("server-unreachable", host=self.name, reason="cut-off") from None
         except http.client.HTTPException:
             raise MedmailError("server-answer-malformed", host=self.name, detail="no-http") from None
-        except ssl.SSLError as error:
-            raise self._unreachable(error.reason or str(error)) from None
-        except OSError as error:
-            raise self._unreachable(error.strerror or str(error)) from None
         self._used_at = time.monotonic()
         return answer
 
@@ -143,32 +131,39 @@ class Https:
         """The server as errors name it."""
         return f"{self.host}:{self.port}"
 
-    def _unreachable(self, reason: str) -> MedmailError:
-        return MedmailError("server-unreachable", host=self.name, reason=reason)
-
-    def _kept(self) -> http.client.HTTPSConnection:
+    def _connect(self) -> http.client.HTTPSConnection:
         if self._connection is not None and time.monotonic() - self._used_at > IDLE:
             self.close()
         if self._connection is None:
-            self._connection = _connection(self.host, self.port, self.timeout, self._context)
+            connected = proxy.connect(self.host, self.port, self.timeout, _proxy(self.host))
+            try:
+                secured = self._context.wrap_socket(connected, server_hostname=self.host)
+            except BaseException:
+                connected.close()
+                raise
+            self._connection = http.client.HTTPSConnection(self.host, self.port, context=self._context)
+            self._connection.sock = secured
         return self._connection
 
     @contextlib.contextmanager
-    def _deadline(self, connection: http.client.HTTPSConnection) -> Iterator[None]:
-        """Bound the whole exchange: a socket's own timeout begins again with every octet of a slow server."""
+    def _deadline(self) -> Iterator[http.client.HTTPSConnection]:
+        """A connection that is cut after ``timeout`` seconds in all.
+
+        A socket's own timeout begins again with every octet of a slow server.
+        """
+        connection = self._connect()
         late = threading.Event()
 
         def cut() -> None:
             late.set()
-            with contextlib.suppress(OSError):
-                if connection.sock is not None:
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError, AttributeError):  # closed already
+                connection.sock.shutdown(socket.SHUT_RDWR)
 
         timer = threading.Timer(self.timeout, cut)
         timer.daemon = True
         timer.start()
         try:
-            yield
+            yield connection
         except (OSError, http.client.HTTPException) as error:
             if late.is_set():
                 raise TimeoutError from error
@@ -189,17 +184,6 @@ class Https:
         return Answer(response.status, body, headers)
 
 
-def _verified(anchors: Path | None, root: x509.Certificate | None = None) -> ssl.SSLContext:
-    pem = None if root is None else root.public_bytes(Encoding.PEM).decode()
-    try:
-        context = ssl.create_default_context(cafile=anchors, cadata=pem)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise MedmailError("not-readable", path=str(anchors), reason=reason) from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
 def _unverified() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -207,25 +191,14 @@ def _unverified() -> ssl.SSLContext:
     return context
 
 
-def _connection(host: str, port: int, timeout: float, context: ssl.SSLContext) -> http.client.HTTPSConnection:
-    """A connection to be opened, through HTTPS_PROXY where it applies (never for this machine itself)."""
+def _proxy(host: str) -> str | None:
+    """The proxy HTTPS_PROXY and NO_PROXY name for ``host``; never one for this machine itself."""
     from urllib.request import getproxies, proxy_bypass
 
-    proxy = getproxies().get("https")
-    if proxy is None or _is_loopback(host) or proxy_bypass(host):
-        return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
-    via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    headers = {}
-    if via.username:
-        import base64
-
-        pair = f"{unquote(via.username)}:{unquote(via.password or '')}".encode()
-        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(pair).decode()
-    connection = http.client.HTTPSConnection(
-        via.hostname or "", via.port or 8080, timeout=timeout, context=context
-    )
-    connection.set_tunnel(host, port, headers)
-    return connection
+    named = getproxies().get("https")
+    if not named or _is_loopback(host) or proxy_bypass(host):
+        return None
+    return named if "://" in named else f"http://{named}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,14 +9,16 @@ from pathlib import Path
 from medmail_cli.errors import MedmailError
 
 
-def context(anchors: Path | None = None, client_identity: Path | None = None) -> ssl.SSLContext:
-    """A context for clients that trusts ``anchors`` (PEM) alone, or the system's where it is None.
+def context(
+    anchors: Path | None = None, client_identity: Path | None = None, *, pem: str | None = None
+) -> ssl.SSLContext:
+    """A context for clients that trusts ``anchors`` or ``pem`` (text) alone, or the system's without either.
 
     ``client_identity`` is a PEM file with a certificate, its chain and the unencrypted key, shown to servers
     that ask for one (SASL EXTERNAL). Raises ``not-readable`` where either cannot be used.
     """
     try:
-        made = ssl.create_default_context(cafile=anchors)
+        made = ssl.create_default_context(cafile=anchors, cadata=pem)
     except OSError as error:
         raise _unusable(anchors, error) from None
     made.minimum_version = ssl.TLSVersion.TLSv1_2
