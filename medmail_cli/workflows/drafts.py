@@ -314,4 +314,8 @@ def check_readable(path: Path) -> None:
 
 
 def _lone_surrogates(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

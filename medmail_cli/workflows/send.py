@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -207,25 +208,37 @@ def _by_account(ready: Sequence[_Ready]) -> "list[tuple[Account, list[_Ready]]]"
 
 
 def _send_by(account: "Account", ready: Sequence[_Ready], office: Office, wish: Wish) -> Iterator[Event]:
+    for address in {one.sender.address for one in ready}:
+        office.signer(address)  # whatever must be asked for is asked now, and not by another thread
     if wish.queue:
         for group in _groups(ready, office):
             yield from _queued(_protected(group, office), office)
         return
-    with Shipment(office.postage, account) as shipment:
+    with Shipment(office.postage, account) as shipment, ThreadPoolExecutor(1, "protect") as ahead:
+        # a group is made while the one before is entered, sent and accounted for
+        making: Future[list[Parcel]] | None = None
         for group in _groups(ready, office):
             fitting = group
             if sum(size for _, size in group) >= ASK_SIZE_FROM and (offer := shipment.offer()) and offer.size:
-                fitting = [(one, size) for one, size in group if size <= offer.size]
-                yield from _too_large([one for one, size in group if size > offer.size], offer.size)
-            parcels = _protected(fitting, office)
-            intents = submit.announce(office.postage.log, [(one, one.recipients, 1) for one in parcels])
-            submissions = yield from _entered(parcels, intents, office, claim=True)
-            shipment.ship(submissions, intents)
-            yield from shipment.arrivals(wait=False)
-            while shipment.outstanding > UNDER_WAY:
-                yield from shipment.arrivals(wait=True)
+                limit = offer.size
+                fitting = [(one, size) for one, size in group if size <= limit]
+                yield from _too_large([one for one, size in group if size > limit], limit)
+            made = making.result() if making else []
+            making = ahead.submit(_protected, fitting, office)
+            yield from _shipped(made, shipment, office)
+        if making:
+            yield from _shipped(making.result(), shipment, office)
         while shipment.outstanding:
             yield from shipment.arrivals(wait=True)
+
+
+def _shipped(parcels: Sequence[Parcel], shipment: Shipment, office: Office) -> Iterator[Event]:
+    intents = submit.announce(office.postage.log, [(one, one.recipients, 1) for one in parcels])
+    submissions = yield from _entered(parcels, intents, office, claim=True)
+    shipment.ship(submissions, intents)
+    yield from shipment.arrivals(wait=False)
+    while shipment.outstanding > UNDER_WAY:
+        yield from shipment.arrivals(wait=True)
 
 
 def _queued(parcels: Sequence[Parcel], office: Office) -> Iterator[Event]:

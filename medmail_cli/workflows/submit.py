@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from medmail_cli.store.mailbox import Mailbox
     from medmail_cli.transport.sasl import Credentials
 
+CLOSED_AT_ONCE = 128
 COPIES_AT_ONCE = 32 << 20
 """Octets of sent messages held in memory while their copies are written."""
 
@@ -93,6 +94,8 @@ class Shipment:
     postage: Postage
     account: "Account"
     _under_way: dict[int, tuple[Submission, dict[str, int]]] = field(default_factory=dict)
+    _closing: list[tuple[Submission, bool]] = field(default_factory=list)
+    """Submissions whose fates are recorded, and whether a copy is to be kept; closed many at a time."""
 
     def __enter__(self) -> Self:
         server = self.account.smtp
@@ -110,7 +113,7 @@ class Shipment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._submitter.__exit__(kind, error, trace)
-        self.postage.outbox.release(self._under_way)
+        self.postage.outbox.release([*self._under_way, *(one.number for one, _ in self._closing)])
 
     def offer(self) -> Offer | None:
         """What the server offers; None where it cannot be reached now."""
@@ -140,22 +143,18 @@ class Shipment:
         fates: list[Fate] = []
         outcomes: list[Outcome] = []
         shown: list[Recipient] = []
-        copies: list[Submission] = []
-        numbers = [report.number for report in reports]
         for report in reports:
-            submission, intents = self._under_way[report.number]
+            submission, intents = self._under_way.pop(report.number)
             some = [_fate(submission, address, report, now) for address in submission.pending]
             fates += [_recorded(submission, one) for one in some]
             outcomes += [_outcome(intents[one.address], one) for one in some]
             shown += some
-            if submission.copy_due and any(one.status == "accepted" for one in some):
-                copies.append(submission)
+            accepted = any(one.status == "accepted" for one in some)
+            self._closing.append((submission, submission.copy_due and accepted))
         self.postage.outbox.record(fates, now)
         self.postage.log.outcomes(outcomes)
-        yield from keep(self.postage, self.account, copies)
-        self.postage.outbox.finish(numbers)
-        for number in numbers:
-            del self._under_way[number]
+        if not self.outstanding or len(self._closing) >= CLOSED_AT_ONCE:
+            yield from self._close()
         for one in shown:
             yield one
             if one.possible_duplicate:
@@ -164,6 +163,12 @@ class Shipment:
         fatal = next((report.error for report in reports if _is_ours(report.error)), None)
         if fatal is not None:
             raise fatal
+
+    def _close(self) -> "Iterator[Note]":
+        """Keep the copies and close the submissions; a kill before it leaves that to the next run."""
+        yield from keep(self.postage, self.account, [one for one, copy in self._closing if copy])
+        self.postage.outbox.finish(one.number for one, _ in self._closing)
+        self._closing.clear()
 
 
 def announce(

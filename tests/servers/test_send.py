@@ -10,7 +10,7 @@ from medmail_cli.store.mailbox import Mailbox
 from tests.support import senders
 from tests.support.letters import Person, person
 from tests.support.senders import Sender, opened_by, recipients, somebody
-from tests.support.servers import MailServers
+from tests.support.servers import MailServers as Servers
 
 PDF = (
     b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
@@ -22,17 +22,17 @@ PDF = (
 
 
 @pytest.fixture
-def bob(mail_servers: MailServers) -> Person:
+def bob(mail_servers: Servers) -> Person:
     return somebody(mail_servers, "bob")
 
 
 @pytest.fixture
-def alice(mail_servers: MailServers, tmp_path: Path, bob: Person) -> Sender:
+def alice(mail_servers: Servers, tmp_path: Path, bob: Person) -> Sender:
     return senders.sender(mail_servers, tmp_path, bob)
 
 
 def test_a_letter_with_a_pdf_arrives_readable_by_its_recipient_alone(
-    mail_servers: MailServers, alice: Sender, bob: Person, tmp_path: Path
+    mail_servers: Servers, alice: Sender, bob: Person, tmp_path: Path
 ) -> None:
     pdf = tmp_path / "Compte rendu – Élodie Übermaß.pdf"
     pdf.write_bytes(PDF)
@@ -54,7 +54,7 @@ def test_a_letter_with_a_pdf_arrives_readable_by_its_recipient_alone(
 
 
 def test_what_was_sent_is_kept_and_the_outbox_is_empty(
-    mail_servers: MailServers, alice: Sender, bob: Person
+    mail_servers: Servers, alice: Sender, bob: Person
 ) -> None:
     done = alice.send("--to", bob.address, "--subject", "x", "-", stdin=b"hello\n")
     assert done.exit == 0, done
@@ -66,9 +66,7 @@ def test_what_was_sent_is_kept_and_the_outbox_is_empty(
     mailbox.close()
 
 
-def test_every_recipient_has_a_fate_of_their_own(
-    mail_servers: MailServers, alice: Sender, bob: Person
-) -> None:
+def test_every_recipient_has_a_fate_of_their_own(mail_servers: Servers, alice: Sender, bob: Person) -> None:
     people = [somebody(mail_servers, name) for name in ("carol", "refused", "later", "nobody")]
     alice.knows(*people)
     carol, refused, later, nobody = people
@@ -90,9 +88,7 @@ def test_every_recipient_has_a_fate_of_their_own(
     assert [r["address"] for r in waiting["recipients"] if r["status"] == "queued"] == [later.address]
 
 
-def test_one_refused_recipient_is_exit_1_with_the_servers_words(
-    mail_servers: MailServers, alice: Sender
-) -> None:
+def test_one_refused_recipient_is_exit_1_with_the_servers_words(mail_servers: Servers, alice: Sender) -> None:
     refused = somebody(mail_servers, "refused")
     alice.knows(refused)
     done = alice.run("send", "--to", refused.address, "--subject", "x", "-", stdin=b"hello\n")
@@ -102,7 +98,7 @@ def test_one_refused_recipient_is_exit_1_with_the_servers_words(
 
 
 def test_a_bcc_recipient_gets_a_message_of_their_own(
-    mail_servers: MailServers, alice: Sender, bob: Person
+    mail_servers: Servers, alice: Sender, bob: Person
 ) -> None:
     carol = somebody(mail_servers, "carol")
     alice.knows(carol)
@@ -117,7 +113,7 @@ def test_a_bcc_recipient_gets_a_message_of_their_own(
     assert opened_by(carol, for_carol).verdict.text == "hello\n"
 
 
-def test_twenty_megabytes(mail_servers: MailServers, alice: Sender, bob: Person, tmp_path: Path) -> None:
+def test_twenty_megabytes(mail_servers: Servers, alice: Sender, bob: Person, tmp_path: Path) -> None:
     image = tmp_path / "scanner.png"
     image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 80_000)
     done = alice.send("--to", bob.address, "--subject", "x", "--attach", image, "-", stdin=b"image\n")
@@ -128,7 +124,7 @@ def test_twenty_megabytes(mail_servers: MailServers, alice: Sender, bob: Person,
 
 
 def test_more_than_the_server_takes_is_refused_before_anything_is_done(
-    mail_servers: MailServers, alice: Sender, bob: Person, tmp_path: Path
+    mail_servers: Servers, alice: Sender, bob: Person, tmp_path: Path
 ) -> None:
     mail_servers.set_access(size_limit=2_000_000)
     try:
@@ -142,7 +138,7 @@ def test_more_than_the_server_takes_is_refused_before_anything_is_done(
     assert alice.run("outbox", "list").stdout == ""
 
 
-def test_addresses_in_utf8(mail_servers: MailServers, alice: Sender) -> None:
+def test_addresses_in_utf8(mail_servers: Servers, alice: Sender) -> None:
     rene = replace(somebody(mail_servers, "rene"), address="rené@hosp.test")
     alice.knows(rene)  # pinned: the certificate bears another address
     done = alice.send("--to", rene.address, "--subject", "x", "-", stdin=b"hello\n")
@@ -151,7 +147,7 @@ def test_addresses_in_utf8(mail_servers: MailServers, alice: Sender) -> None:
     assert recipients(done)[rene.address]["status"] == "accepted"
 
 
-def test_more_recipients_than_one_transaction_takes(mail_servers: MailServers, alice: Sender) -> None:
+def test_more_recipients_than_one_transaction_takes(mail_servers: Servers, alice: Sender) -> None:
     crowd = [person("bob", address=f"crowd{i}@hosp.test") for i in range(120)]
     alice.knows(*crowd)
     to = [word for one in crowd for word in ("--to", one.address)]
@@ -161,7 +157,7 @@ def test_more_recipients_than_one_transaction_takes(mail_servers: MailServers, a
 
 
 def test_a_manifest_is_sent_once_however_often_it_is_given(
-    mail_servers: MailServers, alice: Sender, bob: Person, tmp_path: Path
+    mail_servers: Servers, alice: Sender, bob: Person, tmp_path: Path
 ) -> None:
     manifest = tmp_path / "results.jsonl"
     rows = [
@@ -182,7 +178,7 @@ def test_a_manifest_is_sent_once_however_often_it_is_given(
     assert (reused.exit, reused.objects[-1]["code"]) == (1, "id-reused")
 
 
-def test_whoever_sends_can_prove_it_afterwards(mail_servers: MailServers, alice: Sender, bob: Person) -> None:
+def test_whoever_sends_can_prove_it_afterwards(mail_servers: Servers, alice: Sender, bob: Person) -> None:
     done = alice.send("--to", bob.address, "--subject", "Geheimnis", "-", stdin=b"Verborgenes\n")
     entries = [o for o in alice.run("audit", "log", "--json").objects if o.get("action") == "send"]
     assert [one["kind"] for one in entries] == ["intent", "outcome"]
@@ -196,7 +192,7 @@ def test_whoever_sends_can_prove_it_afterwards(mail_servers: MailServers, alice:
 
 
 def test_a_wrong_password_is_exit_4_and_the_letter_waits(
-    mail_servers: MailServers, alice: Sender, bob: Person, tmp_path: Path
+    mail_servers: Servers, alice: Sender, bob: Person, tmp_path: Path
 ) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("nonsense\n")
@@ -221,15 +217,13 @@ def test_a_wrong_password_is_exit_4_and_the_letter_waits(
 
 @pytest.mark.parametrize("auth", ["plain", "login", "scram-sha-256"])
 @pytest.mark.parametrize("implicit", [False, True])
-def test_every_way_in(
-    mail_servers: MailServers, tmp_path: Path, bob: Person, auth: str, implicit: bool
-) -> None:
+def test_every_way_in(mail_servers: Servers, tmp_path: Path, bob: Person, auth: str, implicit: bool) -> None:
     alice = senders.sender(mail_servers, tmp_path, bob, auth=auth, implicit=implicit)
     assert alice.send("--to", bob.address, "--subject", "x", "-", stdin=b"hello\n").exit == 0
 
 
 def test_a_server_whose_certificate_nobody_vouches_for_gets_nothing(
-    mail_servers: MailServers, tmp_path: Path, bob: Person
+    mail_servers: Servers, tmp_path: Path, bob: Person
 ) -> None:
     alice = senders.sender(mail_servers, tmp_path, bob)
     config = alice.home / "config.toml"

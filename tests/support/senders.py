@@ -3,6 +3,7 @@
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medmail_cli.smime.open import Opened, Policy, open_message
 from medmail_cli.store.contacts import Contacts
@@ -33,18 +34,23 @@ class Sender:
             contacts.add(one.address, [one.certificate], now=letters.NOW)
 
 
-def somebody(servers: MailServers, name: str, **options: object) -> Person:
+def somebody(servers: MailServers, name: str, **options: Any) -> Person:
     """A person with a mailbox of their own at the operator's."""
     return letters.person(name, address=servers.new_mailbox(name), **options)
 
 
 def sender(
-    servers: MailServers, folder: Path, *known: Person, name: str = "alice", **account: object
+    servers: MailServers,
+    folder: Path,
+    *known: Person,
+    name: str = "alice",
+    implicit: bool = False,
+    **account: object,
 ) -> Sender:
     """A new sender who knows these people."""
     person = somebody(servers, name)
     home = make_home(folder, person)
-    servers.write_config(home, person.address, **account)
+    servers.write_config(home, person.address, implicit=implicit, **account)
     made = Sender(home, person)
     made.knows(*known)
     return made
@@ -64,6 +70,6 @@ def opened_by(person: Person, raw: bytes) -> Opened:
     )
 
 
-def recipients(done: Done) -> dict[str, dict[str, object]]:
+def recipients(done: Done) -> dict[str, dict[str, Any]]:
     """The recipient objects of a run, by address."""
     return {one["address"]: one for one in done.objects if one["type"] == "recipient"}

@@ -115,7 +115,8 @@ def test_an_unknown_end_is_a_doubt(outbox: Outbox) -> None:
     outbox.mark([(one.number, A)])
     outbox.record([Fate(one.number, A, "unknown")], NOW)
     (again,) = outbox.open()
-    assert (again.pending, again.doubtful) == ((A,), {A})
+    assert again.pending == (A,)
+    assert again.doubtful == {A}
 
 
 def test_finishing_deletes_the_message_only_when_nobody_waits(outbox: Outbox) -> None:
@@ -145,7 +146,7 @@ def test_a_claim_excludes_other_processes_and_dies_with_its_own(outbox: Outbox) 
         process = context.Process(target=_claim_elsewhere, args=(outbox.folder, queue))
         process.start()
         process.join()
-        return queue.get()
+        return int(queue.get())
 
     first = outbox.open()[0]
     assert outbox.claim([first])
