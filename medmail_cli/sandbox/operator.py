@@ -5,7 +5,7 @@ import datetime as dt
 import secrets
 import ssl
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -139,8 +139,11 @@ class Operator:
         """Is this an address of the domain, and the password right?"""
         return self.mailboxes.name(address) is not None and same_password(password, self.password.encode())
 
-    def home(self, address: str) -> Path:
-        """A MEDMAIL_HOME for one mailbox, with its ``config.toml``. Raises ``usage`` for other domains."""
+    def home(self, address: str, folder: Path | None = None) -> Path:
+        """A MEDMAIL_HOME for one mailbox with its ``config.toml``, in ``folder`` or under ``homes/``.
+
+        Raises ``usage`` for addresses of other domains.
+        """
         import tomli_w
 
         name = self.mailboxes.name(address)
@@ -161,14 +164,10 @@ class Operator:
             "login": name,
             "password-file": str(self.password_file.absolute()),
         }
-        folder = make_private(self.folder / "homes" / name)
+        folder = make_private(folder or self.folder / "homes" / name)
         content = tomli_w.dumps({"accounts": {"work": account}, "authorities": {"order": authority}})
         write_atomic(folder / "config.toml", content.encode())
         return folder
-
-    def homes(self, addresses: Sequence[str]) -> dict[str, Path]:
-        """A home for each address."""
-        return {address: self.home(address) for address in addresses}
 
     # -- listening
 
