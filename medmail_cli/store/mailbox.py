@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +21,8 @@ from medmail_cli.store import files, maildir
 from medmail_cli.store.search import matches
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from medmail_cli.store.index import Folder, Index, Stored
     from medmail_cli.store.learned import Learned
 
@@ -339,8 +340,10 @@ class Mailbox:
                 self._rebuild()
             yield
 
-    def _writers(self) -> ThreadPoolExecutor:
+    def _writers(self) -> "ThreadPoolExecutor":
         if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._pool = ThreadPoolExecutor(_WRITERS, "mailbox")
         return self._pool
 

@@ -8,14 +8,17 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.store import files
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 _NAME = re.compile(r"(\d{1,12})\.M(\d{6})V(\d{1,10})U(\d{1,10})I([0-9a-f]{64})\.medmail")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -73,7 +76,7 @@ def create(folder: Path) -> None:
         files.make_private(folder / part)
 
 
-def write(folder: Path, messages: Sequence[tuple[str, bytes]], pool: Executor) -> None:
+def write(folder: Path, messages: Sequence[tuple[str, bytes]], pool: "Executor") -> None:
     """Deliver messages as (file name, bytes): each whole and durable before it shows up in ``new/``.
 
     The system is asked to make several durable at a time, which it does together; the directory follows

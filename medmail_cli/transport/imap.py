@@ -91,6 +91,9 @@ class Imap:
         with tls.network_errors(self.name):
             try:
                 yield
+            except ssl.SSLError:
+                # a bad certificate is a ValueError to Python, too
+                raise
             except ValueError:
                 raise MedmailError("server-answer-malformed", host=self.name, detail="IMAP") from None
 

@@ -7,7 +7,6 @@ stored or gone.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -18,6 +17,7 @@ from medmail_cli.model import Note, Progress
 
 if TYPE_CHECKING:
     import ssl
+    from concurrent.futures import Future
 
     from medmail_cli.audit.entry import Ending, Fact
     from medmail_cli.config import Account
@@ -236,6 +236,8 @@ def _messages(
     stores: Stores,
     got: _Tally,
 ) -> Iterator[Event]:
+    from concurrent.futures import ThreadPoolExecutor
+
     from medmail_cli.transport.imapwire import TooLarge
 
     account = source.account.name

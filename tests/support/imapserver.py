@@ -1,0 +1,173 @@
+"""An IMAP server that misbehaves on demand: it cuts off in any phase, and says what it is told to."""
+
+import contextlib
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+
+from tests.support import pki
+
+HOST = "127.0.0.1"
+PHASES = (
+    "accept", "handshake", "greeting", "capability", "authenticate", "examine", "search",
+    "before-literal", "in-literal", "after-literal", "between", "before-end", "logout",
+)  # fmt: skip
+"""Where :class:`ImapServer` can cut the connection off; ``between`` is after half of the messages."""
+
+Answer = bytes | Callable[[bytes], bytes]
+
+
+class _Cut(Exception):  # noqa: N818 - what is to happen
+    pass
+
+
+@dataclass
+class ImapServer:
+    """Serves ``messages`` (UIDs from 1) over implicit TLS to whoever logs in.
+
+    ``cut`` names the phase in which every connection ends; ``answers`` replaces all that is said to a
+    command, its tagged line included (``TAG`` stands for the tag).
+    """
+
+    folder: Path
+    messages: Sequence[bytes] = ()
+    cut: str | None = None
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    uidvalidity: int = 7
+    names: Sequence[x509.GeneralName] = (x509.IPAddress(ip_address(HOST)),)
+    commands: list[bytes] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def anchors(self) -> Path:
+        """The CA to trust."""
+        return self.folder / "ca.pem"
+
+    def account(self) -> dict[str, object]:
+        """The table ``[accounts.NAME]`` for it."""
+        (self.folder / "password").write_text("secret\n")
+        return {
+            "address": "bob@hosp.test",
+            "imap": {"host": HOST, "port": self.port, "security": "tls"},
+            "password-file": str(self.folder / "password"),
+            "tls-anchors": str(self.anchors),
+        }
+
+    def write_config(self, home: Path) -> Path:
+        """A ``config.toml`` under ``home`` with this account alone; ``home``."""
+        import tomli_w
+
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "config.toml").write_text(tomli_w.dumps({"accounts": {"work": self.account()}}))
+        return home
+
+    @contextlib.contextmanager
+    def running(self) -> "Iterator[ImapServer]":
+        """Serve until the block ends."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ca = pki.make_ca("Scripted Root")
+        certificate, key = pki.issue(
+            ca,
+            None,
+            "server",
+            "p256",
+            name="imap",
+            extensions=[(x509.SubjectAlternativeName(self.names), False)],
+        )
+        self.anchors.write_bytes(pki.pem(ca.certificate))
+        (self.folder / "server.pem").write_bytes(pki.pem(certificate, key))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.folder / "server.pem")
+        with socket.create_server((HOST, 0)) as listener:
+            self.port = listener.getsockname()[1]
+            thread = threading.Thread(target=self._accept, args=(listener, context), daemon=True)
+            thread.start()
+            try:
+                yield self
+            finally:
+                # wakes the thread that waits in accept, which closing alone does not
+                listener.shutdown(socket.SHUT_RDWR)
+                thread.join(10)
+
+    def _accept(self, listener: socket.socket, context: ssl.SSLContext) -> None:
+        while True:
+            try:
+                raw, _ = listener.accept()
+            except OSError:
+                return
+            raw.settimeout(20)
+            with contextlib.suppress(_Cut, OSError), raw:
+                self._at("accept")
+                if self.cut == "handshake":
+                    raw.recv(1)
+                    raise _Cut
+                with context.wrap_socket(raw, server_side=True) as connection:
+                    self._serve(connection)
+
+    def _at(self, phase: str) -> None:
+        if self.cut == phase:
+            raise _Cut
+
+    def _serve(self, connection: ssl.SSLSocket) -> None:
+        self._at("greeting")
+        connection.sendall(self._said("greeting", b"", b"* OK ready\r\n"))
+        with connection.makefile("rb") as lines:
+            while line := lines.readline(100_000):
+                self.commands.append(line)
+                tag, _, rest = line.strip().partition(b" ")
+                name = rest.upper()
+                word = b" ".join(name.split()[: 2 if name.startswith(b"UID") else 1]).decode()
+                if word == "LOGOUT":
+                    return
+                if word == "UID FETCH" and word not in self.answers:
+                    self._fetch(connection, tag, rest)
+                else:
+                    self._at({"UID SEARCH": "search"}.get(word, word.lower()))
+                    connection.sendall(self._said(word, tag, self._ordinary(word, tag)))
+
+    def _said(self, word: str, tag: bytes, ordinary: bytes) -> bytes:
+        answer = self.answers.get(word, ordinary)
+        said = answer(tag) if callable(answer) else answer
+        return said.replace(b"TAG", tag)
+
+    def _ordinary(self, word: str, tag: bytes) -> bytes:
+        count = len(self.messages)
+        said = {
+            "CAPABILITY": b"* CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR\r\n",
+            "EXAMINE": b"* %d EXISTS\r\n* OK [UIDVALIDITY %d] ok\r\n* OK [UIDNEXT %d] ok\r\n"
+            % (count, self.uidvalidity, count + 1),
+            "UID SEARCH": b"* SEARCH %s\r\n" % b" ".join(b"%d" % (n + 1) for n in range(count)),
+            "LIST": b'* LIST (\\HasNoChildren) "/" INBOX\r\n',
+        }.get(word, b"")
+        return said + tag + b" OK done\r\n"
+
+    def _fetch(self, connection: ssl.SSLSocket, tag: bytes, command: bytes) -> None:
+        for number, uid in enumerate(_uids(command), start=1):
+            message = self.messages[uid - 1]
+            self._at("before-literal")
+            connection.sendall(b"* %d FETCH (UID %d BODY[] {%d}\r\n" % (uid, uid, len(message)))
+            if self.cut == "in-literal":
+                connection.sendall(message[: len(message) // 2])
+                raise _Cut
+            connection.sendall(message)
+            self._at("after-literal")
+            connection.sendall(b")\r\n")
+            if number >= len(self.messages) // 2:
+                self._at("between")
+        self._at("before-end")
+        connection.sendall(tag + b" OK done\r\n")
+
+
+def _uids(command: bytes) -> Iterator[int]:
+    found = re.match(rb"UID FETCH ([\d,:]+) ", command, re.IGNORECASE)
+    assert found, command
+    for run in found[1].split(b","):
+        first, _, last = run.partition(b":")
+        yield from range(int(first), int(last or first) + 1)

@@ -1,0 +1,154 @@
+"""IMAP taken apart: what is IMAP is read, what is not is told, and nothing runs away."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.transport import imap, imapwire
+from medmail_cli.transport.imapwire import Response, TooLarge, Wire
+
+ATOMS = st.from_regex(rb"[A-Za-z0-9$\\.:+-]{1,12}", fullmatch=True).filter(lambda a: a.upper() != b"NIL")
+STRINGS = st.binary(max_size=40)
+VALUES = st.recursive(st.none() | ATOMS | STRINGS, lambda inner: st.lists(inner, max_size=5), max_leaves=30)
+
+
+class Octets:
+    """What a peer has sent, received in pieces."""
+
+    def __init__(self, data: bytes, piece: int) -> None:
+        self.data, self.piece = data, piece
+
+    def recv(self, size: int) -> bytes:
+        got, self.data = self.data[: min(size, self.piece)], self.data[min(size, self.piece) :]
+        return got
+
+
+def wire_of(data: bytes, limit: int = 1000, piece: int = 1 << 20) -> Wire:
+    return Wire(Octets(data, piece), "host", limit)
+
+
+def written(value: imapwire.Value, chunks: list[bytes]) -> None:
+    """As a server might write it; strings that are no atoms as literals or quoted."""
+    if value is None:
+        chunks[-1] += b"NIL"
+    elif isinstance(value, list):
+        chunks[-1] += b"("
+        for number, one in enumerate(value):
+            chunks[-1] += b" " if number else b""
+            written(one, chunks)
+        chunks[-1] += b")"
+    elif value.isalnum() and value.upper() != b"NIL" and value[0] % 2:
+        chunks[-1] += value
+    elif all(31 < octet < 127 for octet in value):
+        chunks[-1] += b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+    else:
+        chunks += [value, b""]
+
+
+@given(st.lists(VALUES, min_size=1, max_size=6))
+def test_values_round_trip(values):
+    chunks = [b"1 FETCH "]
+    written(values, chunks)
+    line = (
+        b"* "
+        + b"".join(c if i % 2 == 0 else b"{%d}\r\n%s" % (len(c), c) for i, c in enumerate(chunks))
+        + b"\r\n"
+    )
+    response = wire_of(line).response()
+    assert response.tag == b"*"
+    assert response.values() == [b"1", b"FETCH", values]
+
+
+@given(
+    st.binary(max_size=300)
+    | st.lists(
+        st.sampled_from(
+            [
+                b"* 1 FETCH ",
+                b"(",
+                b")",
+                b"UID ",
+                b"5 ",
+                b"BODY[] ",
+                b"{3}\r\n",
+                b"abc",
+                b"NIL",
+                b'"',
+                b"\\",
+                b"\r\n",
+                b"[",
+                b"]",
+            ]
+        )
+    ).map(b"".join)
+)
+def test_garbage_is_a_response_or_an_error(data):
+    wire = wire_of(data)
+    # anything else that is raised fails the test
+    with contextlib.suppress(EOFError, MedmailError):
+        while True:
+            response = wire.response()
+            assert isinstance(response.code + response.said, str)
+            with contextlib.suppress(ValueError):
+                response.values()
+                imap._fetched(response)
+
+
+@given(st.integers(0, 3000), st.integers(1, 50), st.integers(1, 500))
+def test_literals_whole_however_they_arrive(size, limit, piece):
+    body = bytes(n % 251 for n in range(size))
+    wire = wire_of(b"* 1 FETCH (UID 5 BODY[] {%d}\r\n%s)\r\n* OK\r\n" % (size, body), limit * 100, piece)
+    expected = body if size <= limit * 100 else TooLarge(size)
+    assert imap._fetched(wire.response()) == (5, expected)
+    assert wire.response().word == b"OK"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"* 1 FETCH {4294967297}\r\n", b"nonsense\r\n", b"\r\n", b"* A" + b" {0}\r\n" * 2000 + b"\r\n"],
+)
+def test_limits(data):
+    with pytest.raises(MedmailError) as caught:
+        wire_of(data).response()
+    assert caught.value.code == "server-answer-malformed"
+
+
+@pytest.mark.parametrize("text", [b"(", b")", b'"open', b"((a)", b"(" * 100 + b")" * 100, b"{5}"])
+def test_what_is_not_imap(text):
+    with pytest.raises(ValueError):
+        Response(b"*", (text,)).values()
+
+
+def test_codes_and_words():
+    response = Response(b"*", (b"OK [UIDVALIDITY 5] it is so\r\n",))
+    assert (response.word, response.code, response.said) == (b"OK", "UIDVALIDITY 5", "it is so")
+    assert Response(b"*", (b"no plain words\r\n",)).said == "plain words"
+
+
+@given(st.text(max_size=60))
+def test_folder_names_round_trip(name):
+    encoded = imapwire.encode_folder(name)
+    assert all(31 < ord(char) < 127 for char in encoded)
+    assert imapwire.decode_folder(encoded) == name
+
+
+def test_folder_names_of_the_rfc():
+    assert imapwire.encode_folder("~peter/mail/台北/日本語") == "~peter/mail/&U,BTFw-/&ZeVnLIqe-"
+    assert imapwire.decode_folder("&Jjo-!&&-&#-") == "☺!&&&#-"
+
+
+@given(st.text(max_size=40))
+def test_any_folder_name_decodes_to_something(name):
+    assert isinstance(imapwire.decode_folder(name), str)
+
+
+@given(st.sets(st.integers(1, 200)))
+def test_uid_sets(uids):
+    found = set()
+    for run in imapwire.uid_set(sorted(uids)).split(b",") if uids else []:
+        first, _, last = run.partition(b":")
+        found |= set(range(int(first), int(last or first) + 1))
+    assert found == uids
