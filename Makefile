@@ -1,8 +1,8 @@
 # Everything a fresh Debian machine needs is set up here: make demo, make test.
 VENV := .venv
 BIN := $(VENV)/bin
-DEBIAN := python3-venv openssl postfix dovecot-imapd dovecot-lmtpd gpgsm isync msmtp keyutils bash zsh fish man-db
-RUN_TOOLS := openssl postfix dovecot gpgsm mbsync msmtp
+DEBIAN := python3-venv openssl postfix dovecot-imapd dovecot-lmtpd gpgsm isync msmtp bash zsh fish groff-base
+RUN_TOOLS := openssl postfix dovecot gpgsm mbsync msmtp bash zsh fish groff
 
 .PHONY: demo test lint bench soak generated translations setup servers clean
 
@@ -16,10 +16,12 @@ $(VENV)/.ready: pyproject.toml
 
 # the real servers and other implementations that the tests talk to
 servers:
-	@if ! { for tool in $(RUN_TOOLS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $$tool >/dev/null || exit 1; done; }; then \
+	@for tool in $(RUN_TOOLS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing what provides$$missing"; \
 	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$sudo apt-get update --quiet=2 && \
-	  DEBIAN_FRONTEND=noninteractive $$sudo apt-get install --quiet=2 --yes --no-install-recommends $(DEBIAN) </dev/null; \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends $(DEBIAN) </dev/null; \
 	fi
 
 demo: setup
@@ -45,8 +47,8 @@ soak: setup servers
 
 # the sentences that the code holds, merged into the French catalogue; what is new there wants a translation
 translations: setup
-	$(BIN)/pybabel -q extract --no-location --sort-output -k _ -k N_ -o medmail_cli/locale/medmail.pot medmail_cli
-	$(BIN)/pybabel -q update --no-fuzzy-matching --ignore-obsolete -D medmail -i medmail_cli/locale/medmail.pot -d medmail_cli/locale -l fr
+	$(BIN)/pybabel -q extract --omit-header --no-location --sort-output -k _ -k N_ -o medmail_cli/locale/medmail.pot medmail_cli
+	$(BIN)/pybabel -q update --ignore-pot-creation-date --no-fuzzy-matching --ignore-obsolete -D medmail -i medmail_cli/locale/medmail.pot -d medmail_cli/locale -l fr
 	$(BIN)/pybabel -q compile -D medmail -d medmail_cli/locale -l fr
 
 # man pages and completions, from the command tree

@@ -68,7 +68,7 @@ def bash(tree: list[Entry]) -> str:
     for entry in tree:
         key = " ".join(entry.words)
         names = [name for option in entry.options for name in option.names]
-        words.append(f'    "{key}") words="{" ".join((*entry.children, *names))}" ;;')
+        words.append(f'    "{key}") words="{" ".join(entry.children)}" options="{" ".join(names)}" ;;')
     seen = dict.fromkeys(option for entry in tree for option in entry.options if option.takes)
     for option in seen:
         pattern = "|".join(option.names)
@@ -79,7 +79,7 @@ def bash(tree: list[Entry]) -> str:
     names = "|".join(dict.fromkeys(name for option in seen if not option.choices for name in option.names))
     return f"""# bash completion for medmail; made by completions/generate.py
 _medmail() {{
-  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} path="" word words i
+  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} path="" word words options i
   COMPREPLY=()
   case $prev in
 {chr(10).join(values)}
@@ -94,10 +94,11 @@ _medmail() {{
   case $path in
 {chr(10).join(words)}
   esac
-  if [[ $cur == -* || -n ${{words%%-*}} ]]; then
+  if [[ $cur == -* ]]; then
+    COMPREPLY=($(compgen -W "$options" -- "$cur"))
+  elif [[ -n $words ]]; then
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
-  fi
-  if [[ $cur != -* && ${{#COMPREPLY[@]}} -eq 0 ]]; then
+  else
     COMPREPLY=($(compgen -f -- "$cur"))
   fi
 }}
