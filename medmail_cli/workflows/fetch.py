@@ -153,8 +153,11 @@ def watch(
                         yield noted
                     yield from flush()
                     delay = FIRST_RETRY
-                    imap.examine((source.folders or ("INBOX",))[0])
-                    imap.wait(RENEW)
+                    folder = (source.folders or ("INBOX",))[0]
+                    seen = imap.examine(folder)
+                    # what came while we were busy would not be announced again
+                    if seen.uidnext <= stores.mailbox.progress(source.account.name, folder).uidnext:
+                        imap.wait(RENEW)
         except MedmailError as error:
             if error.code not in ("server-unreachable", "store-busy"):
                 raise
@@ -222,8 +225,8 @@ def _folder(imap: "Imap", folder: str, source: Source, stores: Stores, got: _Tal
     wanted = [uid for uid in uids if uid not in stored]
     if wanted:
         yield from _messages(imap, folder, seen.uidvalidity, wanted, source, stores, got)
-    # a message that came meanwhile has a UID beyond those we asked for
-    reached = max([first, *(uid + 1 for uid in uids)] if uids or not seen.uidnext else [first, seen.uidnext])
+    # what is below the UIDNEXT told before the search is found or gone; what came since lies beyond both
+    reached = max(first, seen.uidnext, *(uid + 1 for uid in uids))
     mailbox.advance(account, folder, seen.uidvalidity, reached)
 
 
