@@ -26,6 +26,10 @@ class MedmailError(Exception):
         return f"{self.code} ({facts})" if facts else self.code
 
 
+class NothingAttemptedError(MedmailError):
+    """An error before the first effect, though items may have been told of (faulty rows, no certificate)."""
+
+
 def exit_of(code: str) -> int:
     """The process exit that belongs to an error or problem code."""
     return EXITS[code]

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from medmail_cli.errors import MedmailError, combine, exit_of
+from medmail_cli.errors import MedmailError, NothingAttemptedError, combine, exit_of
 from medmail_cli.model import Note, Progress
 from medmail_cli.ui import words
 
@@ -109,7 +109,8 @@ def show(ctx: "typer.Context", command: str, events: Iterable[object]) -> int:
                     exits.append(item_exit)
             _show_one(console, view, event, tables)
     except MedmailError as error:
-        if not exits:
+        if not exits or isinstance(error, NothingAttemptedError):
+            _tables(console, view, tables)
             raise
         report(console, error)
         _end(console, view, command, tables, counts, exit_of(error.code), error)
@@ -161,14 +162,18 @@ def _end(
             result["error"] = {"code": error.code, "message": words.message(error), "hint": words.hint(error)}
         console.out_json(dumps(result))
         return
+    _tables(console, view, tables)
+    if not tables and code == 0 and not counts and (empty := getattr(view, "empty", None)):
+        console.say(empty(command))
+
+
+def _tables(console: "Console", view: ModuleType, tables: dict[str, list[object]]) -> None:
     for kind, rows in tables.items():
         columns: tuple[Column, ...] = view.TABLES[kind]
         console.table(
             [words._(column.title) for column in columns],
             [[_cell(column.cell(row)) for column in columns] for row in rows],
         )
-    if not tables and code == 0 and not counts and (empty := getattr(view, "empty", None)):
-        console.say(empty(command))
 
 
 def _cell(value: object) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmail_cli.audit.entry import Intent, Outcome
-from medmail_cli.errors import OK, MedmailError, exit_of
+from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, exit_of
 from medmail_cli.model import Note
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import Signer, Style, estimate, protect, sign_only
@@ -98,7 +98,7 @@ def send_manifest(data: bytes, folder: Path, office: Office, wish: Wish) -> Iter
     found, faults = drafts.manifest(data, folder)
     if faults:
         yield from sorted(faults, key=lambda fault: fault.line)
-        raise MedmailError("faulty-manifest", count=len({fault.line for fault in faults}))
+        raise NothingAttemptedError("faulty-manifest", count=len({fault.line for fault in faults}))
     yield from send(found, office, wish)
 
 
@@ -133,7 +133,7 @@ def _send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event
         else:
             unchanged += decided
     if reused:
-        raise MedmailError("id-reused", key=reused)
+        raise NothingAttemptedError("id-reused", key=reused)
     yield from unchanged
     yield from _excluded(ready, wish)
     ready = [one for one in ready if one.plan.addressees]
@@ -197,7 +197,9 @@ def _excluded(ready: Sequence[_Ready], wish: Wish) -> Iterator[Event]:
             )  # fmt: skip
     if names and not wish.partial:
         first, addresses = next(iter(names.items()))
-        raise MedmailError(first, addresses=list(dict.fromkeys(addresses)), count=len(set(addresses)))
+        raise NothingAttemptedError(
+            first, addresses=list(dict.fromkeys(addresses)), count=len(set(addresses))
+        )
 
 
 def _by_account(ready: Sequence[_Ready]) -> "list[tuple[Account, list[_Ready]]]":
