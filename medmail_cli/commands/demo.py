@@ -12,9 +12,6 @@ app = typer.Typer()
 
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
-    from medmail_cli.commands.sandbox import require_extra
-
-    require_extra()
     from medmail_cli.sandbox.tour import Chapter, Person, Step
 
     return {"demo": (Chapter, Person, Step)}

@@ -15,7 +15,6 @@ app = typer.Typer()
 
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
-    require_extra()
     from medmail_cli.sandbox.run import SandboxReady
 
     return {"sandbox": (SandboxReady,)}

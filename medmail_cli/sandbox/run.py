@@ -7,10 +7,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.sandbox.operator import Operator, Ports
+
+if TYPE_CHECKING:
+    from medmail_cli.sandbox.operator import Operator, Ports
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,15 @@ class SandboxReady:
 def serve(
     folder: Path | None,
     addresses: Sequence[str],
-    ports: Ports,
+    ports: "Ports",
     password: str | None,
 ) -> Iterator[SandboxReady]:
     """Start the operator in ``folder`` (None: one that is removed at the end), tell, run until interrupted.
 
     Raises ``folder-not-empty``, ``port-taken``, ``not-writable`` and ``usage``.
     """
+    from medmail_cli.sandbox.operator import Operator
+
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="medmail-sandbox-")))
@@ -74,7 +78,7 @@ def serve(
         stop.wait()
 
 
-def ready(operator: Operator, addresses: Sequence[str]) -> SandboxReady:
+def ready(operator: "Operator", addresses: Sequence[str]) -> SandboxReady:
     """What a client needs of a running operator; makes the homes."""
     ports = operator.ports
     order, mail = operator.order_anchors, operator.operator_anchors

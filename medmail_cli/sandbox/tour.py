@@ -11,11 +11,13 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.errors import FAILED, OK, MedmailError
-from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.files import make_private, write_atomic
+
+if TYPE_CHECKING:
+    from medmail_cli.sandbox.operator import Operator
 
 Part = Literal["operator", "enrol", "meet", "send", "receive", "reply", "prove", "tamper", "end"]
 
@@ -108,6 +110,8 @@ def tour(folder: Path | None) -> Iterator[Chapter | Person | Step]:
 
     Raises ``step-failed`` at the first command that ends otherwise than it should, and ``folder-not-empty``.
     """
+    from medmail_cli.sandbox.operator import Operator
+
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="medmail-demo-")))
@@ -127,7 +131,7 @@ def tour(folder: Path | None) -> Iterator[Chapter | Person | Step]:
         yield Chapter("end", folder)
 
 
-def _physician(name: str, address: str, operator: Operator, folder: Path) -> Physician:
+def _physician(name: str, address: str, operator: "Operator", folder: Path) -> Physician:
     short = address.partition("@")[0].removeprefix("dr.")
     operator.home(address, folder / short)
     passphrase_file = f"{short}.passphrase"
@@ -138,7 +142,7 @@ def _physician(name: str, address: str, operator: Operator, folder: Path) -> Phy
 Events = Iterator[Chapter | Person | Step]
 
 
-def _enrol(both: tuple[Physician, ...], operator: Operator, folder: Path) -> Events:
+def _enrol(both: tuple[Physician, ...], operator: "Operator", folder: Path) -> Events:
     yield Chapter("enrol", folder)
     for one in both:
         yield one.sits_down()
