@@ -109,7 +109,14 @@ class Imap:
         self._note_capabilities(greeting)
 
     def _start_tls(self, context: ssl.SSLContext) -> None:
-        self._command(b"STARTTLS")
+        if self.capabilities and "STARTTLS" not in self.capabilities:
+            raise MedmailError("no-starttls", host=self._server.host)
+        try:
+            self._command(b"STARTTLS")
+        except MedmailError as error:
+            if error.code == "server-refused":
+                raise MedmailError("no-starttls", host=self._server.host) from None
+            raise
         if self._wire.buffered:
             # sent before encryption, to be taken for the server's own word after it (CVE-2021-33515)
             raise self._wire.malformed("STARTTLS")

@@ -128,6 +128,11 @@ class Submitter:
         """What the server offers, connecting if need be; None where it cannot be reached."""
         return asyncio.run_coroutine_threadsafe(self._ask_offer(), self._loop).result()
 
+    @property
+    def failure(self) -> MedmailError | None:
+        """Why no connection could be made, where :meth:`offer` gave None."""
+        return self._fatal
+
     # -- the loop's thread
 
     def _enter(self, job: Job) -> None:
