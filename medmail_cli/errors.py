@@ -60,6 +60,7 @@ EXITS: dict[str, int] = {
     "disk-full": FAILED,
     "exists": FAILED,
     "id-reused": FAILED,
+    "no-reply-address": FAILED,
     "no-smtputf8": FAILED,
     "recipient-refused": FAILED,
     "faulty-manifest": FAILED,

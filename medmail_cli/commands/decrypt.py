@@ -96,7 +96,7 @@ def decrypt(
     if to_stdout and session.options.json:
         raise typer.BadParameter(_("with --json, content goes to a file (-o FILE, --out-dir DIR)"))
     judged_at = _instant(at)
-    sources = list(_sources(session, messages or [], unopened=unopened))
+    sources = list(sources_of(session, messages or [], unopened=unopened))
     if not sources and not unopened:
         raise typer.BadParameter(_("name a message, a file, or - for stdin; or use --unopened"))
     if len(sources) > 1 and (output is not None or to_stdout):
@@ -111,7 +111,7 @@ def decrypt(
         accept_untrusted=accept_untrusted,
         force=force,
     )
-    reader = _reader(session, identity, judged_at, show_unverified=show_unverified)
+    reader = reader_for(session, identity, judged_at, show_unverified=show_unverified)
     stored = any(source.stored for source in sources)
     found = workflow.decrypt(
         sources,
@@ -146,7 +146,7 @@ def _instant(text: str | None) -> datetime.datetime | None:
         raise typer.BadParameter(_("not a time in ISO 8601"), param_hint="--at") from None
 
 
-def _sources(session: "Session", messages: list[str], *, unopened: bool) -> "Iterator[Source]":
+def sources_of(session: "Session", messages: list[str], *, unopened: bool) -> "Iterator[Source]":
     """What the arguments name, each once, in order; every file is looked at before any work."""
     from medmail_cli.workflows import decrypt as workflow
 
@@ -181,9 +181,10 @@ def _stored(session: "Session", prefix: str) -> "Source":
     return workflow.Source(found.id, found.size, lambda: session.outbox.read(found))
 
 
-def _reader(
+def reader_for(
     session: "Session", identity: str | None, at: datetime.datetime | None, *, show_unverified: bool
 ) -> "Reader":
+    """What opens and judges letters in this run. Raises ``no-identity``."""
     from medmail_cli.errors import MedmailError
     from medmail_cli.pki.address import same_address
     from medmail_cli.workflows.reading import LazyKeys, Reader

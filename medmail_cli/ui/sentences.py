@@ -23,7 +23,8 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("no acceptable certificate is known for {addresses}; nothing was sent"),
         N_("`medmail contacts add` takes one, `contacts invite` asks for it, --partial leaves them out"),
     ),
-    "no-smtp-server": (N_("the account “{account}” names no smtp server"), N_("add it to config.toml")),
+    "no-reply-address": (N_("the letter names nobody to answer"), ""),
+    "no-smtp-server": (N_("the account “{account}” names no SMTP server"), N_("add it to config.toml")),
     "no-smtputf8": (N_("the server cannot carry the address {address}"), ""),
     "no-starttls": (
         N_("{host} offers no TLS, and nothing is sent in the clear"),
@@ -346,6 +347,27 @@ REASONS: dict[str, str] = {
     "wrong-type": N_("{key} must be of type {expected}"),
 }
 """Reasons that a message's ``{reason}`` may name."""
+
+THINGS = (
+    N_("audit entry"),
+    N_("audit log"),
+    N_("authority"),
+    N_("certificate"),
+    N_("checkpoint"),
+    N_("command"),
+    N_("contact"),
+    N_("entry"),
+    N_("file"),
+    N_("folder"),
+    N_("identity"),
+    N_("log key"),
+    N_("message"),
+    N_("proof"),
+    N_("queued letter"),
+    N_("verifier key"),
+    N_("waiting certificate"),
+)
+"""What a message's ``{what}`` may name; anything else is a name and shown as it is."""
 
 UNITS = (N_("messages"), N_("entries"), N_("bytes"), N_("recipients"), N_("people"))
 """What progress counts."""

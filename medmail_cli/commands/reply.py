@@ -1,0 +1,61 @@
+"""``medmail reply``: answer a trusted letter."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from medmail_cli.session import Session
+
+app = typer.Typer()
+
+
+def events() -> dict[str, tuple[type, ...]]:
+    """What the command may print, for its schema."""
+    from medmail_cli.workflows.submit import Recipient, Retried
+
+    return {"reply": (Recipient, Retried)}
+
+
+@app.command(
+    "reply",
+    help=_("Answer a letter: in its thread, under its subject; only if it is trusted."),
+    epilog=_("Examples: medmail reply 3fa9c1 · medmail reply 3fa9c1 --all answer.txt"),
+)
+def reply(
+    ctx: typer.Context,
+    message: Annotated[
+        str, typer.Argument(metavar="MESSAGE", help=_("The first digits of its name, or a file."))
+    ],
+    body: Annotated[
+        str | None,
+        typer.Argument(metavar="[BODY-FILE|-]", help=_("The text, a file in UTF-8; - for stdin.")),
+    ] = None,
+    everybody: Annotated[bool, typer.Option("--all", help=_("Answer all of its recipients."))] = False,
+    queue: Annotated[
+        bool, typer.Option("--queue", help=_("Into the outbox only; `outbox flush` sends."))
+    ] = False,
+) -> int:
+    from medmail_cli.commands.decrypt import reader_for, sources_of
+    from medmail_cli.commands.send import office, text
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows import drafts, send
+    from medmail_cli.workflows.reply import answer
+
+    session: Session = ctx.obj
+    (source,) = sources_of(session, [message], unopened=False)
+    made = answer(
+        source,
+        reader=reader_for(session, None, None, show_unverified=False),
+        log=session.log,
+        everybody=everybody,
+        mailbox=session.mailbox if source.stored else None,
+        subkey=lambda: session.unlocked.subkey("learned"),
+    )
+    heading = _("{author} wrote:").format(author=made.author)
+    template = f"\n\n{heading}\n{made.quoted}" if made.quoted else "\n"
+    draft = drafts.finished(replace(made.draft, body=text(session, body, template)))
+    return show(ctx, "reply", send.send([draft], office(session), send.Wish(queue=queue)))

@@ -1,0 +1,5 @@
+"""``medmail reply`` for people: what became of the answer."""
+
+from medmail_cli.ui.views.send import recipient, retried
+
+__all__ = ["recipient", "retried"]

@@ -1,0 +1,118 @@
+"""``medmail reply``: an answer to a letter that is trusted, in its thread, under its protected subject."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medmail_cli.errors import UNTRUSTED, MedmailError, exit_of
+from medmail_cli.pki.address import same_address
+from medmail_cli.smime.fields import Mailbox, parse_mailboxes
+from medmail_cli.smime.verdict import Verdict
+from medmail_cli.workflows import drafts
+from medmail_cli.workflows.decrypt import Source, decrypt
+from medmail_cli.workflows.drafts import Draft
+
+if TYPE_CHECKING:
+    from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.mailbox import Mailbox as Store
+    from medmail_cli.workflows.reading import Reader
+
+_ANSWER = re.compile(r"\s*(?:re|aw|sv|réf?)\s*(?:\[\d+\])?\s*:", re.IGNORECASE)
+_MOST_REFERENCES = 50
+"""Of a long thread the first and the last are kept (RFC 5537 §3.4.4 trims alike)."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to be: everything but its text, and what of the letter may be quoted."""
+
+    draft: Draft
+    author: str
+    quoted: str
+
+
+def answer(
+    source: Source,
+    *,
+    reader: "Reader",
+    log: "AuditLog",
+    everybody: bool,
+    mailbox: "Store | None" = None,
+    subkey: Callable[[], bytes] | None = None,
+) -> Answer:
+    """Open the letter as ``decrypt`` does, its traces included, and prepare the answer.
+
+    Raises ``untrusted-letter`` (5) where the letter is not trusted, ``bad-tag``, ``bad-signature`` (6) or
+    ``no-key`` (1) where it cannot be opened intact, ``no-reply-address``.
+    """
+    own = reader.own_addresses
+    actor = next(iter(own), "medmail")
+    events = list(decrypt([source], reader=reader, log=log, actor=actor, mailbox=mailbox, subkey=subkey))
+    verdict = next(event for event in events if isinstance(event, Verdict))
+    if not verdict.trusted:
+        codes = [problem.code for problem in verdict.problems]
+        if verdict.exit != UNTRUSTED and codes:
+            raise MedmailError(
+                next(code for code in codes if exit_of(code) == verdict.exit), what=verdict.source
+            )
+        raise MedmailError("untrusted-letter", problems=codes)
+    return _answer(verdict, own, everybody=everybody)
+
+
+def _answer(verdict: Verdict, own: Sequence[str], *, everybody: bool) -> Answer:
+    headers = verdict.headers
+    author = parse_mailboxes(headers.from_ or "")
+    readers = [box for value in headers.to for box in parse_mailboxes(value)]
+    copies = [box for value in headers.cc for box in parse_mailboxes(value)]
+    mine = [
+        address for address in own if any(same_address(box.address, address) for box in (*readers, *copies))
+    ]
+    if author and any(same_address(author[0].address, address) for address in own):
+        to, mine = readers, [author[0].address]  # one's own letter: the answer goes where it went
+    else:
+        # outside the protection anybody on the way could have put a Reply-To
+        asked = parse_mailboxes(headers.reply_to) if headers.reply_to and headers.protected else ()
+        to = list(asked or author)
+    cc = [*(readers if to != readers else []), *copies] if everybody else []
+    first = _distinct(to, [])
+    if not first:
+        raise MedmailError("no-reply-address")
+    thread = tuple(
+        dict.fromkeys([*headers.references, *([headers.message_id] if headers.message_id else [])])
+    )
+    if len(thread) > _MOST_REFERENCES:
+        thread = (thread[0], *thread[-_MOST_REFERENCES + 1 :])
+    draft = Draft(
+        to=first,
+        cc=_distinct(cc, [*(box.address for box in first), *own]),
+        sender=Mailbox(mine[0], "") if mine else None,
+        subject=subject(headers.subject or ""),
+        in_reply_to=headers.message_id,
+        references=thread,
+    )
+    return Answer(draft, author[0].name or author[0].address if author else "", quote(verdict.text or ""))
+
+
+def subject(original: str) -> str:
+    """The subject of an answer: with one ``Re:``, however often it went back and forth."""
+    return original.strip() if _ANSWER.match(original) else f"Re: {original.strip()}".strip()
+
+
+def quote(text: str) -> str:
+    """The text with ``>`` before each line, the signature below ``-- `` left out."""
+    body = re.split(r"(?m)^-- \r?$", text, maxsplit=1)[0].rstrip()
+    return "".join(f"> {line}".rstrip() + "\n" for line in body.splitlines())
+
+
+def _distinct(boxes: Sequence[Mailbox], but: Sequence[str]) -> tuple[Mailbox, ...]:
+    found: list[Mailbox] = []
+    for box in boxes:
+        known = [*but, *(other.address for other in found)]
+        if box.address and not any(same_address(box.address, address) for address in known):
+            found.append(drafts.mailbox(f'"{_plain(box.name)}" <{box.address}>' if box.name else box.address))
+    return tuple(found)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r'["\\\x00-\x1f\x7f]', " ", name)
