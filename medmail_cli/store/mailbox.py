@@ -223,7 +223,8 @@ class Mailbox:
 
     def opened(self) -> frozenset[str]:
         """The ids of the letters that have been opened."""
-        return self._sealed().opened()
+        # an empty mailbox is listed without SQLite
+        return self._sealed().opened() if (self.folder / "learned.db").exists() else frozenset()
 
     def mark_opened(self, letters: Sequence[tuple[str, Mapping[str, Any]]], subkey: bytes) -> None:
         """Note, sealed under ``subkey``, what opened letters (id, JSON values) said."""
