@@ -53,7 +53,7 @@ CREATE TABLE submissions (
   attempts INTEGER NOT NULL DEFAULT 0,
   copy TEXT NOT NULL,
   open INTEGER NOT NULL DEFAULT 1);
-CREATE INDEX submissions_open ON submissions (due_at) WHERE open;
+CREATE INDEX submissions_open ON submissions (number) WHERE open;
 CREATE INDEX submissions_key ON submissions (key) WHERE key IS NOT NULL;
 CREATE TABLE recipients (
   submission INTEGER NOT NULL REFERENCES submissions,
@@ -219,11 +219,9 @@ class Outbox:
                         self._take(number)
             return self._read("number IN (SELECT value FROM json_each(?))", _json(numbers))
 
-    def open(self, due: datetime | None = None) -> tuple[Submission, ...]:
-        """The submissions not done with, oldest first; only those due by ``due`` where it is given."""
-        if due is None:
-            return self._read("open")
-        return self._read("open AND due_at <= ?", due.timestamp())
+    def open(self) -> tuple[Submission, ...]:
+        """The submissions not done with, oldest first."""
+        return self._read("open")
 
     def find(self, prefix: str) -> Submission:
         """The open submission whose id begins with ``prefix``. Raises ``not-found``, ``ambiguous``."""

@@ -85,7 +85,8 @@ def flush(postage: Postage, names: Sequence[str], *, only_due: bool) -> "Iterato
     if names:
         wanted: tuple[Submission, ...] = tuple(outbox.find(name) for name in dict.fromkeys(names))
     else:
-        wanted = outbox.open(due=postage.now() if only_due else None)
+        now = postage.now()
+        wanted = tuple(one for one in outbox.open() if not only_due or not one.pending or one.due_at <= now)
     found: list[Recipient] = []
     for event in submit.flush(postage, wanted):
         yield event
