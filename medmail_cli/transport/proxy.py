@@ -22,7 +22,7 @@ def connect(host: str, port: int, timeout: float, proxy: str | None = None) -> s
     parts = urlsplit(proxy)
     schemes = {"http": 8080, "socks5": 1080, "socks5h": 1080}
     if parts.scheme not in schemes or not parts.hostname:
-        raise MedmailError("server-unreachable", host=proxy, reason="not-a-proxy")
+        raise MedmailError("server-unreachable", host=parts.hostname or "proxy", reason="not-a-proxy")
     via = f"{parts.hostname}:{parts.port or schemes[parts.scheme]}"
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     connection = socket.create_connection((parts.hostname, parts.port or schemes[parts.scheme]), timeout)

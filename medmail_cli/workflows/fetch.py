@@ -183,6 +183,16 @@ def connected(source: Source) -> "Imap":
     return imap
 
 
+def append_sent(source: Source, messages: Sequence[bytes]) -> None:
+    """Put copies of what was sent into the server's folder for them, where the account names one."""
+    folder = source.account.sent_folder
+    if folder is None or not messages:
+        return
+    with connected(source) as imap:
+        for message in messages:
+            imap.append(folder, message)
+
+
 @dataclass
 class _Tally:
     """What a run has brought so far: ids that are new, and how many were not."""

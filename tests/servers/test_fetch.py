@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from medmail_cli.session import Options, Session
+from medmail_cli.workflows.fetch import Source, append_sent
 from tests.support.cli import MEDMAIL, medmail
 from tests.support.servers import sample, until
 
@@ -163,3 +165,15 @@ def test_two_fetches_at_once(mail_servers: "MailServers", bob: str, tmp_path: Pa
     assert [one.returncode for one in both] == [0, 0]
     assert lines == 12
     assert files(tmp_path) == sorted(sample(n, 5000) for n in range(12))
+
+
+def test_copies_in_the_servers_sent_folder(mail_servers: "MailServers", bob: str, tmp_path: Path) -> None:
+    home = Session(Options(home=tmp_path))
+    mail_servers.write_config(tmp_path, bob, **{"sent-folder": "Envoyés"})
+    account = home.account()
+    source = Source(account, lambda: home.tls_context(account), lambda: home.credentials(account))
+    append_sent(source, [sample(1), sample(2, 200_000)])
+    folder = "Envoy&AOk-s"
+    kept = [raw.replace(b"\n", b"\r\n") for raw in mail_servers.messages(bob, folder)]
+    assert [raw.replace(b"\r\r", b"\r") for raw in kept] == [sample(1), sample(2, 200_000)]
+    assert mail_servers.flags(bob, folder) == ["S", "S"]
