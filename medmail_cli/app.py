@@ -61,7 +61,7 @@ def run(args: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
-    session = Session(Options(json="--json" in args, debug="--debug" in args))
+    session = Session(Options())
     code = 0
     try:
         words.set_language(_language(args))
@@ -145,6 +145,8 @@ def _language(args: list[str]) -> str:
 
 
 def _invoke(args: list[str], session: "Session") -> int:
+    from gettext import gettext
+
     import typer
     from typer._click import exceptions
 
@@ -154,19 +156,27 @@ def _invoke(args: list[str], session: "Session") -> int:
     tree = command_tree(tuple(verb for verb in VERBS if verb in args) or VERBS)
     try:
         result = tree.main(args, prog_name="medmail", standalone_mode=False, obj=session)
-    except exceptions.NoArgsIsHelpError as error:
-        if session.options.json or error.ctx is None:
-            raise MedmailError("usage", detail="missing command", command="medmail") from None
-        sys.stdout.write(error.ctx.get_help() + "\n")
-        return 2
-    except exceptions.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "medmail"
-        raise MedmailError("usage", detail=_usage(error), command=command) from None
     except exceptions.ClickException as error:
-        raise MedmailError("usage", detail=error.format_message(), command="medmail") from None
+        # an error in the words before --json is told as JSON too
+        session.options.json, session.options.debug = "--json" in args, "--debug" in args
+        if not isinstance(error, exceptions.UsageError):
+            raise MedmailError("usage", detail=error.format_message(), command="medmail") from None
+        command = error.ctx.command_path if error.ctx else "medmail"
+        if error.ctx is not None and error.message == gettext("Missing command."):
+            _show_commands(error.ctx, session)
+        raise MedmailError("usage", detail=_usage(error), command=command) from None
     except typer.Abort:
         raise KeyboardInterrupt from None
     return result if isinstance(result, int) else 0
+
+
+def _show_commands(ctx: "Context", session: "Session") -> None:
+    """What might have been meant, for a person who names no command; stdout is for what was asked for."""
+    from contextlib import redirect_stdout
+
+    if not session.options.json and not session.options.quiet:
+        with redirect_stdout(sys.stderr):
+            sys.stdout.write(ctx.get_help())
 
 
 def _usage(error: "UsageError") -> str:
@@ -201,7 +211,6 @@ def command_tree(verbs: tuple[str, ...] = VERBS) -> "Command":
         help=_("Secure professional mail for health care."),
         epilog=_("`medmail demo` shows it all in twenty seconds. `man medmail` tells the rest."),
         add_completion=False,
-        no_args_is_help=True,
         pretty_exceptions_enable=False,
         pretty_exceptions_show_locals=False,
         rich_markup_mode="rich",
@@ -213,7 +222,7 @@ def command_tree(verbs: tuple[str, ...] = VERBS) -> "Command":
         if [info.name for info in app.registered_commands] == [verb]:
             root.registered_commands.extend(app.registered_commands)
         else:
-            root.add_typer(app, name=verb, no_args_is_help=True)
+            root.add_typer(app, name=verb)
     tree = typer.main.get_command(root)
     _add_global_options(tree)
     return tree
