@@ -1,12 +1,20 @@
 """Running the real command, as a script would."""
 
+import functools
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import jsonschema
+
+from medmail_cli.app import VERBS
+from medmail_cli.ui.schema import of_command
 
 MEDMAIL = str(Path(sys.executable).parent / "medmail")
 PASSPHRASE = "sentinel passphrase 7f3a"
@@ -53,8 +61,44 @@ def medmail(
         done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode(errors="replace")
     )
     assert PASSPHRASE not in result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
+    assert "Traceback" not in result.stderr or "--debug" in argv
+    if "--json" in argv and not {"-h", "--help", "--version"} & set(argv):
+        check_json(result, [str(word) for word in argv])
     return result
+
+
+def check_json(done: Done, argv: Sequence[str]) -> None:
+    """Every line is what ``medmail schema`` says of the command; the last one tells how it ended."""
+    lines = done.objects
+    last = lines[-1]
+    assert last["type"] in ("result", "error"), last
+    assert last["exit"] == done.exit, last
+    assert [line for line in lines[:-1] if line["type"] in ("result", "error")] == []
+    schemas = [schema(last["command"])] if last["type"] == "result" else _schemas_of(argv)
+    for line in lines:
+        failures = [next(checker.iter_errors(line), None) for checker in schemas]
+        assert None in failures or not schemas, (line, failures[0])
+    if last["type"] == "error":
+        assert len(lines) == 1 or all(line["type"] in ("note", "progress") for line in lines[:-1])
+    if done.exit in (2, 78) or last["type"] == "error":
+        assert "medmail: " in done.stderr
+
+
+@functools.cache
+def schema(command: str) -> jsonschema.Draft202012Validator:
+    """What a line of the command's output is checked against."""
+    module = importlib.import_module(f"medmail_cli.commands.{command.split()[0]}")
+    return jsonschema.Draft202012Validator(of_command(command, module.events()[command]))
+
+
+def _schemas_of(argv: Sequence[str]) -> list[jsonschema.Draft202012Validator]:
+    """The schemas of the commands that the words may mean: an option's value may look like a verb."""
+    return [
+        schema(command)
+        for verb in VERBS
+        if verb in argv
+        for command in importlib.import_module(f"medmail_cli.commands.{verb}").events()
+    ]
 
 
 def passphrase(home: Path) -> Path:
