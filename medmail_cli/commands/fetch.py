@@ -96,15 +96,7 @@ def _react(command: str | None, ids: "Sequence[str]") -> "Note | None":
 
 
 def _flush(session: "Session") -> "Iterator[object]":
-    from medmail_cli.workflows.submit import Postage, retry_due
+    from medmail_cli.commands.send import postage
+    from medmail_cli.workflows.submit import retry_due
 
-    postage = Postage(
-        outbox=session.outbox,
-        log=session.log,
-        mailbox=session.mailbox,
-        accounts=session.config.accounts,
-        credentials=session.credentials,
-        now=session.now,
-        ask_dsn=session.profile.request_dsn,
-    )
-    yield from retry_due(postage)
+    yield from retry_due(postage(session))

@@ -10,9 +10,7 @@ from medmail_cli.ui.words import _
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from medmail_cli.config import Account
     from medmail_cli.session import Session
-    from medmail_cli.transport.sasl import Credentials
     from medmail_cli.workflows.drafts import Draft
     from medmail_cli.workflows.send import Office
     from medmail_cli.workflows.submit import Postage
@@ -200,24 +198,8 @@ def postage(session: "Session") -> "Postage":
         log=session.log,
         mailbox=session.mailbox,
         accounts=session.config.accounts,
-        credentials=lambda account: _credentials(session, account),
+        credentials=session.credentials,
+        context=session.tls_context,
         now=session.now,
         ask_dsn=session.profile.request_dsn,
-    )
-
-
-def _credentials(session: "Session", account: "Account") -> "Credentials":
-    from medmail_cli.transport.sasl import Credentials
-
-    by_token = account.auth in ("xoauth2", "oauthbearer") or account.token.command is not None
-    if not by_token:
-        # asked for here and now: later it is another thread that logs in
-        session.secret("password", account.password, owner=account.address)
-    return Credentials(
-        login=account.login,
-        auth=account.auth,
-        password=None
-        if by_token
-        else lambda: session.secret("password", account.password, owner=account.address),
-        token=(lambda: session.secret("token", account.token, owner=account.address)) if by_token else None,
     )

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport import sasl
+from medmail_cli.transport import proxy, sasl, tls
 from medmail_cli.transport.sasl import Credentials
 from medmail_cli.transport.smtpwire import Envelope, Lost, Offer, Result, Wire, hand_over
 
@@ -55,9 +55,9 @@ class Report:
 class Submitter:
     """Hands jobs to ``server`` in the background; use it as a context manager.
 
-    ``credentials`` are used on each fresh connection, from another thread: they must not ask anybody.
-    ``mark`` gets, durably before the end of a message's data is sent, the (number, address) pairs it is for;
-    it is called from another thread.
+    ``via`` is a proxy's URL. ``credentials`` are used on each fresh connection, from another thread: they
+    must not ask anybody. ``mark`` gets, durably before the end of a message's data is sent, the
+    (number, address) pairs it is for; it is called from another thread.
     """
 
     def __init__(
@@ -67,10 +67,12 @@ class Submitter:
         context: ssl.SSLContext,
         credentials: Credentials,
         mark: Callable[[Sequence[tuple[int, str]]], None],
+        via: str | None = None,
         connections: int = CONNECTIONS,
     ) -> None:
         self._server, self._context, self._credentials = server, context, credentials
-        self._mark, self._most = mark, connections
+        self._mark, self._via, self._most = mark, via, connections
+        self._name = f"{server.host}:{server.port}"
         self._reports: queue.SimpleQueue[Report | BaseException] = queue.SimpleQueue()
         self._outstanding = 0
         self._loop = asyncio.new_event_loop()
@@ -277,9 +279,17 @@ class Submitter:
         """
         import aiosmtplib
 
+        through = None
+        if self._via:
+            with tls.network_errors(self._name):
+                through = await asyncio.to_thread(
+                    proxy.connect, self._server.host, self._server.port, CONNECT_TIMEOUT, self._via
+                )
+            through.setblocking(False)
         client = aiosmtplib.SMTP(
             hostname=self._server.host,
-            port=self._server.port,
+            port=None if through else self._server.port,
+            sock=through,
             use_tls=self._server.security == "tls",
             start_tls=False,
             tls_context=self._context,
@@ -348,8 +358,7 @@ class Submitter:
         return self._unreachable(str(reason))
 
     def _unreachable(self, reason: str) -> MedmailError:
-        host = f"{self._server.host}:{self._server.port}"
-        return MedmailError("server-unreachable", host=host, reason=reason)
+        return MedmailError("server-unreachable", host=self._name, reason=reason)
 
 
 def _base64(data: bytes) -> str:

@@ -15,13 +15,14 @@ from medmail_cli.audit.entry import Intent, Outcome
 from medmail_cli.errors import OK, MedmailError, combine, exit_of
 from medmail_cli.model import Note
 from medmail_cli.store.outbox import Fate, Outbox, Parcel, Protection, Submission, retry_after
-from medmail_cli.transport import tls
 from medmail_cli.transport.smtp import Job, Report, Submitter
 from medmail_cli.transport.smtpwire import Envelope, Offer, Result
 
 if TYPE_CHECKING:
+    import ssl
+
     from medmail_cli.audit.entry import Ending
-    from medmail_cli.config import Account
+    from medmail_cli.config import Account, Server
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.mailbox import Mailbox
     from medmail_cli.transport.sasl import Credentials
@@ -81,10 +82,9 @@ class Postage:
     mailbox: "Mailbox | None"
     accounts: "Mapping[str, Account]"
     credentials: "Callable[[Account], Credentials]"
+    context: "Callable[[Account], ssl.SSLContext]"
     now: Callable[[], datetime]
     ask_dsn: bool = True
-    append: "Callable[[Account, Sequence[bytes]], None] | None" = None
-    """Puts sent copies into the server's folder for them."""
 
 
 @dataclass
@@ -103,7 +103,8 @@ class Shipment:
             raise MedmailError("no-smtp-server", account=self.account.name)
         self._submitter = Submitter(
             server,
-            context=tls.context(self.account.tls_anchors),
+            context=self.postage.context(self.account),
+            via=self.account.proxy,
             credentials=self.postage.credentials(self.account),
             mark=self.postage.outbox.mark,
         ).__enter__()
@@ -304,12 +305,23 @@ def keep(postage: Postage, account: "Account", submissions: Sequence[Submission]
         if postage.mailbox is not None:
             postage.mailbox.keep_sent(account.name, messages, postage.now())
         postage.outbox.kept(one.number for one in some)
-        if account.sent_folder and postage.append is not None:
+        if account.sent_folder and account.imap is not None:
             try:
-                postage.append(account, messages)
+                _append(postage, account, account.imap, account.sent_folder, messages)
             except MedmailError as error:
                 # the letter is sent and the copy kept here: that is what counts
-                yield Note("sent-copy-not-appended", {"folder": account.sent_folder, "error": str(error)})
+                yield Note("sent-copy-not-appended", {"folder": account.sent_folder, "error": error.code})
+
+
+def _append(
+    postage: Postage, account: "Account", server: "Server", folder: str, messages: Sequence[bytes]
+) -> None:
+    from medmail_cli.transport.imap import Imap
+
+    with Imap(server, postage.context(account), via=account.proxy) as connection:
+        connection.login(postage.credentials(account))
+        for message in messages:
+            connection.append(folder, message)
 
 
 def _batches(submissions: Sequence[Submission]) -> Iterator[list[Submission]]:

@@ -179,7 +179,7 @@ def test_a_kill_at_any_point_loses_nothing_and_doubles_only_what_is_told(
 
     total = count_effects(argv("count"), env=environment)
     server.taken.clear()
-    for k in kill_points(total, int(os.environ.get("KILL_POINTS", "24"))):
+    for k in kill_points(total, int(os.environ.get("KILL_POINTS", "14"))):
         server.taken.clear()
         killed = run_killed_at(argv(f"k{k}"), k, env=environment)
         assert killed.returncode in (KILLED, 0), killed.stderr.decode()

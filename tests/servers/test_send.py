@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from medmail_cli.smime.protect import sign_only
 from medmail_cli.store.mailbox import Mailbox
-from tests.support import senders
+from tests.support import letters, senders
 from tests.support.letters import Person, person
 from tests.support.senders import Sender, opened_by, recipients, somebody
 from tests.support.servers import MailServers as Servers
@@ -233,3 +234,60 @@ def test_a_server_whose_certificate_nobody_vouches_for_gets_nothing(
     done = alice.send("--to", bob.address, "--subject", "x", "-", stdin=b"hello\n")
     assert (done.exit, done.objects[-1]["error"]["code"]) == (5, "server-untrusted")
     assert alice.run("outbox", "list", "--json").objects[-1]["counts"]["submission"] == 1
+
+
+def test_a_copy_goes_to_the_servers_folder_where_the_account_names_one(
+    mail_servers: Servers, tmp_path: Path, bob: Person
+) -> None:
+    alice = senders.sender(mail_servers, tmp_path, bob, **{"sent-folder": "Envoyés"})
+    assert alice.send("--to", bob.address, "--subject", "x", "-", stdin=b"hello\n").exit == 0
+    (kept,) = mail_servers.wait_for(alice.person.address, 1, "Envoy&AOk-s")
+    assert opened_by(alice.person, kept).verdict.text == "hello\n"
+
+
+def test_letters_that_wait_are_sent_by_the_next_send_once_they_are_due(
+    mail_servers: Servers, alice: Sender, bob: Person
+) -> None:
+    assert alice.send("--queue", "--to", bob.address, "--subject", "x", "-", stdin=b"first\n").exit == 0
+    done = alice.send("--to", bob.address, "--subject", "x", "-", stdin=b"second\n")
+    assert done.exit == 0
+    assert [one["status"] for one in done.objects if one["type"] == "retried"] == ["accepted"]
+    assert len(mail_servers.wait_for(bob.address, 2)) == 2
+
+
+def test_an_answer_stays_in_its_thread(mail_servers: Servers, tmp_path: Path) -> None:
+    bob_there = senders.sender(mail_servers, tmp_path / "b", name="bob")
+    carol = somebody(mail_servers, "carol")
+    alice = senders.sender(mail_servers, tmp_path / "a", bob_there.person, carol)
+    bob_there.knows(carol)
+    to = ["--to", bob_there.person.address, "--cc", carol.address]
+    assert alice.send(*to, "--subject", "Mme Gœthals", "-", stdin="Très bien ?\n".encode()).exit == 0
+    mail_servers.wait_for(bob_there.person.address, 1)
+    fetched = bob_there.run("fetch", "--json")
+    assert fetched.exit == 0, fetched
+    (name,) = [one["id"] for one in fetched.objects if one["type"] == "message"]
+    done = bob_there.run("reply", "--json", "--all", name[:10], "-", stdin=b"Oui.\n")
+    assert done.exit == 0, done
+    assert set(recipients(done)) == {alice.person.address, carol.address}
+    (raw,) = mail_servers.wait_for(alice.person.address, 1)
+    headers = opened_by(alice.person, raw).verdict.headers
+    sent = opened_by(carol, mail_servers.wait_for(carol.address, 2)[0]).verdict.headers
+    assert headers.subject == "Re: Mme Gœthals"
+    assert headers.in_reply_to == sent.message_id
+    assert headers.references == (sent.message_id,)
+
+
+def test_a_letter_that_is_not_trusted_is_not_answered(
+    mail_servers: Servers, alice: Sender, tmp_path: Path
+) -> None:
+    forged = tmp_path / "forged.eml"
+    forged.write_bytes(letters.sealed(signer="alice"))
+    done = alice.run("reply", "--json", forged, "-", stdin=b"Oui.\n")
+    assert done.exit == 1  # no key of hers opens it
+    stranger = letters.person("mallory", root="Nobody's Root")
+    signed = sign_only(letters.letter(from_=stranger.box), signer=stranger.signer, signed_at=letters.NOW)[
+        0
+    ].message
+    forged.write_bytes(signed)
+    done = alice.run("reply", "--json", forged, "-", stdin=b"Oui.\n")
+    assert (done.exit, done.objects[-1]["code"]) == (5, "untrusted-letter")

@@ -49,6 +49,7 @@ def sender(
 ) -> Sender:
     """A new sender who knows these people."""
     person = somebody(servers, name)
+    folder.mkdir(exist_ok=True)
     home = make_home(folder, person)
     servers.write_config(home, person.address, implicit=implicit, **account)
     made = Sender(home, person)
