@@ -1,6 +1,5 @@
 """``medmail sandbox`` as other people's scripts use it, and ``enrol new`` against it."""
 
-import asyncio
 import imaplib
 import signal
 import smtplib
@@ -11,7 +10,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import aiosmtplib
 import pytest
 from cryptography import x509
 
@@ -46,20 +44,10 @@ def submission(running: Sandbox) -> smtplib.SMTP:
 
 
 def test_a_letter_goes_from_submission_to_imap_octet_for_octet(running: Sandbox) -> None:
-    sent = asyncio.run(
-        aiosmtplib.send(
-            LETTER,
-            sender=MARTIN,
-            recipients=[BERNARD.upper(), BERNARD, "new.colleague@medecin.test"],
-            hostname="localhost",
-            port=running.ready["smtp"]["port"],
-            start_tls=True,
-            tls_context=context(running),
-            username=MARTIN,
-            password=running.password,
-        )
-    )
-    assert sent[0] == {}
+    with submission(running) as server:
+        server.login(MARTIN, running.password)
+        everybody = [BERNARD.upper(), BERNARD, "new.colleague@medecin.test"]
+        assert server.sendmail(MARTIN, everybody, LETTER) == {}
     for address in (BERNARD, "new.colleague@medecin.test"):
         with imaplib.IMAP4_SSL(
             "localhost", running.ready["imap"]["port"], ssl_context=context(running)
@@ -125,7 +113,8 @@ def test_a_physician_enrols_with_the_fingerprint_alone(running: Sandbox) -> None
     exported = medmail(home, "keys", "export", MARTIN)
     certificate = x509.load_pem_x509_certificates(exported.stdout.encode())[0]
     assert "Dr Éloïse Martin" in certificate.subject.rfc4514_string()
-    crl = x509.load_der_x509_crl(urllib.request.urlopen(running.ready["crl_url"], timeout=10).read())  # noqa: S310
+    with urllib.request.urlopen(running.ready["crl_url"], timeout=10) as answer:  # noqa: S310
+        crl = x509.load_der_x509_crl(answer.read())
     assert crl.issuer == certificate.issuer
 
 
