@@ -161,7 +161,8 @@ class Mailbox:
 
         ``query`` and ``sender`` are words that must all occur, without regard to case: in sender,
         recipients, subject, Message-ID and, with the keystore's ``subkey``, in what was learned inside.
-        ``since`` compares the Date field, and the time of storing where there is none.
+        ``since`` compares the Date field, and the time of storing where there is none. What one sent oneself
+        counts as ``unopened`` only where its folder is asked for.
         """
         if not self._exists():
             return []
@@ -171,7 +172,7 @@ class Mailbox:
             found = [one for one in found if (one.date or one.stored_at) >= since]
         if unopened:
             opened = self.opened()
-            found = [one for one in found if one.id not in opened]
+            found = [one for one in found if one.id not in opened and (folder or one.folder != SENT)]
         if query or sender:
             learned = dict(self.learned(subkey)) if subkey is not None else {}
             found = [one for one in found if matches(one, learned.get(one.id, {}), query, sender)]

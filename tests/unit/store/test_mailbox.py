@@ -4,8 +4,10 @@ import dataclasses
 import hashlib
 import mailbox
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from medmail_cli.errors import MedmailError
 from medmail_cli.smime.outer import outer
 from medmail_cli.store import maildir
+from medmail_cli.store.index import Stored
 from medmail_cli.store.mailbox import Mailbox
 from tests.support.servers import sample
 
@@ -23,24 +26,26 @@ KEY = bytes(range(32))
 
 
 @pytest.fixture
-def box(tmp_path):
+def box(tmp_path: Path) -> Iterator[Mailbox]:
     opened = Mailbox(tmp_path / "mail")
     yield opened
     opened.close()
 
 
-def fill(box, count=5, folder="INBOX", uidvalidity=7, first=1):
+def fill(
+    box: Mailbox, count: int = 5, folder: str = "INBOX", uidvalidity: int = 7, first: int = 1
+) -> list[Stored]:
     batch = [(first + n, sample(first + n)) for n in range(count)]
     return [stored for stored, _ in box.store("work", folder, uidvalidity, batch, NOW)]
 
 
-def code_of(call, *args):
+def code_of(call: Callable[..., object], *args: object) -> str:
     with pytest.raises(MedmailError) as caught:
         call(*args)
     return caught.value.code
 
 
-def test_what_is_stored_is_read_again_and_others_can_read_it(box):
+def test_what_is_stored_is_read_again_and_others_can_read_it(box: Mailbox) -> None:
     stored = fill(box)
     assert [box.read(one.id) for one in stored] == [sample(n) for n in range(1, 6)]
     others = mailbox.Maildir(box.folder / "work" / "INBOX", create=False)
@@ -52,14 +57,14 @@ def test_what_is_stored_is_read_again_and_others_can_read_it(box):
     assert modes == {0o600}
 
 
-def test_an_empty_mailbox_leaves_nothing_on_disk(box):
+def test_an_empty_mailbox_leaves_nothing_on_disk(box: Mailbox) -> None:
     assert not box.list()
     assert box.opened() == frozenset()
     assert code_of(box.find, "abcdef") == "not-found"
     assert not box.folder.exists()
 
 
-def test_the_same_bytes_are_stored_once(box):
+def test_the_same_bytes_are_stored_once(box: Mailbox) -> None:
     fill(box)
     again = box.store("work", "INBOX", 7, [(1, sample(1)), (9, sample(1)), (10, sample(10))], LATER)
     assert [new for _, new in again] == [False, False, True]
@@ -68,7 +73,7 @@ def test_the_same_bytes_are_stored_once(box):
     assert len(box.list()) == len(maildir.scan(box.folder / "work" / "INBOX")) == 7
 
 
-def test_a_new_uidvalidity_moves_messages_and_keeps_when_they_came(box):
+def test_a_new_uidvalidity_moves_messages_and_keeps_when_they_came(box: Mailbox) -> None:
     fill(box)
     moved = box.store("work", "INBOX", 8, [(40 + n, sample(n)) for n in range(1, 6)], LATER)
     assert not any(new for _, new in moved)
@@ -79,7 +84,7 @@ def test_a_new_uidvalidity_moves_messages_and_keeps_when_they_came(box):
     assert len(maildir.scan(box.folder / "work" / "INBOX")) == 5
 
 
-def test_the_index_is_made_again_whole(box):
+def test_the_index_is_made_again_whole(box: Mailbox) -> None:
     fill(box)
     fill(box, 3, "Sent/2026 élan..", 9)
     box.keep_sent("home", [b"Subject: mine\r\n\r\n"], LATER)
@@ -92,7 +97,7 @@ def test_the_index_is_made_again_whole(box):
     assert box.list() == before
 
 
-def test_the_index_follows_other_programs(box):
+def test_the_index_follows_other_programs(box: Mailbox) -> None:
     stored = fill(box)
     inbox = box.folder / "work" / "INBOX"
     (inbox / "new" / stored[0].name).rename(inbox / "cur" / f"{stored[0].name}:2,FS")
@@ -102,7 +107,7 @@ def test_the_index_follows_other_programs(box):
     assert code_of(box.read, stored[1].id) == "not-found"
 
 
-def test_messages_a_kill_left_unindexed_are_taken_in(box):
+def test_messages_a_kill_left_unindexed_are_taken_in(box: Mailbox) -> None:
     fill(box)
     raw = sample(77)
     name = str(maildir.Name(NOW, 7, 77, hashlib.sha256(raw).hexdigest()))
@@ -114,7 +119,7 @@ def test_messages_a_kill_left_unindexed_are_taken_in(box):
     assert box.list()[-1].uid == 77
 
 
-def test_changed_bytes_are_told(box):
+def test_changed_bytes_are_told(box: Mailbox) -> None:
     stored = fill(box, 1)[0]
     path = box.folder / "work" / "INBOX" / "new" / stored.name
     path.write_bytes(path.read_bytes().replace(b"Alice", b"Malic"))
@@ -122,7 +127,7 @@ def test_changed_bytes_are_told(box):
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a database, but long enough to be taken for one" * 40])
-def test_a_damaged_index_is_told_and_can_be_made_again(box, damage):
+def test_a_damaged_index_is_told_and_can_be_made_again(box: Mailbox, damage: bytes) -> None:
     before = fill(box)
     box.close()
     (box.folder / "index.db").write_bytes(damage)
@@ -131,7 +136,7 @@ def test_a_damaged_index_is_told_and_can_be_made_again(box, damage):
     assert list(box.list()) == before
 
 
-def test_prefixes(box):
+def test_prefixes(box: Mailbox) -> None:
     stored = fill(box)[0]
     assert box.find(stored.id[:6]) == stored
     assert box.find(stored.id.upper()) == stored
@@ -142,7 +147,7 @@ def test_prefixes(box):
     assert box.find(stored.id[:6]).id == stored.id
 
 
-def test_search(box):
+def test_search(box: Mailbox) -> None:
     fill(box)
     box.store("work", "Archive", 1, [(1, sample(50, subject="=?utf-8?q?R=C3=A9sultat?="))], LATER)
     assert [one.uid for one in box.list("message 3")] == [3]
@@ -154,7 +159,14 @@ def test_search(box):
     assert box.same_message_id("<sample-3@hosp.test>", "") == (box.list("message 3")[0].id,)
 
 
-def test_nothing_from_inside_stands_readable_on_disk(box):
+def test_what_one_sent_oneself_does_not_wait_to_be_opened(box: Mailbox) -> None:
+    fill(box, 1)
+    box.keep_sent("work", [b"Subject: mine\r\n\r\n"], LATER)
+    assert [one.folder for one in box.list(unopened=True)] == ["INBOX"]
+    assert [one.folder for one in box.list(unopened=True, folder="Sent")] == ["Sent"]
+
+
+def test_nothing_from_inside_stands_readable_on_disk(box: Mailbox) -> None:
     first, second, *_ = fill(box)
     box.mark_opened([(first.id, {"subject": "SENTINEL Dupont", "text": "SENTINEL VIH", "to": ["a@b"]})], KEY)
     box.mark_opened([(second.id, {"subject": "x" * 100_000 + "SENTINEL"})], KEY)
@@ -169,7 +181,7 @@ def test_nothing_from_inside_stands_readable_on_disk(box):
     assert len(box.opened()) == 2
 
 
-def test_the_sealed_index_is_bound_to_key_and_message(box):
+def test_the_sealed_index_is_bound_to_key_and_message(box: Mailbox) -> None:
     first, second, *_ = fill(box)
     box.mark_opened([(first.id, {"subject": "a"}), (second.id, {"subject": "b"})], KEY)
     # another keystore: opened, but silent
@@ -181,11 +193,11 @@ def test_the_sealed_index_is_bound_to_key_and_message(box):
     assert code_of(lambda: list(box.learned(KEY))) == "store-damaged"
 
 
-def test_a_full_disk_loses_nothing_that_was_there(box, monkeypatch):
+def test_a_full_disk_loses_nothing_that_was_there(box: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(box)
     real, budget = os.write, [3000]
 
-    def write(descriptor, data):
+    def write(descriptor: int, data: memoryview) -> int:
         budget[0] -= len(data)
         if budget[0] < 0:
             raise OSError(28, "No space left on device")
@@ -201,7 +213,7 @@ def test_a_full_disk_loses_nothing_that_was_there(box, monkeypatch):
     assert len(box.list()) == 25
 
 
-def test_two_processes_store_at_once(box):
+def test_two_processes_store_at_once(box: Mailbox) -> None:
     other = Mailbox(box.folder)
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(fill, one, 30) for one in (box, other)]:
@@ -210,7 +222,7 @@ def test_two_processes_store_at_once(box):
     other.close()
 
 
-def test_one_fetch_an_account_at_a_time(box, monkeypatch):
+def test_one_fetch_an_account_at_a_time(box: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.monotonic", iter(range(0, 1000, 10)).__next__)
     with box.fetching("work"), box.fetching("home"):
         assert code_of(Mailbox(box.folder).fetching("work").__enter__) == "store-busy"
@@ -223,19 +235,19 @@ def test_one_fetch_an_account_at_a_time(box, monkeypatch):
     st.binary(min_size=32, max_size=32),
     st.text("DFPRST", max_size=6),
 )
-def test_file_names_round_trip(at, uidvalidity, uid, digest, flags):
+def test_file_names_round_trip(at: datetime, uidvalidity: int, uid: int, digest: bytes, flags: str) -> None:
     name = maildir.Name(at, uidvalidity, uid, digest.hex())
     assert maildir.parse_name(f"{name}:2,{flags}") == maildir.parse_name(str(name)) == name
     assert "/" not in str(name)
 
 
 @given(st.text())
-def test_other_programs_file_names_are_left_alone(name):
+def test_other_programs_file_names_are_left_alone(name: str) -> None:
     assert maildir.parse_name(name) is None
 
 
 @given(st.text(min_size=1, max_size=40))
-def test_folder_names_round_trip_and_never_leave_their_place(name):
+def test_folder_names_round_trip_and_never_leave_their_place(name: str) -> None:
     try:
         encoded = maildir.encode_folder(name)
     except MedmailError:
@@ -247,20 +259,20 @@ def test_folder_names_round_trip_and_never_leave_their_place(name):
 
 
 @given(st.binary(max_size=300) | st.text(max_size=200).map(lambda t: t.encode("utf-8", "surrogatepass")))
-def test_outer_headers_of_anything(data):
+def test_outer_headers_of_anything(data: bytes) -> None:
     seen = outer(data)
     assert all(isinstance(getattr(seen, f.name), str | datetime | None) for f in dataclasses.fields(seen))
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_stored_and_listed(tmp_path_factory, data):
+def test_any_bytes_are_stored_and_listed(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     box = Mailbox(tmp_path_factory.mktemp("any"))
     ((stored, _),) = box.store("work", "INBOX", 1, [(1, b"Subject: \xff =?utf-8?b?7aCA?=\n " + data)], NOW)
     assert box.list()[0].id == stored.id
     box.close()
 
 
-def test_outer_headers():
+def test_outer_headers() -> None:
     raw = b"SUBJECT: =?utf-8?q?=C3=A9?=\r\n folded\r\nFrom: a@b\r\nfrom: c@d\r\n\r\nTo: body\r\n"
     seen = outer(raw)
     assert (seen.subject, seen.from_, seen.to, seen.date) == ("é folded", "a@b", "", None)
