@@ -50,12 +50,12 @@ def test_killed_anywhere(home: Path) -> None:
     total = count_effects(["medmail", "fetch"], env=environment)
     assert total > 100
     killed = 0
-    for k in kill_points(total, 24):
+    for k in kill_points(total, 18):
         emptied(home)
         killed += run_killed_at(["medmail", "fetch"], k, env=environment).returncode == KILLED
         check(home)
     # the writers' threads make a run a few effects longer or shorter than the one that was counted
-    assert killed > 20
+    assert killed > 14
 
 
 @pytest.mark.parametrize("limit", [0, 2000, 20_000])

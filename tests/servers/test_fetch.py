@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -71,7 +71,7 @@ def test_all_folders_and_one(mail_servers: "MailServers", bob: str, tmp_path: Pa
     assert medmail(tmp_path, "fetch", "--folder", "None").exit == 1
 
 
-LOGINS: dict[str, dict[str, object]] = {
+LOGINS: dict[str, dict[str, Any]] = {
     "scram-sha-256": {},
     "plain": {},
     "login": {},
@@ -83,7 +83,7 @@ LOGINS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("auth", LOGINS)
 def test_every_login(mail_servers: "MailServers", bob: str, tmp_path: Path, auth: str) -> None:
-    keys: dict[str, object] = {"auth": auth}
+    keys: dict[str, Any] = {"auth": auth}
     if "token" in LOGINS[auth]:
         (tmp_path / "token").write_text(mail_servers.token(bob))
         keys["token-file"] = str(tmp_path / "token")
@@ -98,12 +98,14 @@ def test_every_login(mail_servers: "MailServers", bob: str, tmp_path: Path, auth
 def test_refused_logins(mail_servers: "MailServers", bob: str, tmp_path: Path) -> None:
     (tmp_path / "wrong").write_text("sentinel wrong password\n")
     for auth in ("scram-sha-256", "plain", "login"):
-        mail_servers.write_config(tmp_path, bob, **{"auth": auth, "password-file": str(tmp_path / "wrong")})
+        keys: dict[str, Any] = {"auth": auth, "password-file": str(tmp_path / "wrong")}
+        mail_servers.write_config(tmp_path, bob, **keys)
         done = medmail(tmp_path, "fetch", "--json")
         assert (done.exit, done.objects[0]["code"]) == (4, "login-refused")
         assert "sentinel" not in done.stdout + done.stderr
     (tmp_path / "token").write_text(mail_servers.token(bob, -10))
-    mail_servers.write_config(tmp_path, bob, **{"auth": "xoauth2", "token-file": str(tmp_path / "token")})
+    keys = {"auth": "xoauth2", "token-file": str(tmp_path / "token")}
+    mail_servers.write_config(tmp_path, bob, **keys)
     assert medmail(tmp_path, "fetch").exit == 4
 
 
@@ -111,7 +113,8 @@ def test_a_certificate_that_is_not_vouched_for(mail_servers: "MailServers", bob:
     from tests.support import pki
 
     (tmp_path / "other.pem").write_bytes(pki.pem(pki.make_ca("Other").certificate))
-    mail_servers.write_config(tmp_path, bob, **{"tls-anchors": str(tmp_path / "other.pem")})
+    keys: dict[str, Any] = {"tls-anchors": str(tmp_path / "other.pem")}
+    mail_servers.write_config(tmp_path, bob, **keys)
     done = medmail(tmp_path, "fetch", "--json")
     assert (done.exit, done.objects[0]["code"]) == (5, "server-untrusted")
 
@@ -169,7 +172,8 @@ def test_two_fetches_at_once(mail_servers: "MailServers", bob: str, tmp_path: Pa
 
 def test_copies_in_the_servers_sent_folder(mail_servers: "MailServers", bob: str, tmp_path: Path) -> None:
     home = Session(Options(home=tmp_path))
-    mail_servers.write_config(tmp_path, bob, **{"sent-folder": "Envoyés"})
+    keys: dict[str, Any] = {"sent-folder": "Envoyés"}
+    mail_servers.write_config(tmp_path, bob, **keys)
     account = home.account()
     source = Source(account, lambda: home.tls_context(account), lambda: home.credentials(account))
     append_sent(source, [sample(1), sample(2, 200_000)])

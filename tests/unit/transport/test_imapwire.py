@@ -1,6 +1,7 @@
 """IMAP taken apart: what is IMAP is read, what is not is told, and nothing runs away."""
 
 import contextlib
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 from medmail_cli.errors import MedmailError
 from medmail_cli.transport import imap, imapwire
 from medmail_cli.transport.imapwire import Response, TooLarge, Wire
+
+if TYPE_CHECKING:
+    import socket
 
 ATOMS = st.from_regex(rb"[A-Za-z0-9$\\.:+-]{1,12}", fullmatch=True).filter(lambda a: a.upper() != b"NIL")
 STRINGS = st.binary(max_size=40)
@@ -27,7 +31,8 @@ class Octets:
 
 
 def wire_of(data: bytes, limit: int = 1000, piece: int = 1 << 20) -> Wire:
-    return Wire(Octets(data, piece), "host", limit)
+    # all that is asked of a socket for reading
+    return Wire(cast("socket.socket", Octets(data, piece)), "host", limit)
 
 
 def written(value: imapwire.Value, chunks: list[bytes]) -> None:
@@ -49,7 +54,7 @@ def written(value: imapwire.Value, chunks: list[bytes]) -> None:
 
 
 @given(st.lists(VALUES, min_size=1, max_size=6))
-def test_values_round_trip(values):
+def test_values_round_trip(values: "list[imapwire.Value]") -> None:
     chunks = [b"1 FETCH "]
     written(values, chunks)
     line = (
@@ -85,7 +90,7 @@ def test_values_round_trip(values):
         )
     ).map(b"".join)
 )
-def test_garbage_is_a_response_or_an_error(data):
+def test_garbage_is_a_response_or_an_error(data: bytes) -> None:
     wire = wire_of(data)
     # anything else that is raised fails the test
     with contextlib.suppress(EOFError, MedmailError):
@@ -98,7 +103,7 @@ def test_garbage_is_a_response_or_an_error(data):
 
 
 @given(st.integers(0, 3000), st.integers(1, 50), st.integers(1, 500))
-def test_literals_whole_however_they_arrive(size, limit, piece):
+def test_literals_whole_however_they_arrive(size: int, limit: int, piece: int) -> None:
     body = bytes(n % 251 for n in range(size))
     wire = wire_of(b"* 1 FETCH (UID 5 BODY[] {%d}\r\n%s)\r\n* OK\r\n" % (size, body), limit * 100, piece)
     expected = body if size <= limit * 100 else TooLarge(size)
@@ -110,43 +115,43 @@ def test_literals_whole_however_they_arrive(size, limit, piece):
     "data",
     [b"* 1 FETCH {4294967297}\r\n", b"nonsense\r\n", b"\r\n", b"* A" + b" {0}\r\n" * 2000 + b"\r\n"],
 )
-def test_limits(data):
+def test_limits(data: bytes) -> None:
     with pytest.raises(MedmailError) as caught:
         wire_of(data).response()
     assert caught.value.code == "server-answer-malformed"
 
 
 @pytest.mark.parametrize("text", [b"(", b")", b'"open', b"((a)", b"(" * 100 + b")" * 100, b"{5}"])
-def test_what_is_not_imap(text):
+def test_what_is_not_imap(text: bytes) -> None:
     with pytest.raises(ValueError):
         Response(b"*", (text,)).values()
 
 
-def test_codes_and_words():
+def test_codes_and_words() -> None:
     response = Response(b"*", (b"OK [UIDVALIDITY 5] it is so\r\n",))
     assert (response.word, response.code, response.said) == (b"OK", "UIDVALIDITY 5", "it is so")
     assert Response(b"*", (b"no plain words\r\n",)).said == "plain words"
 
 
 @given(st.text(max_size=60))
-def test_folder_names_round_trip(name):
+def test_folder_names_round_trip(name: str) -> None:
     encoded = imapwire.encode_folder(name)
     assert all(31 < ord(char) < 127 for char in encoded)
     assert imapwire.decode_folder(encoded) == name
 
 
-def test_folder_names_of_the_rfc():
+def test_folder_names_of_the_rfc() -> None:
     assert imapwire.encode_folder("~peter/mail/台北/日本語") == "~peter/mail/&U,BTFw-/&ZeVnLIqe-"
     assert imapwire.decode_folder("&Jjo-!&&-&#-") == "☺!&&&#-"
 
 
 @given(st.text(max_size=40))
-def test_any_folder_name_decodes_to_something(name):
+def test_any_folder_name_decodes_to_something(name: str) -> None:
     assert isinstance(imapwire.decode_folder(name), str)
 
 
 @given(st.sets(st.integers(1, 200)))
-def test_uid_sets(uids):
+def test_uid_sets(uids: "set[int]") -> None:
     found = set()
     for run in imapwire.uid_set(sorted(uids)).split(b",") if uids else []:
         first, _, last = run.partition(b":")

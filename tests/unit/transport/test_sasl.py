@@ -17,11 +17,11 @@ WITH_TOKEN = Credentials("user@example.com", token=lambda: b"vF9dft4qmT")
 
 
 @pytest.fixture
-def rfc_nonce(monkeypatch):
-    monkeypatch.setattr(sasl.secrets, "token_urlsafe", lambda _size: "rOprNGfwEbeRWgbNEkqO")
+def rfc_nonce(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _size: "rOprNGfwEbeRWgbNEkqO")
 
 
-def test_scram_as_in_rfc_7677(rfc_nonce):
+def test_scram_as_in_rfc_7677(rfc_nonce: None) -> None:
     exchange = Exchange("SCRAM-SHA-256", WITH_PASSWORD)
     assert exchange.initial == b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO"
     nonce = b"rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
@@ -43,14 +43,14 @@ def test_scram_as_in_rfc_7677(rfc_nonce):
         b"",
     ],
 )
-def test_scram_refuses_a_server_that_cheats(rfc_nonce, first):
+def test_scram_refuses_a_server_that_cheats(rfc_nonce: None, first: bytes) -> None:
     with pytest.raises(MedmailError) as caught:
         Exchange("SCRAM-SHA-256", WITH_PASSWORD).respond(first)
     assert caught.value.code == "server-answer-malformed"
 
 
 @pytest.mark.parametrize("last", [b"v=AAAA", b"", None])
-def test_scram_wants_the_servers_proof(rfc_nonce, last):
+def test_scram_wants_the_servers_proof(rfc_nonce: None, last: "bytes | None") -> None:
     exchange = Exchange("SCRAM-SHA-256", WITH_PASSWORD)
     exchange.respond(b"r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096")
     with pytest.raises(MedmailError) as caught:
@@ -59,11 +59,11 @@ def test_scram_wants_the_servers_proof(rfc_nonce, last):
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.binary(min_size=1, max_size=60))
-def test_scram_agrees_with_a_server_of_the_rfc(login, password, salt):
+def test_scram_agrees_with_a_server_of_the_rfc(login: str, password: str, salt: bytes) -> None:
     exchange = Exchange(
         "SCRAM-SHA-256", Credentials(login, password=lambda: password.encode("utf-8", "replace"))
     )
-    bare = exchange.initial.removeprefix(b"n,,")
+    bare = (exchange.initial or b"").removeprefix(b"n,,")
     first = bare.rpartition(b"r=")[2] + b"server"
     challenge = b"r=%s,s=%s,i=4096" % (first, base64.b64encode(salt))
     final = exchange.respond(challenge)
@@ -80,7 +80,7 @@ def test_scram_agrees_with_a_server_of_the_rfc(login, password, salt):
     exchange.finish()
 
 
-def test_oauthbearer_as_in_rfc_7628():
+def test_oauthbearer_as_in_rfc_7628() -> None:
     exchange = Exchange("OAUTHBEARER", WITH_TOKEN, "server.example.com", 143)
     assert exchange.initial == (
         b"n,a=user@example.com,\x01host=server.example.com\x01port=143\x01auth=Bearer vF9dft4qmT\x01\x01"
@@ -89,7 +89,7 @@ def test_oauthbearer_as_in_rfc_7628():
     assert sasl.bearer_error(b'{"status":"invalid_token"}') == "invalid_token"
 
 
-def test_the_simple_mechanisms():
+def test_the_simple_mechanisms() -> None:
     assert Exchange("PLAIN", WITH_PASSWORD).initial == b"\0user\0pencil"
     assert (
         Exchange("XOAUTH2", WITH_TOKEN).initial == b"user=user@example.com\x01auth=Bearer vF9dft4qmT\x01\x01"
@@ -111,15 +111,17 @@ def test_the_simple_mechanisms():
         (["PLAIN", "LOGIN"], Credentials("u", "login", password=lambda: b"p"), "LOGIN"),
     ],
 )
-def test_the_strongest_that_fits_is_chosen(offered, credentials, chosen):
+def test_the_strongest_that_fits_is_chosen(
+    offered: "list[str]", credentials: Credentials, chosen: str
+) -> None:
     assert choose(offered, credentials) == chosen
 
 
-def test_no_mechanism_in_common():
+def test_no_mechanism_in_common() -> None:
     with pytest.raises(MedmailError) as caught:
         choose(["PLAIN"], WITH_TOKEN)
     assert caught.value.code == "no-login-mechanism"
 
 
-def test_credentials_show_no_secret():
+def test_credentials_show_no_secret() -> None:
     assert "pencil" not in repr(WITH_PASSWORD)
