@@ -36,7 +36,7 @@ def new_secret(label: str) -> bytes:
 
 def confirm(question: str) -> bool:
     """Ask yes or no; anything but a clear yes is no."""
-    sys.stderr.write(f"{sanitize.line(question)} {_('[y/N]')} ")
+    sys.stderr.write(sanitize.line(question) + " " + _("[y/N]") + " ")
     sys.stderr.flush()
     answer = sys.stdin.readline().strip().lower()
     return answer in {"y", "yes", "o", "oui"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.ui import sanitize
-from medmail_cli.ui.sentences import ERRORS, NOTES, QUESTIONS, REASONS, SECRETS
+from medmail_cli.ui.sentences import ERRORS, NOTES, QUESTIONS, REASONS, SECRETS, THINGS
 
 LANGUAGES = ("en", "fr")
 _LOCALE = Path(__file__).parent.parent / "locale"
@@ -48,6 +48,8 @@ def _fill(sentence: str, facts: dict[str, object]) -> str:
     reason = facts.get("reason")
     if isinstance(reason, str) and reason in REASONS:
         shown["reason"] = _fill(REASONS[reason], {k: v for k, v in facts.items() if k != "reason"})
+    if (what := facts.get("what")) in THINGS:
+        shown["what"] = _(str(what))
     return _(sentence).format_map(_Facts(shown))
 
 

@@ -25,12 +25,12 @@ def _last_words(event: "Waiting") -> str:
 
 TABLES = {
     "submission": (
-        Column(N_("id"), lambda event: event.id[:12]),
-        Column(N_("queued"), lambda event: event.queued_at),
-        Column(N_("from"), lambda event: event.sender),
-        Column(N_("waiting"), lambda event: event.pending),
-        Column(N_("attempts"), lambda event: event.attempts),
-        Column(N_("last answer"), _last_words),
+        Column("ID", lambda event: event.id[:12]),
+        Column(N_("Queued"), lambda event: event.queued_at),
+        Column(N_("From"), lambda event: event.sender),
+        Column(N_("Waiting"), lambda event: event.pending),
+        Column(N_("Attempts"), lambda event: event.attempts),
+        Column(N_("Last answer"), _last_words),
     )
 }
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 TABLES = {
     "code": (
-        Column(N_("code"), lambda code: code.code),
-        Column(N_("exit"), lambda code: code.leads_to),
-        Column(N_("meaning"), lambda code: code.message),
+        Column(N_("Code"), lambda code: code.code),
+        Column(N_("Exit"), lambda code: code.leads_to),
+        Column(N_("Meaning"), lambda code: code.message),
     )
 }
 

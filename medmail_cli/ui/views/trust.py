@@ -27,7 +27,7 @@ TABLES = {
     "trust": (
         Column(N_("Kind"), lambda event: _(KINDS[event.kind])),
         Column("SHA-256", lambda event: event.sha256[:16]),
-        Column(N_("Subject"), lambda event: event.subject),
+        Column(N_("Name"), lambda event: event.subject),
         Column(N_("Until"), lambda event: event.until),
         Column(N_("Status"), lambda event: _(STATUSES[event.status])),
     )
