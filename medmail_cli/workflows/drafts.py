@@ -282,6 +282,7 @@ class _Row:
             return text
         if text is not None:
             self.fault("body_file", "beside body")
+            return None
         found = self.checked("body_file", [name], lambda one: text_of(read(self.folder / one), one))
         return found[0] if found else None
 

@@ -12,7 +12,7 @@ import pytest
 
 from medmail_cli.smime.fields import Mailbox
 from tests.support import letters
-from tests.support.cli import MEDMAIL
+from tests.support.cli import MEDMAIL, Done
 from tests.support.homes import make_home
 from tests.support.senders import Sender, opened_by, recipients
 
@@ -40,6 +40,12 @@ def untouched(alice: Sender) -> bool:
     return alice.run("outbox", "list").stdout == "" and not (alice.home / "audit" / "entries.jsonl").exists()
 
 
+def code_of(done: Done) -> str:
+    """What went wrong."""
+    last = done.objects[-1]
+    return str(last["code"] if last["type"] == "error" else last["error"]["code"])
+
+
 def write(path: Path, *rows: object) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -55,7 +61,7 @@ def test_output_is_the_message_and_nothing_is_sent(alice: Sender, tmp_path: Path
     verdict = opened_by(BOB, out.read_bytes()).verdict
     assert (verdict.headers.subject, verdict.text, verdict.trusted) == ("Résultats", "Bonjour\n", True)
     assert opened_by(alice.person, out.read_bytes()).verdict.text == "Bonjour\n"
-    assert alice.send("--to", BOB.address, "--output", out, text).objects[-1]["error"]["code"] == "exists"
+    assert code_of(alice.send("--to", BOB.address, "--output", out, text)) == "exists"
 
 
 def test_a_letter_as_a_person_sees_it_leave(alice: Sender, tmp_path: Path) -> None:
@@ -86,8 +92,7 @@ def test_what_cannot_be_a_letter_is_usage(alice: Sender, argv: list[str], stdin:
         stdin = json.dumps({"id": "1", "to": BOB.address, "body": "x"}).encode()
     done = alice.send(*argv, stdin=stdin)
     assert done.exit == 2, done
-    error = done.objects[-1]
-    assert error.get("code", error.get("error", {}).get("code")) == code
+    assert code_of(done) == code
     assert untouched(alice)
 
 
@@ -95,7 +100,7 @@ def test_nothing_leaves_if_one_recipient_has_no_certificate(alice: Sender) -> No
     to = ["--to", BOB.address, "--to", "zoe@x.test", "--cc", "yan@x.test", "--subject", "x", "-"]
     done = alice.send(*to, stdin=b"x\n")
     assert done.exit == 5
-    assert done.objects[-1]["error"]["code"] == "no-recipient-certificate"
+    assert code_of(done) == "no-recipient-certificate"
     assert "zoe@x.test, yan@x.test" in done.stderr
     assert untouched(alice)
     partial = alice.send("--partial", "--queue", *to, stdin=b"x\n")
@@ -142,7 +147,7 @@ def test_a_faulty_manifest_sends_nothing_and_names_every_line(alice: Sender, tmp
     assert done.exit == 1
     faults = [one for one in done.objects if one["type"] == "fault"]
     assert [one["line"] for one in faults] == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
-    assert done.objects[-1]["error"]["code"] == "faulty-manifest"
+    assert code_of(done) == "faulty-manifest"
     assert untouched(alice)
 
 
@@ -166,7 +171,7 @@ def test_an_id_is_never_sent_twice(alice: Sender) -> None:
     again = alice.send(*argv, stdin=b"x\n")
     assert (again.exit, recipients(again)[BOB.address]["status"]) == (0, "unchanged")
     other = alice.send(*argv, stdin=b"y\n")
-    assert (other.exit, other.objects[-1]["code"]) == (1, "id-reused")
+    assert (other.exit, code_of(other)) == (1, "id-reused")
     assert alice.run("outbox", "list", "--json").objects[-1]["counts"]["submission"] == 1
 
 

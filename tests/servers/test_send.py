@@ -239,7 +239,7 @@ def test_a_server_whose_certificate_nobody_vouches_for_gets_nothing(
 def test_a_copy_goes_to_the_servers_folder_where_the_account_names_one(
     mail_servers: Servers, tmp_path: Path, bob: Person
 ) -> None:
-    alice = senders.sender(mail_servers, tmp_path, bob, **{"sent-folder": "Envoyés"})
+    alice = senders.sender(mail_servers, tmp_path, bob, sent_folder="Envoyés")
     assert alice.send("--to", bob.address, "--subject", "x", "-", stdin=b"hello\n").exit == 0
     (kept,) = mail_servers.wait_for(alice.person.address, 1, "Envoy&AOk-s")
     assert opened_by(alice.person, kept).verdict.text == "hello\n"

@@ -51,7 +51,12 @@ def sender(
     person = somebody(servers, name)
     folder.mkdir(exist_ok=True)
     home = make_home(folder, person)
-    servers.write_config(home, person.address, implicit=implicit, **account)
+    servers.write_config(
+        home,
+        person.address,
+        implicit=implicit,
+        **{key.replace("_", "-"): value for key, value in account.items()},
+    )
     made = Sender(home, person)
     made.knows(*known)
     return made

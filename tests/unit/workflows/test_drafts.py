@@ -1,0 +1,114 @@
+"""What becomes a letter and what does not: manifests, addresses, texts, whole messages."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.smime import compose, mime
+from medmail_cli.workflows import drafts
+from medmail_cli.workflows.drafts import MANIFEST_FIELDS, Draft, finished, from_message, mailbox, manifest
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+ROWS = st.dictionaries(st.sampled_from([*MANIFEST_FIELDS, "other"]), JSON, max_size=6)
+
+
+@given(st.binary(max_size=300))
+def test_any_octets_give_drafts_or_faults(data: bytes) -> None:
+    found, faults = manifest(data, Path("/nonexistent"))
+    lines = [number for number, line in enumerate(data.split(b"\n"), 1) if line.strip()]
+    assert {fault.line for fault in faults} <= set(lines)
+    assert len(found) + len({fault.line for fault in faults}) >= len(lines)
+
+
+@given(st.lists(ROWS, max_size=5))
+def test_every_row_is_a_sendable_draft_or_has_a_fault(rows: list[dict[str, object]]) -> None:
+    data = "\n".join(map(json.dumps, rows)).encode()
+    found, faults = manifest(data, Path("/nonexistent"))
+    faulty = {fault.line for fault in faults}
+    assert len(found) >= sum(1 for line in range(1, len(rows) + 1) if line not in faulty)
+    for draft in found:
+        assert draft.key
+        assert draft.everybody
+        assert finished(draft) == draft or draft.subject is None
+
+
+@given(
+    st.text(max_size=20),
+    st.lists(st.emails(), min_size=1, max_size=3, unique=True),
+    st.text(min_size=1, max_size=50).filter(str.strip),
+)
+def test_a_good_row_says_what_it_says(subject: str, to: list[str], body: str) -> None:
+    row = {"id": "1", "to": to, "subject": subject, "body": body}
+    (draft,), faults = manifest(json.dumps(row).encode(), Path())
+    assert faults == []
+    assert (draft.subject, draft.body) == (subject, body)
+    assert [box.address.lower() for box in draft.to] == [address.lower() for address in to]
+
+
+@given(st.text(max_size=80))
+def test_an_address_is_fit_for_an_envelope_or_refused(text: str) -> None:
+    try:
+        box = mailbox(text)
+    except MedmailError as error:
+        assert error.code == "bad-address"  # noqa: PT017 - most texts are no addresses
+        return
+    assert box.address.count("@") >= 1
+    assert not any(character in box.address for character in "<>\r\n\0 ")
+    compose.mailboxes("To", [box])
+
+
+@pytest.mark.parametrize(
+    ("given_", "address"),
+    [
+        ("bob@hosp.test", "bob@hosp.test"),
+        ('"Dr, B" <Bob@HOSP.test>', "Bob@hosp.test"),
+        ("bob@Hôpital.test", "bob@xn--hpital-ixa.test"),
+        ("rené@hosp.test", "rené@hosp.test"),
+    ],
+)
+def test_domains_are_compared_as_a_labels(given_: str, address: str) -> None:
+    assert mailbox(given_).address == address
+
+
+@pytest.mark.parametrize(
+    ("body", "subject", "rest"),
+    [
+        ("Subject: Été\n\nBonjour\n", "Été", "Bonjour\n"),
+        ("subject:x\nBonjour\n", "x", "Bonjour\n"),
+        ("Bonjour\nSubject: no\n", None, "Bonjour\nSubject: no\n"),
+    ],
+)
+def test_a_first_line_may_be_the_subject(body: str, subject: str | None, rest: str) -> None:
+    draft = finished(Draft(body=body))
+    assert (draft.subject, draft.body) == (subject, rest)
+    assert finished(Draft(body=body, subject="given")).body == body
+
+
+@pytest.mark.parametrize(
+    "draft", [Draft(), Draft(body=" \n"), Draft(body="Subject: x\n\n"), Draft(subject="x")]
+)
+def test_nothing_to_send_is_said(draft: Draft) -> None:
+    with pytest.raises(MedmailError) as error:
+        finished(draft)
+    assert error.value.code == "empty-letter"
+
+
+@given(st.binary(max_size=400))
+def test_a_whole_message_keeps_its_content_fields_and_body_alone(body: bytes) -> None:
+    body = body.replace(b"\r", b"")
+    data = b"To: b@c.test\nSubject: x\nX-Secret: 1\nContent-Type: text/plain;\n charset=utf-8\n\n" + body
+    draft = from_message(data)
+    assert draft.entity is not None
+    entity = mime.parse_inner(draft.entity)
+    assert [field.name for field in entity.fields] == ["content-type"]
+    assert draft.entity.endswith(body.replace(b"\n", b"\r\n"))
+    assert b"\nX-Secret" not in draft.entity.split(b"\r\n\r\n")[0]
+    assert drafts.finished(draft) == draft
