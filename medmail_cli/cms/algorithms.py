@@ -4,6 +4,7 @@ The one place where a dotted number stands next to its name; nothing here reads 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from cryptography.hazmat.primitives import hashes
@@ -183,6 +184,7 @@ def read(node: ber.Node, tag: int = ber.SEQUENCE) -> Algorithm:
     return Algorithm(oid, parameters, node)
 
 
+@lru_cache(maxsize=256)
 def identifier(oid: str, *parameters: bytes) -> bytes:
     """An AlgorithmIdentifier in DER; parameters are absent if none are given."""
     return der.sequence(der.oid(oid), *parameters)

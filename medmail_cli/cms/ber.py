@@ -179,7 +179,7 @@ class Node:
         """A cursor over the elements inside this one, which must have the tag given."""
         if not self.constructed or self.tag != tag:
             raise malformed("tag")
-        return Fields(self)
+        return Fields(self._source, self.content_start, self.content_end, self._depth + 1)
 
     def explicit(self, tag: int) -> "Node":
         """The one element inside an EXPLICIT tag."""
@@ -261,11 +261,11 @@ class Node:
 class Fields:
     """A cursor over the fields of a SEQUENCE: take what must come, take what may come, then `end`."""
 
-    __slots__ = ("_elements", "_next")
+    __slots__ = ("_at", "_depth", "_end", "_next", "_source")
 
-    def __init__(self, node: Node) -> None:
-        self._elements = node.elements()
-        self._next = next(self._elements, None)
+    def __init__(self, source: _Source, at: int, end: int, depth: int) -> None:
+        self._source, self._at, self._end, self._depth = source, at, end, depth
+        self._next: Node | None = None  # read, but not what was asked for
 
     def take(self, tag: int | None = None) -> Node:
         """The next field, which must be there and, if a tag is given, have it."""
@@ -277,14 +277,20 @@ class Fields:
     def maybe(self, tag: int | None = None) -> Node | None:
         """The next field if there is one and it has the tag given, else None."""
         field = self._next
-        if field is None or (tag is not None and field.tag != tag):
+        if field is None:
+            if self._at >= self._end:
+                return None
+            field = Node(self._source, self._at, self._end, self._depth)
+            self._at = field.end
+        if tag is not None and field.tag != tag:
+            self._next = field
             return None
-        self._next = next(self._elements, None)
+        self._next = None
         return field
 
     def end(self) -> None:
         """Nothing may be left."""
-        if self._next is not None:
+        if self._next is not None or self._at < self._end:
             raise malformed("extra-field")
 
 

@@ -55,7 +55,7 @@ def issuer_and_serial(node: ber.Node, tag: int = ber.SEQUENCE) -> CertificateId:
 
 def issuer_and_serial_of(certificate: x509.Certificate, tag: int = der.SEQUENCE) -> bytes:
     """The IssuerAndSerialNumber of a certificate in DER."""
-    return der.tlv(tag, *_issuer_and_serial(certificate))
+    return der.tlv(tag, *_issuer_and_serial(certificate)[:2])
 
 
 def issuer_octets(certificate: x509.Certificate) -> bytes:
@@ -65,17 +65,17 @@ def issuer_octets(certificate: x509.Certificate) -> bytes:
 
 def serial_number(certificate: x509.Certificate) -> int:
     """The serial number; unlike cryptography's property it has no opinion on negative ones."""
-    return ber.parse(_issuer_and_serial(certificate)[1]).integer()
+    return _issuer_and_serial(certificate)[2]
 
 
 @lru_cache(maxsize=256)
-def _issuer_and_serial(certificate: x509.Certificate) -> tuple[bytes, bytes]:
-    """Both exactly as they stand in the certificate, whatever its software thinks of them."""
+def _issuer_and_serial(certificate: x509.Certificate) -> tuple[bytes, bytes, int]:
+    """Both exactly as they stand in the certificate, whatever its software thinks of them; the number."""
     fields = ber.parse(certificate.tbs_certificate_bytes).fields()
     fields.maybe(0x80)
     serial = fields.take(ber.INTEGER)
     fields.take(ber.SEQUENCE)
-    return bytes(fields.take(ber.SEQUENCE).raw), bytes(serial.raw)
+    return bytes(fields.take(ber.SEQUENCE).raw), bytes(serial.raw), serial.integer()
 
 
 def public_key_octets(certificate: x509.Certificate) -> bytes:

@@ -5,6 +5,7 @@ so that no Unicode look-alike ever counts as the same address.
 """
 
 import unicodedata
+from functools import lru_cache
 
 from cryptography import x509
 
@@ -51,6 +52,8 @@ def canonical(address: str) -> str:
 
     An address without ``@`` comes back lower-cased only; the last ``@`` divides.
     """
+    if address.isascii():
+        return address.strip().lower()
     local, at, domain = address.strip().rpartition("@")
     return ascii_lower(local) + "@" + ascii_domain(domain) if at else ascii_lower(domain)
 
@@ -66,6 +69,7 @@ def same_address(first: str, second: str) -> bool:
     return bool(first.strip()) and canonical(first) == canonical(second)
 
 
+@lru_cache(maxsize=1024)
 def addresses(certificate: x509.Certificate) -> tuple[str, ...]:
     """Every mailbox the certificate names: rfc822Name, SmtpUTF8Mailbox, then emailAddress in the subject.
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import pkcs7
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.unreadable import UNREADABLE
@@ -62,6 +61,9 @@ def _der(data: bytes, name: str) -> tuple[list[x509.Certificate], list[x509.Cert
             return [], [_read_crl(x509.load_der_x509_crl(data))]
         except UNREADABLE:
             pass
+        # rare, and slow to import
+        from cryptography.hazmat.primitives.serialization import pkcs7
+
         try:
             certificates = pkcs7.load_der_pkcs7_certificates(data)
             return [_read_certificate(certificate) for certificate in certificates], []

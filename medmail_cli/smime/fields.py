@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from types import MappingProxyType
 
 _WORD = re.compile(r"=\?([^?\s]{1,75})\?([bBqQ])\?([^?]*)\?=")
 _TOKEN = re.compile(
@@ -47,7 +48,7 @@ class Field:
     name: str
     raw: bytes
 
-    @property
+    @cached_property
     def value(self) -> str:
         """The unfolded text after the colon (RFC 5322 §2.2.3), encoded words left as they are."""
         body = self.raw.partition(b":")[2]
@@ -147,6 +148,8 @@ def _word_bytes(encoding: str, payload: str) -> bytes:
 
 
 def _unquote(text: str) -> str:
+    if "\\" not in text:
+        return text
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
@@ -156,20 +159,28 @@ def parse_parameters(value: str) -> tuple[str, Mapping[str, str]]:
     Continuations and charsets of RFC 2231 are put together; the first of several parameters of one name
     counts; encoded words in quoted values, which RFC 2047 forbids and people send, are decoded.
     """
+    # few letters say something new here; long values are not worth keeping
+    return _known_parameters(value) if len(value) <= 200 else _parse_parameters(value)
+
+
+def _parse_parameters(value: str) -> tuple[str, Mapping[str, str]]:
     head = re.sub(r"\([^()]*\)", "", value.partition(";")[0]).strip().lower()
     plain: dict[str, str] = {}
     segments: dict[str, dict[int, tuple[str, bool]]] = {}
     for match in _PARAMETER.finditer(value):
         name, raw = match[1].lower(), match[2].strip()
         text = _unquote(raw[1:].removesuffix('"')) if raw.startswith('"') else raw
-        shape = _SEGMENT.match(name)
+        shape = _SEGMENT.match(name) if "*" in name else None
         if shape and (shape[2] or shape[3]):
             segments.setdefault(shape[1], {}).setdefault(int(shape[2] or 0), (text, bool(shape[3])))
         else:
             plain.setdefault(name, decode_words(text))
     for name, numbered in segments.items():
         plain[name] = _join_segments(numbered)
-    return head, plain
+    return head, MappingProxyType(plain)
+
+
+_known_parameters = lru_cache(maxsize=512)(_parse_parameters)
 
 
 def _join_segments(numbered: Mapping[int, tuple[str, bool]]) -> str:

@@ -43,7 +43,7 @@ def all_of(fields: Sequence[Field], name: str) -> list[Field]:
 
 def mailboxes(fields: Sequence[Field], name: str) -> tuple[Mailbox, ...]:
     """The mailboxes in every field of that name."""
-    return tuple(box for field in all_of(fields, name) for box in parse_mailboxes(field.value))
+    return tuple(box for field in fields if field.name == name for box in parse_mailboxes(field.value))
 
 
 def addresses(boxes: Sequence[Mailbox]) -> frozenset[str]:

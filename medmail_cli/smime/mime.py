@@ -23,8 +23,9 @@ MAX_PARTS = 2000
 MAX_DEPTH = 20
 
 # some gateways turn CRLF into CR CR LF
-_HEADER_END = re.compile(rb"\n\r*\n|\A\r*\n")
-_FIELD_NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]{1,200})[ \t]*:")
+_HEADER_END = re.compile(rb"\n\r*\n")
+_NO_HEADER = re.compile(rb"\r*\n")
+_FIELD = re.compile(rb"^([\x21-\x39\x3b-\x7e]{1,200})[ \t]*:.*(?:\n[ \t].*)*", re.MULTILINE)
 _TYPE = re.compile(r"[^\s/\"();,]+/[^\s/\"();,]+\Z")
 _BASE64_JUNK = bytes(
     set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
@@ -129,9 +130,9 @@ def parse_inner(source: bytes) -> Entity:
 def _entity(source: bytes, start: int, end: int, depth: int, budget: _Budget) -> Entity:
     budget.spend()
     window = min(end, start + MAX_HEADER)
-    found = _HEADER_END.search(source[start:window])
+    found = _NO_HEADER.match(source, start, window) or _HEADER_END.search(source, start, window)
     if found:
-        header_end, body = start + found.start(), start + found.end()
+        header_end, body = found.span()
     elif window < end:
         raise MedmailError("malformed", what="message", reason="header-too-long")
     else:
@@ -169,27 +170,13 @@ def _entity(source: bytes, start: int, end: int, depth: int, budget: _Budget) ->
 
 def _fields(header: bytes) -> tuple[Field, ...]:
     fields: list[Field] = []
-    lines: list[bytes] = []
-    name = ""
-
-    def flush() -> None:
-        if lines:
-            if len(fields) >= MAX_FIELDS:
-                raise MedmailError("malformed", what="message", reason="too-many-fields")
-            fields.append(Field(name, b"\r\n".join(lines)))
-            lines.clear()
-
-    for ended in header.split(b"\n"):
-        line = ended.rstrip(b"\r")
-        if line[:1] in (b" ", b"\t"):
-            if lines:
-                lines.append(line)
-            continue
-        flush()
-        if match := _FIELD_NAME.match(line):
-            name = match[1].decode("ascii").lower()
-            lines.append(line)
-    flush()
+    for match in _FIELD.finditer(header):
+        if len(fields) >= MAX_FIELDS:
+            raise MedmailError("malformed", what="message", reason="too-many-fields")
+        raw = match[0].rstrip(b"\r")
+        if b"\n" in raw:
+            raw = b"\r\n".join(line.rstrip(b"\r") for line in raw.split(b"\n"))
+        fields.append(Field(match[1].decode("ascii").lower(), raw))
     return tuple(fields)
 
 

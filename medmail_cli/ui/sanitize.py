@@ -28,4 +28,6 @@ def text(value: str) -> str:
 
 def json_text(encoded: str) -> str:
     """Encoded JSON whose strings keep their value but show no control (JSON's own escapes)."""
+    if encoded.isprintable():  # no control is, of any kind
+        return encoded
     return _IN_TEXT.sub(lambda match: f"\\u{ord(match.group()):04x}", encoded)
