@@ -1,11 +1,13 @@
 """Fetching from Dovecot: every way in, every login, once each and nothing marked."""
 
+import json
 import os
 import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 
 from medmail_cli.session import Options, Session
@@ -38,6 +40,9 @@ def test_each_message_once_and_nothing_marked(
     assert first.objects[-1]["counts"] == {"message": 12, "new": 12}
     assert files(tmp_path) == sorted(sample(n, 5000) for n in range(12))
     assert set(mail_servers.flags(bob)) == {""}
+    schema = json.loads(medmail(tmp_path, "schema", "fetch").stdout)
+    for one in first.objects:
+        jsonschema.validate(one, schema)
     assert medmail(tmp_path, "fetch", "--json").objects[-1]["counts"] == {}
     mail_servers.inject(bob, [sample(50)])
     later = medmail(tmp_path, "fetch", "--json").objects
