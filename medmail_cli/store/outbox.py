@@ -14,135 +14,24 @@ import fcntl
 import hashlib
 import hmac
 import os
-import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.store import files
+from medmail_cli.store import outboxrows as rows
+from medmail_cli.store.outboxrows import Fate, Parcel, Protection, Recipient, Status, Submission
 
-Status = Literal["queued", "accepted", "refused", "dropped"]
-Protection = Literal["end-to-end", "signed-only", "transport-only"]
+__all__ = ["Fate", "Outbox", "Parcel", "Protection", "Recipient", "Status", "Submission", "retry_after"]
 
 FIRST_RETRY = timedelta(minutes=1)
 LAST_RETRY = timedelta(hours=4)
 """After a temporary failure the next attempt waits a minute, then twice as long each time, up to this."""
-
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
-CREATE TABLE letters (key TEXT PRIMARY KEY, digest BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE submissions (
-  number INTEGER PRIMARY KEY AUTOINCREMENT,
-  id TEXT NOT NULL UNIQUE,
-  key TEXT,
-  account TEXT NOT NULL,
-  sender TEXT NOT NULL,
-  message_id TEXT NOT NULL,
-  protection TEXT NOT NULL,
-  utf8 INTEGER NOT NULL,
-  size INTEGER NOT NULL,
-  queued_at REAL NOT NULL,
-  due_at REAL NOT NULL,
-  attempts INTEGER NOT NULL DEFAULT 0,
-  copy TEXT NOT NULL,
-  open INTEGER NOT NULL DEFAULT 1);
-CREATE INDEX submissions_open ON submissions (number) WHERE open;
-CREATE INDEX submissions_key ON submissions (key) WHERE key IS NOT NULL;
-CREATE TABLE recipients (
-  submission INTEGER NOT NULL REFERENCES submissions,
-  position INTEGER NOT NULL,
-  address TEXT NOT NULL,
-  status TEXT NOT NULL DEFAULT 'queued',
-  doubts INTEGER NOT NULL DEFAULT 0,
-  reply TEXT,
-  PRIMARY KEY (submission, position)) WITHOUT ROWID;
-"""
-_COLUMNS = (
-    "number, id, key, account, sender, message_id, protection, utf8, size, queued_at, due_at, attempts, copy"
-)
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """A protected message with its envelope, to be entered; ``id`` is its SHA-256 in hex.
-
-    ``key`` and ``digest`` are those of its letter (see :meth:`Outbox.digest`); ``keep`` says whether a copy
-    belongs among what was sent, ``utf8`` whether the header needs SMTPUTF8 (RFC 6531).
-    """
-
-    id: str
-    message: bytes
-    account: str
-    sender: str
-    recipients: tuple[str, ...]
-    message_id: str
-    protection: Protection = "end-to-end"
-    utf8: bool = False
-    key: str | None = None
-    digest: bytes | None = None
-    keep: bool = True
-
-
-@dataclass(frozen=True)
-class Recipient:
-    """One recipient's fate so far; ``doubts`` counts attempts whose end nobody knows."""
-
-    address: str
-    status: Status
-    doubts: int
-    reply: str | None
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A submission as the outbox holds it; ``copy_due`` while the sender's copy is not kept yet."""
-
-    number: int
-    id: str
-    key: str | None
-    account: str
-    sender: str
-    message_id: str
-    protection: Protection
-    utf8: bool
-    size: int
-    queued_at: datetime
-    due_at: datetime
-    attempts: int
-    copy_due: bool
-    recipients: tuple[Recipient, ...]
-    path: Path
-
-    @property
-    def pending(self) -> tuple[str, ...]:
-        """The addresses still to be sent to."""
-        return tuple(one.address for one in self.recipients if one.status == "queued")
-
-    @property
-    def doubtful(self) -> frozenset[str]:
-        """The addresses to which a further attempt may bring the message twice."""
-        return frozenset(one.address for one in self.recipients if one.status == "queued" and one.doubts)
-
-
-@dataclass(frozen=True)
-class Fate:
-    """What an attempt brought for one recipient.
-
-    ``accepted`` and ``refused`` are final, ``queued`` is tried again, ``unknown`` likewise but the server
-    may have taken the message.
-    """
-
-    number: int
-    address: str
-    status: Literal["accepted", "refused", "queued", "unknown"]
-    reply: str | None = None
 
 
 class Outbox:
@@ -187,7 +76,7 @@ class Outbox:
     def known(self, key: str, digest: bytes) -> bool:
         """Is the letter ``key`` queued or sent already? Raises ``id-reused`` where its content differed."""
         with self._connected() as database:
-            return _known(database, key, digest)
+            return rows.known(database, key, digest)
 
     # -- submissions
 
@@ -206,18 +95,18 @@ class Outbox:
                 for parcel in parcels:
                     if parcel.key is not None and parcel.digest is not None:
                         if parcel.key not in known:
-                            known[parcel.key] = _known(database, parcel.key, parcel.digest)
+                            known[parcel.key] = rows.known(database, parcel.key, parcel.digest)
                             database.execute(
                                 "INSERT OR REPLACE INTO letters VALUES (?, ?)", (parcel.key, parcel.digest)
                             )
                         if known[parcel.key]:
                             continue
-                    numbers.append(_insert(database, parcel, now))
+                    numbers.append(rows.insert(database, parcel, now))
                 if claim:
                     # before the commit: nobody else may see them unclaimed
                     for number in numbers:
                         self._take(number)
-            return self._read("number IN (SELECT value FROM json_each(?))", _json(numbers))
+            return self._read("number IN (SELECT value FROM json_each(?))", rows.as_json(numbers))
 
     def open(self) -> tuple[Submission, ...]:
         """The submissions not done with, oldest first."""
@@ -238,7 +127,7 @@ class Outbox:
             taken = [
                 one.number for one in submissions if one.number in self._claimed or self._take(one.number)
             ]
-            found = self._read("open AND number IN (SELECT value FROM json_each(?))", _json(taken))
+            found = self._read("open AND number IN (SELECT value FROM json_each(?))", rows.as_json(taken))
             self.release(set(taken) - {one.number for one in found})
             return found
 
@@ -295,7 +184,7 @@ class Outbox:
             done = database.execute(
                 "SELECT number, id FROM submissions WHERE number IN (SELECT value FROM json_each(?))"
                 " AND NOT EXISTS (SELECT 1 FROM recipients WHERE submission = number AND status = 'queued')",
-                (_json(asked),),
+                (rows.as_json(asked),),
             ).fetchall()
             database.executemany(
                 "UPDATE submissions SET open = 0 WHERE number = ?", [row[:1] for row in done]
@@ -345,21 +234,21 @@ class Outbox:
         if self._database is None and not (self.folder / "outbox.db").exists():
             return ()
         with self._connected() as database:
-            rows = database.execute(
-                f"SELECT {_COLUMNS} FROM submissions WHERE {where} ORDER BY number",  # noqa: S608 - own words
+            found = database.execute(
+                f"SELECT {rows.COLUMNS} FROM submissions WHERE {where} ORDER BY number",  # noqa: S608 - own words
                 values,
             ).fetchall()
-            people: dict[int, list[Recipient]] = {row[0]: [] for row in rows}
+            people: dict[int, list[Recipient]] = {row[0]: [] for row in found}
             for number, address, status, doubts, reply in database.execute(
                 "SELECT submission, address, status, doubts, reply FROM recipients"
                 " WHERE submission IN (SELECT value FROM json_each(?)) ORDER BY submission, position",
-                (_json(people),),
+                (rows.as_json(people),),
             ):
                 people[number].append(Recipient(address, status, doubts, reply))
-        return tuple(self._submission(row, tuple(people[row[0]])) for row in rows)
+        return tuple(self._submission(row, tuple(people[row[0]])) for row in found)
 
     def _submission(self, row: Sequence[Any], recipients: tuple[Recipient, ...]) -> Submission:
-        values = dict(zip(_COLUMNS.split(", "), row, strict=True))
+        values = dict(zip(rows.COLUMNS.split(", "), row, strict=True))
         copy = values.pop("copy")
         return Submission(
             **values
@@ -390,9 +279,9 @@ class Outbox:
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         path = self.folder / "outbox.db"
-        with self._lock, _database_errors(path):
+        with self._lock, rows.database_errors(path):
             if self._database is None:
-                self._database = _open(path)
+                self._database = rows.connect(path)
             yield self._database
 
     @contextmanager
@@ -411,46 +300,6 @@ class Outbox:
 def retry_after(attempts: int) -> timedelta:
     """How long to wait after a temporary failure that ``attempts`` others preceded."""
     return min(FIRST_RETRY * (1 << min(attempts, 20)), LAST_RETRY)
-
-
-def _known(database: sqlite3.Connection, key: str, digest: bytes) -> bool:
-    # a letter that everybody refused, or that was dropped, was not sent: its key is free again
-    row = database.execute(
-        "SELECT digest FROM letters WHERE key = ? AND EXISTS (SELECT 1 FROM submissions JOIN recipients"
-        " ON submission = number WHERE submissions.key = letters.key AND status IN ('queued', 'accepted'))",
-        (key,),
-    ).fetchone()
-    if row is None:
-        return False
-    if not hmac.compare_digest(bytes(row[0]), digest):
-        raise MedmailError("id-reused", key=key)
-    return True
-
-
-def _insert(database: sqlite3.Connection, parcel: Parcel, now: datetime) -> int:
-    number = database.execute(
-        "INSERT INTO submissions (id, key, account, sender, message_id, protection, utf8, size, queued_at,"
-        " due_at, copy) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            parcel.id,
-            parcel.key,
-            parcel.account,
-            parcel.sender,
-            parcel.message_id,
-            parcel.protection,
-            parcel.utf8,
-            len(parcel.message),
-            now.timestamp(),
-            now.timestamp(),
-            "due" if parcel.keep else "none",
-        ),
-    ).lastrowid
-    assert number is not None  # noqa: S101 - SQLite's promise after INSERT
-    database.executemany(
-        "INSERT INTO recipients (submission, position, address) VALUES (?, ?, ?)",
-        [(number, position, address) for position, address in enumerate(parcel.recipients)],
-    )
-    return number
 
 
 def _write_all(folder: Path, parcels: Sequence[Parcel]) -> None:
@@ -475,53 +324,3 @@ def _write_all(folder: Path, parcels: Sequence[Parcel]) -> None:
             for descriptor in descriptors:
                 os.close(descriptor)
         files.sync_folder(folder)
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    files.make_private(path.parent)
-    # made here, so that it and what SQLite puts beside it are for the owner alone
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    database = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            _create(database)
-        elif version != _VERSION:
-            raise MedmailError("store-damaged", path=str(path))
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _create(database: sqlite3.Connection) -> None:
-    database.execute("BEGIN IMMEDIATE")
-    if database.execute("PRAGMA user_version").fetchone() == (0,):  # no other process was quicker
-        for statement in _SCHEMA.split(";")[:-1]:
-            database.execute(statement)
-        database.execute("INSERT INTO meta VALUES ('digest-key', ?)", (secrets.token_bytes(32),))
-        database.execute(f"PRAGMA user_version = {_VERSION}")
-    database.execute("COMMIT")
-
-
-def _json(numbers: Iterable[int] | Mapping[int, object]) -> str:
-    return "[" + ",".join(map(str, numbers)) + "]"
-
-
-@contextmanager
-def _database_errors(path: Path) -> Iterator[None]:
-    """Translate what SQLite complains of."""
-    try:
-        with files.disk_errors(path):
-            yield
-    except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise MedmailError("store-busy", path=str(path)) from error
-        if name.startswith("SQLITE_FULL"):
-            raise MedmailError("disk-full", path=str(path)) from error
-        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")):
-            raise MedmailError("not-writable", path=str(path), reason=str(error)) from error
-        raise MedmailError("store-damaged", path=str(path)) from error

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Self, cast
 from medmail_cli.errors import MedmailError
 from medmail_cli.transport import proxy, sasl, tls
 from medmail_cli.transport.sasl import Credentials
-from medmail_cli.transport.smtpwire import Envelope, Lost, Offer, Result, Wire, hand_over
+from medmail_cli.transport.smtphandover import Envelope, Result, hand_over
+from medmail_cli.transport.smtpwire import Lost, Offer, Wire
 
 if TYPE_CHECKING:
     from medmail_cli.config import Server

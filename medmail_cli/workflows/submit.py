@@ -16,7 +16,8 @@ from medmail_cli.errors import OK, MedmailError, combine, exit_of
 from medmail_cli.model import Note
 from medmail_cli.store.outbox import Fate, Outbox, Parcel, Protection, Submission, retry_after
 from medmail_cli.transport.smtp import Job, Report, Submitter
-from medmail_cli.transport.smtpwire import Envelope, Offer, Result
+from medmail_cli.transport.smtphandover import Envelope, Result
+from medmail_cli.transport.smtpwire import Offer
 
 if TYPE_CHECKING:
     import ssl

@@ -9,17 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmail_cli.transport.smtpwire import (
-    LINE_LIMIT,
-    Envelope,
-    Lost,
-    Offer,
-    Result,
-    Wire,
-    hand_over,
-    stuffed,
-    xtext,
-)
+from medmail_cli.transport.smtphandover import Envelope, Result, hand_over, stuffed, xtext
+from medmail_cli.transport.smtpwire import LINE_LIMIT, Lost, Offer, Wire
 
 
 class Transport:
