@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
     from typer._click.exceptions import UsageError
 
-    from medmail_cli.errors import MedmailError
     from medmail_cli.session import Session
 
 VERBS: tuple[str, ...] = (
@@ -38,55 +37,78 @@ VERBS: tuple[str, ...] = (
 
 def main() -> NoReturn:
     """The ``medmail`` command."""
+    try:
+        code = _main()
+    except KeyboardInterrupt:
+        # before anything was there to tell of it, or while it was told
+        code = 130
+    sys.exit(code)
+
+
+def _main() -> int:
     if sys.argv[1:] == ["--version"]:
         from medmail_cli import __version__
 
         sys.stdout.write(f"medmail {__version__}\n")
-        sys.exit(0)
+        return 0
     import warnings
 
     # libraries warn on stderr of what is odd in a stranger's certificate; the verdict tells of it
     warnings.simplefilter("ignore")
-    sys.exit(run(sys.argv[1:]))
+    _open_streams()
+    return run(sys.argv[1:])
+
+
+def _open_streams() -> None:
+    """Standard streams that were closed become /dev/null; no character is one they cannot write."""
+    import io
+    import os
+
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # the lowest descriptor that is free, so the closed one
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - open for good
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(args: list[str]) -> int:
     """Run one command line and give its exit; errors are reported here and nowhere else."""
+    import contextlib
     import signal
 
-    from medmail_cli.errors import MedmailError, exit_of
+    from medmail_cli.errors import exit_of, understood
     from medmail_cli.session import Options, Session
     from medmail_cli.ui import words
+    from medmail_cli.ui.console import OutputGoneError
     from medmail_cli.ui.render import report_fatal
 
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     session = Session(Options())
-    code = 0
     try:
         words.set_language(_language(args))
         try:
             code = _invoke(args, session)
         finally:
             session.close()
-        sys.stdout.flush()
-    except MedmailError as error:
-        if session.options.debug:
+        session.console.flush()
+    except OutputGoneError as gone:
+        # a reader that went away has seen what it wanted
+        code = 1 if gone.unread else report_fatal(session.console, gone.error)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - nobody is shown a traceback unasked
+        if isinstance(error, KeyboardInterrupt):
+            # perhaps before the words were read
+            session.options.json |= "--json" in args
+        elif session.options.debug:
             _traceback()
-        code = report_fatal(session.console, error)
-    except KeyboardInterrupt:
-        code = exit_of("interrupted")
-        report_fatal(session.console, MedmailError("interrupted"))
-    except BrokenPipeError:
-        # the reader went away: say nothing more, not even at the interpreter's last flush
-        import os
-
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = 1
-    except Exception as error:  # noqa: BLE001 - the last resort: nobody is shown a traceback unasked
-        if session.options.debug:
-            _traceback()
-        code = report_fatal(session.console, _unforeseen(error))
+        with contextlib.suppress(OutputGoneError):
+            report_fatal(session.console, understood(error))
+        code = exit_of(understood(error).code)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # how it ended is told and stands
+        signal.signal(number, signal.SIG_IGN)
     return code
 
 
@@ -98,19 +120,6 @@ def _traceback() -> None:
     import traceback
 
     traceback.print_exc()
-
-
-def _unforeseen(error: Exception) -> "MedmailError":
-    """What the user hears of an exception nobody translated: a full disk as such, the rest by its kind."""
-    import errno
-
-    from medmail_cli.errors import MedmailError
-
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return MedmailError("disk-full", path=error.filename or "?")
-    if isinstance(error, OSError) and error.filename:
-        return MedmailError("not-writable", path=str(error.filename), reason=error.strerror or "")
-    return MedmailError("internal-error", kind=type(error).__name__)
 
 
 def _language(args: list[str]) -> str:
@@ -155,7 +164,11 @@ def _invoke(args: list[str], session: "Session") -> int:
     # an option's value may look like a verb: whatever could be one is loaded, and only that
     tree = command_tree(tuple(verb for verb in VERBS if verb in args) or VERBS)
     try:
-        result = tree.main(args, prog_name="medmail", standalone_mode=False, obj=session)
+        # not tree.main(), which ends interrupted runs in silence
+        with tree.make_context("medmail", args, obj=session) as ctx:
+            result = tree.invoke(ctx)
+    except typer.Exit as error:
+        return error.exit_code
     except exceptions.ClickException as error:
         # an error in the words before --json is told as JSON too
         session.options.json, session.options.debug = "--json" in args, "--debug" in args
@@ -165,8 +178,6 @@ def _invoke(args: list[str], session: "Session") -> int:
         if error.ctx is not None and error.message == gettext("Missing command."):
             _show_commands(error.ctx, session)
         raise MedmailError("usage", detail=_usage(error), command=command) from None
-    except typer.Abort:
-        raise KeyboardInterrupt from None
     return result if isinstance(result, int) else 0
 
 
@@ -192,6 +203,13 @@ def _usage(error: "UsageError") -> str:
         return detail
     if isinstance(error, exceptions.MissingParameter) and error.param is not None and error.ctx is not None:
         return _("missing: {name}").format(name=error.param.get_error_hint(error.ctx))
+    if isinstance(error, exceptions.BadParameter):
+        name = error.param_hint
+        if name is None and error.param is not None and error.ctx is not None:
+            name = error.param.get_error_hint(error.ctx)
+        if isinstance(name, str):
+            return _("{name}: {reason}").format(name=name.strip("'"), reason=error.message)
+        return error.message
     return error.format_message()
 
 

@@ -10,7 +10,7 @@ import typer
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterator
 
     from medmail_cli.session import Session
     from medmail_cli.smime.layers import Keys
@@ -127,13 +127,16 @@ def decrypt(
     return show(ctx, "decrypt", _shown(found))
 
 
-def _shown(found: "Iterable[object]") -> "Iterator[object]":
+def _shown(found: "Generator[object, None, None]") -> "Iterator[object]":
     """Content for stdout as the console writes it."""
+    from contextlib import closing
+
     from medmail_cli.ui.render import Raw
     from medmail_cli.workflows.decrypt import Content
 
-    for event in found:
-        yield Raw(event.data, text=event.text) if isinstance(event, Content) else event
+    with closing(found):
+        for event in found:
+            yield Raw(event.data, text=event.text) if isinstance(event, Content) else event
 
 
 def _instant(text: str | None) -> datetime.datetime | None:

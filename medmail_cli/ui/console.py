@@ -4,12 +4,15 @@ stdout is data; what is for people (errors, progress, prompts) goes to stderr. N
 colour is used off a terminal, under ``NO_COLOR`` or with ``TERM=dumb``.
 """
 
+import contextlib
+import errno
 import os
 import shutil
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.ui import sanitize
@@ -19,6 +22,29 @@ Line = str | Sequence[str | tuple[str, str]]
 """A line: plain text, or pieces of which ``(style, text)`` are styled."""
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+class OutputGoneError(Exception):
+    """Data cannot be written any more; ``unread`` if only because its reader went away."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.unread = isinstance(reason, BrokenPipeError)
+        full = reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        self.error = MedmailError(
+            "disk-full" if full else "not-writable", path="stdout", reason=reason.strerror or ""
+        )
+
+
+@contextlib.contextmanager
+def _stdout() -> Iterator[TextIO]:
+    """The stream for data. Raises :class:`OutputGoneError`, and what is written from then on goes nowhere."""
+    try:
+        yield sys.stdout
+    except OSError as error:
+        # not even the interpreter's last flush may complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise OutputGoneError(error) from None
 
 
 class Console:
@@ -58,36 +84,42 @@ class Console:
     def out(self, line: Line) -> None:
         """Write one line of data."""
         self.clear_progress()
-        sys.stdout.write(self._paint(line, terminal=self.interactive_out) + "\n")
+        with _stdout() as stdout:
+            stdout.write(self._paint(line, terminal=self.interactive_out) + "\n")
 
     def out_json(self, encoded: str) -> None:
-        """Write one object of JSON Lines, at once, so that a reader can follow."""
-        sys.stdout.write(sanitize.json_text(encoded) + "\n")
-        sys.stdout.flush()
+        """Write one object of JSON Lines, at once, so that a reader can follow; UTF-8 in any locale."""
+        with _stdout() as stdout:
+            stdout.buffer.write(sanitize.json_text(encoded).encode() + b"\n")
+            stdout.buffer.flush()
 
     def flush(self) -> None:
         """Let a reader at the other end of a pipe see what was written so far."""
-        sys.stdout.flush()
+        with _stdout() as stdout:
+            stdout.flush()
 
     def out_bytes(self, data: bytes | memoryview) -> None:
         """Write raw data. Raises ``binary-to-terminal`` where a person would see it."""
         if self.interactive_out:
             raise MedmailError("binary-to-terminal")
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        with _stdout() as stdout:
+            stdout.flush()
+            stdout.buffer.write(data)
+            stdout.buffer.flush()
 
     def sync(self) -> None:
         """Make durable what was written to stdout, where it is a file."""
-        sys.stdout.flush()
-        if stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
-            os.fsync(sys.stdout.fileno())
+        with _stdout() as stdout:
+            stdout.flush()
+            if stat.S_ISREG(os.fstat(stdout.fileno()).st_mode):
+                os.fsync(stdout.fileno())
 
     def err(self, line: Line) -> None:
         """Write one line for people, whatever the settings (errors)."""
         self.clear_progress()
-        sys.stdout.flush()
-        sys.stderr.write(self._paint(line, terminal=self.interactive) + "\n")
+        self.flush()
+        with contextlib.suppress(OSError):  # nobody is left to hear of it
+            sys.stderr.write(self._paint(line, terminal=self.interactive) + "\n")
 
     def say(self, line: Line) -> None:
         """Tell a person at the terminal; silent off it and with ``--quiet``."""

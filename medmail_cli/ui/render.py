@@ -10,16 +10,18 @@ import datetime
 import functools
 import importlib
 import json
+import traceback
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from medmail_cli.errors import MedmailError, NothingAttemptedError, combine, exit_of
+from medmail_cli.errors import MedmailError, NothingAttemptedError, combine, exit_of, understood
 from medmail_cli.model import Note, Progress
 from medmail_cli.ui import words
+from medmail_cli.ui.console import OutputGoneError
 
 if TYPE_CHECKING:
     import typer
@@ -43,9 +45,6 @@ class Raw:
     text: bool = False
 
 
-_AS_IT_IS = frozenset({str, int, bool, float, type(None)})
-
-
 @functools.cache
 def _shape(kind: Hashable) -> tuple[str | None, tuple[tuple[str, str], ...]] | None:
     """How a dataclass is shown: its ``type``, and each key with its field; None for what is no dataclass."""
@@ -57,29 +56,30 @@ def _shape(kind: Hashable) -> tuple[str | None, tuple[tuple[str, str], ...]] | N
     return said, tuple((field.name.rstrip("_"), field.name) for field in fields)
 
 
-def jsonable(value: object) -> Any:
-    """The value as JSON holds it: dataclasses as objects, instants as RFC 3339 in UTC, paths as text."""
+def _jsonable(value: object) -> Any:
+    """What JSON has no word for: dataclasses as objects, instants as RFC 3339 in UTC, paths as text."""
     kind: Any = type(value)
-    if kind in _AS_IT_IS:
-        return value
     if shape := _shape(kind):
         said, fields = shape
         shown: dict[str, Any] = {} if said is None else {"type": said}
-        for key, name in fields:
-            shown[key] = jsonable(getattr(value, name))
-        return shown
+        return shown | {key: getattr(value, name) for key, name in fields}
     if isinstance(value, datetime.datetime):
         return value.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | frozenset | set):
-        return [jsonable(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+        return dict(value)
+    if isinstance(value, frozenset | set):
+        return list(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": "), default=_jsonable)
 
 
 def dumps(value: object) -> str:
-    """One line of JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    """One line of JSON: an event, or a mapping of such values."""
+    return _encoder.encode(value)
 
 
 def show(ctx: "typer.Context", command: str, events: Iterable[object]) -> int:
@@ -108,13 +108,22 @@ def show(ctx: "typer.Context", command: str, events: Iterable[object]) -> int:
                 if isinstance(item_exit := getattr(event, "exit", None), int):
                     exits.append(item_exit)
             _show_one(console, view, event, tables)
-    except MedmailError as error:
-        if not exits or isinstance(error, NothingAttemptedError):
+    except OutputGoneError:
+        raise
+    except (Exception, KeyboardInterrupt) as raised:
+        if not exits or isinstance(raised, NothingAttemptedError):
             _tables(console, view, tables)
             raise
+        if ctx.obj.options.debug:
+            traceback.print_exc()
+        error = understood(raised)
         report(console, error)
         _end(console, view, command, tables, counts, exit_of(error.code), error)
         return exit_of(error.code)
+    finally:
+        # what a generator still has to write down comes before the stores are closed
+        if isinstance(events, Generator):
+            events.close()
     for repaired in ctx.obj.take_notes():
         note(console, repaired)
     code = combine(exits)
@@ -130,7 +139,7 @@ def _show_one(console: "Console", view: ModuleType, event: object, tables: dict[
             console.out_bytes(event.data)
         return
     if console.json:
-        console.out_json(dumps(jsonable(event)))
+        console.out_json(dumps(event))
         return
     kind = str(event.type)  # type: ignore[attr-defined]
     if kind in getattr(view, "TABLES", {}):
@@ -188,7 +197,7 @@ def _cell(value: object) -> str:
 
 def _progress(console: "Console", event: Progress) -> None:
     if console.json:
-        console.out_json(dumps(jsonable(event)))
+        console.out_json(dumps(event))
     else:
         console.progress(event.done, event.total, event.unit)
 

@@ -5,7 +5,7 @@ after everything is written. Memory stays that of one group, however many messag
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -118,7 +118,7 @@ def decrypt(
     flush: Callable[[], None] = lambda: None,
     mailbox: "Mailbox | None" = None,
     subkey: Callable[[], bytes] | None = None,
-) -> "Iterator[Verdict | Explanation | Content | Note]":
+) -> "Generator[Verdict | Explanation | Content | Note, None, None]":
     """Open every message: a verdict each, in order.
 
     ``flush`` makes durable what was shown; only then is a message of ``mailbox`` marked as opened, what was
