@@ -17,7 +17,7 @@ def secret(label: str) -> bytes:
     import getpass
 
     try:
-        return getpass.getpass(f"{sanitize.line(label)}: ", sys.stderr).encode()
+        return getpass.getpass(_("{name}: ").format(name=sanitize.line(label)), sys.stderr).encode()
     except EOFError:
         raise MedmailError("interrupted") from None
 

@@ -61,7 +61,8 @@ def empty(_command: str) -> str:
 def explanation(event: "Explanation", _console: "Console") -> "Iterable[Line]":
     for step in event.steps:
         style, said = _RESULTS[step.result]
-        yield [f"{step.number}. {_(_CHECKS[step.check])}: ", (style, _(said)), f" ({step.rule})"]
+        check = _("{name}: ").format(name=_(_CHECKS[step.check]))
+        yield [f"{step.number}. {check}", (style, _(said)), f" ({step.rule})"]
         for evidence in step.evidence:
             yield f"   {sanitize.line(evidence)}"
     yield ""
@@ -122,7 +123,7 @@ def _letter(event: "Verdict") -> "Iterator[Line]":
     )
     for name, value in fields:
         if value:
-            yield [("bold", f"{name}: "), sanitize.line(value)]
+            yield [("bold", _("{name}: ").format(name=name)), sanitize.line(value)]
     for attachment in event.attachments:
         where = f" → {attachment.saved_as}" if attachment.saved_as else ""
         name = sanitize.line(attachment.name or "?")
