@@ -166,10 +166,11 @@ class Submitter:
 
     async def _end(self, *, gently: bool) -> None:
         self._gently = gently
-        workers = list(self._workers)
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        # again and again: asyncio.wait_for swallows a cancellation that meets its end (Python before 3.12)
+        while self._workers:
+            for worker in self._workers:
+                worker.cancel()
+            await asyncio.wait(list(self._workers), timeout=3.0)
         if self._marking is not None:
             await self._marking
         await self._loop.shutdown_default_executor()
@@ -177,8 +178,12 @@ class Submitter:
     async def _work(self) -> None:
         """One connection, opened anew when it is lost or used up, for one job after the other."""
         job: Job | None = None
+        fresh = True
         try:
             while True:
+                if job is None and not fresh:  # no reason to connect again before there is work
+                    job = await self._next()
+                fresh = False
                 wire, offer = await self._connect()
                 self._live += 1
                 self._offer = offer
@@ -205,13 +210,17 @@ class Submitter:
             while not self._jobs.empty():
                 self._reports.put(Report(self._jobs.get_nowait().number, {}, error))
 
+    async def _next(self) -> Job:
+        job = await self._jobs.get()
+        self._busy += 1
+        return job
+
     async def _serve(self, wire: Wire, offer: Offer, job: Job | None) -> Job | None:
         """Do jobs while the connection holds; what is left is a job that wants a fresh one."""
         used = 0
         while used != offer.messages:
             if job is None:
-                job = await self._jobs.get()
-                self._busy += 1
+                job = await self._next()
             results: dict[str, Result] = {}
             try:
                 await self._do(wire, offer, job, results)
