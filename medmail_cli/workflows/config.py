@@ -48,7 +48,7 @@ def write_first(
     load_profile(profile)
     address = address or "you@example.org"
     if "@" not in address:
-        raise MedmailError("usage", detail=f"{address!r} is no mail address", command="medmail config init")
+        raise MedmailError("bad-address", address=address)
     host = server or "mail." + address.rpartition("@")[2]
     account: dict[str, object] = {
         "address": address,
