@@ -6,7 +6,6 @@ with the file, the line and, for an unknown key, the nearest right one.
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -223,6 +222,8 @@ class _Table:
 
 def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
     """The text of a TOML file and its values. Raises ``bad-config``."""
+    import tomllib
+
     try:
         text = path.read_bytes().decode()
         return text, tomllib.loads(text)

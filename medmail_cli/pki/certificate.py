@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
@@ -149,6 +148,8 @@ def _mappings(der: bytes) -> tuple[tuple[str, str], ...]:
 
 
 def _dotted(der: bytes) -> str:
+    from cryptography.hazmat import asn1  # slow to import, and policies are seldom mapped
+
     return asn1.decode_der(x509.ObjectIdentifier, der).dotted_string
 
 

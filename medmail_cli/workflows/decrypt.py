@@ -5,6 +5,7 @@ after everything is written. Memory stays that of one group, however many messag
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,6 @@ from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.filenames import distinct, safe_name
 from medmail_cli.smime.verdict import Problem
 from medmail_cli.store import files
-from medmail_cli.store.mailbox import SENT
 
 if TYPE_CHECKING:
     from medmail_cli.audit.entry import Ending
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from medmail_cli.store.mailbox import Mailbox
     from medmail_cli.workflows.reading import Reader
 
-GROUP_MESSAGES = 64
+GROUP_MESSAGES = 256
 GROUP_OCTETS = 16 << 20
 
 STDOUT = "-"
@@ -89,9 +89,8 @@ def from_file(path: Path) -> Source:
             raise MedmailError("not-readable", path=str(path), reason=error.strerror or "") from error
 
     try:
-        size = path.stat().st_size
-        with path.open("rb"):
-            pass
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise MedmailError("not-readable", path=str(path), reason=error.strerror or "") from error
     return Source(str(path), size, read)
@@ -206,6 +205,8 @@ def _open_group(
 
 def _note_replay(opened: "Opened", stored: "Stored", mailbox: "Mailbox") -> "Opened":
     """Note other bytes under the same Message-ID in the mailbox, our own copies of what we sent aside."""
+    from medmail_cli.store.mailbox import SENT
+
     others = mailbox.same_message_id(opened.verdict.headers.message_id or "", stored.id)
     if stored.folder == SENT or all(mailbox.find(other).folder == SENT for other in others):
         return opened
