@@ -78,11 +78,11 @@ def run(args: list[str]) -> int:
     import contextlib
     import signal
 
-    from medmail_cli.errors import exit_of, understood
+    from medmail_cli.errors import exit_of
     from medmail_cli.session import Options, Session
     from medmail_cli.ui import words
     from medmail_cli.ui.console import OutputGoneError
-    from medmail_cli.ui.render import report_fatal
+    from medmail_cli.ui.render import report_fatal, understood
 
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)

@@ -4,7 +4,6 @@ An error is raised where the fact is known, with a kebab-case code and the facts
 ``ui/words.py`` and only ``app`` turns it into an exit. Verdict problems stand in the same table.
 """
 
-import errno
 from collections.abc import Iterable
 
 
@@ -29,19 +28,6 @@ class MedmailError(Exception):
 
 class NothingAttemptedError(MedmailError):
     """An error before the first effect, though items may have been told of (faulty rows, no certificate)."""
-
-
-def understood(error: BaseException) -> MedmailError:
-    """What a user hears of any exception: a full disk as such, what nobody translated by its kind."""
-    if isinstance(error, MedmailError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return MedmailError("interrupted")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return MedmailError("disk-full", path=error.filename or "?")
-    if isinstance(error, OSError) and error.filename:
-        return MedmailError("not-writable", path=str(error.filename), reason=error.strerror or "")
-    return MedmailError("internal-error", kind=type(error).__name__)
 
 
 def exit_of(code: str) -> int:
@@ -106,6 +92,8 @@ EXITS: dict[str, int] = {
     "binary-to-terminal": USAGE,
     "needs-confirmation": USAGE,
     "not-text": USAGE,
+    "output-is-input": USAGE,
+    "several-to-stdout": USAGE,
     "stdin-twice": USAGE,
     "usage": USAGE,
     # 4: locked or refused

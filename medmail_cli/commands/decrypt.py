@@ -1,6 +1,7 @@
 """``medmail decrypt``: open messages and say whether to believe them."""
 
 import datetime
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,7 +86,7 @@ def decrypt(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help=_("Replace files that are there."))] = False,
 ) -> int:
-    from medmail_cli.store.files import check_output
+    from medmail_cli.store.files import check_no_input, check_output
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import decrypt as workflow
 
@@ -102,6 +103,7 @@ def decrypt(
     if len(sources) > 1 and (output is not None or to_stdout):
         raise typer.BadParameter(_("--output takes one message; use --out-dir for several"))
     if output is not None and not to_stdout:
+        check_no_input(output, map(Path, messages or ()))
         check_output(output, force=force)
     target = workflow.Output(
         stdout=to_stdout,
@@ -150,14 +152,23 @@ def _instant(text: str | None) -> datetime.datetime | None:
 
 
 def sources_of(session: "Session", messages: list[str], *, unopened: bool) -> "Iterator[Source]":
-    """What the arguments name, each once, in order; every file is looked at before any work."""
+    """What the arguments name, each once, in order; every file is looked at before any work.
+
+    Raises ``stdin-twice``, ``usage`` for what can be no message, and what finding each one raises.
+    """
+    from medmail_cli.errors import MedmailError
     from medmail_cli.workflows import decrypt as workflow
 
+    if messages.count("-") > 1:
+        raise MedmailError("stdin-twice", first="MESSAGE", second="MESSAGE")
     for name in dict.fromkeys(messages):
         if name == "-":
             yield workflow.from_bytes(session.stdin("MESSAGE"))
         elif "/" in name or "." in name:
             yield workflow.from_file(Path(name))
+        elif not re.fullmatch("[0-9A-Fa-f]{6,64}", name):
+            said = _("{name!r} is neither a message (six hex digits or more) nor a file (with . or /)")
+            raise typer.BadParameter(said.format(name=name))
         else:
             yield _stored(session, name)
     if unopened:

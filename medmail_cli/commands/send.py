@@ -8,11 +8,12 @@ import typer
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from medmail_cli.session import Session
+    from medmail_cli.ui.render import Raw
     from medmail_cli.workflows.drafts import Draft
-    from medmail_cli.workflows.send import Office
+    from medmail_cli.workflows.send import Event, Office
     from medmail_cli.workflows.submit import Postage
 
 app = typer.Typer()
@@ -82,6 +83,7 @@ def send(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
 ) -> int:
+    from medmail_cli.store.files import check_no_input
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import send as workflow
 
@@ -93,12 +95,31 @@ def send(
         raise typer.BadParameter(_("--message brings its own subject, text and attachments"))
     if output is not None and (queue or dry_run):
         raise typer.BadParameter(_("--output excludes --queue and --dry-run"))
+    if output is not None:
+        read = (message, batch, None if body is None else Path(body), *(attach or ()))
+        check_no_input(output, (one for one in read if one is not None))
+    if str(output) == "-":
+        if session.options.json:
+            raise typer.BadParameter(_("with --json, the message goes to a file"), param_hint="--output")
+        session.console.stdout_taken = True
     wish = workflow.Wish(partial, sign_only, queue, dry_run, output, force)
     if batch is not None:
         data, folder = _manifest(session, batch)
-        return show(ctx, "send", workflow.send_manifest(data, folder, office(session), wish))
+        return show(ctx, "send", _shown(workflow.send_manifest(data, folder, office(session), wish)))
     draft = _draft(session, to or (), cc or (), bcc or (), subject, attach or (), from_, message, id_, body)
-    return show(ctx, "send", workflow.send([draft], office(session), wish))
+    return show(ctx, "send", _shown(workflow.send([draft], office(session), wish)))
+
+
+def _shown(found: "Generator[Event, None, None]") -> "Iterator[Event | Raw]":
+    """A message for stdout as the console writes it."""
+    from contextlib import closing
+
+    from medmail_cli.ui.render import Raw
+    from medmail_cli.workflows.send import Content
+
+    with closing(found):
+        for event in found:
+            yield Raw(event.data, text=True) if isinstance(event, Content) else event
 
 
 def _manifest(session: "Session", path: Path) -> tuple[bytes, Path]:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from medmail_cli.errors import MedmailError
@@ -74,6 +74,12 @@ def write_atomic(path: Path, data: bytes | memoryview, mode: int = 0o600) -> Non
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def check_no_input(path: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output that is one of the files read. Raises ``output-is-input``."""
+    if path.is_file() and any(one.is_file() and one.samefile(path) for one in inputs):
+        raise MedmailError("output-is-input", path=str(path))
 
 
 def check_output(path: Path, *, force: bool) -> None:

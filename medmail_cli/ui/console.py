@@ -54,6 +54,8 @@ class Console:
         self.json, self.quiet, self.verbose = json, quiet, verbose
         self._color = color and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._bar_drawn_at = 0.0
+        self.stdout_taken = False
+        """Is stdout for raw data alone? What people read goes to stderr then."""
 
     @property
     def interactive_out(self) -> bool:
@@ -83,6 +85,9 @@ class Console:
 
     def out(self, line: Line) -> None:
         """Write one line of data."""
+        if self.stdout_taken and not self.interactive_out:
+            self.err(line)
+            return
         self.clear_progress()
         with _stdout() as stdout:
             stdout.write(self._paint(line, terminal=self.interactive_out) + "\n")

@@ -7,6 +7,7 @@ silent in text.
 
 import dataclasses
 import datetime
+import errno
 import functools
 import importlib
 import json
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from medmail_cli.errors import MedmailError, NothingAttemptedError, combine, exit_of, understood
+from medmail_cli.errors import MedmailError, NothingAttemptedError, combine, exit_of
 from medmail_cli.model import Note, Progress
 from medmail_cli.ui import words
 from medmail_cli.ui.console import OutputGoneError
@@ -209,6 +210,19 @@ def note(console: "Console", event: Note) -> None:
         console.out_json(dumps({"type": "note", "code": event.code, "message": said, **event.facts}))
     elif not console.quiet:
         console.err([("yellow", "medmail: "), said])
+
+
+def understood(error: BaseException) -> MedmailError:
+    """What a user hears of any exception: a full disk as such, what nobody translated by its kind."""
+    if isinstance(error, MedmailError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return MedmailError("interrupted")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return MedmailError("disk-full", path=error.filename or "?")
+    if isinstance(error, OSError) and error.filename:
+        return MedmailError("not-writable", path=str(error.filename), reason=error.strerror or "")
+    return MedmailError("internal-error", kind=type(error).__name__)
 
 
 def report(console: "Console", error: MedmailError) -> None:

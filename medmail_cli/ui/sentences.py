@@ -212,6 +212,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("this log's key did not sign that checkpoint of “{origin}”"),
         N_("it is another log's, or this log was put in the place of the one that signed it"),
     ),
+    "output-is-input": (
+        N_("{path} is what is read; it is not written over"),
+        N_("name another file with --output"),
+    ),
     "partly-signed": (N_("only a part of the letter is signed"), ""),
     "port-taken": (N_("port {port} for {what} cannot be opened: {reason}"), N_("choose another, or none")),
     "revocation-unknown": (N_("it is unknown whether the certificate is revoked"), ""),
@@ -220,6 +224,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     "secret-command-failed": (
         N_("the command “{command}” gave no secret: {reason}"),
         N_("run it by hand; its first line of output is taken"),
+    ),
+    "several-to-stdout": (
+        N_("several messages do not fit on stdout"),
+        N_("name a file or a folder with --output"),
     ),
     "several-from": (N_("the letter names several senders"), ""),
     "server-answer-malformed": (N_("the answer of {host} is not what it should be ({detail})"), ""),
@@ -331,9 +339,11 @@ SECRETS: dict[str, str] = {
 
 REASONS: dict[str, str] = {
     "cut-off": N_("the connection was cut off"),
+    "empty": N_("it printed nothing"),
     "missing": N_("{key} is missing"),
     "not-a-duration": N_("{key}: “{value}” is no duration such as 15m, 2h or 30d"),
     "not-a-table": N_("{key} must be a table"),
+    "not-a-proxy": N_("the proxy's address is not understood"),
     "not-an-address": N_("{key}: “{value}” is no mail address"),
     "not-one-of": N_("{key} must be one of: {expected}"),
     "not-toml": N_("this is not TOML: {detail}"),
@@ -341,6 +351,7 @@ REASONS: dict[str, str] = {
     "unknown-key": N_("unknown key {key} (nearest: {nearest})"),
     "unreadable": N_("the file cannot be read: {detail}"),
     "timed-out": N_("no answer in time"),
+    "unknown-host": N_("no machine of that name is known"),
     "unfit": N_("it does not hold up ({problem})"),
     "wrong-key": N_("it is for another key"),
     "wrong-name": N_("it does not bear {address}"),

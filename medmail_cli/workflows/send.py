@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from medmail_cli.audit.entry import Intent, Outcome
 from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, exit_of
@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from medmail_cli.config import Account, Profile
     from medmail_cli.store.keystore import Keystore, Unlocked
 
-Event = Recipient | Retried | Fault | Note
+
+@dataclass(frozen=True)
+class Content:
+    """A message for stdout."""
+
+    type: ClassVar[str] = "content"
+    data: bytes
+
+
+Event = Recipient | Retried | Fault | Note | Content
 
 GROUP_LETTERS = 24
 GROUP_OCTETS = 16 << 20
@@ -93,7 +102,7 @@ class _Ready:
     digest: bytes | None
 
 
-def send_manifest(data: bytes, folder: Path, office: Office, wish: Wish) -> Iterator[Event]:
+def send_manifest(data: bytes, folder: Path, office: Office, wish: Wish) -> Generator[Event, None, None]:
     """Send every letter of a manifest. Raises ``faulty-manifest`` before the first effect."""
     found, faults = drafts.manifest(data, folder)
     if faults:
@@ -102,7 +111,7 @@ def send_manifest(data: bytes, folder: Path, office: Office, wish: Wish) -> Iter
     yield from send(found, office, wish)
 
 
-def send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event]:
+def send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Generator[Event, None, None]:
     """Send drafts; each recipient's fate is an event.
 
     Raises ``no-recipient-certificate`` and ``not-whitelisted`` before anything is done, unless ``partial``;
@@ -358,13 +367,21 @@ def _parcels(one: _Ready, office: Office) -> Iterator[Parcel]:
 
 
 def _write_out(ready: Sequence[_Ready], office: Office, wish: Wish) -> Iterator[Event]:
-    """Write the messages instead of sending them: FILE, and beside it one for each Bcc recipient."""
+    """Write the messages instead of sending them: FILE, and beside it one for each Bcc recipient.
+
+    Raises ``several-to-stdout`` where there is more than one and FILE is ``-``.
+    """
     target = wish.output
     assert target is not None  # noqa: S101 - the caller's condition
+    to_stdout = str(target) == "-"
     for one in ready:
         parcels = list(_parcels(one, office))
+        if to_stdout and len(ready) * len(parcels) > 1:
+            raise MedmailError("several-to-stdout")
         for number, parcel in enumerate(parcels):
-            if target.is_dir():
+            if to_stdout:
+                path = target
+            elif target.is_dir():
                 path = target / f"{parcel.id}.eml"
             else:
                 path = (
@@ -378,11 +395,14 @@ def _write_out(ready: Sequence[_Ready], office: Office, wish: Wish) -> Iterator[
                 for address in parcel.recipients
             )  # fmt: skip
             try:
-                files.write_output(path, parcel.message, force=wish.force)
+                if not to_stdout:
+                    files.write_output(path, parcel.message, force=wish.force)
             except MedmailError as error:
                 office.postage.log.outcomes(Outcome(i, "failed", exit_of(error.code)) for i in intents)
                 raise
             office.postage.log.outcomes(Outcome(i, "done", OK) for i in intents)
+            if to_stdout:
+                yield Content(parcel.message)
             for address in parcel.recipients:
                 yield Recipient(
                     address, "written", parcel.protection, parcel.id, parcel.key, parcel.message_id,

@@ -25,6 +25,8 @@ _STATUS = {
 
 
 def recipient(event: "Recipient | Retried", _console: "Console") -> "Iterable[Line]":
+    if str(getattr(event, "saved_as", None)) == "-":
+        return  # the message itself stands there
     style, word = _STATUS[event.status]
     line: list[str | tuple[str, str]] = [sanitize.line(event.address), "\t", (style, _(word))]
     if event.code:
