@@ -1,5 +1,6 @@
 """What the benchmarks share: medians of whole processes, in turn with their peer's, and one report line."""
 
+import compileall
 import statistics
 import subprocess
 import sys
@@ -8,6 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MEDMAIL = str(Path(sys.executable).parent / "medmail")
+
+# as an installed package is: under PYTHONDONTWRITEBYTECODE every run would compile what has changed
+compileall.compile_dir(Path(__file__).parents[2] / "medmail_cli", quiet=1)
 
 Run = Callable[[], object]
 
