@@ -216,7 +216,7 @@ class _Table:
         for key in self.values:
             import difflib
 
-            nearest = difflib.get_close_matches(key, self.known, 1, 0.5)
+            nearest = difflib.get_close_matches(key, self.known, 1, 0)
             self.fail(key, "unknown-key", nearest=nearest[0] if nearest else "")
 
 

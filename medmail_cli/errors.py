@@ -58,6 +58,7 @@ EXITS: dict[str, int] = {
     "step-failed": FAILED,
     "declined": FAILED,
     "disk-full": FAILED,
+    "config-exists": FAILED,
     "exists": FAILED,
     "id-reused": FAILED,
     "no-reply-address": FAILED,

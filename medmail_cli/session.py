@@ -120,9 +120,15 @@ class Session:
         return Console(json=options.json, quiet=options.quiet, verbose=options.verbose, color=options.color)
 
     def stdin(self, reader: str) -> bytes:
-        """All of stdin, for ``reader`` (an option's or argument's name). Raises ``stdin-twice``."""
-        if self._stdin_reader is not None:
-            raise MedmailError("stdin-twice", first=self._stdin_reader, second=reader)
+        """All of stdin, for ``reader`` (an option's or argument's name).
+
+        Raises ``stdin-twice``, also for a secret that is to come from there and was not needed so far.
+        """
+        secrets = [f"--{name}-file" for name, path in self.options.secret_files.items() if str(path) == "-"]
+        secrets += [f"--{name}-fd" for name, number in self.options.secret_fds.items() if number == 0]
+        readers = dict.fromkeys([*secrets, *([self._stdin_reader] if self._stdin_reader else []), reader])
+        if self._stdin_reader == reader or len(readers) > 1:
+            raise MedmailError("stdin-twice", first=next(iter(readers)), second=list(readers)[-1])
         self._stdin_reader = reader
         return sys.stdin.buffer.read()
 
@@ -277,11 +283,17 @@ class Session:
 
     # -- stores
 
+    @property
+    def _folders(self) -> Paths:
+        """Where the stores are. Raises ``bad-config``: what config.toml says wrongly is heard at once."""
+        self.config  # noqa: B018 - read for its errors
+        return self.paths
+
     @cached_property
     def keystore(self) -> "Keystore":
         from medmail_cli.store.keystore import Keystore
 
-        return Keystore(self.paths.keystore)
+        return Keystore(self._folders.keystore)
 
     @cached_property
     def unlocked(self) -> "Unlocked":
@@ -307,31 +319,31 @@ class Session:
     def log(self) -> "AuditLog":
         from medmail_cli.store.auditlog import AuditLog
 
-        return AuditLog(self.paths.audit, self.now)
+        return AuditLog(self._folders.audit, self.now)
 
     @cached_property
     def mailbox(self) -> "Mailbox":
         from medmail_cli.store.mailbox import Mailbox
 
-        return Mailbox(self.paths.mail)
+        return Mailbox(self._folders.mail)
 
     @cached_property
     def outbox(self) -> "Outbox":
         from medmail_cli.store.outbox import Outbox
 
-        return Outbox(self.paths.outbox)
+        return Outbox(self._folders.outbox)
 
     @cached_property
     def contacts(self) -> "Contacts":
         from medmail_cli.store.contacts import Contacts
 
-        return Contacts(self.paths.contacts)
+        return Contacts(self._folders.contacts)
 
     @cached_property
     def trust(self) -> "Trust":
         from medmail_cli.store.trust import Trust
 
-        return Trust(self.paths.trust, self.paths.cache)
+        return Trust(self._folders.trust, self._folders.cache)
 
     def take_notes(self) -> "list[Note]":
         """What the audit log repaired on the way and a person should hear of, each once."""

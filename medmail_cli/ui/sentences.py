@@ -105,6 +105,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     "content-twice": (N_("the signature carries its content twice"), ""),
     "declined": (N_("nothing was done"), ""),
     "disk-full": (N_("no space left to write {path}"), N_("free some space and run the command again")),
+    "config-exists": (
+        N_("{path} is there already and is never changed by medmail"),
+        N_("edit it, or move it away first"),
+    ),
     "exists": (N_("{path} exists and is different"), N_("choose another name, or replace it with --force")),
     "expired": (N_("the certificate has expired"), ""),
     "expires-soon": (

@@ -42,7 +42,7 @@ class Place:
 def write_first(
     path: Path, address: str, server: str, profile: str, tls_anchors: Path | None
 ) -> Iterator[ConfigFile]:
-    """Write a first configuration to ``path``. Raises ``exists`` where another one stands there."""
+    """Write a first configuration to ``path``. Raises ``config-exists`` where another one stands there."""
     import tomli_w
 
     load_profile(profile)
@@ -59,7 +59,12 @@ def write_first(
         account["tls-anchors"] = str(tls_anchors.absolute())
     content = tomli_w.dumps({"profile": profile, "accounts": {"work": account}})
     make_private(path.parent)
-    written = write_output(path, content.encode(), force=False)
+    try:
+        written = write_output(path, content.encode(), force=False)
+    except MedmailError as error:
+        if error.code != "exists":
+            raise
+        raise MedmailError("config-exists", path=str(path)) from None
     yield ConfigFile(path, "written" if written else "unchanged")
 
 
