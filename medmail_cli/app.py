@@ -165,7 +165,7 @@ def _invoke(args: list[str], session: "Session") -> int:
     tree = command_tree(tuple(verb for verb in VERBS if verb in args) or VERBS)
     try:
         # not tree.main(), which ends interrupted runs in silence
-        with tree.make_context("medmail", args, obj=session) as ctx:
+        with tree.make_context("medmail", list(args), obj=session) as ctx:
             result = tree.invoke(ctx)
     except typer.Exit as error:
         return error.exit_code

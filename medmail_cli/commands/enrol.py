@@ -160,9 +160,11 @@ def import_(
     def password() -> bytes:
         return session.secret("p12-password")
 
-    found = read_keys(session.read(file, "FILE"), str(file), password)
-    if key_file is not None:
-        found += read_keys(session.read(key_file, "--key-file"), str(key_file), password)
+    data = session.read(file, "FILE")
+    key_data = None if key_file is None else session.read(key_file, "--key-file")
+    found = read_keys(data, str(file), password)
+    if key_data is not None:
+        found += read_keys(key_data, str(key_file), password)
     events = enrol_import(
         session.keystore,
         session.unlock_or_create,
