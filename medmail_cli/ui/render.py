@@ -186,14 +186,19 @@ def _tables(console: "Console", view: ModuleType, tables: dict[str, list[object]
         )
 
 
-def _cell(value: object) -> str:
+def plain(value: object) -> str:
+    """A value in text as JSON and TOML write it: ``true``, not ``True``; nothing for null."""
     if value is None:
         return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _cell(value: object) -> str:
     if isinstance(value, datetime.datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M")
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
-    return str(value)
+    return plain(value)
 
 
 def _progress(console: "Console", event: Progress) -> None:

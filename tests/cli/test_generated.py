@@ -5,6 +5,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -102,3 +103,11 @@ def test_zsh_reads_its_completion() -> None:
     done = subprocess.run([program("zsh"), "-f", "-c", script], capture_output=True, check=True, text=True)
     assert done.stdout.strip().endswith("function")
     subprocess.run([program("zsh"), "-n", str(COMPLETIONS / "_medmail")], check=True)
+
+
+def test_every_page_is_installed() -> None:
+    shared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
+        "wheel"
+    ]
+    installed = {source.removeprefix("man/") for source in shared["shared-data"] if source.startswith("man/")}
+    assert installed == {path.name for path in MAN.glob("*.[15]")}

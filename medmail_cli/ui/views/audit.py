@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from medmail_cli.ui.render import Column
+from medmail_cli.ui.render import Column, plain
 from medmail_cli.ui.sentences import N_
 from medmail_cli.ui.words import _
 
@@ -38,7 +38,7 @@ def _ended(event: "AuditEntry") -> str:
 
 
 def _details(event: "AuditEntry") -> str:
-    facts = [f"{name}={value}" for name, value in event.facts.items()]
+    facts = [f"{name}={plain(value)}" for name, value in event.facts.items() if value is not None]
     return " ".join([*facts, *([event.reply] if event.reply else [])])
 
 

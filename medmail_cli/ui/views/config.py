@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from medmail_cli.ui import sanitize
+from medmail_cli.ui.render import plain
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def config_file(event: "ConfigFile", console: "Console") -> "Iterable[Line]":
 
 
 def setting(event: "Setting", _console: "Console") -> "Iterable[Line]":
-    yield f"{event.key} = {sanitize.line(event.value)}"
+    yield f"{event.key} = {sanitize.line(plain(event.value))}"
 
 
 def place(event: "Place", _console: "Console") -> "Iterable[Line]":
