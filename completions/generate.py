@@ -110,10 +110,12 @@ complete -o filenames -F _medmail medmail
 def fish(tree: list[Entry]) -> str:
     """A fish completion: a condition for each command path."""
     lines = ["# fish completion for medmail; made by completions/generate.py", "complete -c medmail -f"]
-    roots = next(entry for entry in tree if not entry.words).children
+    root = tree[0]
+    # the global options stand before or after any command
+    everywhere = {option.names for option in root.options}
     for entry in tree:
         if not entry.words:
-            condition = f"not __fish_seen_subcommand_from {' '.join(roots)}"
+            condition = f"not __fish_seen_subcommand_from {' '.join(root.children)}"
         else:
             condition = " ; and ".join(f"__fish_seen_subcommand_from {word}" for word in entry.words)
             if entry.children:
@@ -123,16 +125,21 @@ def fish(tree: list[Entry]) -> str:
             where = only if entry.words else condition
             lines.append(f"complete -c medmail -n '{where}' -a {child} -d '{text}'")
         for option in entry.options:
-            short = " ".join(f"-s {name[1:]}" for name in option.names if not name.startswith("--"))
-            long = " ".join(f"-l {name[2:]}" for name in option.names if name.startswith("--"))
-            value = ""
-            if option.choices:
-                value = f" -x -a '{' '.join(option.choices)}'"
-            elif option.takes:
-                value = " -r -F" if option.takes in _FILES else " -x"
-            parts = " ".join(part for part in (short, long) if part)
-            lines.append(f"complete -c medmail -n '{condition}' {parts}{value} -d '{_fish(option.help)}'")
+            if entry.words and option.names in everywhere:
+                continue
+            where = "" if option.names in everywhere else f" -n '{condition}'"
+            lines.append(f"complete -c medmail{where} {_fish_option(option)}")
     return "\n".join(lines) + "\n"
+
+
+def _fish_option(option: Option) -> str:
+    names = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names]
+    value = ""
+    if option.choices:
+        value = f" -x -a '{' '.join(option.choices)}'"
+    elif option.takes:
+        value = " -r -F" if option.takes in _FILES else " -x"
+    return f"{' '.join(names)}{value} -d '{_fish(option.help)}'"
 
 
 def _fish(text: str) -> str:
