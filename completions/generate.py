@@ -76,14 +76,14 @@ def bash(tree: list[Entry]) -> str:
             values.append(
                 f'    {pattern}) COMPREPLY=($(compgen -W "{" ".join(option.choices)}" -- "$cur")); return ;;'
             )
-    names = "|".join(dict.fromkeys(name for option in seen if not option.choices for name in option.names))
+    takers = "|".join(dict.fromkeys(name for option in seen if not option.choices for name in option.names))
     return f"""# bash completion for medmail; made by completions/generate.py
 _medmail() {{
   local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} path="" word words options i
   COMPREPLY=()
   case $prev in
 {chr(10).join(values)}
-    {names}) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+    {takers}) COMPREPLY=($(compgen -f -- "$cur")); return ;;
   esac
   for ((i = 1; i < COMP_CWORD; i++)); do
     word=${{COMP_WORDS[i]}}

@@ -385,7 +385,10 @@ def _set(options: Any, attribute: str, value: Any) -> None:
     if kind == "lang" and value not in ("en", "fr"):
         from typer import BadParameter
 
-        raise BadParameter(f"{value!r} is not one of en, fr", param_hint="--lang")
+        from medmail_cli.ui.words import _
+
+        problem = _("“{value}” is not one of {choices}").format(value=value, choices="en, fr")
+        raise BadParameter(problem, param_hint="--lang")
     if kind == "file":
         options.secret_files[name] = value
     elif kind == "fd":

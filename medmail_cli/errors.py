@@ -82,6 +82,7 @@ EXITS: dict[str, int] = {
     "not-writable": FAILED,
     "too-large": FAILED,
     # 2: usage
+    "bad-fingerprint": USAGE,
     "insecure-url": USAGE,
     "editor-failed": USAGE,
     "bad-address": USAGE,

@@ -68,7 +68,7 @@ class EstAuthority:
         timeout: float = 30.0,
         patience: float = 60.0,
     ) -> None:
-        """Raises ``insecure-url`` unless ``url`` is https; ``usage`` for what is no SHA-256 fingerprint."""
+        """Raises ``insecure-url`` unless ``url`` is https; ``bad-fingerprint``."""
         self.url = endpoint(url)
         self.fingerprint = None if fingerprint is None else read_fingerprint(fingerprint)
         self._now = now
@@ -256,10 +256,10 @@ def endpoint(url: str) -> str:
 
 
 def read_fingerprint(text: str) -> str:
-    """A SHA-256 fingerprint in lower-case hex, however people write it. Raises ``usage``."""
+    """A SHA-256 fingerprint in lower-case hex, however people write it. Raises ``bad-fingerprint``."""
     plain = re.sub(r"(?i)^sha-?256(?: fingerprint)?[:=]|[:\s]", "", text).lower()
     if not re.fullmatch(r"[0-9a-f]{64}", plain):
-        raise MedmailError("usage", detail=f"{text!r} is no SHA-256 fingerprint", command="medmail enrol new")
+        raise MedmailError("bad-fingerprint", value=text)
     return plain
 
 

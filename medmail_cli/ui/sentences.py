@@ -71,6 +71,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("the backup {path} is damaged"),
         N_("take another copy of it; this one cannot be trusted to be whole"),
     ),
+    "bad-fingerprint": (
+        N_("“{value}” is no SHA-256 fingerprint"),
+        N_("it has 64 hexadecimal digits, with or without colons"),
+    ),
     "bad-signature": (N_("the signature does not match what was signed"), ""),
     "bad-tag": (N_("the message was changed on its way, or is not for this key"), ""),
     "binary-to-terminal": (

@@ -84,5 +84,5 @@ def secret_label(name: str, owner: str, *, new: bool) -> str:
     """What the prompt for a secret says."""
     label = _(SECRETS[name])
     if new:
-        label = _("new {secret}").format(secret=label)
+        label = _("{secret} (new)").format(secret=label)
     return f"{label} ({sanitize.line(owner)})" if owner else label
