@@ -13,6 +13,8 @@ LONGEST = 180
 _UNSAFE = re.compile(
     '[\x00-\x1f\x7f-\x9f<>:"|?*\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]'
 )
+_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+"""What Windows takes for a device, should the folder be shared with it."""
 _EXTENSIONS = {
     "application/pdf": ".pdf",
     "application/zip": ".zip",
@@ -33,6 +35,8 @@ def safe_name(name: str, media_type: str = "") -> str:
     name = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
     # a name that begins with a dot hides, one with a dash reads as an option
     name = _UNSAFE.sub("_", name).strip().lstrip(".-").rstrip(". ")
+    if _DEVICE.fullmatch(name):
+        name = f"_{name}"
     if not name:
         return "attachment" + _EXTENSIONS.get(media_type, "")
     stem, dot, extension = name.rpartition(".")

@@ -174,9 +174,11 @@ def connected(source: Source) -> "Imap":
     account = source.account
     if account.imap is None:
         raise MedmailError("no-imap-server", account=account.name)
+    # a password is asked for before a server waits for it
+    credentials = source.credentials()
     imap = Imap(account.imap, source.context(), via=account.proxy)
     try:
-        imap.login(source.credentials())
+        imap.login(credentials)
     except BaseException:
         imap.close(politely=False)
         raise
