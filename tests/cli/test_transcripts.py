@@ -103,6 +103,7 @@ def world(folder: Path) -> Path:
     (folder / "body.txt").write_text("Bonjour,\nvoici la radio.\n")
     (folder / "empty.txt").write_text("")
     (folder / "latin1.txt").write_bytes(b"\xe9t\xe9")
+    (folder / "password").write_text("sentinel password\n")
     return home
 
 
@@ -115,7 +116,11 @@ def transcript(folder: Path, lang: str) -> str:
             str(folder / word) if (folder / word).exists() or word.endswith((".pem", ".eml")) else word
             for word in step.split()
         ]
-        done = medmail(home, *words, env={"MEDMAIL_LANG": lang, "COLUMNS": "80"})
+        done = medmail(
+            home,
+            *words,
+            env={"MEDMAIL_LANG": lang, "COLUMNS": "80", "MEDMAIL_PASSWORD_FILE": str(folder / "password")},
+        )
         said = done.stdout + "".join(f"! {line}\n" for line in done.stderr.splitlines())
         shown.append(f"$ medmail {step}\n{settled(said, folder)}= {done.exit}\n")
     return "\n".join(shown)
