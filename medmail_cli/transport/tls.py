@@ -1,6 +1,7 @@
 """TLS as every mail server must speak it: 1.2 or newer, the certificate and its name always checked."""
 
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -56,4 +57,7 @@ def network_errors(host: str) -> Iterator[None]:
     except socket.gaierror:
         raise MedmailError("server-unreachable", host=host, reason="unknown-host") from None
     except OSError as error:
-        raise MedmailError("server-unreachable", host=host, reason=error.strerror or str(error)) from None
+        # aiosmtplib and asyncio wrap the system's words in their own
+        number = error.errno or getattr(error.__cause__, "errno", None)
+        reason = os.strerror(number) if number else error.strerror or str(error)
+        raise MedmailError("server-unreachable", host=host, reason=reason) from None
