@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import queue
+import os
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -363,6 +364,8 @@ class Submitter:
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return MedmailError("server-untrusted", host=self._server.host, detail=cause.verify_message)
+            if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+                return self._unreachable(os.strerror(cause.errno))
             cause = cause.__cause__ or cause.__context__
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
         return self._unreachable(str(reason))
