@@ -8,8 +8,8 @@ their way. aiosmtplib makes the connection (implicit TLS, or STARTTLS and nothin
 import asyncio
 import base64
 import contextlib
-import queue
 import os
+import queue
 import ssl
 import threading
 from collections.abc import Callable, Sequence
