@@ -88,6 +88,8 @@ class Outbox:
         folder = files.make_private(self.folder / "messages")
         # the shared lock keeps a sweep from taking the files for leavings before the commit
         with files.lock(self.folder / "sweep", exclusive=False):
+            with self._connected():
+                pass  # a message without a database would be taken for damage
             _write_all(folder, parcels)
             numbers = []
             with self._transaction() as database:
@@ -231,7 +233,9 @@ class Outbox:
     # -- inside
 
     def _read(self, where: str, *values: object) -> tuple[Submission, ...]:
-        if self._database is None and not (self.folder / "outbox.db").exists():
+        if self._database is None and not any(
+            place.exists() for place in (self.folder / "outbox.db", self.folder / "messages")
+        ):
             return ()
         with self._connected() as database:
             found = database.execute(

@@ -178,6 +178,9 @@ def connect(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = FULL")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version == 0:
+            # a message is only ever written once the database stands
+            if any((path.parent / "messages").glob("*.eml")):
+                raise MedmailError("store-damaged", path=str(path))
             _create(database)
         elif version != _VERSION:
             raise MedmailError("store-damaged", path=str(path))

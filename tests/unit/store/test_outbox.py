@@ -5,7 +5,7 @@ import hashlib
 import multiprocessing.queues
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -213,3 +213,16 @@ def test_reading_an_outbox_that_is_not_there_makes_nothing(tmp_path: Path) -> No
     outbox = Outbox(tmp_path / "none")
     assert outbox.open() == ()
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("lost", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
+def test_a_lost_database_loses_no_letter_in_silence(tmp_path: Path, lost: Callable[[Path], object]) -> None:
+    outbox = Outbox(tmp_path / "outbox")
+    outbox.enqueue([parcel()], NOW, claim=False)
+    outbox.close()
+    for path in (tmp_path / "outbox").glob("outbox.db-*"):
+        path.unlink()
+    lost(tmp_path / "outbox" / "outbox.db")
+    with pytest.raises(MedmailError) as raised:
+        Outbox(tmp_path / "outbox").open()
+    assert raised.value.code == "store-damaged"
