@@ -86,6 +86,7 @@ def decrypt(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help=_("Replace files that are there."))] = False,
 ) -> int:
+    from medmail_cli.errors import MedmailError
     from medmail_cli.store.files import check_no_input, check_output
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import decrypt as workflow
@@ -96,6 +97,8 @@ def decrypt(
         raise typer.BadParameter(_("--output and --out-dir exclude each other"))
     if to_stdout and session.options.json:
         raise typer.BadParameter(_("with --json, content goes to a file (-o FILE, --out-dir DIR)"))
+    if to_stdout and form is Format.eml and session.console.interactive_out:
+        raise MedmailError("binary-to-terminal")
     judged_at = _instant(at)
     sources = list(sources_of(session, messages or [], unopened=unopened))
     if not sources and not unopened:

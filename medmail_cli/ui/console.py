@@ -164,8 +164,9 @@ class Console:
         import rich.text
 
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for title in titles:
-            table.add_column(title, overflow="fold")
+        for position, title in enumerate(titles):
+            # the first column says which one it is, and is typed or copied
+            table.add_column(title, overflow="fold", no_wrap=not position)
         for row in rows:
             table.add_row(*(rich.text.Text(sanitize.line(cell)) for cell in row))
         rich.console.Console(no_color=not self._color, highlight=False, markup=False).print(table)

@@ -17,9 +17,11 @@ def secret(label: str) -> bytes:
     import getpass
 
     try:
-        return getpass.getpass(_("{name}: ").format(name=sanitize.line(label)), sys.stderr).encode()
-    except EOFError:
+        said = getpass.getpass(_("{name}: ").format(name=sanitize.line(label)), sys.stderr)
+    except (EOFError, KeyboardInterrupt):
+        sys.stderr.write("\n")
         raise MedmailError("interrupted") from None
+    return said.encode("utf-8", "surrogateescape")
 
 
 def new_secret(label: str) -> bytes:
@@ -38,5 +40,9 @@ def confirm(question: str) -> bool:
     """Ask yes or no; anything but a clear yes is no."""
     sys.stderr.write(sanitize.line(question) + " " + _("[y/N]") + " ")
     sys.stderr.flush()
-    answer = sys.stdin.readline().strip().lower()
+    try:
+        answer = sys.stdin.readline().strip().lower()
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        raise
     return answer in {"y", "yes", "o", "oui"}
