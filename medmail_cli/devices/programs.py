@@ -5,8 +5,8 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from medmail_cli.errors import MedmailError
