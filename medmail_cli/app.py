@@ -251,7 +251,13 @@ def _root() -> None:
 
 
 def _add_global_options(command: "Command") -> None:
+    from typer.models import TyperPath as ParamPath
+
     command.add_help_option = False
+    for param in command.params:
+        # a file nobody may read is no wrong usage; whoever reads it says so
+        if isinstance(param.type, ParamPath):
+            param.type.readable = False
     command.params.extend(_global_options(root=command.name == "medmail"))
     for child in getattr(command, "commands", {}).values():
         _add_global_options(child)

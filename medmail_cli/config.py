@@ -4,6 +4,7 @@ The file belongs to the person and is only read here. Whatever is wrong with it 
 with the file, the line and, for an unknown key, the nearest right one.
 """
 
+import errno
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -209,7 +210,10 @@ class _Table:
 
     def source(self, name: str) -> SecretSource:
         """``NAME-file`` and ``NAME-command``."""
-        return SecretSource(self.take_path(f"{name}-file"), self.take(f"{name}-command", str))
+        command = self.take(f"{name}-command", str)
+        if command is not None and not command.strip():
+            self.fail(f"{name}-command", "missing")
+        return SecretSource(self.take_path(f"{name}-file"), command)
 
     def end(self) -> None:
         """Complain of the first key nobody took."""
@@ -240,7 +244,7 @@ def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
         ) from None
     except OSError as error:
         raise MedmailError(
-            "bad-config", path=str(path), line=0, key="", reason="unreadable", detail=error.strerror or ""
+            "bad-config", path=str(path), line=1, key="", reason="unreadable", detail=error.strerror or ""
         ) from None
 
 
@@ -254,6 +258,10 @@ def load(path: Path) -> Config:
     profile = top.take("profile", str, "generic")
     if "/" in profile or profile.endswith(".toml"):
         profile = str(path.parent / Path(profile).expanduser())
+        if not Path(profile).is_file():
+            top.fail("profile", "unreadable", detail=f"{profile}: {os.strerror(errno.ENOENT)}")
+    elif profile != "generic" and profile not in (known := _profiles()):
+        top.fail("profile", "not-one-of", expected=", ".join(known))
     config = Config(
         path=path,
         profile=profile,
@@ -333,9 +341,16 @@ AUTH = ("auto", "plain", "login", "scram-sha-256", "xoauth2", "oauthbearer", "ex
 """The SASL mechanisms an account may name (RFC 4616, 5802, 7677, 7628, 4422)."""
 
 
+def _proxy(table: _Table) -> str | None:
+    value = table.take("proxy", str)
+    if value is not None and not re.match(r"(http|socks5h?)://[^/?#]", value):
+        table.fail("proxy", "not-one-of", expected="socks5h://HOST:PORT, http://HOST:PORT")
+    return None if value is None else str(value)
+
+
 def _account(name: str, table: _Table) -> Account:
     address = table.require("address", str)
-    if "@" not in address:
+    if not all(address.rpartition("@")):
         table.fail("address", "not-an-address", value=address)
     return Account(
         name=name,
@@ -348,7 +363,7 @@ def _account(name: str, table: _Table) -> Account:
         token=table.source("token"),
         client_identity=table.take("client-identity", str),
         tls_anchors=table.take_path("tls-anchors"),
-        proxy=table.take("proxy", str),
+        proxy=_proxy(table),
         sent_folder=table.take("sent-folder", str),
     )
 
@@ -368,13 +383,18 @@ def _authority(name: str, table: _Table) -> Authority:
 PROFILES = Path(__file__).parent / "profiles"
 
 
+def _profiles() -> list[str]:
+    """The names of the profiles that come along."""
+    return sorted(path.stem for path in PROFILES.glob("*.toml"))
+
+
 def load_profile(name: str) -> Profile:
     """One of the profiles that come along, or that in a file of one's own. Raises ``bad-config``."""
     path = Path(name) if name.endswith(".toml") or "/" in name else PROFILES / f"{name}.toml"
     if not path.exists():
-        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
+        known = ", ".join(_profiles())
         raise MedmailError(
-            "bad-config", path=str(path), line=0, key="profile", reason="not-one-of", expected=known
+            "bad-config", path=str(path), line=1, key="profile", reason="not-one-of", expected=known
         )
     text, values = read_toml(path)
     table = _Table(path, text, "", values)
@@ -395,6 +415,14 @@ def load_profile(name: str) -> Profile:
             taken[switch.name] = value
     table.end()
     return Profile(**taken)
+
+
+def complaint(config: Config, table: str, key: str, reason: str, **facts: object) -> MedmailError:
+    """``bad-config`` for a value whose badness only shows when it is used, with its line."""
+    text, _ = read_toml(config.path)
+    line = _Table(config.path, text, table, {}).line_of(key)
+    where = f"{table}.{key}"
+    return MedmailError("bad-config", path=str(config.path), line=line, key=where, reason=reason, **facts)
 
 
 def environment_home() -> Path | None:

@@ -79,6 +79,7 @@ EXITS: dict[str, int] = {
     "newer-store": FAILED,
     "not-found": FAILED,
     "not-readable": FAILED,
+    "not-usable": FAILED,
     "not-writable": FAILED,
     "too-large": FAILED,
     # 2: usage

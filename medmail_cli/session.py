@@ -18,6 +18,7 @@ from medmail_cli.config import (
     Paths,
     Profile,
     SecretSource,
+    complaint,
     environment_home,
     load,
     load_profile,
@@ -242,12 +243,21 @@ class Session:
         return Credentials(account.login, auth, password=lambda: password)
 
     def tls_context(self, account: Account) -> "ssl.SSLContext":
-        """TLS towards an account's servers. Raises ``not-readable``."""
+        """TLS towards an account's servers. Raises ``bad-config`` for a file that cannot be used."""
         from medmail_cli.transport import tls
 
         identity = account.client_identity
         path = None if identity is None else self.paths.config.parent / Path(identity).expanduser()
-        return tls.context(account.tls_anchors, path)
+        try:
+            return tls.context(account.tls_anchors, path)
+        except MedmailError as error:
+            if error.code != "not-readable":
+                raise
+            file = error.facts["path"]
+            key = "tls-anchors" if file == str(account.tls_anchors) else "client-identity"
+            detail = f"{file}: {error.facts['reason']}"
+            table = f"accounts.{account.name}"
+            raise complaint(self.config, table, key, "unreadable", detail=detail) from None
 
     def _from_file(self, name: str, path: Path) -> bytes:
         if str(path) == "-":

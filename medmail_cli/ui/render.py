@@ -226,7 +226,7 @@ def understood(error: BaseException) -> MedmailError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return MedmailError("disk-full", path=error.filename or "?")
     if isinstance(error, OSError) and error.filename:
-        return MedmailError("not-writable", path=str(error.filename), reason=error.strerror or "")
+        return MedmailError("not-usable", path=str(error.filename), reason=error.strerror or "")
     return MedmailError("internal-error", kind=type(error).__name__)
 
 

@@ -214,6 +214,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     "not-found": (N_("there is no {what} “{name}”"), ""),
     "not-readable": (N_("{path} cannot be read: {reason}"), N_("check the place and its permissions")),
     "not-text": (N_("{path} is not text in UTF-8"), N_("send files with --attach")),
+    "not-usable": (N_("{path} cannot be used: {reason}"), N_("check the place and its permissions")),
     "not-writable": (N_("{path} cannot be written: {reason}"), N_("check the place and its permissions")),
     "not-yet-valid": (N_("the certificate is not valid yet"), ""),
     "other-log": (

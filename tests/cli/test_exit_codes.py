@@ -194,3 +194,30 @@ def test_interrupted_on_the_way(place: Path) -> None:
     assert [path for path in (place / "out").rglob("*") if path.suffix == ".tmp"] == []
     assert medmail(home, "audit", "verify").exit == 0
     assert medmail(home, "decrypt", "good.eml", "--out-dir", "out").exit == 0
+
+
+# --- configuration ------------------------------------------------------------------------------------------
+
+SERVER = 'imap = { host = "127.0.0.1", port = 9, security = "tls" }\n'
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ('lang = "en"\nprofile = "mssant"\n', 2),
+        ('profile = "./mine.toml"\n', 1),
+        ('[accounts.w]\naddress = "a@b.c"\nproxy = "ftp://x"\n', 3),
+        ('[accounts.w]\naddress = "@"\n', 2),
+        ('[accounts.w]\naddress = "a@b.c"\npassword-command = ""\n', 3),
+        ('[accounts.w]\naddress = "a@b.c"\nimap = { host = "x", port = 143, security = "none" }\n', 3),
+        (f'[accounts.w]\naddress = "a@b.c"\nclient-identity = "none.pem"\n{SERVER}', 3),
+        (f'[accounts.w]\naddress = "a@b.c"\n{SERVER}tls-anchors = "none.pem"\nauth = "external"\n', 4),
+        ("lang = \n", 1),
+        ("\n\nlang = 'fr\xe9\n", 3),
+    ],
+)
+def test_bad_values_come_with_their_line(tmp_path: Path, config: str, line: int) -> None:
+    (tmp_path / "config.toml").write_bytes(config.encode("latin-1"))
+    done = medmail(tmp_path, "fetch", "--json", env={"MEDMAIL_PASSWORD_FILE": "/dev/null"})
+    assert (done.exit, done.objects[-1]["code"]) == (78, "bad-config")
+    assert f"config.toml, line {line}: " in done.stderr
