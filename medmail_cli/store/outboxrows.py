@@ -129,6 +129,7 @@ class Fate:
 
 
 def known(database: sqlite3.Connection, key: str, digest: bytes) -> bool:
+    """Was a letter entered under ``key`` whose recipients are not all refused? Raises ``id-reused``."""
     # a letter that everybody refused, or that was dropped, was not sent: its key is free again
     row = database.execute(
         "SELECT digest FROM letters WHERE key = ? AND EXISTS (SELECT 1 FROM submissions JOIN recipients"
@@ -143,6 +144,7 @@ def known(database: sqlite3.Connection, key: str, digest: bytes) -> bool:
 
 
 def insert(database: sqlite3.Connection, parcel: Parcel, now: datetime) -> int:
+    """Enter a parcel with its recipients; the number of the submission."""
     number = database.execute(
         "INSERT INTO submissions (id, key, account, sender, message_id, protection, utf8, size, queued_at,"
         " due_at, copy) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -169,6 +171,7 @@ def insert(database: sqlite3.Connection, parcel: Parcel, now: datetime) -> int:
 
 
 def connect(path: Path) -> sqlite3.Connection:
+    """Open the database, made where there is none. Raises ``store-damaged``."""
     files.make_private(path.parent)
     # made here, so that it and what SQLite puts beside it are for the owner alone
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -201,6 +204,7 @@ def _create(database: sqlite3.Connection) -> None:
 
 
 def as_json(numbers: Iterable[int] | Mapping[int, object]) -> str:
+    """A list as SQLite takes it for ``json_each``."""
     return "[" + ",".join(map(str, numbers)) + "]"
 
 
