@@ -291,7 +291,9 @@ def _global_options(*, root: bool) -> "list[Parameter]":
     options = [
         option("--json", attribute="json", is_flag=True, help=_("JSON Lines on stdout, for scripts.")),
         option("-q", "--quiet", attribute="quiet", is_flag=True, help=_("Errors only on stderr.")),
-        option("-v", "--verbose", attribute="verbose", count=True, help=_("Tell more on stderr.")),
+        option(
+            "-v", "--verbose", attribute="verbose", count=True, metavar="", help=_("Tell more on stderr.")
+        ),
         option("--no-color", attribute="no-color", is_flag=True, help=_("No colours."), hidden=not root),
         option("--no-input", attribute="no_input", is_flag=True, help=_("Never ask; fail instead.")),
         option(
@@ -374,7 +376,11 @@ def _global_options(*, root: bool) -> "list[Parameter]":
 
 def _help(ctx: "Context", _param: "Parameter", value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        sys.stdout.write(ctx.get_help() + "\n")
+        from medmail_cli.ui.console import data_stream
+
+        with data_stream() as stdout:
+            stdout.write(ctx.get_help() + "\n")
+            stdout.flush()
         ctx.exit()
 
 

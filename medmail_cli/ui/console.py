@@ -37,7 +37,7 @@ class OutputGoneError(Exception):
 
 
 @contextlib.contextmanager
-def _stdout() -> Iterator[TextIO]:
+def data_stream() -> Iterator[TextIO]:
     """The stream for data. Raises :class:`OutputGoneError`, and what is written from then on goes nowhere."""
     try:
         yield sys.stdout
@@ -89,32 +89,32 @@ class Console:
             self.err(line)
             return
         self.clear_progress()
-        with _stdout() as stdout:
+        with data_stream() as stdout:
             stdout.write(self._paint(line, terminal=self.interactive_out) + "\n")
 
     def out_json(self, encoded: str) -> None:
         """Write one object of JSON Lines, at once, so that a reader can follow; UTF-8 in any locale."""
-        with _stdout() as stdout:
+        with data_stream() as stdout:
             stdout.buffer.write(sanitize.json_text(encoded).encode() + b"\n")
             stdout.buffer.flush()
 
     def flush(self) -> None:
         """Let a reader at the other end of a pipe see what was written so far."""
-        with _stdout() as stdout:
+        with data_stream() as stdout:
             stdout.flush()
 
     def out_bytes(self, data: bytes | memoryview) -> None:
         """Write raw data. Raises ``binary-to-terminal`` where a person would see it."""
         if self.interactive_out:
             raise MedmailError("binary-to-terminal")
-        with _stdout() as stdout:
+        with data_stream() as stdout:
             stdout.flush()
             stdout.buffer.write(data)
             stdout.buffer.flush()
 
     def sync(self) -> None:
         """Make durable what was written to stdout, where it is a file."""
-        with _stdout() as stdout:
+        with data_stream() as stdout:
             stdout.flush()
             if stat.S_ISREG(os.fstat(stdout.fileno()).st_mode):
                 os.fsync(stdout.fileno())

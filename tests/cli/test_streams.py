@@ -112,7 +112,9 @@ def test_colours_can_be_done_without(home: Path, message: Path, argv: list[str],
     assert "Signed by alice@medecin.test" in plain
 
 
-def test_binary_never_goes_to_a_terminal(home: Path) -> None:
+def test_binary_never_goes_to_a_terminal(home: Path, message: Path) -> None:
+    _, code = terminal(home, "decrypt", message, "--format", "eml")
+    assert code == 2
     said, code = terminal(home, "keys", "export", "bob@medecin.test", "--format", "der", "--no-color")
     assert code == 2
     assert "medmail: error: " in said
@@ -127,6 +129,7 @@ def test_a_reader_that_goes_away_is_no_error(home: Path, message: Path) -> None:
     done = shell(home, f"medmail decrypt {message} {message} | head -1")
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
     assert medmail(home, "audit", "verify").exit == 0
+    assert shell(home, "medmail decrypt --help | head -1").stderr == ""
 
 
 @pytest.mark.parametrize("how", ["", "--json", "-o -"])
@@ -214,3 +217,15 @@ def test_send_writes_to_stdout_for_a_dash(tmp_path: Path) -> None:
     done = medmail(own, *to_bob, "--to", "zoe@medecin.test", "--partial", stdin=b"Bonjour\n")
     assert (done.exit, done.stdout.startswith("From: "), "zoe" in done.stdout) == (3, True, False)
     assert "zoe@medecin.test" in done.stderr
+
+
+def test_a_prompt_that_is_left(home: Path, message: Path) -> None:
+    env = os.environ | {"MEDMAIL_HOME": str(home), "LC_ALL": "C.UTF-8", "TERM": "dumb"}
+    for leave in ("sendintr", "sendeof"):
+        child = pexpect.spawn(MEDMAIL, ["decrypt", str(message)], env=env, encoding="utf-8", timeout=60)
+        child.expect("Passphrase of the keystore: ")
+        getattr(child, leave)()
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == 130
+        assert (child.before or "").startswith("\r\nmedmail: error: interrupted\r\n")
