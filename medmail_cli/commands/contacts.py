@@ -69,10 +69,11 @@ def add(
         typer.Option(metavar="ADDR", help=_("Pin the certificates to this address, whatever they bear.")),
     ] = None,
 ) -> int:
+    from medmail_cli.pki.address import is_address
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import contacts
 
-    if address is not None and not all(address.rpartition("@")):
+    if address is not None and not is_address(address):
         raise typer.BadParameter(_("not a mail address"), param_hint="--address")
     session: Session = ctx.obj
     data = session.read(file, "FILE")

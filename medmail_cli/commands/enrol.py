@@ -96,11 +96,12 @@ def new(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
 ) -> int:
+    from medmail_cli.pki.address import is_address
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.enrol import Subject, enrol_new
 
     session: Session = ctx.obj
-    if "@" not in address:
+    if not is_address(address):
         raise typer.BadParameter(_("this is no mail address"), param_hint="ADDRESS")
     wanted = _fingerprint(ca_fingerprint)
     with contextlib.ExitStack() as opened:
@@ -148,12 +149,13 @@ def import_(
     ca_fingerprint: Fingerprint = None,
     replace: Replace = False,
 ) -> int:
+    from medmail_cli.pki.address import is_address
     from medmail_cli.pki.keyfile import read_keys
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.enrol_import import enrol_import
 
     session: Session = ctx.obj
-    if address is not None and "@" not in address:
+    if address is not None and not is_address(address):
         raise typer.BadParameter(_("this is no mail address"), param_hint="--address")
     wanted = _fingerprint(ca_fingerprint)
 

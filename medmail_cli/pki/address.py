@@ -64,6 +64,11 @@ def exact(address: str) -> str:
     return local + at + (ascii_domain(domain) if at else domain)
 
 
+def is_address(text: str) -> bool:
+    """Could this be a mail address: something on both sides of an @, nothing blank or unprintable?"""
+    return all(text.rpartition("@")) and text.isprintable() and " " not in text
+
+
 def same_address(first: str, second: str) -> bool:
     """Whether two addresses are one mailbox by the verifying rule (RFC 8550 §3: caseless local part)."""
     return bool(first.strip()) and canonical(first) == canonical(second)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from medmail_cli.config import Config, Paths, Profile, load_profile
 from medmail_cli.errors import MedmailError
+from medmail_cli.pki.address import is_address
 from medmail_cli.store.files import make_private, write_output
 
 
@@ -47,7 +48,7 @@ def write_first(
 
     load_profile(profile)
     address = address or "you@example.org"
-    if "@" not in address:
+    if not is_address(address):
         raise MedmailError("bad-address", address=address)
     host = server or "mail." + address.rpartition("@")[2]
     account: dict[str, object] = {
