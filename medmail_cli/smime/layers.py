@@ -79,6 +79,8 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
                 kind = content.content_type(node)
                 if kind in ("enveloped-data", "auth-enveloped-data"):
                     layers.append("encrypted")
+                    # decoded, it is needed no more: large letters are held once
+                    del entity
                     opened = enveloped.decrypt(enveloped.parse_enveloped(node), keys, allow_weak=allow_weak)
                     entity, signature = _inside(opened), None
                     if decrypted is None or not opened.authenticated:
@@ -97,6 +99,7 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
                         break
                     layers.append("signed")
                     signature = SignatureLayer(inner, inner.content, detached=False)
+                    del entity
                     entity = mime.parse_inner(bytes(inner.content))
                 elif kind == "compressed-data":
                     layers.append("compressed")
