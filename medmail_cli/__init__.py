@@ -5,7 +5,8 @@ turn argv into one workflow and one result; ``session`` opens what a run needs, 
 the only place that prints or prompts. ``workflows`` tell what each verb does from start to end, as
 generators of events. Below them, ``transport`` opens sockets, ``devices`` talks to tokens, keyrings and
 other programs, ``store`` touches the disk. At the bottom, the pure rooms ``smime``, ``cms``, ``pki`` and
-``audit`` take bytes, certificates and the time, and give values back.
+``audit`` take bytes, certificates and the time, and give values back. ``config`` reads the person's file,
+``profile`` what a network demands, both by ``toml``, which knows the lines.
 
 Imports point down only::
 

@@ -16,20 +16,19 @@ from medmail_cli.config import (
     Account,
     Config,
     Paths,
-    Profile,
-    SecretSource,
     complaint,
     environment_home,
     load,
-    load_profile,
     paths,
 )
 from medmail_cli.errors import MedmailError
+from medmail_cli.toml import SecretSource
 
 if TYPE_CHECKING:
     import ssl
 
     from medmail_cli.model import Note
+    from medmail_cli.profile import Profile
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.contacts import Contacts
     from medmail_cli.store.keystore import Keystore, Unlocked
@@ -76,7 +75,9 @@ class Session:
         return load(self.paths.config)
 
     @cached_property
-    def profile(self) -> Profile:
+    def profile(self) -> "Profile":
+        from medmail_cli.profile import load as load_profile
+
         return load_profile(os.environ.get("MEDMAIL_PROFILE") or self.config.profile)
 
     def account(self, name: str | None = None, *, address: str | None = None) -> Account:

@@ -15,9 +15,9 @@ from medmail_cli.smime.protect import Style
 from medmail_cli.store.identity import fingerprint
 
 if TYPE_CHECKING:
-    from medmail_cli.config import Profile
     from medmail_cli.model import PrivateKey
     from medmail_cli.pki.path import Authorities, Judgement
+    from medmail_cli.profile import Profile
     from medmail_cli.smime.fields import Mailbox
     from medmail_cli.store.contacts import Contact, Contacts, Known
     from medmail_cli.store.outbox import Protection

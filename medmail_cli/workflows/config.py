@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from medmail_cli.config import Config, Paths, Profile, load_profile
+from medmail_cli import profile as profiles
+from medmail_cli.config import Config, Paths
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import is_address
+from medmail_cli.profile import Profile
 from medmail_cli.store.files import make_private, write_output
 
 
@@ -46,7 +48,7 @@ def write_first(
     """Write a first configuration to ``path``. Raises ``config-exists`` where another one stands there."""
     import tomli_w
 
-    load_profile(profile)
+    profiles.load(profile)
     address = address or "you@example.org"
     if not is_address(address):
         raise MedmailError("bad-address", address=address)

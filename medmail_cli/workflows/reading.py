@@ -15,8 +15,8 @@ from medmail_cli.smime.layers import Keys
 from medmail_cli.smime.open import Opened, Policy, open_message
 
 if TYPE_CHECKING:
-    from medmail_cli.config import Profile
     from medmail_cli.model import PrivateKey
+    from medmail_cli.profile import Profile
     from medmail_cli.store.contacts import Contacts, Known
 
 _MOST_JUDGEMENTS = 4096

@@ -27,7 +27,8 @@ from medmail_cli.workflows.drafts import Draft, Fault
 from medmail_cli.workflows.submit import Postage, Recipient, Retried, Shipment
 
 if TYPE_CHECKING:
-    from medmail_cli.config import Account, Profile
+    from medmail_cli.config import Account
+    from medmail_cli.profile import Profile
     from medmail_cli.store.keystore import Keystore, Unlocked
 
 

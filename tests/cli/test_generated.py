@@ -15,6 +15,7 @@ import pytest
 import medmail_cli
 from medmail_cli import config
 from medmail_cli.app import VERBS, command_tree
+from medmail_cli.profile import Profile
 from tests.support.tools import require
 
 ROOT = Path(medmail_cli.__file__).parent.parent
@@ -59,7 +60,7 @@ def test_a_page_is_right_roff(page: Path) -> None:
 
 def test_every_key_of_the_configuration_is_in_its_page() -> None:
     page = (MAN / "prose" / "medmail-config.txt").read_text()
-    shapes = (config.Account, config.Authority, config.Profile, config.Config)
+    shapes = (config.Account, config.Authority, Profile, config.Config)
     keys = {field.name.replace("_", "-") for shape in shapes for field in dataclasses.fields(shape)}
     ours = {"name", "path", "accounts", "authorities", "secrets", "password", "token"}
     assert not {key for key in keys - ours if f"`{key}`" not in page}

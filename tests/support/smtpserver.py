@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import tomli_w
 from cryptography import x509
@@ -157,7 +157,7 @@ def _one(connection: socket.socket, context: ssl.SSLContext, server: SmtpServer)
         context.wrap_socket(connection, server_side=True) as secured,
     ):
         try:
-            server.serve(secured.makefile("rwb"))
+            server.serve(cast("BinaryIO", secured.makefile("rwb")))
         finally:
             with contextlib.suppress(OSError):
                 secured.shutdown(socket.SHUT_RDWR)

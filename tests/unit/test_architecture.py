@@ -14,19 +14,24 @@ PURE = {"smime", "cms", "pki", "audit"}
 ADAPTERS = {"transport", "devices", "store"}
 BOTTOM = {"model", "errors"}
 ALLOWED = {
-    "app": {"commands", "session", "ui", "config"} | BOTTOM,
-    "commands": {"session", "workflows", "ui", "app", "config", "sandbox"} | ADAPTERS | PURE | BOTTOM,
-    "session": {"ui", "config"} | ADAPTERS | PURE | BOTTOM,
-    "workflows": {"config"} | ADAPTERS | PURE | BOTTOM,
+    "app": {"commands", "session", "ui", "config", "profile"} | BOTTOM,
+    "commands": {"session", "workflows", "ui", "app", "config", "profile", "sandbox"}
+    | ADAPTERS
+    | PURE
+    | BOTTOM,
+    "session": {"ui", "config", "profile", "toml"} | ADAPTERS | PURE | BOTTOM,
+    "workflows": {"config", "profile"} | ADAPTERS | PURE | BOTTOM,
     "ui": {"workflows"} | PURE | BOTTOM,  # of workflows and pure rooms: the types of events, for views
     "transport": {"config", "transport"} | PURE | BOTTOM,
-    "devices": {"config"} | PURE | BOTTOM,
-    "store": {"config"} | PURE | BOTTOM,
+    "devices": {"config", "profile"} | PURE | BOTTOM,
+    "store": {"config", "profile"} | PURE | BOTTOM,
     "smime": {"cms", "pki"} | BOTTOM,
     "cms": BOTTOM,
     "pki": {"cms"} | BOTTOM,
     "audit": BOTTOM,
-    "config": BOTTOM,
+    "config": {"profile", "toml"} | BOTTOM,
+    "profile": {"toml"} | BOTTOM,
+    "toml": BOTTOM,
     "model": set[str](),
     "errors": set[str](),
 }

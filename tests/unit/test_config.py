@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmail_cli.config import PROFILES, Config, load, load_profile, paths, seconds
+from medmail_cli.config import Config, load, paths, seconds
 from medmail_cli.errors import MedmailError
+from medmail_cli.profile import PROFILES
+from medmail_cli.profile import load as load_profile
 
 FULL = """\
 profile = "generic"

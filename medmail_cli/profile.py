@@ -1,0 +1,72 @@
+"""Profiles: what a network demands, as data in ``profiles/`` or in a file of one's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.toml import Table, read_toml
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a network demands, as named switches (see the files in ``profiles/``)."""
+
+    name: str = "generic"
+    end_to_end: Literal["required", "when-possible", "off"] = "required"
+    cipher: Literal["aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"] = "aes-256-gcm"
+    signature: Literal["opaque", "detached"] = "opaque"
+    rsa_signature: Literal["pkcs1v15", "pss"] = "pkcs1v15"
+    rsa_encryption: Literal["pkcs1v15", "oaep"] = "pkcs1v15"
+    wrapping: Literal["none", "message-rfc822"] = "none"
+    outer_subject: str = "[...]"
+    header_protection: bool = True
+    smime_type_auth_enveloped: Literal["authEnveloped-data", "authenticated-enveloped-data"] = (
+        "authEnveloped-data"
+    )
+    revocation: Literal["hard", "soft"] = "soft"
+    unauthenticated_encryption: Literal["problem", "note"] = "note"
+    not_addressed: Literal["problem", "note"] = "note"
+    domain_bound_certificates: bool = False
+    request_dsn: bool = True
+    whitelist: Path | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+PROFILES = Path(__file__).parent / "profiles"
+"""The folder of those that come along."""
+
+
+def names() -> list[str]:
+    """The names of the profiles that come along."""
+    return sorted(path.stem for path in PROFILES.glob("*.toml"))
+
+
+def load(name: str) -> Profile:
+    """One of the profiles that come along, or that in a file of one's own. Raises ``bad-config``."""
+    path = Path(name) if name.endswith(".toml") or "/" in name else PROFILES / f"{name}.toml"
+    if not path.exists():
+        known = ", ".join(names())
+        raise MedmailError(
+            "bad-config", path=str(path), line=1, key="profile", reason="not-one-of", expected=known
+        )
+    text, values = read_toml(path)
+    table = Table(path, text, "", values)
+    taken: dict[str, Any] = {"name": path.stem}
+    for switch in fields(Profile):
+        if switch.name == "name":
+            continue
+        key = switch.name.replace("_", "-")
+        if switch.name == "whitelist":
+            value: Any = table.take_path(key)
+        elif switch.name == "headers":
+            value = table.take(key, dict)
+        elif switch.type is bool:
+            value = table.take(key, bool)
+        else:
+            value = table.take(key, str, None, getattr(switch.type, "__args__", ()))
+        if value is not None:
+            taken[switch.name] = value
+    table.end()
+    return Profile(**taken)
