@@ -43,7 +43,7 @@ bench: setup servers
 
 # long fuzzing and soaking, outside CI
 soak: setup servers
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest -m soak -n 0 -s
 
 # the sentences that the code holds, merged into the French catalogue; what is new there wants a translation
 translations: setup
