@@ -1,8 +1,12 @@
 """Fixtures every room of the tests may ask for."""
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
+
+# a run in the background inherits that Ctrl-C is ignored, and would hand it on to the commands under test
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
