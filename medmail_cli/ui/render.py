@@ -23,6 +23,7 @@ from medmail_cli.errors import MedmailError, NothingAttemptedError, combine, exi
 from medmail_cli.model import Note, Progress
 from medmail_cli.ui import words
 from medmail_cli.ui.console import OutputGoneError
+from medmail_cli.ui.sentences import ADVICE
 
 if TYPE_CHECKING:
     import typer
@@ -209,10 +210,12 @@ def _progress(console: "Console", event: Progress) -> None:
 
 
 def note(console: "Console", event: Note) -> None:
-    """Tell of something that changes no outcome."""
+    """Tell of something that changes no outcome; mere advice is for people at a terminal."""
     said = words.note(event)
     if console.json:
         console.out_json(dumps({"type": "note", "code": event.code, "message": said, **event.facts}))
+    elif event.code in ADVICE:
+        console.say([("yellow", "medmail: "), said])
     elif not console.quiet:
         console.err([("yellow", "medmail: "), said])
 

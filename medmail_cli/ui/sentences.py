@@ -324,6 +324,12 @@ NOTES: dict[str, str] = {
 }
 """Code of a note to its sentence."""
 
+ADVICE = frozenset(
+    {"address-pinned", "address-resembles", "certificate-without-key", "identity-expired", "mixed-scripts"}
+    | {"identity-not-yet-valid", "not-for-mail", "request-waits", "root-not-trusted", "audit-none"}
+)
+"""Notes about what went well: off a terminal success writes nothing to stderr (contract, Streams)."""
+
 QUESTIONS: dict[str, str] = {
     "drop": N_("give up the letter {id} to {addresses}, which has not been sent?"),
     "trust-root": N_(

@@ -89,13 +89,14 @@ def test_import_of_a_pkcs12_file(home: Path, tmp_path: Path, password: Path) -> 
     certificate, key = pki.issue(CA, ADDRESS, name="Dr Martin")
     file = save(tmp_path / "m.p12", pki.p12(certificate, key, CA.chain, P12_PASSWORD.encode()))
     done = run(home, "enrol", "import", file, "--p12-password-file", password)
-    assert done.exit == 0
+    assert (done.exit, done.stderr) == (0, "")
     until = certificate.not_valid_after_utc.astimezone().strftime("%Y-%m-%d")
     assert (
         done.stdout
         == f"imported\t{ADDRESS}\t{fingerprint(certificate)[:12]}\tsigning and encryption\t{until}\n"
     )
-    assert "--ca-fingerprint " + fingerprint(CA.certificate) in done.stderr
+    advised = run(home, "enrol", "import", file, "--p12-password-file", password, "-v")
+    assert "--ca-fingerprint " + fingerprint(CA.certificate) in advised.stderr
     (one,) = held(home)
     assert (one.addresses, one.name, one.purpose, one.chain) == ((ADDRESS,), "Dr Martin", "both", CA.chain)
     assert opens(home, one)

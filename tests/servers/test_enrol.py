@@ -76,7 +76,7 @@ def test_an_authority_of_the_configuration(home: Path, server: OpenSslEst, ca: O
     (home / "config.toml").write_text(
         f'[authorities.order]\nurl = "{server.url}/.well-known/est"\ntls-anchors = "{ca.root}"\n'
     )
-    done = medmail(home, "enrol", "new", ADDRESS, "--key", "p256")
+    done = medmail(home, "enrol", "new", ADDRESS, "--key", "p256", "-v")
     assert done.exit == 0
     assert done.stdout.startswith(f"enrolled\t{ADDRESS}\t")
     assert "--ca-fingerprint" in done.stderr
