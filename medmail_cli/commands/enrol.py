@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.config import Authority as Settings
     from medmail_cli.session import Session
+    from medmail_cli.store.identity import Identity
     from medmail_cli.transport.est import EstAuthority
 
 app = typer.Typer(help=_("Get a professional identity: a key and its certificate."))
@@ -27,6 +28,10 @@ Fingerprint = Annotated[
     typer.Option(
         "--ca-fingerprint", metavar="SHA256", help=_("Trust the root with this fingerprint, unasked.")
     ),
+]
+TlsAnchors = Annotated[
+    Path | None,
+    typer.Option("--tls-anchors", metavar="FILE", help=_("Trust the authority's server by these.")),
 ]
 Replace = Annotated[
     bool, typer.Option("--replace", help=_("Retire the identity in use; it goes on opening old mail."))
@@ -59,6 +64,7 @@ def events() -> dict[str, tuple[type, ...]]:
     return {
         "enrol new": (Enrolment, Anchor, Note),
         "enrol import": (Enrolment, Anchor, Note),
+        "enrol renew": (Enrolment, Note),
         "enrol status": (Expiry,),
     }
 
@@ -77,10 +83,7 @@ def new(
     ca: Annotated[
         str | None, typer.Option("--ca", metavar="NAME|URL", help=_("The authority, by config.toml or URL."))
     ] = None,
-    tls_anchors: Annotated[
-        Path | None,
-        typer.Option("--tls-anchors", metavar="FILE", help=_("Trust the authority's server by these.")),
-    ] = None,
+    tls_anchors: TlsAnchors = None,
     ca_fingerprint: Fingerprint = None,
     method: Annotated[
         Method | None, typer.Option("--method", help=_("EST, or a request in a file to be sent by hand."))
@@ -110,7 +113,7 @@ def new(
             settings = _authority(session, address, ca, method)
             if settings is None:
                 return None
-            return opened.enter_context(_est(session, settings, address, tls_anchors, wanted))
+            return opened.enter_context(_est(session, settings, address, tls_anchors, wanted, None))
 
         events = enrol_new(
             session.keystore,
@@ -183,6 +186,56 @@ def import_(
 
 
 @app.command(
+    "renew",
+    help=_("Get a new key and certificate for identities in use; the old ones go on opening old mail."),
+    epilog=_("Examples: medmail enrol renew dr.martin@medecin.test · medmail enrol renew --all --within 30d"),
+)
+def renew(
+    ctx: typer.Context,
+    addresses: Annotated[
+        list[str] | None, typer.Argument(metavar="[ADDRESS]...", help=_("Whose identities to renew."))
+    ] = None,
+    everybody: Annotated[bool, typer.Option("--all", help=_("Renew every identity in use."))] = False,
+    within: Annotated[
+        str | None,
+        typer.Option("--within", metavar="TIME", help=_("Only those that end within this time, as in 30d.")),
+    ] = None,
+    ca: Annotated[
+        str | None, typer.Option("--ca", metavar="NAME|URL", help=_("Ask this authority instead."))
+    ] = None,
+    tls_anchors: TlsAnchors = None,
+    key: Annotated[
+        Key | None, typer.Option("--key", help=_("The kind of key; the old one's by default."))
+    ] = None,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.enrol import enrol_renew
+
+    session: Session = ctx.obj
+    if bool(addresses) == everybody:
+        raise typer.BadParameter(_("name addresses, or use --all"))
+    with contextlib.ExitStack() as opened:
+
+        def authority(one: "Identity") -> "EstAuthority | None":
+            settings = _authority_of(session, one, ca)
+            if settings is None:
+                return None
+            return opened.enter_context(_est(session, settings, one.address, tls_anchors, None, one))
+
+        events = enrol_renew(
+            session.keystore,
+            lambda: session.unlocked,
+            session.log,
+            authority,
+            addresses or (),
+            now=session.now,
+            within=_duration(within, "--within") if within is not None else None,
+            key=key.value if key else None,
+        )
+        return show(ctx, "enrol renew", events)
+
+
+@app.command(
     "status",
     help=_("Tell when each identity ends; exit 1 if one ends within the time given."),
     epilog=_("Example, for monitoring: medmail enrol status --fail-within 30d"),
@@ -193,16 +246,21 @@ def status_(
         str, typer.Option("--fail-within", metavar="TIME", help=_("How long before its end, such as 30d."))
     ] = "0d",
 ) -> int:
-    from medmail_cli.config import seconds
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.enrol import status
 
     session: Session = ctx.obj
-    try:
-        within = datetime.timedelta(seconds=seconds(fail_within))
-    except ValueError:
-        raise typer.BadParameter(_("not a duration such as 30d"), param_hint="--fail-within") from None
+    within = _duration(fail_within, "--fail-within")
     return show(ctx, "enrol status", status(session.keystore, now=session.now(), within=within))
+
+
+def _duration(text: str, option: str) -> datetime.timedelta:
+    from medmail_cli.config import seconds
+
+    try:
+        return datetime.timedelta(seconds=seconds(text))
+    except ValueError:
+        raise typer.BadParameter(_("not a duration such as 30d"), param_hint=option) from None
 
 
 def _fingerprint(text: str | None) -> str | None:
@@ -262,10 +320,34 @@ def _authority(session: "Session", address: str, ca: str | None, method: Method 
     return settings
 
 
+def _authority_of(session: "Session", one: "Identity", ca: str | None) -> "Settings | None":
+    """The authority that renews an identity: ``--ca``, else its own, else the first of config.toml."""
+    from medmail_cli.config import Authority
+    from medmail_cli.transport.est import endpoint
+
+    if ca is None and one.authority is not None:
+        for settings in session.config.authorities.values():
+            if settings.method == "est" and endpoint(settings.url) == one.authority:
+                return settings
+        return Authority(one.authority, one.authority)
+    return _authority(session, one.address, ca, None)
+
+
 def _est(
-    session: "Session", settings: "Settings", address: str, tls_anchors: Path | None, fingerprint: str | None
+    session: "Session",
+    settings: "Settings",
+    address: str,
+    tls_anchors: Path | None,
+    fingerprint: str | None,
+    presented: "Identity | None",
 ) -> "EstAuthority":
+    """``presented`` is the identity that is shown where the authority asks for a certificate."""
     from medmail_cli.transport.est import EstAuthority
+
+    identity = None
+    if presented is not None and presented.certificate is not None and presented.purpose != "encrypt":
+        chain = (presented.certificate, *(one for one in presented.chain if one.subject != one.issuer))
+        identity = (session.unlocked.unseal(presented), chain)
 
     login = settings.login or address
     return EstAuthority(
@@ -275,4 +357,5 @@ def _est(
         fingerprint=fingerprint,
         login=login,
         password=lambda: session.secret("password", settings.password, owner=login),
+        identity=identity,
     )

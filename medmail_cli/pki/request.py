@@ -4,9 +4,11 @@ cryptography's builder wants its own private keys; ours may be on a card, so the
 :class:`~medmail_cli.model.PrivateKey` and put into the structure here.
 """
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -18,7 +20,10 @@ from medmail_cli.pki.address import SMTP_UTF8_MAILBOX, exact, unicode_domain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
     from medmail_cli.model import PrivateKey, SignatureScheme
+    from medmail_cli.pki.usage import Purpose
 
 _NULL = b"\x05\x00"
 _ALGORITHMS: "dict[SignatureScheme, tuple[str, bytes]]" = {
@@ -40,14 +45,17 @@ def build_request(
     name: str | None = None,
     rpps: str | None = None,
     organisation: str | None = None,
+    like: x509.Certificate | None = None,
     extra: "Sequence[x509.ExtensionType]" = (),
 ) -> bytes:
     """A PKCS#10 request, DER, for ``address``, signed by ``key``.
 
     ``name`` becomes the common name (the address without one), ``rpps`` the subject's serialNumber; the
-    address stands in subjectAltName, as SmtpUTF8Mailbox where its local part is not ASCII (RFC 9598). A
-    key that cannot sign (X25519) cannot prove itself this way: raises ``unsupported-algorithm``. Text too
-    long for its attribute (64 characters, RFC 5280 appendix A) raises ``malformed``.
+    address stands in subjectAltName, as SmtpUTF8Mailbox where its local part is not ASCII (RFC 9598).
+    ``like`` is the certificate to be renewed, whose subject and subjectAltName are asked for again as they
+    are (RFC 7030 §4.2.2). A key that cannot sign (X25519) cannot prove itself this way: raises
+    ``unsupported-algorithm``. Text too long for its attribute (64 characters, RFC 5280 appendix A) raises
+    ``malformed``.
     """
     subject = [(NameOID.COMMON_NAME, name or address), (NameOID.ORGANIZATION_NAME, organisation)]
     subject.append((NameOID.SERIAL_NUMBER, rpps))
@@ -63,6 +71,10 @@ def build_request(
         alternative = x509.SubjectAlternativeName([_general_name(address)])
     except ValueError as error:
         raise MedmailError("malformed", what=address) from error
+    if like is not None:
+        shown = like.subject
+        with contextlib.suppress(x509.ExtensionNotFound):
+            alternative = like.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     extensions = [alternative, *extra]
     requested = der.sequence(*(_extension(extension) for extension in extensions))
     attribute = der.sequence(der.oid(_EXTENSION_REQUEST), der.set_of([requested]))
@@ -76,6 +88,26 @@ def build_request(
     oid, parameters = _ALGORITHMS[scheme]
     signature = key.sign(body, scheme)
     return der.sequence(body, der.sequence(der.oid(oid), parameters), der.bit_string(signature))
+
+
+def usage_of(purpose: "Purpose", key: "PublicKeyTypes") -> "tuple[x509.KeyUsage, ...]":
+    """The keyUsage to ask for where a key shall sign or encrypt alone; nothing where it may do both."""
+    if purpose == "both":
+        return ()
+    signs, transports = purpose == "sign", isinstance(key, rsa.RSAPublicKey)
+    return (
+        x509.KeyUsage(
+            digital_signature=signs,
+            content_commitment=signs,
+            key_encipherment=not signs and transports,
+            data_encipherment=False,
+            key_agreement=not signs and not transports,
+            key_cert_sign=False,
+            crl_sign=False,
+            encipher_only=False,
+            decipher_only=False,
+        ),
+    )
 
 
 def matches(certificate: x509.Certificate, key: "PrivateKey") -> bool:

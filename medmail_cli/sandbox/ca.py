@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
-from medmail_cli.pki.address import same_address
+from medmail_cli.pki.address import addresses, same_address
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -138,6 +138,15 @@ class IdentityAuthority:
         with self._lock:
             self.issued.append(certificate)
         return certificate
+
+    def holder(self, der: bytes) -> str | None:
+        """Whose certificate that is, of those issued and not revoked; the handshake has proven the key."""
+        with self._lock:
+            for certificate in self.issued:
+                if certificate.public_bytes(Encoding.DER) == der:
+                    known = addresses(certificate)
+                    return known[0] if certificate.serial_number not in self.revoked else None
+        return None
 
     def revoke(self, serial: int, at: dt.datetime) -> None:
         """Put a certificate on the next CRL."""

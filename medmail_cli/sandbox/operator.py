@@ -78,7 +78,11 @@ class Operator:
         self._operator_ca = ServerAuthority.create(now)
         http = self._web("http", self._asked.http, None)
         self.authority = IdentityAuthority.create(now, f"http://127.0.0.1:{http.port}")
-        est = self._web("est", self._asked.est, self._tls("est", self.authority.server(now)))
+        secure = self._tls("est", self.authority.server(now))
+        # who renews may log in with the certificate that ends (RFC 7030 §3.3.2)
+        secure.load_verify_locations(cadata=self.authority.pem.decode())
+        secure.verify_mode = ssl.CERT_OPTIONAL
+        est = self._web("est", self._asked.est, secure)
         for web in (http, est):
             web.authority, web.login = self.authority, self.login
             web.start()

@@ -114,7 +114,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, "application/pkcs7-mime; smime-type=certs-only", certs_only([certificate]))
 
     def _holder(self) -> str | None:
-        """The address that logged in (HTTP Basic, RFC 7617)."""
+        """The address that logged in, by certificate or by password (HTTP Basic, RFC 7617)."""
+        if isinstance(self.connection, ssl.SSLSocket):
+            shown = self.connection.getpeercert(binary_form=True)
+            if shown is not None and (holder := self.server.authority.holder(shown)) is not None:
+                return holder
         scheme, _space, encoded = self.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "basic":
             return None

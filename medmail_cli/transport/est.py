@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import datetime as dt
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
 T = TypeVar("T")
 
 LONGEST_PAUSE = 20.0
@@ -50,7 +52,8 @@ class CsrAttribute:
 class EstAuthority:
     """One authority that speaks EST, as ``enrol`` uses it; holds one connection, to be closed.
 
-    ``password`` is asked for only when the server wants a login. ``patience`` is how many seconds to wait in
+    ``password`` is asked for only when the server wants a login; ``identity``, a key and its certificates, is
+    shown when it asks for a certificate (RFC 7030 §3.3.2). ``patience`` is how many seconds to wait in
     all for a certificate the authority has not issued yet.
     """
 
@@ -65,6 +68,7 @@ class EstAuthority:
         fingerprint: str | None = None,
         login: str = "",
         password: Callable[[], bytes] | None = None,
+        identity: "tuple[PrivateKeyTypes, Sequence[x509.Certificate]] | None" = None,
         timeout: float = 30.0,
         patience: float = 60.0,
     ) -> None:
@@ -78,6 +82,8 @@ class EstAuthority:
         self._authorization: str | None = None
         self._patience = patience
         self._certificates: tuple[x509.Certificate, ...] | None = None
+        if identity is not None:
+            self._server.present(*identity)
 
     def close(self) -> None:
         """End the connection."""

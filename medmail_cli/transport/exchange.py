@@ -12,11 +12,11 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -24,6 +24,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.transport import proxy, tls
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 LARGEST_ANSWER = 1 << 20
 """In octets; the certificates of a national authority take some 20,000."""
@@ -77,6 +80,7 @@ class Https:
         self.host, self.port, self.path = parts.hostname or "", parts.port or 443, parts.path.rstrip("/")
         self.timeout = timeout
         self._context = tls.context(anchors) if verified else _unverified()
+        self._presented: tuple[PrivateKeyTypes, Sequence[x509.Certificate]] | None = None
         self._connection: http.client.HTTPSConnection | None = None
         self._used_at = 0.0
 
@@ -84,6 +88,14 @@ class Https:
         """From the next connection on, let ``root`` alone vouch for the server."""
         self.close()
         self._context = tls.context(pem=root.public_bytes(Encoding.PEM).decode())
+        if self._presented is not None:
+            tls.present(self._context, *self._presented)
+
+    def present(self, key: "PrivateKeyTypes", chain: Sequence[x509.Certificate]) -> None:
+        """From the next connection on, log in with a certificate where the server asks for one."""
+        self.close()
+        self._presented = (key, chain)
+        tls.present(self._context, key, chain)
 
     def close(self) -> None:
         """End the connection."""

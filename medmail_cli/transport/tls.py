@@ -6,8 +6,15 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 
 def context(
@@ -30,6 +37,24 @@ def context(
         except (OSError, ValueError) as error:
             raise _unusable(client_identity, error) from None
     return made
+
+
+def present(made: ssl.SSLContext, key: "PrivateKeyTypes", chain: "Sequence[x509.Certificate]") -> None:
+    """Show servers that ask for it a certificate whose key is in memory.
+
+    The ssl module reads files only: the one written for a moment is encrypted under a password of its own.
+    """
+    import secrets
+    import tempfile
+
+    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+
+    password = secrets.token_hex(32).encode()
+    sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
+    with tempfile.NamedTemporaryFile(prefix="medmail-") as file:
+        file.write(b"".join([*(one.public_bytes(Encoding.PEM) for one in chain), sealed]))
+        file.flush()
+        made.load_cert_chain(file.name, password=password)
 
 
 def _unusable(path: Path | None, error: Exception) -> MedmailError:

@@ -2,17 +2,17 @@
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from medmail_cli.cms.keys import SoftwareKey
-from medmail_cli.errors import FAILED, OK
+from medmail_cli.errors import FAILED, OK, MedmailError, exit_of
 from medmail_cli.model import Note
-from medmail_cli.pki.request import build_request
+from medmail_cli.pki.request import build_request, usage_of
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store.files import write_output
 from medmail_cli.store.identity import Identity, key_digest, request_pem
@@ -39,6 +39,9 @@ class Authority(Protocol):
 
     def enrol(self, csr: x509.CertificateSigningRequest) -> tuple[x509.Certificate, ...]:
         """The certificate for a request and those above it. Raises ``ca-…`` and ``server-…``."""
+
+    def renew(self, csr: x509.CertificateSigningRequest) -> tuple[x509.Certificate, ...]:
+        """The same for the holder of a certificate with the same names."""
 
 
 @dataclass(frozen=True)
@@ -106,19 +109,103 @@ def enrol_new(
         replaces = [old.id for old in in_use if replace or old not in valid]
         one = _request(store, log, ca, subject, key or "rsa3072", replaces, now())
     if ca is None:
-        request = request_pem(one.request or b"")
-        if output is not None:
-            write_output(output, request, force=force, mode=0o644)
-        yield enrolment("waiting", one, request=request.decode(), saved_as=output)
+        yield _by_hand(one, output, force=force)
         return
-    csr = x509.load_der_x509_csr(one.request or b"")
-    facts = {"method": ca.method, "authority": ca.url, "key": one.key_type}
-    with logged(log, "enrol", one.address, (one.key_sha256,), **facts):
-        certificate, *chain = ca.enrol(csr)
-        enrolled = certify(store, one, certificate, chain, method=ca.method, now=now())
+    enrolled = _certified(store, log, "enrol", one, ca.enrol, ca, now)
     yield enrolment("enrolled", enrolled)
     yield from warnings(enrolled, now())
     yield from offer_roots(trust, log, enrolled.address, ca.anchors(), ca_fingerprint, ask_trust)
+
+
+def enrol_renew(
+    keystore: "Keystore",
+    unlock: "Callable[[], Unlocked]",
+    log: "AuditLog",
+    authority: "Callable[[Identity], Authority | None]",
+    addresses: Sequence[str],
+    *,
+    now: Callable[[], dt.datetime],
+    within: dt.timedelta | None = None,
+    key: KeyChoice | None = None,
+) -> Iterator[Enrolment | Note]:
+    """A new key and certificate for every identity in use of ``addresses`` (none: of all).
+
+    ``within`` leaves alone those that do not end so soon. The old key is kept for reading; the request that
+    a run before this one left is sent again. ``authority`` says whom to ask, None for a request by hand.
+    Raises ``no-identity``, and what happened where there is only one to renew.
+    """
+    used = [one for one in keystore.identities() if one.state == "active"]
+    for address in addresses:
+        if not any(speaks_for(one, address) for one in used):
+            raise MedmailError("no-identity", address=address)
+    wanted = [one for one in used if not addresses or any(speaks_for(one, each) for each in addresses)]
+    wanted = [one for one in wanted if not any(other is not one and _replaced(one, other) for other in used)]
+    if not wanted:
+        raise MedmailError("no-identity", address="")
+    for one in wanted:
+        if within is not None and one.expires is not None and one.expires > now() + within:
+            yield enrolment("unchanged", one)
+            continue
+        try:
+            yield from _renew(unlock(), log, authority(one), one, key, now)
+        except MedmailError as error:
+            if len(wanted) == 1:
+                raise
+            yield replace(enrolment("failed", one), code=error.code, exit=exit_of(error.code))
+
+
+def _replaced(one: Identity, other: Identity) -> bool:
+    """Whether ``other`` came later and does the same work."""
+    return bool(one.expires and other.expires and other.expires > one.expires and _covers(other, one))
+
+
+def _renew(
+    store: "Unlocked",
+    log: "AuditLog",
+    ca: Authority | None,
+    old: Identity,
+    key: KeyChoice | None,
+    now: Callable[[], dt.datetime],
+) -> Iterator[Enrolment | Note]:
+    held = store.identities()
+    one = next((each for each in held if each.state == "waiting" and old.id in each.replaces), None)
+    if one is None:
+        subject = Subject(old.address, old.name)
+        one = _request(store, log, ca, subject, key or _same_kind(old), [old.id], now(), renewed=old)
+    if ca is None:
+        yield _by_hand(one, None, force=False)
+        return
+    renewed = _certified(store, log, "enrol-renew", one, ca.renew, ca, now)
+    yield enrolment("renewed", renewed)
+    yield from warnings(renewed, now())
+
+
+def _same_kind(old: Identity) -> KeyChoice:
+    kinds: dict[str, KeyChoice] = {kind: kind for kind in get_args(KeyChoice)}
+    return kinds.get(old.key_type, "rsa3072")
+
+
+def _by_hand(one: Identity, output: Path | None, *, force: bool) -> Enrolment:
+    request = request_pem(one.request or b"")
+    if output is not None:
+        write_output(output, request, force=force, mode=0o644)
+    return enrolment("waiting", one, request=request.decode(), saved_as=output)
+
+
+def _certified(
+    store: "Unlocked",
+    log: "AuditLog",
+    action: str,
+    one: Identity,
+    ask: Callable[[x509.CertificateSigningRequest], tuple[x509.Certificate, ...]],
+    ca: Authority,
+    now: Callable[[], dt.datetime],
+) -> Identity:
+    """Send a waiting request and keep the certificate that comes."""
+    facts = {"method": ca.method, "authority": ca.url, "key": one.key_type}
+    with logged(log, action, one.address, (one.key_sha256,), **facts):
+        certificate, *chain = ask(x509.load_der_x509_csr(one.request or b""))
+        return certify(store, one, certificate, chain, method=ca.method, now=now())
 
 
 def _request(
@@ -129,8 +216,9 @@ def _request(
     key: KeyChoice,
     replaces: Sequence[str],
     now: dt.datetime,
+    renewed: Identity | None = None,
 ) -> Identity:
-    """A new key and a request for it, both on disk."""
+    """A new key and a request for it, both on disk; ``renewed`` gives the names and the use."""
     private_key = make_key(key)
     digest = key_digest(private_key.public_key())
     method = ca.method if ca else "csr"
@@ -140,6 +228,8 @@ def _request(
             address=subject.address,
             name=subject.name or None,
             rpps=subject.rpps or None,
+            like=renewed.certificate if renewed else None,
+            extra=usage_of(renewed.purpose, private_key.public_key()) if renewed else (),
         )
         return store.add_waiting(
             private_key,
@@ -148,6 +238,7 @@ def _request(
             method=method,
             authority=ca.url if ca else None,
             name=subject.name,
+            purpose=renewed.purpose if renewed else "both",
             now=now,
             replaces=replaces,
         )

@@ -26,11 +26,11 @@ class Enrolment:
     """An identity of the keystore and what has just become of it.
 
     ``request`` is the PEM of the request that a waiting one needs a certificate for, ``saved_as`` where it
-    was written.
+    was written; ``code`` says what ``failed``.
     """
 
     type: ClassVar[str] = "enrolment"
-    status: Literal["enrolled", "imported", "waiting", "unchanged"]
+    status: Literal["enrolled", "renewed", "imported", "waiting", "unchanged", "failed"]
     id: str
     address: str
     addresses: tuple[str, ...]
@@ -42,6 +42,7 @@ class Enrolment:
     not_after: dt.datetime | None
     request: str | None = None
     saved_as: Path | None = None
+    code: str | None = None
     exit: int = OK
 
 
@@ -121,7 +122,7 @@ def warnings(one: Identity, now: dt.datetime) -> Iterator[Note]:
 
 
 def enrolment(
-    what: Literal["enrolled", "imported", "waiting", "unchanged"],
+    what: Literal["enrolled", "renewed", "imported", "waiting", "unchanged", "failed"],
     one: Identity,
     request: str | None = None,
     saved_as: Path | None = None,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 PURPOSES = {"sign": N_("signing"), "encrypt": N_("encryption"), "both": N_("signing and encryption")}
 STATUSES = {
     "enrolled": N_("enrolled"),
+    "renewed": N_("renewed"),
+    "failed": N_("failed"),
     "imported": N_("imported"),
     "waiting": N_("waiting for its certificate"),
     "unchanged": N_("unchanged"),
@@ -47,9 +49,10 @@ def enrolment(event: "Enrolment", console: "Console") -> "Iterable[Line]":
         )
         return
     until = event.not_after.astimezone().strftime("%Y-%m-%d") if event.not_after else ""
+    style = "red" if event.exit else "green"
     yield [
-        ("green", _(STATUSES[event.status])),
-        f"\t{event.address}\t{event.id[:12]}\t{_(PURPOSES[event.purpose])}\t{until}",
+        (style, _(STATUSES[event.status])),
+        f"\t{event.address}\t{event.id[:12]}\t{_(PURPOSES[event.purpose])}\t{event.code or until}",
     ]
 
 
