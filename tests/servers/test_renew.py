@@ -119,7 +119,11 @@ def test_killed_anywhere_it_goes_on_with_the_same_key(home: Path, tmp_path: Path
 
 
 def environment(home: Path) -> dict[str, str]:
-    return {**os.environ, "MEDMAIL_HOME": str(home), "MEDMAIL_PASSPHRASE_FILE": str(home.parent / "home.passphrase")}
+    return {
+        **os.environ,
+        "MEDMAIL_HOME": str(home),
+        "MEDMAIL_PASSPHRASE_FILE": str(home.parent / "home.passphrase"),
+    }
 
 
 def test_the_certificate_that_ends_is_login_enough(tmp_path: Path) -> None:
