@@ -54,6 +54,21 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Enclosed:
+    """What came along with a message to prove its signers: nobody vouches for any of it.
+
+    ``ocsp`` holds OCSPResponses (RFC 6960) in DER.
+    """
+
+    certificates: Sequence[x509.Certificate] = ()
+    crls: Sequence[x509.CertificateRevocationList] = ()
+    ocsp: Sequence[bytes] = ()
+
+
+NOTHING = Enclosed()
+
+
+@dataclass(frozen=True)
 class Judgement:
     """What was found about a certificate; acceptable if and only if ``problems`` is empty."""
 
@@ -76,7 +91,7 @@ def judge(
     anchors: Sequence[x509.Certificate],
     intermediates: Sequence[x509.Certificate] = (),
     crls: Sequence[x509.CertificateRevocationList] = (),
-    extra: Sequence[x509.Certificate] = (),
+    enclosed: Enclosed = NOTHING,
     at: dt.datetime,
     known_now: dt.datetime | None = None,
     purpose: Purpose = "sign",
@@ -86,7 +101,7 @@ def judge(
     """Judge one certificate; for many under the same authorities make :class:`Authorities` once."""
     return Authorities(anchors, intermediates, crls).judge(
         certificate,
-        extra=extra,
+        enclosed=enclosed,
         at=at,
         known_now=known_now,
         purpose=purpose,
@@ -115,7 +130,7 @@ class Authorities:
         self,
         certificate: x509.Certificate,
         *,
-        extra: Sequence[x509.Certificate] = (),
+        enclosed: Enclosed = NOTHING,
         at: dt.datetime,
         known_now: dt.datetime | None = None,
         purpose: Purpose = "sign",
@@ -124,12 +139,14 @@ class Authorities:
     ) -> Judgement:
         """Find the best path from ``certificate`` to an anchor and say all that speaks against it.
 
-        ``extra`` are certificates that came with the letter. ``at`` is the instant of judgement;
+        ``enclosed`` is what came with the letter. ``at`` is the instant of judgement;
         ``known_now`` the local clock, if a revocation known today counts whatever its date (except for
         affiliationChanged, superseded, cessationOfOperation), None with ``--at``. ``revocation`` decides
         whether an unknown status is a problem (hard) or a note (soft). Never raises.
         """
-        case = _Case(self, _by_subject(extra[:MOST_HELPERS]), at, known_now, purpose, policies, ())
+        case = _Case(
+            self, _by_subject(enclosed.certificates[:MOST_HELPERS]), at, known_now, purpose, policies, ()
+        )
         judgement = case.judge(certificate)
         if revocation == "hard":
             return judgement

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from medmail_cli.cms.signed import SignerInfo, check_signer, find_certificate
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import address
+from medmail_cli.pki.path import Enclosed
 from medmail_cli.smime import mime
 from medmail_cli.smime.fields import Field, Mailbox, addresses_in
 from medmail_cli.smime.header import all_of, mailboxes
@@ -40,8 +41,8 @@ class Judgement(Protocol):
     def anchor(self) -> str | None: ...
 
 
-Judge = Callable[[x509.Certificate, Sequence[x509.Certificate]], Judgement]
-"""Judges a signer's certificate, given the certificates that came with the message."""
+Judge = Callable[[x509.Certificate, Enclosed], Judgement]
+"""Judges a signer's certificate, given what came with the message."""
 
 
 Lookup = Callable[[str], Sequence[x509.Certificate]]
@@ -146,7 +147,7 @@ def _judge_signer(
                 notes.append(Problem("line-endings-repaired"))
     subject = subject_of(certificate)
     found += [Problem(code, subject) for code in wrong]
-    judgement = judge(certificate, signed.certificates)
+    judgement = judge(certificate, Enclosed(signed.certificates, signed.crls))
     found += [Problem(problem.code, problem.detail) for problem in judgement.problems]
     notes += [Problem(note.code, note.detail) for note in judgement.notes]
     signer = Signer(

@@ -25,7 +25,7 @@ from medmail_cli.cms import ber
 from medmail_cli.cms.signed import parse_signed
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import address
-from medmail_cli.pki.path import judge
+from medmail_cli.pki.path import Enclosed, judge
 from medmail_cli.transport.exchange import Answer, Https
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class EstAuthority:
         judged = judge(
             own,
             anchors=self.anchors(),
-            extra=(*received, *known),
+            enclosed=Enclosed((*received, *known)),
             at=self._now(),
             purpose=_purpose(own),
             revocation="soft",

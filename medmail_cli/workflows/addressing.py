@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import ascii_domain, exact
+from medmail_cli.pki.path import Enclosed
 from medmail_cli.smime.protect import Style
 from medmail_cli.store.identity import fingerprint
 
@@ -71,7 +72,7 @@ class Directory:
         if certificate not in self._judged:
             self._judged[certificate] = self.authorities.judge(
                 certificate,
-                extra=known.above,
+                enclosed=Enclosed(known.above),
                 at=self.now,
                 known_now=self.now,
                 purpose="encrypt",

@@ -10,6 +10,7 @@ from medmail_cli.model import Note
 from medmail_cli.pki.address import addresses, looks_mixed, resemble, same_address
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts
+from medmail_cli.pki.path import Enclosed
 from medmail_cli.store.contacts import Contact, Contacts, Known
 from medmail_cli.workflows.logged import logged
 
@@ -119,7 +120,9 @@ def _above(
     now: dt.datetime,
 ) -> "list[x509.Certificate]":
     """Those of ``helpers`` that stand above a certificate."""
-    judgement = authorities.judge(certificate, extra=helpers, at=now, purpose="any", revocation="soft")
+    judgement = authorities.judge(
+        certificate, enclosed=Enclosed(helpers), at=now, purpose="any", revocation="soft"
+    )
     return [one for one in judgement.chain[1:] if one in helpers and not facts(one).self_issued]
 
 
@@ -216,7 +219,12 @@ def _shown(
 def _certificate(known: Known, authorities: "Authorities", now: dt.datetime) -> ContactCertificate:
     certificate = known.certificate
     judgement = authorities.judge(
-        certificate, extra=known.above, at=now, known_now=now, purpose="encrypt", revocation="soft"
+        certificate,
+        enclosed=Enclosed(known.above),
+        at=now,
+        known_now=now,
+        purpose="encrypt",
+        revocation="soft",
     )
     return ContactCertificate(
         known.sha256,

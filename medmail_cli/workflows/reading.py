@@ -9,7 +9,7 @@ from cryptography import x509
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import binds
-from medmail_cli.pki.path import Authorities, Judgement
+from medmail_cli.pki.path import Authorities, Enclosed, Judgement
 from medmail_cli.smime.fields import parse_mailboxes
 from medmail_cli.smime.layers import Keys
 from medmail_cli.smime.open import Opened, Policy, open_message
@@ -86,7 +86,7 @@ class Reader:
             id=id,
             source=source,
             keys=self.keys,
-            judge=lambda certificate, extra: self.judge(certificate, extra, at),
+            judge=lambda certificate, enclosed: self.judge(certificate, enclosed, at),
             at=at,
             own_addresses=self.own_addresses,
             policy=self._policy(),
@@ -94,17 +94,16 @@ class Reader:
             pinned=self._pinned,
         )
 
-    def judge(
-        self, certificate: x509.Certificate, extra: Sequence[x509.Certificate], at: datetime
-    ) -> Judgement:
+    def judge(self, certificate: x509.Certificate, enclosed: Enclosed, at: datetime) -> Judgement:
         """Judge a signer's certificate by the profile's rules; the same question is worked out once."""
-        key = (certificate, tuple(extra), at)
+        lists = tuple(crl.signature for crl in enclosed.crls)
+        key = (certificate, tuple(enclosed.certificates), lists, tuple(enclosed.ocsp), at)
         if key not in self._judged:
             if len(self._judged) >= _MOST_JUDGEMENTS:
                 self._judged.clear()
             self._judged[key] = self.authorities.judge(
                 certificate,
-                extra=extra,
+                enclosed=enclosed,
                 at=at,
                 known_now=None if self.at else self.now,
                 revocation=self.profile.revocation,
@@ -126,8 +125,8 @@ class Reader:
         if key in self._learned and (signed_at is None or self._learned[key] == signed_at):
             return
         self._learned[key] = signed_at
-        extra = proven.certificates
-        if self.judge(proven.certificate, extra, self.now).problems:
+        extra, enclosed = proven.certificates, Enclosed(proven.certificates)
+        if self.judge(proven.certificate, enclosed, self.now).problems:
             return
         chains = {}
         for certificate in extra:
@@ -135,7 +134,7 @@ class Reader:
                 continue
             judged = self.authorities.judge(
                 certificate,
-                extra=extra,
+                enclosed=enclosed,
                 at=self.now,
                 known_now=self.now,
                 purpose="encrypt",

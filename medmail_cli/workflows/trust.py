@@ -12,7 +12,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from medmail_cli.errors import DAMAGED, OK, MedmailError, exit_of
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts, verifies
-from medmail_cli.pki.path import Authorities, Judgement
+from medmail_cli.pki.path import Authorities, Enclosed, Judgement
 from medmail_cli.pki.unreadable import UNREADABLE
 from medmail_cli.store.trust import Item, Trust
 from medmail_cli.transport import http
@@ -121,7 +121,7 @@ def _judge(
     extra: Sequence[x509.Certificate],
     now: dt.datetime,
 ) -> Judgement:
-    return authorities.judge(certificate, extra=extra, at=now, purpose="any", revocation="soft")
+    return authorities.judge(certificate, enclosed=Enclosed(extra), at=now, purpose="any", revocation="soft")
 
 
 _MOST_ISSUERS = 4

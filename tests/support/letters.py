@@ -10,7 +10,7 @@ from cryptography import x509
 
 from medmail_cli.cms import enveloped, signed
 from medmail_cli.cms.keys import SoftwareKey
-from medmail_cli.pki.path import Authorities
+from medmail_cli.pki.path import Authorities, Enclosed
 from medmail_cli.smime import compose
 from medmail_cli.smime.compose import Attachment, Letter
 from medmail_cli.smime.fields import Mailbox
@@ -81,10 +81,10 @@ def sealed(
     ].message
 
 
-def judge(certificate: x509.Certificate, extra: Sequence[x509.Certificate]) -> Judgement:
+def judge(certificate: x509.Certificate, enclosed: Enclosed) -> Judgement:
     """Trusts the one root; no CRLs are at hand and none are asked for."""
     authorities = Authorities([authority("Health Root").certificate])
-    return authorities.judge(certificate, extra=extra, at=NOW, revocation="soft")
+    return authorities.judge(certificate, enclosed=enclosed, at=NOW, revocation="soft")
 
 
 def opened(raw: bytes, reader: str | None = "bob", policy: Policy = PLAIN, **options: Any) -> Opened:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from medmail_cli.cms import der
 from medmail_cli.pki.address import addresses
-from medmail_cli.pki.path import Authorities, Judgement, judge
+from medmail_cli.pki.path import Authorities, Enclosed, Judgement, judge
 from tests.support import pki
 
 # bit flips make negative serial numbers
@@ -41,7 +41,9 @@ def of(certificate: x509.Certificate, **how: object) -> list[str]:
 
 
 def test_a_good_chain_has_no_problem_and_names_its_anchor() -> None:
-    judgement = judge(LEAF, anchors=[ROOT.certificate], extra=[SUB.certificate], crls=FRESH, at=AT)
+    judgement = judge(
+        LEAF, anchors=[ROOT.certificate], enclosed=Enclosed([SUB.certificate]), crls=FRESH, at=AT
+    )
     assert judgement.trusted
     assert not judgement.notes
     assert judgement.chain == (LEAF, SUB.certificate, ROOT.certificate)
@@ -66,7 +68,7 @@ def test_no_skew_on_certificates() -> None:
 def test_an_expired_authority_is_expired() -> None:
     old = pki.make_ca("Old", parent=ROOT, not_after=AT - DAY)
     leaf, _ = pki.issue(old, "a@x.test", key_type="p256")
-    assert "expired" in of(leaf, extra=[old.certificate])
+    assert "expired" in of(leaf, enclosed=Enclosed([old.certificate]))
 
 
 def crl(
@@ -163,7 +165,7 @@ def test_an_authority_for_servers_cannot_vouch_for_mail() -> None:
     only_servers = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
     ca = pki.make_ca("Servers", parent=ROOT, extensions=[(only_servers, False)])
     leaf, _ = pki.issue(ca, "a@x.test", key_type="p256")
-    assert of(leaf, extra=[ca.certificate], revocation="soft") == ["wrong-extended-key-usage"]
+    assert of(leaf, enclosed=Enclosed([ca.certificate]), revocation="soft") == ["wrong-extended-key-usage"]
 
 
 def test_weak_keys_and_algorithms() -> None:
@@ -190,13 +192,13 @@ def _with_sha1(certificate: x509.Certificate, ca: pki.Authority) -> x509.Certifi
 def test_a_leaf_issues_nothing() -> None:
     leaf, key = pki.issue(SUB, "a@x.test", key_type="p256")
     below, _ = pki.issue(pki.Authority(leaf, key, (leaf, *SUB.chain)), "boss@x.test", key_type="p256")
-    assert "untrusted-issuer" in of(below, extra=[leaf])
+    assert "untrusted-issuer" in of(below, enclosed=Enclosed([leaf]))
 
 
 def test_name_constraints_hold_for_every_way_to_bear_an_address() -> None:
     constraint = x509.NameConstraints([x509.RFC822Name("medecin.test")], None)
     ca = pki.make_ca("Order", parent=ROOT, extensions=[(constraint, True)])
-    more = {"extra": [ca.certificate], "revocation": "soft"}
+    more = {"enclosed": Enclosed([ca.certificate]), "revocation": "soft"}
     assert of(pki.issue(ca, "a@medecin.test", key_type="p256")[0], **more) == []
     assert of(pki.issue(ca, "a@evil.test", key_type="p256")[0], **more) == ["untrusted-issuer"]
     in_subject, _ = pki.issue(ca, "a@evil.test", key_type="p256", email_in_subject=True)
@@ -235,7 +237,7 @@ def test_a_mesh_of_cross_certificates_ends_soon() -> None:
     ]  # fmt: skip
     leaf, _ = pki.issue(cas[0], "a@x.test", key_type="p256")
     started = time.perf_counter()
-    assert of(leaf, anchors=[ROOT.certificate], extra=crossed) == ["untrusted-issuer"]
+    assert of(leaf, anchors=[ROOT.certificate], enclosed=Enclosed(crossed)) == ["untrusted-issuer"]
     assert time.perf_counter() - started < 2
 
 
@@ -243,7 +245,7 @@ def test_another_path_is_found_when_the_first_has_expired() -> None:
     """A renewed intermediate: same name and key, the old one expired."""
     old = pki.make_ca("Twice", parent=ROOT, not_after=AT - DAY)
     leaf, _ = pki.issue(old, "a@x.test", key_type="p256")
-    assert of(leaf, extra=[old.certificate], revocation="soft") == ["expired"]
+    assert of(leaf, enclosed=Enclosed([old.certificate]), revocation="soft") == ["expired"]
     builder = (
         x509.CertificateBuilder().subject_name(old.certificate.subject).issuer_name(ROOT.certificate.subject)
         .public_key(old.certificate.public_key()).serial_number(9)
@@ -251,7 +253,7 @@ def test_another_path_is_found_when_the_first_has_expired() -> None:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     )  # fmt: skip
     renewed = builder.sign(ROOT.key, hashes.SHA256())  # type: ignore[arg-type]
-    assert of(leaf, extra=[old.certificate, renewed], revocation="soft") == []
+    assert of(leaf, enclosed=Enclosed([old.certificate, renewed]), revocation="soft") == []
 
 
 def test_judging_is_quick() -> None:
@@ -337,9 +339,9 @@ def test_no_certificate_makes_judging_slow() -> None:
         SUB, "a@x.test", key_type="p256", extensions=[(x509.CertificatePolicies(policies), False)]
     )
     started = time.perf_counter()
-    assert of(leaf, extra=[ca.certificate], revocation="soft") == ["untrusted-issuer"]
+    assert of(leaf, enclosed=Enclosed([ca.certificate]), revocation="soft") == ["untrusted-issuer"]
     assert of(verbose) == []
-    assert of(LEAF, extra=[verbose] * 10 + [leaf] * 20_000) == []
+    assert of(LEAF, enclosed=Enclosed([verbose] * 10 + [leaf] * 20_000)) == []
     assert time.perf_counter() - started < 2
 
 
@@ -350,6 +352,6 @@ def test_a_name_that_is_no_name() -> None:
     certificate = x509.load_der_x509_certificate(odd[:at] + b"\x03\x11\0" + odd[at + 3 :])
     with pytest.raises(TypeError):
         _ = certificate.subject
-    judgement = judge(certificate, anchors=[ROOT.certificate], extra=[SUB.certificate], at=AT)
+    judgement = judge(certificate, anchors=[ROOT.certificate], enclosed=Enclosed([SUB.certificate]), at=AT)
     assert "untrusted-issuer" in codes(judgement)
     assert addresses(certificate) == ("dr.b@medecin.test",)

@@ -323,7 +323,9 @@ def test_every_reason_is_given() -> None:
 def test_a_revoked_signer() -> None:
     crl = pki.make_crl(authority("Health Root"), [person("alice").certificate])
     authorities = Authorities([authority("Health Root").certificate], crls=[crl])
-    result = opened(sealed(), judge=lambda c, extra: authorities.judge(c, extra=extra, at=NOW, known_now=NOW))
+    result = opened(
+        sealed(), judge=lambda c, came: authorities.judge(c, enclosed=came, at=NOW, known_now=NOW)
+    )
     distrusted(result, "revoked")
     assert result.verdict.text is not None
 
