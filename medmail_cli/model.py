@@ -18,6 +18,9 @@ SignatureScheme = Literal[
     "ecdsa-sha512",
     "ed25519",
     "ed448",
+    "ml-dsa-44",
+    "ml-dsa-65",
+    "ml-dsa-87",
 ]
 
 
@@ -51,6 +54,9 @@ class PrivateKey(Protocol):
 
     def agree(self, peer_public_key: "PublicKeyTypes") -> bytes:
         """The raw shared secret with a peer's ephemeral public key (ECDH, X25519, X448); errors as above."""
+
+    def decapsulate(self, ciphertext: bytes) -> bytes:
+        """The secret that a KEM ciphertext holds (ML-KEM); a wrong one gives another; errors as above."""
 
 
 @dataclass(frozen=True)

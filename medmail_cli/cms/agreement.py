@@ -1,11 +1,17 @@
-"""Deriving the key-encryption key of a key agreement: RFC 5753 7.2 (X9.63), RFC 8418 2.2 (HKDF)."""
+"""Keys derived from other secrets: RFC 5753 7.2 (X9.63), RFC 8418 2.2, RFC 9629 5 and RFC 9709 2 (HKDF)."""
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 
 from medmail_cli.cms import algorithms, der
 
-CURVE_NAMES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
+_CURVE_NAMES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
+
+
+def curve_name(curve: ec.EllipticCurve) -> str:
+    """A curve as the contract names it: ``p256``, ``brainpoolp256r1``."""
+    return _CURVE_NAMES.get(curve.name, curve.name.lower())
 
 
 def derive(scheme: str, secret: bytes, key_info: bytes, size: int, ukm: bytes | None) -> bytes:
@@ -22,3 +28,21 @@ def derive(scheme: str, secret: bytes, key_info: bytes, size: int, ukm: bytes | 
     if kdf == "hkdf":
         return HKDF(hashed, size, salt=ukm, info=shared_info).derive(secret)
     return X963KDF(hashed, size, shared_info).derive(secret)
+
+
+def derive_kem(scheme: str, secret: bytes, wrap: bytes, size: int, ukm: bytes | None) -> bytes:
+    """The key-encryption key of a KEM's shared secret, by an identifier of ``algorithms.KEY_DERIVATIONS``.
+
+    ``wrap`` is the key wrap's AlgorithmIdentifier in DER (CMSORIforKEMOtherInfo, RFC 9629 5).
+    """
+    material = (der.tlv(0xA0, der.octet_string(ukm)),) if ukm is not None else ()
+    info = der.sequence(wrap, der.integer(size), *material)
+    return HKDF(algorithms.hash_of(algorithms.KEY_DERIVATIONS[scheme]), size, salt=None, info=info).derive(
+        secret
+    )
+
+
+def derive_content_key(key: bytes, algorithm: bytes) -> bytes:
+    """The key, as long as ``key``, under which ``algorithm`` (AlgorithmIdentifier) is used (RFC 9709 2)."""
+    salt = b"The Cryptographic Message Syntax"
+    return HKDF(algorithms.hash_of("sha256"), len(key), salt=salt, info=algorithm).derive(key)

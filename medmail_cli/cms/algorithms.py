@@ -36,6 +36,8 @@ P_SPECIFIED = "1.2.840.113549.1.1.9"
 RSA_PSS = "1.2.840.113549.1.1.10"
 EC_PUBLIC_KEY = "1.2.840.10045.2.1"
 X25519, X448, ED25519, ED448 = (f"1.3.101.{number}" for number in range(110, 114))
+ML_KEM = {"2.16.840.1.101.3.4.4.2": "ml-kem-768", "2.16.840.1.101.3.4.4.3": "ml-kem-1024"}
+ML_DSA = {f"2.16.840.1.101.3.4.3.{17 + i}": f"ml-dsa-{size}" for i, size in enumerate((44, 65, 87))}
 ZLIB = "1.2.840.113549.1.9.16.3.8"
 
 SHAKE256 = "2.16.840.1.101.3.4.2.12"
@@ -97,6 +99,7 @@ SIGNATURES = {
     "2.16.840.1.101.3.4.3.12": ("ecdsa", "sha3-512"),
     ED25519: ("ed25519", ""),
     ED448: ("ed448", ""),
+    **{oid: (name, "") for oid, name in ML_DSA.items()},
     # the key's identifier where the signature's belongs: the digest is the signer's digestAlgorithm
     RSA: ("rsa-pkcs1v15", ""),
     EC_PUBLIC_KEY: ("ecdsa", ""),
@@ -114,7 +117,7 @@ class Cipher(NamedTuple):
     """A content cipher: its mode, its key's octets, and whether it is read only when that is asked for."""
 
     name: str
-    mode: Literal["cbc", "gcm"]
+    mode: Literal["cbc", "gcm", "chacha20"]
     key_size: int
     weak: bool = False
 
@@ -127,14 +130,21 @@ CIPHERS = {
     f"{_AES}.6": Cipher("aes-128-gcm", "gcm", 16),
     f"{_AES}.26": Cipher("aes-192-gcm", "gcm", 24),
     f"{_AES}.46": Cipher("aes-256-gcm", "gcm", 32),
+    "1.2.840.113549.1.9.16.3.18": Cipher("chacha20-poly1305", "chacha20", 32),
     "1.2.840.113549.3.7": Cipher("3des-cbc", "cbc", 24, weak=True),
     "1.2.840.113549.3.2": Cipher("rc2-cbc", "cbc", 16, weak=True),
 }
 CIPHER_OIDS = {cipher.name: oid for oid, cipher in CIPHERS.items()}
+CEK_HKDF_SHA256 = "1.2.840.113549.1.9.16.3.31"
+"""A content cipher inside its parameters, used under a key derived for it alone (RFC 9709)."""
 
 KEY_WRAPS = {f"{_AES}.5": 16, f"{_AES}.25": 24, f"{_AES}.45": 32}
 """AES key wrap identifier → octets of the key-encryption key (RFC 3394, 3565)."""
 AES256_WRAP = f"{_AES}.45"
+PADDED_KEY_WRAPS = {f"{_AES}.8": 16, f"{_AES}.28": 24, f"{_AES}.48": 32}
+"""The same with padding (RFC 5649)."""
+TRIPLE_DES_WRAP = "1.2.840.113549.1.9.16.3.6"
+"""RFC 3217: weak, and read only where that is asked for."""
 
 KEY_AGREEMENTS = {
     "1.3.133.16.840.63.0.2": ("x963", "sha1"),
@@ -153,8 +163,14 @@ KEY_AGREEMENTS = {
     "1.2.840.113549.1.9.16.3.21": ("hkdf", "sha512"),
 }
 """Key agreement identifier → (derivation, digest): RFC 5753 7.1.4, RFC 8418 2."""
+ORI_KEM = "1.2.840.113549.1.9.16.13.3"
+HKDF_SHA256 = "1.2.840.113549.1.9.16.3.28"
+KEY_DERIVATIONS = {HKDF_SHA256: "sha256", "1.2.840.113549.1.9.16.3.29": "sha384",
+                   "1.2.840.113549.1.9.16.3.30": "sha512"}  # fmt: skip
+"""HKDF without salt, by digest (RFC 8619), as KEMRecipientInfo names it (RFC 9629)."""
 STD_DH_SHA256 = "1.3.132.1.11.1"
 STD_DH_HKDF_SHA256 = "1.2.840.113549.1.9.16.3.19"
+STD_DH_HKDF_SHA512 = "1.2.840.113549.1.9.16.3.21"
 
 
 @dataclass(frozen=True)
@@ -188,6 +204,12 @@ def read(node: ber.Node, tag: int = ber.SEQUENCE) -> Algorithm:
 def identifier(oid: str, *parameters: bytes) -> bytes:
     """An AlgorithmIdentifier in DER; parameters are absent if none are given."""
     return der.sequence(der.oid(oid), *parameters)
+
+
+def ml_name(key: object) -> str:
+    """A post-quantum key's algorithm by our names (``ml-kem-768``), "" for any other key."""
+    name = type(key).__name__.removesuffix("PublicKey").removesuffix("PrivateKey")
+    return f"ml-{name[2:5].lower()}-{name[5:]}" if name.startswith(("MLKEM", "MLDSA")) else ""
 
 
 def hash_of(name: str) -> hashes.HashAlgorithm:
@@ -228,6 +250,9 @@ CAPABILITY_BYTES = {
     "rsa-oaep-sha1": identifier(RSA_OAEP, oaep_parameters("sha1")),
     "rsa-pss-sha256": identifier(RSA_PSS, pss_parameters("sha256")),
     "prefer-binary-inside": identifier("1.2.840.113549.1.9.16.11.1"),
+    "chacha20-poly1305": identifier(CIPHER_OIDS["chacha20-poly1305"]),
+    "cek-hkdf-sha256": identifier(CEK_HKDF_SHA256),
+    **{name: identifier(oid) for oid, name in ML_KEM.items()},
 }
 """What can be advertised in sMIMECapabilities (RFC 8551 2.5.2, RFC 4262), as written."""
 CAPABILITY_NAMES = {encoded: name for name, encoded in CAPABILITY_BYTES.items()}
@@ -236,6 +261,7 @@ CAPABILITY_OIDS = {oid: cipher.name for oid, cipher in CIPHERS.items() if not ci
 }
 DEFAULT_CAPABILITIES = (
     "aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc",
-    "ecdh-sha256", "ecdh-x25519-hkdf-sha256", "rsa-oaep-sha256", "rsa-pss-sha256", "prefer-binary-inside",
+    "chacha20-poly1305", "cek-hkdf-sha256", "ecdh-sha256", "ecdh-x25519-hkdf-sha256", "rsa-oaep-sha256",
+    "rsa-pss-sha256", "prefer-binary-inside",
 )  # fmt: skip
 """What medmail reads, in the order it prefers: what `sign` advertises unless told otherwise."""

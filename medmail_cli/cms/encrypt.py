@@ -1,12 +1,12 @@
 """Writing EnvelopedData (RFC 5652 6) and AuthEnvelopedData (RFC 5083, 5084)."""
 
 import secrets
-from collections.abc import Collection, Sequence
-from typing import Literal
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x448, x25519
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC, GCM
@@ -14,12 +14,14 @@ from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.cms import algorithms, der, identifiers
-from medmail_cli.cms.agreement import derive
+from medmail_cli.cms.agreement import derive, derive_content_key, derive_kem
 from medmail_cli.errors import MedmailError
 
-ContentCipher = Literal["aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"]
+ContentCipher = Literal["aes-256-gcm", "aes-128-gcm", "chacha20-poly1305", "aes-256-cbc", "aes-128-cbc"]
 
 _KEK_SIZE = 32
+_Sealed = tuple[list[der.Piece], tuple[bytes, ...]]
+"""The ciphertext in pieces, and the encoded tag where there is one."""
 
 
 def encrypt(
@@ -28,12 +30,15 @@ def encrypt(
     *,
     cipher: ContentCipher = "aes-256-gcm",
     oaep_for: Collection[str] = frozenset(),
+    derive_key: bool = False,
 ) -> bytes:
     """A ContentInfo that only the recipients can open, in DER, around content of type Data.
 
-    GCM makes AuthEnvelopedData, CBC EnvelopedData. RSA recipients get PKCS#1 v1.5, or OAEP with SHA-256 if
-    their certificate's SHA-256 fingerprint (lower-case hex) is in ``oaep_for``; EC recipients ECDH with the
-    X9.63 KDF, X25519 recipients with HKDF, both over SHA-256 with AES-256 key wrap. Raises
+    GCM and ChaCha20-Poly1305 (RFC 8103) make AuthEnvelopedData, CBC EnvelopedData; with ``derive_key`` the
+    cipher's key is derived for it alone, so that the one cannot be passed off as the other (RFC 9709). RSA
+    recipients get PKCS#1 v1.5, or OAEP with SHA-256 if their certificate's SHA-256 fingerprint (lower-case
+    hex) is in ``oaep_for``; EC recipients ECDH with the X9.63 KDF, X25519 and X448 recipients with HKDF,
+    ML-KEM recipients a KEM entry (RFC 9629, 9936), all with AES-256 key wrap. Raises
     MedmailError("unsupported-algorithm") for a recipient with any other key.
     """
     if not recipients:
@@ -42,28 +47,53 @@ def encrypt(
     chosen = algorithms.CIPHERS[oid]
     key = secrets.token_bytes(chosen.key_size)
     entries = der.set_of(_entry(each, key, oaep_for) for each in recipients)
-    if chosen.mode == "gcm":
-        nonce = secrets.token_bytes(12)
-        encryptor = Cipher(AES(key), GCM(nonce)).encryptor()
-        encrypted: list[der.Piece] = [encryptor.update(octets), encryptor.finalize()]
-        parameters = der.sequence(der.octet_string(nonce), der.integer(16))
-        tail = [der.octet_string(encryptor.tag)]
-        content_type, version = algorithms.AUTH_ENVELOPED_DATA, 0
-    else:
-        vector = secrets.token_bytes(16)
-        blocks = Cipher(AES(key), CBC(vector)).encryptor()
-        pad = 16 - len(octets) % 16
-        encrypted = [blocks.update(octets), blocks.update(bytes([pad]) * pad), blocks.finalize()]
-        parameters, tail = der.octet_string(vector), []
-        content_type = algorithms.ENVELOPED_DATA
-        all_transport = all(isinstance(each.public_key(), rsa.RSAPublicKey) for each in recipients)
-        version = 0 if all_transport else 2  # RFC 5652 6.1
-    content = der.pieces(
-        der.SEQUENCE,
-        [der.oid(algorithms.DATA), algorithms.identifier(oid, parameters), *der.pieces(0x80, encrypted)],
-    )
+    nonce = secrets.token_bytes(16 if chosen.mode == "cbc" else 12)
+    length = (der.integer(16),) if chosen.mode == "gcm" else ()
+    written = der.octet_string(nonce)
+    algorithm = der.sequence(der.oid(oid), der.sequence(written, *length) if length else written)
+    if derive_key:
+        key = derive_content_key(key, algorithm)
+        algorithm = der.sequence(der.oid(algorithms.CEK_HKDF_SHA256), algorithm)
+    encrypted, tail = _SEAL[chosen.mode](key, nonce, octets)
+    content_type = algorithms.AUTH_ENVELOPED_DATA if tail else algorithms.ENVELOPED_DATA
+    version = 0 if tail else _version(recipients)
+    content = der.pieces(der.SEQUENCE, [der.oid(algorithms.DATA), algorithm, *der.pieces(0x80, encrypted)])
     enveloped = der.pieces(der.SEQUENCE, [der.integer(version), entries, *content, *tail])
     return b"".join(der.pieces(der.SEQUENCE, [der.oid(content_type), *der.pieces(0xA0, enveloped)]))
+
+
+def _gcm(key: bytes, nonce: bytes, octets: bytes | memoryview) -> _Sealed:
+    encryptor = Cipher(AES(key), GCM(nonce)).encryptor()
+    encrypted: list[der.Piece] = [encryptor.update(octets), encryptor.finalize()]
+    return encrypted, (der.octet_string(encryptor.tag),)
+
+
+def _chacha20(key: bytes, nonce: bytes, octets: bytes | memoryview) -> _Sealed:
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+    sealed = memoryview(ChaCha20Poly1305(key).encrypt(nonce, octets, None))
+    return [sealed[:-16]], (der.octet_string(sealed[-16:]),)
+
+
+def _cbc(key: bytes, vector: bytes, octets: bytes | memoryview) -> _Sealed:
+    blocks = Cipher(AES(key), CBC(vector)).encryptor()
+    pad = 16 - len(octets) % 16
+    return [blocks.update(octets), blocks.update(bytes([pad]) * pad), blocks.finalize()], ()
+
+
+_SEAL: dict[str, Callable[[bytes, bytes, bytes | memoryview], _Sealed]] = {
+    "gcm": _gcm,
+    "chacha20": _chacha20,
+    "cbc": _cbc,
+}
+
+
+def _version(recipients: Sequence[x509.Certificate]) -> int:
+    """EnvelopedData's version (RFC 5652 6.1): 3 where there are KEM entries, 2 for key agreement, else 0."""
+    keys = [each.public_key() for each in recipients]
+    if any(map(algorithms.ml_name, keys)):
+        return 3
+    return 0 if all(isinstance(key, rsa.RSAPublicKey) for key in keys) else 2
 
 
 def _entry(certificate: x509.Certificate, key: bytes, oaep_for: Collection[str]) -> bytes:
@@ -86,7 +116,35 @@ def _entry(certificate: x509.Certificate, key: bytes, oaep_for: Collection[str])
             algorithms.STD_DH_HKDF_SHA256,
             own.exchange(public_key),
         )
+    if isinstance(public_key, x448.X448PublicKey):
+        mine = x448.X448PrivateKey.generate()
+        point = mine.public_key().public_bytes_raw()
+        secret = mine.exchange(public_key)
+        return _agreement(certificate, key, algorithms.X448, point, algorithms.STD_DH_HKDF_SHA512, secret)
+    if algorithms.ml_name(public_key) in _ML_KEM_OIDS:
+        return _encapsulation(certificate, key, public_key)
     raise MedmailError("unsupported-algorithm", algorithm=type(public_key).__name__)
+
+
+_ML_KEM_OIDS = {name: oid for oid, name in algorithms.ML_KEM.items()}
+
+
+def _encapsulation(certificate: x509.Certificate, key: bytes, public_key: Any) -> bytes:
+    """OtherRecipientInfo with a KEMRecipientInfo (RFC 9629 3): ML-KEM, HKDF with SHA-256, AES-256 wrap."""
+    secret, ciphertext = public_key.encapsulate()
+    wrap = algorithms.identifier(algorithms.AES256_WRAP)
+    kek = derive_kem(algorithms.HKDF_SHA256, secret, wrap, _KEK_SIZE, None)
+    entry = der.sequence(
+        der.integer(0),
+        identifiers.issuer_and_serial_of(certificate),
+        algorithms.identifier(_ML_KEM_OIDS[algorithms.ml_name(public_key)]),
+        der.octet_string(ciphertext),
+        algorithms.identifier(algorithms.HKDF_SHA256),
+        der.integer(_KEK_SIZE),
+        wrap,
+        der.octet_string(aes_key_wrap(kek, key)),
+    )
+    return der.tlv(0xA4, der.oid(algorithms.ORI_KEM), entry)
 
 
 def _transport(certificate: x509.Certificate, public_key: rsa.RSAPublicKey, key: bytes, oaep: bool) -> bytes:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC, GCM
 
 from medmail_cli.cms import algorithms, ber, content, der
+from medmail_cli.cms.agreement import derive_content_key
 from medmail_cli.cms.encrypt import ContentCipher, encrypt
 from medmail_cli.cms.recipients import Recipient, read_recipients, unwrap
 from medmail_cli.errors import MedmailError
@@ -32,7 +33,8 @@ class Envelope:
     """An encrypted layer as received: recipients, and what is needed to open it once a key is known.
 
     ``cipher`` is None if we do not know it; ``algorithm`` is its name ("aes-256-gcm") or dotted identifier.
-    ``iv`` is the nonce or initialisation vector; ``tag`` and ``associated`` are empty unless authenticated.
+    ``iv`` is the nonce or initialisation vector; ``tag`` and ``associated`` are empty unless authenticated;
+    ``derivation`` is what the cipher's key is derived for (RFC 9709), None where it is the wrapped one.
     ``damaged`` says that what follows the recipients cannot be read: to whom an entry is, that looks like any
     other failure to open.
     """
@@ -46,6 +48,7 @@ class Envelope:
     encrypted: memoryview
     tag: bytes = b""
     associated: bytes = b""
+    derivation: bytes | None = None
     damaged: bool = False
 
 
@@ -62,6 +65,8 @@ class Decrypted:
     authenticated: bool
     key_management: str
     certificate: "x509.Certificate"
+    weak: bool = False
+    """The cipher or the key wrap is one that is read only when that is asked for."""
 
 
 def parse_enveloped(node: ber.Node) -> Envelope:
@@ -88,19 +93,19 @@ def parse_enveloped(node: ber.Node) -> Envelope:
 
 
 def _plain(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Envelope:
-    content_type, algorithm, encrypted = _encrypted_content(fields.take(ber.SEQUENCE))
+    content_type, algorithm, derivation, encrypted = _encrypted_content(fields.take(ber.SEQUENCE))
     fields.maybe(0x81)  # unprotectedAttrs
     fields.end()
     cipher = algorithms.CIPHERS.get(algorithm.oid)
-    if cipher and cipher.mode == "gcm":
+    if cipher and cipher.mode != "cbc":
         raise ber.malformed(_GCM_IN_ENVELOPED)
     name = cipher.name if cipher else algorithm.oid
     iv = _cbc_parameters(cipher, algorithm) if cipher else b""
-    return Envelope(False, recipients, content_type, cipher, name, iv, encrypted)
+    return Envelope(False, recipients, content_type, cipher, name, iv, encrypted, derivation=derivation)
 
 
 def _authenticated(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Envelope:
-    content_type, algorithm, encrypted = _encrypted_content(fields.take(ber.SEQUENCE))
+    content_type, algorithm, derivation, encrypted = _encrypted_content(fields.take(ber.SEQUENCE))
     attributes = fields.maybe(0x81)
     tag = bytes(fields.take().octets())
     fields.maybe(0x82)  # unauthAttrs
@@ -112,9 +117,17 @@ def _authenticated(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Env
     cipher = algorithms.CIPHERS.get(algorithm.oid)
     if cipher is None:
         return Envelope(True, recipients, content_type, None, algorithm.oid, b"", encrypted, tag, associated)
-    if cipher.mode != "gcm" or algorithm.parameters is None:
+    if cipher.mode == "cbc" or algorithm.parameters is None:
         raise ber.malformed("content-encryption")
-    parameters = algorithm.parameters.fields()
+    nonce = (_gcm_parameters if cipher.mode == "gcm" else _chacha20_parameters)(algorithm.parameters, tag)
+    return Envelope(
+        True, recipients, content_type, cipher, cipher.name, nonce, encrypted, tag, associated, derivation
+    )
+
+
+def _gcm_parameters(node: ber.Node, tag: bytes) -> bytes:
+    """The nonce of GCMParameters (RFC 5084 3.2), whose tag length must be that of the tag."""
+    parameters = node.fields()
     nonce = bytes(parameters.take().octets())
     length = parameters.maybe(ber.INTEGER)
     parameters.end()
@@ -122,7 +135,15 @@ def _authenticated(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Env
         raise ber.malformed("tag-length")
     if not 8 <= len(nonce) <= 64:
         raise ber.malformed("nonce")
-    return Envelope(True, recipients, content_type, cipher, cipher.name, nonce, encrypted, tag, associated)
+    return nonce
+
+
+def _chacha20_parameters(node: ber.Node, tag: bytes) -> bytes:
+    """AEADChaCha20Poly1305Nonce (RFC 8103 1): twelve octets."""
+    nonce = bytes(node.octets())
+    if len(nonce) != 12 or len(tag) != 16:
+        raise ber.malformed("nonce")
+    return nonce
 
 
 def _check_content_type(attributes: ber.Node | None, content_type: str) -> None:
@@ -136,13 +157,20 @@ def _check_content_type(attributes: ber.Node | None, content_type: str) -> None:
         raise ber.malformed("authenticated-attributes")
 
 
-def _encrypted_content(node: ber.Node) -> tuple[str, algorithms.Algorithm, memoryview]:
+def _encrypted_content(node: ber.Node) -> tuple[str, algorithms.Algorithm, bytes | None, memoryview]:
+    """EncryptedContentInfo: content type, cipher, what its key is derived for if it is, and the octets."""
     fields = node.fields()
     content_type = fields.take(ber.OID).oid()
     algorithm = algorithms.read(fields.take())
+    derivation = None
+    if algorithm.oid == algorithms.CEK_HKDF_SHA256:
+        if algorithm.parameters is None:
+            raise ber.malformed("content-encryption")
+        algorithm = algorithms.read(algorithm.parameters)
+        derivation = der.canonical(algorithm.node)
     encrypted = fields.take(0x80).octets(0x80)
     fields.end()
-    return content_type, algorithm, encrypted
+    return content_type, algorithm, derivation, encrypted
 
 
 def _cbc_parameters(cipher: algorithms.Cipher, algorithm: algorithms.Algorithm) -> bytes:
@@ -174,8 +202,8 @@ def decrypt(
 
     Nothing is returned before the tag (GCM) or the padding (CBC) is found right. Raises MedmailError:
     "unsupported-algorithm" or "weak-algorithm" (3DES and RC2 without ``allow_weak``) from what the envelope
-    says openly, "no-key" if no entry names a key; after that nothing but "bad-tag", without facts: an entry
-    that does not unwrap is replaced by random octets, so that everything fails at the same place.
+    and the entries say openly, "no-key" if no entry names a key; after that nothing but "bad-tag", without
+    facts: an entry that does not unwrap is replaced by random octets, so that all fails at the same place.
     """
     named = [
         (recipient, certificate, key)
@@ -190,14 +218,21 @@ def decrypt(
     cipher = envelope.cipher
     if cipher is None:
         raise MedmailError("unsupported-algorithm", algorithm=envelope.algorithm)
-    if cipher.weak and not allow_weak:
-        raise MedmailError("weak-algorithm", algorithm=envelope.algorithm)
+    if not allow_weak:
+        if cipher.weak or all(recipient.weak for recipient, _, _ in named):
+            raise MedmailError("weak-algorithm", algorithm=envelope.algorithm)
+        named = [entry for entry in named if not entry[0].weak]
     for recipient, certificate, key in named[:_MOST_ATTEMPTS]:
         content_key = unwrap(recipient, key, cipher.key_size)
-        opened = (_open_gcm if cipher.mode == "gcm" else _open_cbc)(envelope, cipher, content_key)
+        if envelope.derivation is not None:
+            content_key = derive_content_key(content_key, envelope.derivation)
+        opened = _OPEN[cipher.mode](envelope, cipher, content_key)
         if opened is not None:
             management = recipient.key_management(key.public_key)
-            return Decrypted(opened, envelope.algorithm, envelope.authenticated, management, certificate)
+            weak = cipher.weak or recipient.weak
+            return Decrypted(
+                opened, envelope.algorithm, envelope.authenticated, management, certificate, weak
+            )
     raise MedmailError("bad-tag")
 
 
@@ -213,6 +248,16 @@ def _open_gcm(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> bytes | N
     return opened
 
 
+def _open_chacha20(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> bytes | None:
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+    sealed = b"".join((envelope.encrypted, envelope.tag))
+    try:
+        return ChaCha20Poly1305(key).decrypt(envelope.iv, sealed, envelope.associated)
+    except InvalidTag:
+        return None
+
+
 def _open_cbc(envelope: Envelope, cipher: algorithms.Cipher, key: bytes) -> bytes | None:
     block = len(envelope.iv)
     if not envelope.encrypted or len(envelope.encrypted) % block:
@@ -224,6 +269,9 @@ def _open_cbc(envelope: Envelope, cipher: algorithms.Cipher, key: bytes) -> byte
     if not 1 <= padding <= block or opened[-padding:] != bytes([padding]) * padding:
         return None
     return opened[:-padding]
+
+
+_OPEN = {"gcm": _open_gcm, "chacha20": _open_chacha20, "cbc": _open_cbc}
 
 
 def _block_cipher(cipher: algorithms.Cipher, key: bytes) -> "BlockCipherAlgorithm":

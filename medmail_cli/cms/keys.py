@@ -1,6 +1,6 @@
 """Private keys held in memory, behind the protocol that cards implement too."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa, x448, x25519
 
@@ -31,7 +31,7 @@ class SoftwareKey:
 
     def sign(self, message: bytes, scheme: "SignatureScheme") -> bytes:
         """Sign ``message``; MedmailError("unsupported-algorithm") if the key cannot do ``scheme``."""
-        key = self._key
+        key: Any = self._key
         kind, _, digest = scheme.rpartition("-") if "-" in scheme else (scheme, "", "")
         if kind == "rsa-pkcs1v15" and isinstance(key, rsa.RSAPrivateKey):
             return key.sign(message, padding.PKCS1v15(), algorithms.hash_of(digest))
@@ -40,10 +40,12 @@ class SoftwareKey:
             return key.sign(message, padding.PSS(padding.MGF1(hashed), hashed.digest_size), hashed)
         if kind == "ecdsa" and isinstance(key, ec.EllipticCurvePrivateKey):
             return key.sign(message, ec.ECDSA(algorithms.hash_of(digest)))
-        if (scheme == "ed25519" and isinstance(key, ed25519.Ed25519PrivateKey)) or (
-            scheme == "ed448" and isinstance(key, ed448.Ed448PrivateKey)
+        if (
+            (algorithms.ml_name(key) == scheme)
+            or (scheme == "ed25519" and isinstance(key, ed25519.Ed25519PrivateKey))
+            or (scheme == "ed448" and isinstance(key, ed448.Ed448PrivateKey))
         ):
-            return key.sign(message)
+            return cast("bytes", key.sign(message))
         raise MedmailError("unsupported-algorithm", algorithm=scheme)
 
     def decrypt(self, ciphertext: bytes, scheme: "KeyTransport") -> bytes:
@@ -74,3 +76,11 @@ class SoftwareKey:
         elif isinstance(key, x448.X448PrivateKey) and isinstance(peer_public_key, x448.X448PublicKey):
             return key.exchange(peer_public_key)
         raise ValueError("keys of different kinds")
+
+    def decapsulate(self, ciphertext: bytes) -> bytes:
+        """The shared secret (FIPS 203); a wrong ciphertext gives another one. ValueError where none fits."""
+        from cryptography.hazmat.primitives.asymmetric import mlkem
+
+        if isinstance(self._key, mlkem.MLKEM768PrivateKey | mlkem.MLKEM1024PrivateKey):
+            return self._key.decapsulate(ciphertext)
+        raise ValueError("not a KEM key")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448, x25519
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from medmail_cli.cms import algorithms, ber, der, identifiers
-from medmail_cli.cms.agreement import CURVE_NAMES, derive
+from medmail_cli.cms.agreement import curve_name, derive, derive_kem
+from medmail_cli.cms.keywrap import kek_size, unwrap_key
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Oaep
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 class Recipient:
     """One entry: whom it is for and how the key is wrapped.
 
-    ``originator`` (an OriginatorIdentifierOrKey) and ``ukm`` are there for key agreement only.
+    ``originator`` (an OriginatorIdentifierOrKey) is there for key agreement, ``kem`` for key encapsulation,
+    ``ukm`` for both.
     """
 
     id: identifiers.CertificateId
@@ -34,6 +36,18 @@ class Recipient:
     encrypted_key: bytes
     originator: ber.Node | None = None
     ukm: bytes | None = None
+    kem: "Encapsulated | None" = None
+
+    @property
+    def weak(self) -> bool:
+        """Whether the key is wrapped by what is read only where that is asked for (Triple-DES)."""
+        parameters = self.algorithm.parameters
+        if self.originator is None or parameters is None:
+            return False
+        try:
+            return algorithms.read(parameters).oid == algorithms.TRIPLE_DES_WRAP
+        except MedmailError:
+            return False
 
     def key_management(self, public_key: "PublicKeyTypes") -> str:
         """How the key is wrapped for ``public_key``, in the contract's words."""
@@ -42,13 +56,25 @@ class Recipient:
             return "rsa-pkcs1v15"
         if oid == algorithms.RSA_OAEP:
             return f"rsa-oaep-{_oaep(self.algorithm.parameters).digest}"
+        if self.kem is not None:
+            return algorithms.ml_name(public_key)
         if isinstance(public_key, ec.EllipticCurvePublicKey):
-            return f"ecdh-es-{CURVE_NAMES.get(public_key.curve.name, public_key.curve.name)}"
+            return f"ecdh-es-{curve_name(public_key.curve)}"
         return "ecdh-es-x25519" if isinstance(public_key, x25519.X25519PublicKey) else "ecdh-es-x448"
 
 
+@dataclass(frozen=True)
+class Encapsulated:
+    """A KEMRecipientInfo's own fields (RFC 9629 3); ``derivation`` and ``wrap`` are its other algorithms."""
+
+    ciphertext: bytes
+    derivation: algorithms.Algorithm
+    kek_size: int
+    wrap: algorithms.Algorithm
+
+
 def read_recipients(node: ber.Node) -> tuple[Recipient, ...]:
-    """All key transport and key agreement entries; entries of other kinds are left out."""
+    """All key transport, key agreement and KEM entries; entries of other kinds are left out."""
     return tuple(_entries(node))
 
 
@@ -58,6 +84,8 @@ def _entries(node: ber.Node) -> Iterator[Recipient]:
             yield _read_transport(entry)
         elif entry.tag == 0x81:
             yield from _read_agreement(entry)
+        elif entry.tag == 0x84:
+            yield from _read_other(entry)
 
 
 def _read_transport(node: ber.Node) -> Recipient:
@@ -92,6 +120,28 @@ def _read_agreement(node: ber.Node) -> Iterator[Recipient]:
         yield Recipient(identifier, algorithm, encrypted_key, originator, material)
 
 
+def _read_other(node: ber.Node) -> Iterator[Recipient]:
+    """OtherRecipientInfo: a KEMRecipientInfo (RFC 9629 3), or something unknown, which is for others."""
+    fields = node.fields(0x84)
+    if fields.take(ber.OID).oid() != algorithms.ORI_KEM:
+        return
+    inner = fields.take(ber.SEQUENCE).fields()
+    fields.end()
+    inner.take(ber.INTEGER)
+    identifier = identifiers.read(inner.take())
+    algorithm = algorithms.read(inner.take())
+    ciphertext = bytes(inner.take().octets())
+    derivation = algorithms.read(inner.take())
+    size = inner.take(ber.INTEGER).integer()
+    ukm = inner.maybe(0x80)
+    material = bytes(ukm.explicit(0x80).octets()) if ukm else None
+    wrap = algorithms.read(inner.take())
+    encrypted_key = bytes(inner.take().octets())
+    inner.end()
+    kem = Encapsulated(ciphertext, derivation, size, wrap)
+    yield Recipient(identifier, algorithm, encrypted_key, ukm=material, kem=kem)
+
+
 def unwrap(recipient: Recipient, key: "PrivateKey", size: int) -> bytes:
     """The content-encryption key of ``size`` octets, or as many random ones if the entry is wrong in any way.
 
@@ -101,7 +151,7 @@ def unwrap(recipient: Recipient, key: "PrivateKey", size: int) -> bytes:
     """
     random = secrets.token_bytes(size)
     try:
-        ask = _transport(recipient) if recipient.originator is None else _agreement(recipient)
+        ask = _how(recipient)
     except MedmailError:
         return random
     try:
@@ -109,6 +159,34 @@ def unwrap(recipient: Recipient, key: "PrivateKey", size: int) -> bytes:
     except (ValueError, InvalidUnwrap, UnsupportedAlgorithm):
         return random
     return found if len(found) == size else random
+
+
+def _how(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
+    if recipient.kem is not None:
+        return _encapsulation(recipient, recipient.kem)
+    return _transport(recipient) if recipient.originator is None else _agreement(recipient)
+
+
+def _encapsulation(recipient: Recipient, kem: Encapsulated) -> "Callable[[PrivateKey], bytes]":
+    """How to ask a key for a KEM entry's secret, and to unwrap with what it gives (RFC 9629 5, RFC 9936)."""
+    wrap = kem.wrap.oid
+    if (
+        recipient.algorithm.oid not in algorithms.ML_KEM
+        or kem.derivation.oid not in algorithms.KEY_DERIVATIONS
+    ):
+        raise MedmailError("unsupported-algorithm", algorithm=recipient.algorithm.oid)
+    if kem.kek_size != kek_size(wrap) or wrap == algorithms.TRIPLE_DES_WRAP:
+        raise MedmailError("unsupported-algorithm", algorithm=wrap)
+
+    def ask(key: "PrivateKey") -> bytes:
+        if algorithms.ml_name(key.public_key) != algorithms.ML_KEM[recipient.algorithm.oid]:
+            raise ValueError("a key of another kind")
+        secret = key.decapsulate(kem.ciphertext)
+        identifier = der.canonical(kem.wrap.node)
+        kek = derive_kem(kem.derivation.oid, secret, identifier, kem.kek_size, recipient.ukm)
+        return unwrap_key(wrap, kek, recipient.encrypted_key)
+
+    return ask
 
 
 def _transport(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
@@ -160,7 +238,8 @@ def _agreement(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
     if scheme.oid not in algorithms.KEY_AGREEMENTS or wrap is None or originator is None:
         raise MedmailError("unsupported-algorithm", algorithm=scheme.oid)
     wrap_oid = algorithms.read(wrap).oid
-    if wrap_oid not in algorithms.KEY_WRAPS:
+    size = kek_size(wrap_oid)
+    if size is None:
         raise MedmailError("unsupported-algorithm", algorithm=wrap_oid)
     fields = originator.fields(0x81)
     fields.take(ber.SEQUENCE)  # the curve is our key's: parameters may be absent, NULL or the curve
@@ -174,9 +253,9 @@ def _agreement(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
     def ask(key: "PrivateKey") -> bytes:
         secret = key.agree(peer_key(key.public_key, point))
         for key_info in dict.fromkeys((sent, absent, null)):
-            kek = derive(scheme.oid, secret, key_info, algorithms.KEY_WRAPS[wrap_oid], recipient.ukm)
+            kek = derive(scheme.oid, secret, key_info, size, recipient.ukm)
             try:
-                return aes_key_unwrap(kek, recipient.encrypted_key)
+                return unwrap_key(wrap_oid, kek, recipient.encrypted_key)
             except InvalidUnwrap:
                 continue
         raise InvalidUnwrap

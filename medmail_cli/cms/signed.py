@@ -1,11 +1,12 @@
 """SignedData (RFC 5652 5): writing it, and reading it as received. Checking is in ``verify``."""
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["SignedData", "SignerInfo", "check_signer", "find_certificate", "parse_signed", "sign"]
 
 _MOST_SIGNERS = 32
+_OCSP_RESPONSE = "1.3.6.1.5.5.7.16.2"
+_ML_DSA_OIDS = {name: oid for oid, name in algorithms.ML_DSA.items()}
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ class SignedData:
     certificates: tuple[x509.Certificate, ...]
     crls: tuple[x509.CertificateRevocationList, ...]
     signers: tuple[SignerInfo, ...]
+    ocsp: tuple[bytes, ...] = ()
+    """OCSPResponses in DER that came along (RFC 5940)."""
 
 
 def parse_signed(node: ber.Node) -> SignedData:
@@ -122,6 +127,7 @@ def parse_signed(node: ber.Node) -> SignedData:
         tuple(_certificates(certificates)),
         tuple(_crls(crls)),
         signers,
+        tuple(_ocsp(crls)),
     )
 
 
@@ -148,6 +154,16 @@ def _crls(node: ber.Node | None) -> Iterable[x509.CertificateRevocationList]:
                 continue
 
 
+def _ocsp(node: ber.Node | None) -> Iterable[bytes]:
+    """OtherRevocationInfoFormat (RFC 5652 10.2.1) that holds an OCSPResponse (RFC 5940 2.1)."""
+    for choice in node.elements() if node else ():
+        if choice.tag == 0x81:
+            with contextlib.suppress(MedmailError):  # a helper that cannot be read helps nobody
+                fields = choice.fields(0x81)
+                if fields.take(ber.OID).oid() == _OCSP_RESPONSE:
+                    yield bytes(fields.take(ber.SEQUENCE).raw)
+
+
 def _signer(node: ber.Node) -> SignerInfo:
     fields = node.fields()
     fields.take(ber.INTEGER)
@@ -165,8 +181,16 @@ def _signer(node: ber.Node) -> SignerInfo:
         signature,
         signed,
         _attributes(signed),
-        _attributes(unsigned),
+        _unsigned_attributes(unsigned),
     )
+
+
+def _unsigned_attributes(node: ber.Node | None) -> dict[str, tuple[ber.Node, ...]]:
+    """Nobody vouches for these: counter-signatures, time stamps; what cannot be read is left out."""
+    try:
+        return _attributes(node)
+    except MedmailError:
+        return {}
 
 
 def _attributes(node: ber.Node | None) -> dict[str, tuple[ber.Node, ...]]:
@@ -197,6 +221,9 @@ def default_scheme(key: "PrivateKey") -> "SignatureScheme":
         return "ed25519"
     if isinstance(public, ed448.Ed448PublicKey):
         return "ed448"
+    for name in algorithms.ML_DSA.values():
+        if name == algorithms.ml_name(public):
+            return cast("SignatureScheme", name)
     raise MedmailError("unsupported-algorithm", algorithm=type(public).__name__)
 
 
@@ -295,6 +322,8 @@ def _algorithms_of(scheme: "SignatureScheme") -> tuple[str, bytes]:
         return "sha512", algorithms.identifier(algorithms.ED25519)
     if scheme == "ed448":
         return "shake256", algorithms.identifier(algorithms.ED448)
+    if scheme.startswith("ml-dsa"):  # RFC 9882 3.3: SHA-512 is for every parameter set
+        return "sha512", algorithms.identifier(_ML_DSA_OIDS[scheme])
     kind, _, digest = scheme.rpartition("-")
     if kind == "ecdsa":
         return digest, algorithms.identifier(algorithms.ECDSA_WITH[digest])

@@ -1,7 +1,7 @@
 """Checking one signer of a SignedData over the octets received (RFC 5652 5.4 to 5.6, RFC 5035, RFC 6211)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -230,6 +230,10 @@ def _verify(
             key.verify(signature, octets, padding.PSS(mgf, scheme.salt_length), hashed)
         elif scheme.kind == "ecdsa" and isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, octets, ec.ECDSA(algorithms.hash_of(scheme.digest)))
+        elif scheme.kind.startswith("ml-dsa"):
+            if algorithms.ml_name(key) != scheme.kind:
+                return False
+            cast("Any", key).verify(signature, octets)
         elif (scheme.kind == "ed25519" and isinstance(key, ed25519.Ed25519PublicKey)) or (
             scheme.kind == "ed448" and isinstance(key, ed448.Ed448PublicKey)
         ):

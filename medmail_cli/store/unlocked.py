@@ -206,3 +206,7 @@ class SealedKey:
     def agree(self, peer_public_key: "PublicKeyTypes") -> bytes:
         """See :class:`medmail_cli.model.PrivateKey`."""
         return self._software.agree(peer_public_key)
+
+    def decapsulate(self, ciphertext: bytes) -> bytes:
+        """See :class:`medmail_cli.model.PrivateKey`."""
+        return self._software.decapsulate(ciphertext)

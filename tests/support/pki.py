@@ -1,19 +1,21 @@
 """A small certificate authority for tests: real keys, real certificates, no files."""
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x448, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, mlkem, rsa, x448, x25519
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 KeyType = Literal[
     "rsa1024", "rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521",
+    "brainpoolp256r1", "brainpoolp384r1", "brainpoolp512r1", "p192",
     "ed25519", "ed448", "x25519", "x448",
+    "ml-kem-768", "ml-kem-1024", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87",
 ]  # fmt: skip
 Purpose = Literal["sign", "encrypt", "both", "server", "none"]
 Key = (
@@ -23,7 +25,37 @@ Key = (
     | ed448.Ed448PrivateKey
     | x25519.X25519PrivateKey
     | x448.X448PrivateKey
+    | mlkem.MLKEM768PrivateKey
+    | mlkem.MLKEM1024PrivateKey
+    | mldsa.MLDSA44PrivateKey
+    | mldsa.MLDSA65PrivateKey
+    | mldsa.MLDSA87PrivateKey
 )
+_CURVES: dict[str, ec.EllipticCurve] = {
+    "p192": ec.SECP192R1(),
+    "p256": ec.SECP256R1(),
+    "p384": ec.SECP384R1(),
+    "p521": ec.SECP521R1(),
+    "brainpoolp256r1": ec.BrainpoolP256R1(),
+    "brainpoolp384r1": ec.BrainpoolP384R1(),
+    "brainpoolp512r1": ec.BrainpoolP512R1(),
+}
+_OTHERS: dict[str, Callable[[], "Key"]] = {
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+    "ed448": ed448.Ed448PrivateKey.generate,
+    "x25519": x25519.X25519PrivateKey.generate,
+    "x448": x448.X448PrivateKey.generate,
+    "ml-kem-768": mlkem.MLKEM768PrivateKey.generate,
+    "ml-kem-1024": mlkem.MLKEM1024PrivateKey.generate,
+    "ml-dsa-44": mldsa.MLDSA44PrivateKey.generate,
+    "ml-dsa-65": mldsa.MLDSA65PrivateKey.generate,
+    "ml-dsa-87": mldsa.MLDSA87PrivateKey.generate,
+}
+_SIGN_ONLY = (
+    ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+    | mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey
+)  # fmt: skip
+_KEM = mlkem.MLKEM768PrivateKey | mlkem.MLKEM1024PrivateKey
 EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 FAR = dt.datetime(2046, 1, 1, tzinfo=dt.UTC)
 
@@ -41,16 +73,9 @@ def make_key(key_type: KeyType) -> Key:
     """A fresh private key; RSA takes a tenth of a second to a second."""
     if key_type.startswith("rsa"):
         return rsa.generate_private_key(65537, int(key_type[3:]))
-    if key_type.startswith("p"):
-        curves = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1()}
-        return ec.generate_private_key(curves[key_type])
-    if key_type == "ed25519":
-        return ed25519.Ed25519PrivateKey.generate()
-    if key_type == "ed448":
-        return ed448.Ed448PrivateKey.generate()
-    if key_type == "x25519":
-        return x25519.X25519PrivateKey.generate()
-    return x448.X448PrivateKey.generate()
+    if key_type in _CURVES:
+        return ec.generate_private_key(_CURVES[key_type])
+    return _OTHERS[key_type]()
 
 
 def make_ca(
@@ -236,17 +261,15 @@ def _certify(
 
 
 def _digest_for(key: Key) -> hashes.HashAlgorithm | None:
-    return None if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else hashes.SHA256()
+    return None if isinstance(key, _SIGN_ONLY) else hashes.SHA256()
 
 
 def _usage_of(purpose: Purpose, key: Key) -> x509.KeyUsage:
     signs = purpose in ("sign", "both", "server") and not isinstance(
-        key, x25519.X25519PrivateKey | x448.X448PrivateKey
+        key, x25519.X25519PrivateKey | x448.X448PrivateKey | _KEM
     )
-    encrypts = purpose in ("encrypt", "both", "server") and not isinstance(
-        key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-    )
-    rsa_key = isinstance(key, rsa.RSAPrivateKey)
+    encrypts = purpose in ("encrypt", "both", "server") and not isinstance(key, _SIGN_ONLY)
+    rsa_key = isinstance(key, rsa.RSAPrivateKey | _KEM)  # what transports a key rather than agreeing on one
     return _key_usage(
         digital_signature=signs,
         content_commitment=signs and purpose != "server",

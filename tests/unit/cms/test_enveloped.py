@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import secrets
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -23,8 +23,11 @@ from tests.support import pki
 from tests.support.ber import restyle
 from tests.support.people import LETTER, Person, person
 
-KINDS: tuple[pki.KeyType, ...] = ("rsa2048", "p256", "p384", "p521", "x25519")
-CIPHERS: tuple[enveloped.ContentCipher, ...] = ("aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc")
+KINDS: tuple[pki.KeyType, ...] = (
+    "rsa2048", "p256", "p384", "p521", "brainpoolp256r1", "brainpoolp384r1", "brainpoolp512r1",
+    "x25519", "x448", "ml-kem-768", "ml-kem-1024",
+)  # fmt: skip
+CIPHERS: tuple[enveloped.ContentCipher, ...] = get_args(enveloped.ContentCipher)
 
 
 def opened(encoded: bytes, *readers: Person, **options: Any) -> enveloped.Decrypted:
@@ -40,23 +43,34 @@ def failure(encoded: bytes, *readers: Person) -> MedmailError:
     return error.value
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=80)
 @given(
-    st.lists(st.sampled_from(KINDS), min_size=1, unique=True),
+    st.lists(st.sampled_from(KINDS), min_size=1, max_size=4, unique=True),
     st.sampled_from(CIPHERS),
+    st.booleans(),
     st.booleans(),
     st.binary(max_size=2000),
     st.integers(0, 2**32),
 )
 def test_round_trip(
-    kinds: list[pki.KeyType], cipher: enveloped.ContentCipher, oaep: bool, content: bytes, seed: int
+    kinds: list[pki.KeyType],
+    cipher: enveloped.ContentCipher,
+    oaep: bool,
+    derive_key: bool,
+    content: bytes,
+    seed: int,
 ) -> None:
     readers = [person(kind) for kind in kinds]
     oaep_for = {each.certificate.fingerprint(hashes.SHA256()).hex() for each in readers if oaep}
     encoded = enveloped.encrypt(
-        content, [each.certificate for each in readers], cipher=cipher, oaep_for=oaep_for
+        content,
+        [each.certificate for each in readers],
+        cipher=cipher,
+        oaep_for=oaep_for,
+        derive_key=derive_key,
     )
-    names = {"rsa2048": "rsa-oaep-sha256" if oaep else "rsa-pkcs1v15"}
+    names = {kind: kind for kind in kinds if kind.startswith("ml-")}
+    names |= {"rsa2048": "rsa-oaep-sha256" if oaep else "rsa-pkcs1v15"}
     for form in (encoded, restyle(ber.parse(encoded), Random(seed))):
         for kind, reader in zip(kinds, readers, strict=True):
             # somebody else's key before ours is not used
@@ -64,15 +78,19 @@ def test_round_trip(
             assert read.content == content
             assert read.certificate == reader.certificate
             assert read.algorithm == cipher
-            assert read.authenticated == cipher.endswith("gcm")
+            assert read.authenticated == (not cipher.endswith("cbc"))
+            assert not read.weak
             assert read.key_management == names.get(kind, f"ecdh-es-{kind}")
         assert failure(form, *(person(kind, "other") for kind in kinds)).code == "no-key"
 
 
 @pytest.mark.parametrize("kind", ["rsa2048", "p256", "x25519"])
-def test_no_changed_bit_changes_the_content(kind: pki.KeyType) -> None:
+@pytest.mark.parametrize("cipher", ["aes-256-gcm", "chacha20-poly1305"])
+def test_no_changed_bit_changes_the_content(kind: pki.KeyType, cipher: enveloped.ContentCipher) -> None:
     reader = person(kind)
-    encoded = bytearray(enveloped.encrypt(LETTER, [reader.certificate]))
+    encoded = bytearray(
+        enveloped.encrypt(LETTER, [reader.certificate], cipher=cipher, derive_key=kind == "p256")
+    )
     codes = set()
     for bit in range(len(encoded) * 8):
         encoded[bit // 8] ^= 1 << bit % 8

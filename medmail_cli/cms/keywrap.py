@@ -1,0 +1,44 @@
+"""Unwrapping a content-encryption key: AES (RFC 3394, 5649), and Triple-DES (RFC 3217) for old letters."""
+
+import hashlib
+import hmac
+
+from cryptography.hazmat.primitives.keywrap import (
+    InvalidUnwrap,
+    aes_key_unwrap,
+    aes_key_unwrap_with_padding,
+)
+
+from medmail_cli.cms import algorithms
+
+_TRIPLE_DES_VECTOR = bytes.fromhex("4adda22c79e82105")
+
+
+def kek_size(wrap: str) -> int | None:
+    """Octets of the key-encryption key that a key wrap's identifier wants; None for one we do not know."""
+    if wrap == algorithms.TRIPLE_DES_WRAP:
+        return 24
+    return algorithms.KEY_WRAPS.get(wrap) or algorithms.PADDED_KEY_WRAPS.get(wrap)
+
+
+def unwrap_key(wrap: str, kek: bytes, wrapped: bytes) -> bytes:
+    """The key inside. Raises InvalidUnwrap where the wrap's own check fails."""
+    if wrap == algorithms.TRIPLE_DES_WRAP:
+        return _triple_des(kek, wrapped)
+    return (aes_key_unwrap if wrap in algorithms.KEY_WRAPS else aes_key_unwrap_with_padding)(kek, wrapped)
+
+
+def _triple_des(kek: bytes, wrapped: bytes) -> bytes:
+    """RFC 3217 3.2."""
+    from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.modes import CBC
+
+    if len(wrapped) != 40:
+        raise InvalidUnwrap
+    inner = Cipher(TripleDES(kek), CBC(_TRIPLE_DES_VECTOR)).decryptor().update(wrapped)[::-1]
+    opened = Cipher(TripleDES(kek), CBC(inner[:8])).decryptor().update(inner[8:])
+    key, check = opened[:24], opened[24:]
+    if not hmac.compare_digest(hashlib.sha1(key, usedforsecurity=False).digest()[:8], check):
+        raise InvalidUnwrap
+    return key
