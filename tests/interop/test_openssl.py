@@ -186,6 +186,25 @@ def test_we_open_what_openssl_encrypts(people: People, kind: str, management: st
         assert opened.certificate == person.certificate
 
 
+@pytest.mark.parametrize("kind", ["p256", "p384"])
+def test_triple_des_key_wrap_is_opened_only_when_asked(people: People, kind: str) -> None:
+    made, _, _ = people
+    person = made[kind]
+    theirs = cms(
+        "-encrypt", "-outform", "DER", "-binary", "-des3", "-recip", person.cert_file,
+        "-keyopt", "ecdh_kdf_md:sha1",
+    )  # fmt: skip
+    envelope = enveloped.parse_enveloped(ber.parse(theirs))
+    (recipient,) = envelope.recipients
+    assert recipient.weak
+    keys = [(person.certificate, person.key)]
+    with pytest.raises(MedmailError) as refused:
+        enveloped.decrypt(envelope, keys)
+    assert refused.value.code == "weak-algorithm"
+    opened = enveloped.decrypt(envelope, keys, allow_weak=True)
+    assert (opened.content, opened.weak) == (LETTER, True)
+
+
 @pytest.mark.parametrize("cipher", ["des3", "rc2-128"])
 def test_old_ciphers_are_opened_only_when_asked(people: People, cipher: str) -> None:
     made, _, _ = people

@@ -69,7 +69,7 @@ def test_round_trip(
         oaep_for=oaep_for,
         derive_key=derive_key,
     )
-    names = {kind: kind for kind in kinds if kind.startswith("ml-")}
+    names: dict[str, str] = {kind: kind for kind in kinds if kind.startswith("ml-")}
     names |= {"rsa2048": "rsa-oaep-sha256" if oaep else "rsa-pkcs1v15"}
     for form in (encoded, restyle(ber.parse(encoded), Random(seed))):
         for kind, reader in zip(kinds, readers, strict=True):

@@ -25,7 +25,8 @@ SCHEMES: list[tuple[pki.KeyType, SignatureScheme | None]] = [
     ("rsa2048", None), ("rsa2048", "rsa-pkcs1v15-sha384"), ("rsa2048", "rsa-pkcs1v15-sha512"),
     ("rsa2048", "rsa-pss-sha256"), ("rsa2048", "rsa-pss-sha384"), ("rsa2048", "rsa-pss-sha512"),
     ("p256", None), ("p256", "ecdsa-sha512"), ("p384", None), ("p521", None),
-    ("ed25519", None), ("ed448", None),
+    ("brainpoolp256r1", None), ("brainpoolp384r1", None), ("brainpoolp512r1", "ecdsa-sha256"),
+    ("ed25519", None), ("ed448", None), ("ml-dsa-44", None), ("ml-dsa-65", None), ("ml-dsa-87", None),
 ]  # fmt: skip
 
 
