@@ -147,7 +147,9 @@ class Https:
         if self._connection is not None and time.monotonic() - self._used_at > IDLE:
             self.close()
         if self._connection is None:
-            connected = proxy.connect(self.host, self.port, self.timeout, _proxy(self.host))
+            connected = proxy.connect(
+                self.host, self.port, self.timeout, proxy.from_environment("https", self.host)
+            )
             try:
                 secured = self._context.wrap_socket(connected, server_hostname=self.host)
             except BaseException:
@@ -201,17 +203,3 @@ def _unverified() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _proxy(host: str) -> str | None:
-    """The proxy HTTPS_PROXY and NO_PROXY name for ``host``; never one for this machine itself."""
-    from urllib.request import getproxies, proxy_bypass
-
-    named = getproxies().get("https")
-    if not named or _is_loopback(host) or proxy_bypass(host):
-        return None
-    return named if "://" in named else f"http://{named}"
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or host == "::1" or host.startswith("127.")

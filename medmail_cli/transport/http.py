@@ -2,6 +2,8 @@
 
 Only http and https; bounded in size, time and redirects; unless allowed, no request goes to loopback,
 private or otherwise special addresses, whatever the name says: the address checked is the one connected to.
+Through a proxy (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) it is the proxy that looks names up, so that only what
+can be known here is checked; the proxy itself may stand anywhere. No cookies, no logins.
 """
 
 import contextlib
@@ -11,13 +13,16 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.transport import proxy
 
 _REDIRECTS = {301, 302, 303, 307, 308}
+_LOCAL_NAMES = ("localhost", "local", "internal", "home.arpa", "lan", "intranet", "private", "corp", "home")
+"""Ends of names that mean something in one network alone (RFC 6761, 6762, 8375, and by custom)."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +35,29 @@ class Limits:
     allow_private: bool = False
 
 
+@dataclass(frozen=True)
+class Form:
+    """What to POST, and its media type."""
+
+    body: bytes
+    content_type: str
+
+
 _DEFAULT = Limits()
 
 
-def fetch(url: str, limits: Limits = _DEFAULT) -> bytes:
-    """The body behind an http(s) URL.
+def fetch(url: str, limits: Limits = _DEFAULT, form: Form | None = None) -> bytes:
+    """The body behind an http(s) URL, by GET, or by POST of ``form``.
 
     Raises ``address-refused`` (another scheme, a special address, too many redirects), ``too-large``,
     ``server-unreachable`` (also for timeouts and any status but 200) and ``server-untrusted``.
     """
     give_up = time.monotonic() + limits.seconds
     for _ in range(limits.redirects + 1):
-        status, location, body = _get(url, limits, give_up)
+        status, location, body = _exchange(url, limits, form, give_up)
         if status == http.client.OK:
             return body
-        if status not in _REDIRECTS or not location:
+        if status not in _REDIRECTS or not location or (form and status == http.client.SEE_OTHER):
             raise MedmailError("server-unreachable", host=url, reason=f"HTTP {status}")
         try:
             url = urljoin(url, location)
@@ -53,34 +66,51 @@ def fetch(url: str, limits: Limits = _DEFAULT) -> bytes:
     raise MedmailError("address-refused", url=url)
 
 
-def _get(url: str, limits: Limits, give_up: float) -> tuple[int, str, bytes]:
+def host_of(url: str) -> str:
+    """Host and port behind a URL, as the name of one server. Raises ``address-refused``."""
     parts = _parts(url)
-    secure = parts.scheme == "https"
-    try:
-        port = parts.port or (443 if secure else 80)
-    except ValueError:
-        raise MedmailError("address-refused", url=url) from None
-    host = parts.hostname or ""
+    return f"{parts.hostname}:{_port(parts, url)}"
+
+
+def _exchange(url: str, limits: Limits, form: Form | None, give_up: float) -> tuple[int, str, bytes]:
+    parts = _parts(url)
+    host, port = parts.hostname or "", _port(parts, url)
     connection = http.client.HTTPConnection(host, port)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    headers = {"User-Agent": "medmail", "Connection": "close"}
+    if form is not None:
+        headers["Content-Type"] = form.content_type
     try:
-        connected = _connect(host, port, url, limits, give_up)
-        if secure:
-            context = ssl.create_default_context()
-            connected = context.wrap_socket(connected, server_hostname=host, do_handshake_on_connect=False)
+        via = proxy.from_environment(parts.scheme, host)
+        if via is None:
+            connected = _straight(host, port, url, limits, give_up)
+        else:
+            _check_unseen(host, port, url, limits, give_up)
+            asked = proxy.parse(via)
+            if asked.scheme == "http" and parts.scheme == "http":
+                connected = proxy.to(asked, _left(give_up))
+                target = f"http://{parts.netloc}{target}"
+                if login := proxy.authorization(asked):
+                    headers["Proxy-Authorization"] = login
+            else:
+                connected = proxy.connect(host, port, _left(give_up), via)
         connection.sock = connected
         with _deadline(connected, give_up):
-            if isinstance(connected, ssl.SSLSocket):
-                connected.do_handshake()
-            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request("GET", target, headers={"User-Agent": "medmail", "Connection": "close"})
+            if parts.scheme == "https":
+                context = ssl.create_default_context()
+                connection.sock = context.wrap_socket(connected, server_hostname=host)
+            method, body = ("GET", None) if form is None else ("POST", form.body)
+            connection.request(method, target, body, headers)
             with connection.getresponse() as response:
                 return response.status, response.getheader("Location") or "", _read(response, url, limits)
     except ssl.SSLCertVerificationError as error:
         raise MedmailError("server-untrusted", host=host, detail=error.verify_message) from None
     except TimeoutError:
         raise MedmailError("server-unreachable", host=host, reason="timed-out") from None
+    except socket.gaierror:
+        raise MedmailError("server-unreachable", host=host, reason="unknown-host") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        # ValueError: http.client's own refusal of a target with control characters
+        # ValueError: http.client's own refusal of a target with control characters, a name that is none
         raise MedmailError("server-unreachable", host=host, reason=str(error) or "cut-off") from None
     finally:
         connection.close()
@@ -90,11 +120,13 @@ def _get(url: str, limits: Limits, give_up: float) -> tuple[int, str, bytes]:
 def _deadline(connected: socket.socket, give_up: float) -> Iterator[None]:
     """Bound the whole exchange: a socket's own timeout begins again with every octet of a slow server."""
     late = threading.Event()
+    # TLS takes the socket over: what is cut is the connection itself
+    cord = connected.dup()
 
     def cut() -> None:
         late.set()
         with contextlib.suppress(OSError):
-            connected.shutdown(socket.SHUT_RDWR)
+            cord.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(_left(give_up), cut)
     timer.daemon = True
@@ -107,6 +139,8 @@ def _deadline(connected: socket.socket, give_up: float) -> Iterator[None]:
         raise
     finally:
         timer.cancel()
+        timer.join()
+        cord.close()
     if late.is_set():
         raise TimeoutError  # an answer without a length looks whole when it is cut
 
@@ -121,21 +155,40 @@ def _parts(url: str) -> SplitResult:
     return parts
 
 
-def _connect(host: str, port: int, url: str, limits: Limits, give_up: float) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+def _port(parts: SplitResult, url: str) -> int:
+    try:
+        return parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise MedmailError("address-refused", url=url) from None
+
+
+def _straight(host: str, port: int, url: str, limits: Limits, give_up: float) -> socket.socket:
+    found = proxy.look_up(host, port, _left(give_up))
+    _check(found, url, limits)
+    return proxy.reach(found, _left(give_up))
+
+
+def _check_unseen(host: str, port: int, url: str, limits: Limits, give_up: float) -> None:
+    """Refuse what is known here to be private, before a proxy is asked for it.
+
+    Behind a proxy names often mean nothing here: then those that can only be private are refused.
+    """
+    if limits.allow_private:
+        return
+    try:
+        # half of the time, so that a look-up that never ends leaves some for the proxy
+        found = proxy.look_up(host, port, _left(give_up) / 2)
+    except OSError:
+        name = host.rstrip(".").lower()
+        if "." not in name or name.endswith(tuple(f".{end}" for end in _LOCAL_NAMES)):
+            raise MedmailError("address-refused", url=url) from None
+    else:
+        _check(found, url, limits)
+
+
+def _check(found: Sequence[proxy.Found], url: str, limits: Limits) -> None:
     if not limits.allow_private and not all(_public(str(address[4][0])) for address in found):
         raise MedmailError("address-refused", url=url)
-    problem: OSError = OSError(host)
-    for family, kind, protocol, _name, address in found:
-        connected = socket.socket(family, kind, protocol)
-        try:
-            connected.settimeout(_left(give_up))
-            connected.connect(address)
-            return connected
-        except OSError as error:
-            connected.close()
-            problem = error
-    raise problem
 
 
 def _public(address: str) -> bool:

@@ -1,15 +1,106 @@
-"""Reaching a mail server: straight, by an HTTP proxy's CONNECT (RFC 9110 §9.3.6) or by SOCKS 5 (RFC 1928).
+"""Reaching a server: straight, by an HTTP proxy's CONNECT (RFC 9110 §9.3.6) or by SOCKS 5 (RFC 1928).
 
 With ``socks5h`` and with HTTP the proxy looks the name up, so that it is not told to anybody here.
 """
 
 import base64
+import queue
 import socket
-from urllib.parse import unquote, urlsplit
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from medmail_cli.errors import MedmailError
 
 _HEADER_LIMIT = 16 * 1024
+_SCHEMES = {"http": 8080, "socks5": 1080, "socks5h": 1080}
+
+Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
+"""One of a host's addresses, as getaddrinfo gives it."""
+
+
+def look_up(host: str, port: int, timeout: float) -> Sequence[Found]:
+    """The addresses of ``host``, within ``timeout`` seconds: the system's own look-up knows no limit.
+
+    Raises OSError as the system does (TimeoutError if it takes longer) and UnicodeError for what is no name.
+    """
+    answer: queue.SimpleQueue[Sequence[Found] | OSError | UnicodeError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answer.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        found = answer.get(timeout=timeout)
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def reach(addresses: Sequence[Found], timeout: float) -> socket.socket:
+    """A socket connected to the first of ``addresses`` that answers, with ``timeout`` on every operation.
+
+    Connecting takes that long in all: what is left is shared by the addresses still to try. Raises OSError
+    as the system does.
+    """
+    problem: OSError = OSError("no address")
+    give_up = time.monotonic() + timeout
+    for index, (family, kind, protocol, _name, address) in enumerate(addresses):
+        connected = socket.socket(family, kind, protocol)
+        try:
+            left = (give_up - time.monotonic()) / (len(addresses) - index)
+            connected.settimeout(max(left, 0.001))
+            connected.connect(address)
+            connected.settimeout(timeout)
+            return connected
+        except OSError as error:
+            connected.close()
+            problem = error
+    raise problem
+
+
+def from_environment(scheme: str, host: str) -> str | None:
+    """The proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name; never one for this machine itself."""
+    from urllib.request import getproxies, proxy_bypass
+
+    named = getproxies().get(scheme)
+    local = host in ("localhost", "::1") or host.startswith("127.")
+    if not named or local or proxy_bypass(host):
+        return None
+    return named if "://" in named else f"http://{named}"
+
+
+def parse(proxy: str) -> SplitResult:
+    """The parts of a proxy's URL, which has a host. Raises ``server-unreachable`` for what is no proxy."""
+    try:
+        parts = urlsplit(proxy)
+        fits = parts.scheme in _SCHEMES and parts.hostname and (parts.port is None or parts.port)
+    except ValueError:
+        fits = None
+    if not fits:
+        raise MedmailError("server-unreachable", host="proxy", reason="not-a-proxy")
+    return parts
+
+
+def to(parts: SplitResult, timeout: float) -> socket.socket:
+    """A socket connected to the proxy itself. Raises OSError as the system does."""
+    host, port = parts.hostname or "", parts.port or _SCHEMES[parts.scheme]
+    return reach(look_up(host, port, timeout), timeout)
+
+
+def authorization(parts: SplitResult) -> str | None:
+    """What the proxy wants to hear of who asks (RFC 7617), if its URL says so."""
+    if not parts.username:
+        return None
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
 def connect(host: str, port: int, timeout: float, proxy: str | None = None) -> socket.socket:
@@ -18,17 +109,14 @@ def connect(host: str, port: int, timeout: float, proxy: str | None = None) -> s
     Raises OSError as the system does, and ``server-unreachable`` where the proxy refuses.
     """
     if not proxy:
-        return socket.create_connection((host, port), timeout)
-    parts = urlsplit(proxy)
-    schemes = {"http": 8080, "socks5": 1080, "socks5h": 1080}
-    if parts.scheme not in schemes or not parts.hostname:
-        raise MedmailError("server-unreachable", host=parts.hostname or "proxy", reason="not-a-proxy")
-    via = f"{parts.hostname}:{parts.port or schemes[parts.scheme]}"
+        return reach(look_up(host, port, timeout), timeout)
+    parts = parse(proxy)
+    via = f"{parts.hostname}:{parts.port or _SCHEMES[parts.scheme]}"
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    connection = socket.create_connection((parts.hostname, parts.port or schemes[parts.scheme]), timeout)
+    connection = to(parts, timeout)
     try:
         if parts.scheme == "http":
-            _http(connection, host, port, user, password, via)
+            _http(connection, host, port, authorization(parts), via)
         else:
             _socks(connection, host, port, user, password, via)
     except BaseException:
@@ -41,12 +129,11 @@ def _refused(via: str, reply: str) -> MedmailError:
     return MedmailError("server-unreachable", host=via, reason=reply)
 
 
-def _http(connection: socket.socket, host: str, port: int, user: str, password: str, via: str) -> None:
+def _http(connection: socket.socket, host: str, port: int, login: str | None, via: str) -> None:
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
-    if user:
-        pair = base64.b64encode(f"{user}:{password}".encode()).decode()
-        lines.append(f"Proxy-Authorization: Basic {pair}")
+    if login:
+        lines.append(f"Proxy-Authorization: {login}")
     connection.sendall("\r\n".join([*lines, "", ""]).encode())
     head = b""
     while not head.endswith(b"\r\n\r\n"):

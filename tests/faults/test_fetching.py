@@ -1,21 +1,39 @@
 """Servers that certificates name, and what they may try: special addresses, endless answers, slowness."""
 
+import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport.http import Limits, _public, fetch
+from medmail_cli.transport.http import Form, Limits, _public, fetch
+from tests.support import pki
 
 HERE = Limits(seconds=0.6, size=100_000, allow_private=True)
 Answer = Callable[[socket.socket], None]
 
 
+@pytest.fixture(autouse=True)
+def no_proxy_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever proxy the machine has, these servers are asked straight."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
 @pytest.fixture
-def serve() -> Iterator[Callable[[Answer], str]]:
+def asked() -> list[bytes]:
+    """What was asked of the servers."""
+    return []
+
+
+@pytest.fixture
+def serve(asked: list[bytes]) -> Iterator[Callable[[Answer], str]]:
     """Starts a server that answers every connection with a function; gives its URL."""
     listeners: list[socket.socket] = []
 
@@ -30,7 +48,7 @@ def serve() -> Iterator[Callable[[Answer], str]]:
                 except OSError:
                     return
                 with peer:
-                    peer.recv(4096)
+                    asked.append(peer.recv(4096))
                     try:
                         answer(peer)
                     except OSError:
@@ -152,3 +170,124 @@ def test_this_machine_and_private_networks_are_not_asked(host: str) -> None:
 )
 def test_which_addresses_are_public(address: str, public: bool) -> None:
     assert _public(address) is public
+
+
+def test_a_form_is_posted_and_again_where_the_server_sends_on(
+    serve: Callable[[Answer], str], asked: list[bytes]
+) -> None:
+    def answer(peer: socket.socket) -> None:
+        moved = head("HTTP/1.1 307 There", "Location: /ocsp", "Content-Length: 0")
+        peer.sendall(moved if len(asked) == 1 else head("HTTP/1.1 200 OK", "Content-Length: 2") + b"ok")
+
+    assert fetch(serve(answer), HERE, Form(b"question", "application/ocsp-request")) == b"ok"
+    assert [one.split(b" HTTP")[0] for one in asked] == [b"POST /x.crl", b"POST /ocsp"]
+    assert all(one.endswith(b"question") and b"application/ocsp-request" in one for one in asked)
+    url = serve(lambda peer: peer.sendall(head("HTTP/1.1 303 See", "Location: /other", "Content-Length: 0")))
+    with pytest.raises(MedmailError, match="303"):
+        fetch(url, HERE, Form(b"question", "application/ocsp-request"))
+
+
+def test_a_name_that_is_looked_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: stuck.wait(20))
+    started = time.monotonic()
+    assert code_of("http://slow.test/x", Limits(seconds=0.3)) == "server-unreachable"
+    assert time.monotonic() - started < 2
+    stuck.set()
+
+
+def test_a_name_means_one_address_when_it_is_checked_and_when_it_is_asked(
+    serve: Callable[[Answer], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: the second look-up would give this machine, but there is none."""
+    port = int(
+        serve(lambda peer: peer.sendall(head("HTTP/1.1 200 OK") + b"secret")).split(":")[2].split("/")[0]
+    )
+    answers = iter(["192.0.2.1", "127.0.0.1"])
+
+    def looked_up(*_args: object, **_options: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    monkeypatch.setattr("medmail_cli.transport.http._public", lambda address: address == "192.0.2.1")
+    assert code_of(f"http://rebound.test:{port}/x", Limits(seconds=0.3)) == "server-unreachable"
+    assert next(answers) == "127.0.0.1"
+
+
+# --- through a proxy ----------------------------------------------------------------------------------------
+
+
+def test_the_proxy_of_the_environment_is_asked(
+    serve: Callable[[Answer], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def proxy() -> None:
+        for _ in range(2):
+            peer, _address = listener.accept()
+            with peer:
+                heard.append(peer.recv(4096).decode())
+                peer.sendall(head("HTTP/1.1 200 OK", "Content-Length: 3") + b"crl")
+
+    thread = threading.Thread(target=proxy, daemon=True)
+    thread.start()
+    monkeypatch.setenv("http_proxy", f"http://me:s%20s@127.0.0.1:{listener.getsockname()[1]}")
+    monkeypatch.setenv("no_proxy", "straight.example")
+    # behind a proxy names need mean nothing here, and the proxy itself may be private
+    assert fetch("http://pki.example/a?b=c", Limits(seconds=5)) == b"crl"
+    lines = heard[0].split("\r\n")
+    assert lines[0] == "GET http://pki.example/a?b=c HTTP/1.1"
+    assert "Host: pki.example" in lines
+    assert "Proxy-Authorization: Basic bWU6cyBz" in lines
+    assert (
+        fetch("http://pki.example/ocsp", Limits(seconds=5), Form(b"?", "application/ocsp-request")) == b"crl"
+    )
+    assert heard[1].startswith("POST http://pki.example/ocsp HTTP/1.1\r\n")
+    # neither what NO_PROXY names nor what is known to be private
+    assert code_of("http://straight.example/x", Limits(seconds=5)) == "server-unreachable"
+    for private in (*LOCAL, "intranet", "ca.corp", "ca.home.arpa."):
+        assert code_of(f"http://{private}/x", Limits(seconds=1)) == "address-refused", private
+    listener.close()
+    assert len(heard) == 2
+
+
+@pytest.mark.parametrize("proxy", ["ftp://x", "http://[::1", "http://x:99999", "https://x"])
+def test_what_is_no_proxy(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    assert code_of("http://pki.example/", Limits(seconds=1)) == "server-unreachable"
+
+
+def test_https_goes_through_the_proxy_unseen_and_the_systems_anchors_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = pki.make_ca("Web Root", key_type="p256")
+    certificate, key = pki.issue(root, "pki.example", "server", "p256")
+    (tmp_path / "server.pem").write_bytes(pki.pem(certificate, key))
+    (tmp_path / "root.pem").write_bytes(pki.pem(root.certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    listener = socket.create_server(("127.0.0.1", 0))
+    heard: list[str] = []
+
+    def proxy() -> None:
+        while True:
+            try:
+                peer, _address = listener.accept()
+            except OSError:
+                return
+            with peer, contextlib.suppress(OSError):
+                heard.append(peer.recv(4096).decode().split("\r\n")[0])
+                peer.sendall(b"HTTP/1.1 200 Yes\r\n\r\n")
+                with context.wrap_socket(peer, server_side=True) as secured:
+                    heard.append(secured.recv(4096).decode().split("\r\n")[0])
+                    secured.sendall(head("HTTP/1.1 200 OK", "Content-Length: 3") + b"crl")
+
+    threading.Thread(target=proxy, daemon=True).start()
+    monkeypatch.setenv("https_proxy", f"127.0.0.1:{listener.getsockname()[1]}")
+    assert code_of("https://pki.example/x", Limits(seconds=5)) == "server-untrusted"
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "root.pem"))
+    assert fetch("https://pki.example/x", Limits(seconds=5)) == b"crl"
+    assert heard == ["CONNECT pki.example:443 HTTP/1.1"] * 2 + ["GET /x HTTP/1.1"]
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
