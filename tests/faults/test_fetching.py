@@ -26,6 +26,16 @@ def no_proxy_around(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.lower(), raising=False)
 
 
+def request(peer: socket.socket) -> bytes:
+    """What a client asks: its head, and a body whose length it tells."""
+    got = peer.recv(4096)
+    for line in got.lower().split(b"\r\n"):
+        if line.startswith(b"content-length: "):
+            while len(got.partition(b"\r\n\r\n")[2]) < int(line[16:]):
+                got += peer.recv(4096)
+    return got
+
+
 @pytest.fixture
 def asked() -> list[bytes]:
     """What was asked of the servers."""
@@ -48,7 +58,7 @@ def serve(asked: list[bytes]) -> Iterator[Callable[[Answer], str]]:
                 except OSError:
                     return
                 with peer:
-                    asked.append(peer.recv(4096))
+                    asked.append(request(peer))
                     try:
                         answer(peer)
                     except OSError:
@@ -227,7 +237,7 @@ def test_the_proxy_of_the_environment_is_asked(
         for _ in range(2):
             peer, _address = listener.accept()
             with peer:
-                heard.append(peer.recv(4096).decode())
+                heard.append(request(peer).decode())
                 peer.sendall(head("HTTP/1.1 200 OK", "Content-Length: 3") + b"crl")
 
     thread = threading.Thread(target=proxy, daemon=True)
