@@ -6,17 +6,19 @@ PKITS is the judge of this one (``tests/vectors/test_pkits.py``).
 """
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x448, x25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from medmail_cli.cms.identifiers import serial_number
 from medmail_cli.pki.certificate import Facts, facts, issued, issuer_text, public_key, subject_text, verifies
-from medmail_cli.pki.crl import SKEW, Crl, find_revocation, read_crl
+from medmail_cli.pki.crl import SKEW, Crl, Revocation, find_revocation, read_crl
 from medmail_cli.pki.names import NameKey, violates
+from medmail_cli.pki.ocsp import Answer, read_ocsp, unchecked
 from medmail_cli.pki.policies import PolicySettings, policies_hold
 
 Purpose = Literal["sign", "encrypt", "tls", "any", "crl"]
@@ -28,6 +30,8 @@ MOST_STEPS = 400
 MOST_PATHS = 24
 MOST_HELPERS = 256
 """Certificates that came with a letter and are looked at; the rest cannot slow anybody down."""
+MOST_LISTS = 16
+"""CRLs and OCSP responses that came with a letter and are looked at."""
 MOST_DETOURS = 3
 """How many signers of CRLs may depend on each other."""
 
@@ -78,6 +82,8 @@ class Judgement:
     """From the certificate up to and with its anchor, or as far as issuers were found."""
     anchor: str | None
     """The anchor's subject (RFC 4514), None where no path led to one."""
+    undetermined: tuple[tuple[x509.Certificate, x509.Certificate], ...] = ()
+    """Those of the chain of which nobody can say whether they were revoked, each with its issuer."""
 
     @property
     def trusted(self) -> bool:
@@ -118,13 +124,13 @@ class Authorities:
         anchors: Sequence[x509.Certificate],
         intermediates: Sequence[x509.Certificate] = (),
         crls: Sequence[x509.CertificateRevocationList] = (),
+        ocsp: Callable[[x509.Certificate], Sequence[bytes]] = lambda _certificate: (),
     ) -> None:
+        """``ocsp`` gives the OCSP responses (DER) kept about a certificate."""
         self._anchors = frozenset(anchors)
         self._known = _by_subject((*anchors, *intermediates))
-        self._crls: dict[NameKey, list[Crl]] = {}
-        for crl in crls:
-            if read := read_crl(crl):
-                self._crls.setdefault(read.issuer, []).append(read)
+        self._crls = _by_issuer(crls)
+        self.ocsp = ocsp
 
     def judge(
         self,
@@ -144,15 +150,17 @@ class Authorities:
         affiliationChanged, superseded, cessationOfOperation), None with ``--at``. ``revocation`` decides
         whether an unknown status is a problem (hard) or a note (soft). Never raises.
         """
-        case = _Case(
-            self, _by_subject(enclosed.certificates[:MOST_HELPERS]), at, known_now, purpose, policies, ()
+        helpers = _Helpers(
+            _by_subject(enclosed.certificates[:MOST_HELPERS]),
+            _by_issuer(enclosed.crls[:MOST_LISTS]),
+            tuple(answer for der in enclosed.ocsp[:MOST_LISTS] for answer in read_ocsp(der)),
         )
-        judgement = case.judge(certificate)
+        judgement = _Case(self, helpers, at, known_now, purpose, policies, ()).judge(certificate)
         if revocation == "hard":
             return judgement
         unknown = tuple(p for p in judgement.problems if p.code == "revocation-unknown")
         others = tuple(p for p in judgement.problems if p.code != "revocation-unknown")
-        return Judgement(others, unknown, judgement.chain, judgement.anchor)
+        return replace(judgement, problems=others, notes=unknown)
 
     def is_anchor(self, certificate: x509.Certificate) -> bool:
         """Whether this very certificate is an anchor."""
@@ -172,6 +180,14 @@ def fit(certificate: x509.Certificate, purpose: Purpose) -> bool:
     return not _unfit(certificate, purpose)
 
 
+def _by_issuer(crls: Sequence[x509.CertificateRevocationList]) -> dict[NameKey, list[Crl]]:
+    index: dict[NameKey, list[Crl]] = {}
+    for crl in crls:
+        if read := read_crl(crl):
+            index.setdefault(read.issuer, []).append(read)
+    return index
+
+
 def _by_subject(certificates: Sequence[x509.Certificate]) -> dict[NameKey, list[x509.Certificate]]:
     index: dict[NameKey, list[x509.Certificate]] = {}
     for certificate in dict.fromkeys(certificates):
@@ -180,11 +196,20 @@ def _by_subject(certificates: Sequence[x509.Certificate]) -> dict[NameKey, list[
 
 
 @dataclass(frozen=True)
+class _Helpers:
+    """What came along with the message, indexed."""
+
+    certificates: dict[NameKey, list[x509.Certificate]]
+    crls: dict[NameKey, list[Crl]]
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
 class _Case:
     """One certificate's judgement under way."""
 
     authorities: Authorities
-    extra: dict[NameKey, list[x509.Certificate]]
+    helpers: _Helpers
     at: dt.datetime
     known_now: dt.datetime | None
     purpose: Purpose
@@ -195,8 +220,9 @@ class _Case:
     def judge(self, certificate: x509.Certificate) -> Judgement:
         best: Judgement | None = None
         for count, path in enumerate(self._paths(certificate)):
-            problems = self._problems(path)
-            found = Judgement(problems, (), path, subject_text(path[-1]))
+            undetermined: list[tuple[x509.Certificate, x509.Certificate]] = []
+            problems = self._problems(path, undetermined)
+            found = Judgement(problems, (), path, subject_text(path[-1]), tuple(undetermined))
             if not problems:
                 return found
             if best is None or len(problems) < len(best.problems):
@@ -229,7 +255,9 @@ class _Case:
 
     def _issuers(self, certificate: x509.Certificate) -> list[x509.Certificate]:
         below = facts(certificate)
-        named = dict.fromkeys((*self.authorities.named(below.issuer), *self.extra.get(below.issuer, ())))
+        named = dict.fromkeys(
+            (*self.authorities.named(below.issuer), *self.helpers.certificates.get(below.issuer, ()))
+        )
 
         def unlikely(issuer: x509.Certificate) -> tuple[bool, bool, bool]:
             above = facts(issuer)
@@ -259,7 +287,9 @@ class _Case:
         )
         return Judgement(own, (), tuple(chain), None)
 
-    def _problems(self, path: Path) -> tuple[Problem, ...]:
+    def _problems(
+        self, path: Path, undetermined: list[tuple[x509.Certificate, x509.Certificate]]
+    ) -> tuple[Problem, ...]:
         """All that speaks against a path whose signatures are good (RFC 5280 §6.1), each once."""
         *above, end = reversed(path)
         found: list[Problem] = []
@@ -273,33 +303,61 @@ class _Case:
             if not policies_hold([facts(c) for c in (*above[1:], end)], self.policies):
                 found.append(Problem("untrusted-issuer", "policy"))
             for index, certificate in enumerate(path[:-1]):
-                found += self._revocation(certificate, path[index + 1 :])
+                revocation = self._revocation(certificate, path[index + 1 :])
+                if any(problem.code == "revocation-unknown" for problem in revocation):
+                    undetermined.append((certificate, path[index + 1]))
+                found += revocation
         return tuple(dict.fromkeys(found))
 
     def _revocation(self, certificate: x509.Certificate, above: Path) -> list[Problem]:
         read = facts(certificate)
         if read.never_revoked:
             return []
-        found = find_revocation(
-            certificate.serial_number,
-            read,
-            self.authorities.crls,
+        found = self._listed(certificate, above)
+        revoked = [found] if isinstance(found, Revocation) else []
+        cleared = found is not None
+        for answer in self._answers(certificate, above):
+            cleared = cleared or answer.current(self.at)
+            if answer.revoked is not None:
+                revoked.append(answer.revoked)
+        for one in revoked:
+            if one.counts(self.at, self.known_now):
+                since = f"{one.date:%Y-%m-%dT%H:%M:%SZ} {one.reason.value}"
+                return [Problem("revoked", f"{subject_text(certificate)}: {since}")]
+        return [] if cleared else [Problem("revocation-unknown", subject_text(certificate))]
+
+    def _listed(self, certificate: x509.Certificate, above: Path) -> Revocation | bool | None:
+        """What the CRLs at hand and those that came along say (RFC 5280 §6.3)."""
+        return find_revocation(
+            serial_number(certificate),
+            facts(certificate),
+            lambda issuer: (*self.authorities.crls(issuer), *self.helpers.crls.get(issuer, ())),
             lambda crl: self._believes(crl, above),
             at=self.at,
         )
-        if found is None:
-            return [Problem("revocation-unknown", subject_text(certificate))]
-        if isinstance(found, bool) or not found.counts(self.at, self.known_now):
-            return []
-        since = f"{found.date:%Y-%m-%dT%H:%M:%SZ} {found.reason.value}"
-        return [Problem("revoked", f"{subject_text(certificate)}: {since}")]
+
+    def _answers(self, certificate: x509.Certificate, above: Path) -> Iterator[Answer]:
+        """The OCSP answers about a certificate that may be believed (RFC 6960 §3.2)."""
+        kept = (answer for der in self.authorities.ocsp(certificate) for answer in read_ocsp(der))
+        for answer in (*kept, *self.helpers.answers):
+            early = self.known_now is not None and answer.this_update > self.known_now + SKEW
+            if early or not answer.about(certificate, above[0]):
+                continue
+            responder = answer.responder(above[0])
+            if responder is None:
+                continue
+            if responder != above[0] and not unchecked(responder):
+                status = self._listed(responder, above)
+                if isinstance(status, Revocation) and status.counts(self.at, self.known_now):
+                    continue
+            yield answer
 
     def _believes(self, crl: Crl, above: Path) -> bool:
         """Whether somebody entitled to, under the same anchor, signed a CRL (RFC 5280 §6.3.3 (f), (g))."""
         if self.known_now is not None and crl.this_update > self.known_now + SKEW:
             return False
         for signer in dict.fromkeys(
-            (*above, *self.authorities.named(crl.issuer), *self.extra.get(crl.issuer, ()))
+            (*above, *self.authorities.named(crl.issuer), *self.helpers.certificates.get(crl.issuer, ()))
         ):
             read = facts(signer)
             if read.subject != crl.issuer or (read.usage is not None and not read.usage.crl_sign):
@@ -316,7 +374,7 @@ class _Case:
         if signer in self.detours or len(self.detours) == MOST_DETOURS:
             return False
         detours = (*self.detours, signer)
-        case = _Case(self.authorities, self.extra, self.at, self.known_now, "crl", PolicySettings(), detours)
+        case = replace(self, purpose="crl", policies=PolicySettings(), detours=detours)
         judgement = case.judge(signer)
         return judgement.trusted and judgement.chain[-1] == anchor
 

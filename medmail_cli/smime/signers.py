@@ -147,7 +147,7 @@ def _judge_signer(
                 notes.append(Problem("line-endings-repaired"))
     subject = subject_of(certificate)
     found += [Problem(code, subject) for code in wrong]
-    judgement = judge(certificate, Enclosed(signed.certificates, signed.crls))
+    judgement = judge(certificate, Enclosed(signed.certificates, signed.crls, signed.ocsp))
     found += [Problem(problem.code, problem.detail) for problem in judgement.problems]
     notes += [Problem(note.code, note.detail) for note in judgement.notes]
     signer = Signer(

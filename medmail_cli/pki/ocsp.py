@@ -1,0 +1,162 @@
+"""OCSP answers (RFC 6960): what they say of one certificate, and asking for one.
+
+Whether an answer may be believed is worked out here too: it is signed by the certificate's own issuer, or by
+a responder that this issuer certified for it (RFC 6960 §4.2.2.2). A responder the issuer has revoked is the
+caller's to find out, who knows the lists.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from medmail_cli.cms import identifiers
+from medmail_cli.pki.certificate import facts, issued, public_key
+from medmail_cli.pki.crl import SKEW, Revocation
+from medmail_cli.pki.unreadable import UNREADABLE
+
+if TYPE_CHECKING:
+    from cryptography.x509 import ocsp
+
+LARGEST = 1 << 20
+"""Octets of a response that is read."""
+MOST_ANSWERS = 64
+NO_NEXT_UPDATE = dt.timedelta(days=1)
+"""How long an answer without nextUpdate stands, which says that newer ones are always to be had."""
+_RESPONDER = ExtendedKeyUsageOID.OCSP_SIGNING.dotted_string
+_NO_CHECK = x509.ObjectIdentifier("1.3.6.1.5.5.7.48.1.5")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one response says of one certificate, not believed yet; ``revoked`` is None for a good one."""
+
+    response: "ocsp.OCSPResponse"
+    hash_name: str
+    issuer_name_hash: bytes
+    issuer_key_hash: bytes
+    serial: int
+    this_update: dt.datetime
+    next_update: dt.datetime | None
+    revoked: Revocation | None
+
+    def about(self, certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+        """Whether it speaks of the certificate that this issuer gave."""
+        if self.serial != identifiers.serial_number(certificate):
+            return False
+        return self.issuer_name_hash == _digest(
+            self.hash_name, identifiers.issuer_octets(certificate)
+        ) and self.issuer_key_hash == _digest(self.hash_name, identifiers.public_key_octets(issuer))
+
+    def current(self, at: dt.datetime) -> bool:
+        """Whether it speaks for the instant ``at``, or for a later one."""
+        return (self.next_update or self.this_update + NO_NEXT_UPDATE) >= at - SKEW
+
+    def responder(self, issuer: x509.Certificate) -> x509.Certificate | None:
+        """Who signed it, if that is the issuer or somebody it certified for this (RFC 6960 §4.2.2.2)."""
+        if _signed(self.response, issuer):
+            return issuer
+        for helper in self.response.certificates[:8]:
+            read = facts(helper)
+            entitled = read.extended is not None and _RESPONDER in read.extended and read.unreadable is None
+            valid = read.not_before - SKEW <= self.this_update <= read.not_after + SKEW
+            if entitled and valid and issued(helper, issuer) and _signed(self.response, helper):
+                return helper
+        return None
+
+
+def read_ocsp(der: bytes) -> tuple[Answer, ...]:
+    """The good and revoked answers in a response (DER); none where it is unsuccessful or cannot be read."""
+    from cryptography.x509 import ocsp
+
+    if len(der) > LARGEST:
+        return ()
+    try:
+        response = ocsp.load_der_ocsp_response(der)
+        if response.response_status != ocsp.OCSPResponseStatus.SUCCESSFUL:
+            return ()
+        return tuple(_answers(response))
+    except (*UNREADABLE, UnsupportedAlgorithm):
+        return ()
+
+
+def _answers(response: "ocsp.OCSPResponse") -> Iterator[Answer]:
+    from cryptography.x509 import ocsp
+
+    for number, single in enumerate(response.responses):
+        if number == MOST_ANSWERS:
+            return
+        if single.certificate_status == ocsp.OCSPCertStatus.UNKNOWN:
+            continue
+        revoked = None
+        if (
+            single.certificate_status == ocsp.OCSPCertStatus.REVOKED
+            and single.revocation_time_utc is not None
+        ):
+            reason = single.revocation_reason or x509.ReasonFlags.unspecified
+            revoked = Revocation(single.revocation_time_utc, reason)
+        yield Answer(
+            response, single.hash_algorithm.name, single.issuer_name_hash, single.issuer_key_hash,
+            single.serial_number, single.this_update_utc, single.next_update_utc, revoked,
+        )  # fmt: skip
+
+
+def unchecked(responder: x509.Certificate) -> bool:
+    """Whether the issuer vouches for its responder while the certificate lives (id-pkix-ocsp-nocheck)."""
+    try:
+        responder.extensions.get_extension_for_oid(_NO_CHECK)
+    except (x509.ExtensionNotFound, *UNREADABLE):
+        return False
+    return True
+
+
+def request(certificate: x509.Certificate, issuer: x509.Certificate) -> bytes:
+    """A request (DER) about one certificate, named by SHA-1 as every responder takes it (RFC 5019 §2.1.1)."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from cryptography.x509 import ocsp
+
+    name, key = identifiers.issuer_octets(certificate), identifiers.public_key_octets(issuer)
+    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(
+        _digest("sha1", name),
+        _digest("sha1", key),
+        identifiers.serial_number(certificate),
+        hashes.SHA1(),  # noqa: S303 - names, nothing rests on them
+    )
+    return builder.build().public_bytes(Encoding.DER)
+
+
+def _digest(name: str, data: bytes) -> bytes:
+    return hashlib.new(name, data, usedforsecurity=False).digest()
+
+
+def _signed(response: "ocsp.OCSPResponse", signer: x509.Certificate) -> bool:
+    key: Any = public_key(signer)
+    try:
+        hashed, signature, body = (
+            response.signature_hash_algorithm,
+            response.signature,
+            response.tbs_response_bytes,
+        )
+        if isinstance(key, rsa.RSAPublicKey):
+            if hashed is None:
+                return False
+            key.verify(signature, body, padding.PKCS1v15(), hashed)
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            if hashed is None:
+                return False
+            key.verify(signature, body, ec.ECDSA(hashed))
+        elif key is None:
+            return False
+        else:
+            key.verify(signature, body)
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError, AttributeError):
+        # the last two: kinds of keys that sign nothing, or want more than this
+        return False
+    return True

@@ -1,0 +1,158 @@
+"""OCSP: an answer counts if it is for this certificate, from somebody entitled, and fresh."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medmail_cli.pki.ocsp import read_ocsp, request
+from medmail_cli.pki.path import Authorities, Enclosed
+from tests.support import pki
+from tests.support.tools import require, run
+
+AT = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+ROOT = pki.make_ca("Root")
+OTHER = pki.make_ca("Other")
+LEAF, _ = pki.issue(ROOT, "a@x.test", key_type="p256")
+NEIGHBOUR, _ = pki.issue(ROOT, "b@x.test", key_type="p256")
+SIGNING = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), False)
+NO_CHECK = (x509.OCSPNoCheck(), False)
+REVOKED: dict[str, Any] = {"certificate_status": ocsp.OCSPCertStatus.REVOKED, "revocation_time": AT - DAY}
+
+
+def answer(
+    certificate: x509.Certificate = LEAF,
+    by: tuple[x509.Certificate, pki.Key] = (ROOT.certificate, ROOT.key),
+    **how: Any,
+) -> bytes:
+    """A response about one certificate; good, and good for a day, unless said otherwise."""
+    values = {
+        "cert": certificate, "issuer": ROOT.certificate, "algorithm": hashes.SHA1(),  # noqa: S303 - names
+        "cert_status": how.pop("certificate_status", ocsp.OCSPCertStatus.GOOD), "this_update": AT - DAY / 2,
+        "next_update": AT + DAY / 2, "revocation_time": None, "revocation_reason": None, **how,
+    }  # fmt: skip
+    builder = ocsp.OCSPResponseBuilder().add_response(**values)
+    builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, by[0]).certificates([by[0]])
+    return builder.sign(by[1], pki._digest_for(by[1])).public_bytes(Encoding.DER)  # type: ignore[arg-type]
+
+
+def responder(ca: pki.Authority = ROOT, **how: Any) -> tuple[x509.Certificate, pki.Key]:
+    given: dict[str, Any] = {"extensions": [SIGNING, NO_CHECK]}
+    return pki.issue(ca, None, "none", "p256", name="Responder", **(given | how))
+
+
+def of(*responses: bytes, known_now: dt.datetime | None = AT, at: dt.datetime = AT, **how: Any) -> list[str]:
+    judged = Authorities([ROOT.certificate], **how).judge(
+        LEAF, enclosed=Enclosed(ocsp=responses), at=at, known_now=known_now
+    )
+    assert [one for one, _ in judged.undetermined] == (
+        [LEAF] if any(p.code == "revocation-unknown" for p in judged.problems) else []
+    )
+    return [problem.code for problem in judged.problems]
+
+
+def test_a_good_answer_clears() -> None:
+    assert of() == ["revocation-unknown"]
+    assert of(answer()) == []
+    assert of(answer(algorithm=hashes.SHA256())) == []
+    assert of(ocsp=lambda certificate: [answer()] if certificate == LEAF else []) == []
+
+
+def test_a_revoked_answer_accuses_whatever_else_is_good() -> None:
+    assert of(answer(), answer(**REVOKED)) == ["revoked"]
+    crl = pki.make_crl(ROOT)
+    assert of(answer(**REVOKED), crls=[crl]) == ["revoked"]
+    assert of(answer(), crls=[pki.make_crl(ROOT, [LEAF])]) == ["revoked"]
+
+
+def test_dates_and_reasons_count_as_for_lists() -> None:
+    later: dict[str, Any] = {**REVOKED, "revocation_time": AT - DAY / 4}
+    harmless = {**later, "revocation_reason": x509.ReasonFlags.superseded}
+    before = AT - DAY / 3
+    assert of(answer(**later), at=before) == ["revoked"]
+    assert of(answer(**later), at=before, known_now=None) == []
+    assert of(answer(**harmless), at=before) == []
+    assert of(answer(**harmless)) == ["revoked"]
+
+
+@pytest.mark.parametrize(
+    "unbelieved",
+    [
+        pytest.param(lambda: answer(NEIGHBOUR), id="about another"),
+        pytest.param(lambda: answer(by=(OTHER.certificate, OTHER.key)), id="by another authority"),
+        pytest.param(lambda: answer(by=responder(OTHER)), id="another authority's responder"),
+        pytest.param(lambda: answer(by=responder(extensions=[NO_CHECK])), id="not entitled"),
+        pytest.param(lambda: answer(by=responder(not_after=AT - DAY)), id="expired responder"),
+        pytest.param(lambda: answer(issuer=OTHER.certificate), id="same number, other issuer"),
+        pytest.param(lambda: answer(this_update=AT + DAY, next_update=AT + 2 * DAY), id="from the future"),
+        pytest.param(lambda: answer().replace(b"20260602", b"20270602"), id="changed"),
+        pytest.param(lambda: b"junk", id="junk"),
+    ],
+)
+def test_what_is_not_believed_neither_clears_nor_accuses(unbelieved: Any) -> None:
+    assert of(unbelieved()) == ["revocation-unknown"]
+    assert of(unbelieved(), answer()) == []
+
+
+def test_accusations_by_nobody_in_particular_are_not_heard() -> None:
+    assert of(answer(by=(OTHER.certificate, OTHER.key), **REVOKED), answer()) == []
+
+
+def test_stale_answers_clear_no_more_but_still_accuse() -> None:
+    old: dict[str, Any] = {"this_update": AT - 3 * DAY, "next_update": AT - 2 * DAY}
+    assert of(answer(**old)) == ["revocation-unknown"]
+    assert of(answer(**{**REVOKED, **old, "revocation_time": AT - 4 * DAY})) == ["revoked"]
+    assert of(answer(next_update=None)) == []
+    assert of(answer(this_update=AT - 2 * DAY, next_update=None)) == ["revocation-unknown"]
+
+
+def test_a_responder_that_its_authority_revoked_is_not_heard() -> None:
+    made = responder(extensions=[SIGNING])
+    assert of(answer(by=made)) == []
+    crl = pki.make_crl(ROOT, [made[0]], number=2)
+    assert of(answer(by=made, **REVOKED), crls=[crl]) == []
+    vouched = responder()
+    assert of(answer(by=vouched)) == []
+
+
+def test_openssl_answers_what_we_ask(tmp_path: Any) -> None:
+    require("openssl")
+    serial = f"{LEAF.serial_number:X}"
+    serial = serial if len(serial) % 2 == 0 else f"0{serial}"
+    (tmp_path / "index.txt").write_text(
+        f"R\t460101000000Z\t260101000000Z,keyCompromise\t{serial}\tunknown\t/CN=a\n"
+    )
+    for name, content in (
+        ("ca.pem", pki.pem(ROOT.certificate)),
+        ("ca.key", pki.pem(ROOT.key)),
+        ("ask", request(LEAF, ROOT.certificate)),
+    ):
+        (tmp_path / name).write_bytes(content)
+    run(
+        "openssl", "ocsp", "-index", tmp_path / "index.txt", "-CA", tmp_path / "ca.pem",
+        "-rsigner", tmp_path / "ca.pem", "-rkey", tmp_path / "ca.key",
+        "-reqin", tmp_path / "ask", "-respout", tmp_path / "told", "-ndays", "1",
+    )  # fmt: skip
+    now = dt.datetime.now(dt.UTC)
+    assert of((tmp_path / "told").read_bytes(), at=now, known_now=now) == ["revoked"]
+
+
+@given(st.binary(max_size=200), st.integers(0, 5000), st.integers(0, 255))
+def test_no_octets_are_too_strange(junk: bytes, at: int, octet: int) -> None:
+    read_ocsp(junk)
+    changed = bytearray(GOOD)
+    changed[at % len(changed)] = octet
+    for one in read_ocsp(bytes(changed)):
+        one.about(LEAF, ROOT.certificate)
+        one.responder(ROOT.certificate)
+
+
+GOOD = answer()
