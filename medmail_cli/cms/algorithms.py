@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from cryptography.hazmat.primitives import hashes
 
 from medmail_cli.cms import ber, der
+from medmail_cli.errors import MedmailError
 
 # Content types (RFC 5652, 3274, 5083)
 DATA = "1.2.840.113549.1.7.1"
@@ -40,8 +41,9 @@ ML_KEM = {"2.16.840.1.101.3.4.4.2": "ml-kem-768", "2.16.840.1.101.3.4.4.3": "ml-
 ML_DSA = {f"2.16.840.1.101.3.4.3.{17 + i}": f"ml-dsa-{size}" for i, size in enumerate((44, 65, 87))}
 ZLIB = "1.2.840.113549.1.9.16.3.8"
 
-SHAKE256 = "2.16.840.1.101.3.4.2.12"
 SHAKE256_LEN = "2.16.840.1.101.3.4.2.18"
+_SHAKE_LENGTHS = {"2.16.840.1.101.3.4.2.17": ("shake128", 256), SHAKE256_LEN: ("shake256", 512)}
+"""SHAKE with its output's bits in the parameters (RFC 8419 3.1), and the length that is a digest of ours."""
 
 DIGESTS = {
     "md5": "1.2.840.113549.2.5",
@@ -54,14 +56,14 @@ DIGESTS = {
     "sha3-256": "2.16.840.1.101.3.4.2.8",
     "sha3-384": "2.16.840.1.101.3.4.2.9",
     "sha3-512": "2.16.840.1.101.3.4.2.10",
-    "shake256": SHAKE256,
+    "shake128": "2.16.840.1.101.3.4.2.11",
+    "shake256": "2.16.840.1.101.3.4.2.12",
 }
 DIGEST_NAMES = {oid: name for name, oid in DIGESTS.items()} | {
     # signature identifiers that old software puts where the digest belongs
     "1.2.840.113549.1.1.4": "md5",
     "1.2.840.113549.1.1.5": "sha1",
     "1.2.840.113549.1.1.11": "sha256",
-    SHAKE256_LEN: "shake256",
 }
 WEAK_DIGESTS = frozenset({"md5", "sha1"})
 
@@ -97,12 +99,18 @@ SIGNATURES = {
     "2.16.840.1.101.3.4.3.10": ("ecdsa", "sha3-256"),
     "2.16.840.1.101.3.4.3.11": ("ecdsa", "sha3-384"),
     "2.16.840.1.101.3.4.3.12": ("ecdsa", "sha3-512"),
+    "1.3.6.1.5.5.7.6.32": ("ecdsa", "shake128"),
+    "1.3.6.1.5.5.7.6.33": ("ecdsa", "shake256"),
+    "1.2.840.10040.4.3": ("dsa", "sha1"),
+    "2.16.840.1.101.3.4.3.1": ("dsa", "sha224"),
+    "2.16.840.1.101.3.4.3.2": ("dsa", "sha256"),
     ED25519: ("ed25519", ""),
     ED448: ("ed448", ""),
     **{oid: (name, "") for oid, name in ML_DSA.items()},
     # the key's identifier where the signature's belongs: the digest is the signer's digestAlgorithm
     RSA: ("rsa-pkcs1v15", ""),
     EC_PUBLIC_KEY: ("ecdsa", ""),
+    "1.2.840.10040.4.1": ("dsa", ""),
 }
 """Signature identifier → (scheme, digest), an empty digest where the identifier does not fix one."""
 
@@ -200,6 +208,11 @@ def read(node: ber.Node, tag: int = ber.SEQUENCE) -> Algorithm:
     return Algorithm(oid, parameters, node)
 
 
+def unsupported(oid: str) -> MedmailError:
+    """The error for an algorithm that we do not know or do not have."""
+    return MedmailError("unsupported-algorithm", algorithm=oid)
+
+
 @lru_cache(maxsize=256)
 def identifier(oid: str, *parameters: bytes) -> bytes:
     """An AlgorithmIdentifier in DER; parameters are absent if none are given."""
@@ -213,8 +226,22 @@ def ml_name(key: object) -> str:
 
 
 def hash_of(name: str) -> hashes.HashAlgorithm:
-    """The hash with one of our names; LookupError if there is none."""
-    return hashes.SHAKE256(64) if name == "shake256" else _HASHES[name]()
+    """The hash with one of our names; LookupError if there is none. SHAKE as long as RFC 8702 3.1 has it."""
+    if name.startswith("shake"):
+        return hashes.SHAKE256(64) if name == "shake256" else hashes.SHAKE128(32)
+    return _HASHES[name]()
+
+
+def digest_name(algorithm: Algorithm) -> str:
+    """A digest by our names; "unsupported-algorithm" for one we do not know or have at no such length."""
+    oid = algorithm.oid
+    if oid in _SHAKE_LENGTHS and algorithm.parameters is not None:
+        name, bits = _SHAKE_LENGTHS[oid]
+        if algorithm.parameters.integer() == bits:
+            return name
+    if oid not in DIGEST_NAMES:
+        raise unsupported(oid)
+    return DIGEST_NAMES[oid]
 
 
 _GCM_CAPABILITY_NAMES = (

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.cms import algorithms, der, identifiers
 from medmail_cli.cms.agreement import derive, derive_content_key, derive_kem
+from medmail_cli.cms.publickey import pss_restriction
 from medmail_cli.errors import MedmailError
 
 ContentCipher = Literal["aes-256-gcm", "aes-128-gcm", "chacha20-poly1305", "aes-256-cbc", "aes-128-cbc"]
@@ -98,6 +99,8 @@ def _version(recipients: Sequence[x509.Certificate]) -> int:
 
 def _entry(certificate: x509.Certificate, key: bytes, oaep_for: Collection[str]) -> bytes:
     public_key = certificate.public_key()
+    if pss_restriction(certificate):
+        raise MedmailError("unsupported-algorithm", algorithm=algorithms.RSA_PSS)
     if isinstance(public_key, rsa.RSAPublicKey):
         oaep = bool(oaep_for) and certificate.fingerprint(hashes.SHA256()).hex() in oaep_for
         return _transport(certificate, public_key, key, oaep)

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from cryptography import x509
 
-from medmail_cli.cms import ber, der
+from medmail_cli.cms import algorithms, ber, der
 from medmail_cli.errors import MedmailError
 
 
@@ -68,6 +68,11 @@ def serial_number(certificate: x509.Certificate) -> int:
     return _issuer_and_serial(certificate)[2]
 
 
+def public_key_octets(certificate: x509.Certificate) -> bytes:
+    """The subjectPublicKey's octets."""
+    return subject_public_key(certificate)[1]
+
+
 @lru_cache(maxsize=256)
 def _issuer_and_serial(certificate: x509.Certificate) -> tuple[bytes, bytes, int]:
     """Both exactly as they stand in the certificate, whatever its software thinks of them; the number."""
@@ -78,15 +83,14 @@ def _issuer_and_serial(certificate: x509.Certificate) -> tuple[bytes, bytes, int
     return bytes(fields.take(ber.SEQUENCE).raw), bytes(serial.raw), serial.integer()
 
 
-def public_key_octets(certificate: x509.Certificate) -> bytes:
-    """The subjectPublicKey's octets: an EC point, an X25519 key, an RSAPublicKey."""
+def subject_public_key(certificate: x509.Certificate) -> tuple[algorithms.Algorithm, bytes]:
+    """The subjectPublicKeyInfo: its algorithm, and the key's octets (an EC point, an RSAPublicKey)."""
     fields = ber.parse(certificate.tbs_certificate_bytes).fields()
     fields.maybe(0x80)
     for _ in range(5):  # serial number, signature, issuer, validity, subject
         fields.take()
     key = fields.take(ber.SEQUENCE).fields()
-    key.take()
-    return bytes(key.take().bits())
+    return algorithms.read(key.take()), bytes(key.take().bits())
 
 
 def key_identifier(certificate: x509.Certificate) -> bytes:

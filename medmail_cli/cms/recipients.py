@@ -215,21 +215,17 @@ def _oaep(parameters: ber.Node | None) -> Oaep:
         generator = algorithms.read(mgf.explicit(0x81))
         if generator.oid != algorithms.MGF1 or generator.parameters is None:
             raise MedmailError("unsupported-algorithm", algorithm=generator.oid)
-        mgf_digest = _digest_name(generator.parameters)
+        mgf_digest = algorithms.digest_name(algorithms.read(generator.parameters))
     if source:
         origin = algorithms.read(source.explicit(0x82))
         if origin.oid != algorithms.P_SPECIFIED or origin.parameters is None:
             raise MedmailError("unsupported-algorithm", algorithm=origin.oid)
         label = bytes(origin.parameters.octets())
-    return Oaep(_digest_name(digest.explicit(0x80)) if digest else "sha1", mgf_digest, label)
-
-
-def _digest_name(node: ber.Node) -> str:
-    oid = algorithms.read(node).oid
-    try:
-        return algorithms.DIGEST_NAMES[oid]
-    except KeyError:
-        raise MedmailError("unsupported-algorithm", algorithm=oid) from None
+    return Oaep(
+        algorithms.digest_name(algorithms.read(digest.explicit(0x80))) if digest else "sha1",
+        mgf_digest,
+        label,
+    )
 
 
 def _agreement(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":

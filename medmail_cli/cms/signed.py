@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -14,16 +14,20 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import algorithms, ber, content, der, identifiers
-from medmail_cli.cms.verify import check_signer
+from medmail_cli.cms.publickey import pss_restriction
+from medmail_cli.cms.verify import check_signer, pss
 from medmail_cli.errors import MedmailError
+from medmail_cli.model import SignatureScheme
 
 if TYPE_CHECKING:
-    from medmail_cli.model import PrivateKey, SignatureScheme
+    from medmail_cli.model import PrivateKey
 
 __all__ = ["SignedData", "SignerInfo", "check_signer", "find_certificate", "parse_signed", "sign"]
 
 _MOST_SIGNERS = 32
 _OCSP_RESPONSE = "1.3.6.1.5.5.7.16.2"
+_ED448_DIGEST = algorithms.identifier(algorithms.SHAKE256_LEN, der.integer(512))
+"""RFC 8419 3.1."""
 _ML_DSA_OIDS = {name: oid for oid, name in algorithms.ML_DSA.items()}
 
 
@@ -46,8 +50,10 @@ class SignerInfo:
     @property
     def digest(self) -> str:
         """The digest's name ("sha256"), or its dotted identifier if it is unknown."""
-        oid = self.digest_algorithm.oid
-        return algorithms.DIGEST_NAMES.get(oid, oid)
+        try:
+            return algorithms.digest_name(self.digest_algorithm)
+        except MedmailError:
+            return self.digest_algorithm.oid
 
     @property
     def signature_scheme(self) -> str:
@@ -227,6 +233,18 @@ def default_scheme(key: "PrivateKey") -> "SignatureScheme":
     raise MedmailError("unsupported-algorithm", algorithm=type(public).__name__)
 
 
+def _default_scheme(key: "PrivateKey", certificate: x509.Certificate) -> "SignatureScheme":
+    """The same, but PSS where the certificate allows nothing else (RFC 4055 1.2)."""
+    restriction = pss_restriction(certificate)
+    if restriction is None:
+        return default_scheme(key)
+    digest = pss(restriction.parameters).digest if restriction.parameters else "sha256"
+    scheme = f"rsa-pss-{digest}"
+    if scheme not in get_args(SignatureScheme):
+        raise MedmailError("unsupported-algorithm", algorithm=scheme)
+    return cast("SignatureScheme", scheme)
+
+
 def sign(
     octets: bytes | memoryview,
     *,
@@ -246,9 +264,11 @@ def sign(
     ``encryption_certificate`` (which is included), CMSAlgorithmProtection (RFC 6211). The certificate and
     ``chain`` are included. Raises MedmailError("unsupported-algorithm") if the key cannot do ``scheme``.
     """
-    scheme = scheme or default_scheme(key)
+    scheme = scheme or _default_scheme(key, certificate)
     digest, signature_algorithm = _algorithms_of(scheme)
-    digest_algorithm = algorithms.identifier(algorithms.DIGESTS[digest])
+    digest_algorithm = (
+        _ED448_DIGEST if scheme == "ed448" else algorithms.identifier(algorithms.DIGESTS[digest])
+    )
     hasher = hashes.Hash(algorithms.hash_of(digest))
     hasher.update(octets)
     attributes = [

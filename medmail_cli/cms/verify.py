@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 
 from medmail_cli.cms import algorithms, ber, der, identifiers
+from medmail_cli.cms.publickey import is_weak, pss_restriction
 from medmail_cli.errors import MedmailError
 
 if TYPE_CHECKING:
@@ -16,12 +17,8 @@ if TYPE_CHECKING:
 
     from medmail_cli.cms.signed import SignedData, SignerInfo
 
-_LEAST_RSA_BITS = 2048
-_LEAST_CURVE_BITS = 256
-
-
-class _UnsupportedError(Exception):
-    """An algorithm we do not know or do not have."""
+_PURE = frozenset({"ed25519", "ed448", *algorithms.ML_DSA.values()})
+"""Schemes that sign the octets themselves, not a digest of them (RFC 8419, 9882)."""
 
 
 def check_signer(
@@ -35,8 +32,8 @@ def check_signer(
     ``content`` is what a detached signature is over; by default the content inside. Codes: "bad-signature"
     (also where messageDigest, contentType, signingCertificate or CMSAlgorithmProtection disagree, where they
     are missing or repeated, and where there are no signed attributes though the content is not Data),
-    "weak-algorithm" (MD5, SHA-1), "unsupported-algorithm", "weak-key". Whether the certificate is to be
-    believed is not looked at.
+    "weak-algorithm" (MD5, SHA-1, DSA), "unsupported-algorithm", "weak-key" (also where the key is too weak to
+    be read at all). Whether the certificate is to be believed is not looked at.
 
     The signature is over the signed attributes as received, with the SET OF tag instead of the IMPLICIT one.
     Where they came in something other than DER, signers differ: RFC 5652 5.4 says that the signature is over
@@ -45,25 +42,22 @@ def check_signer(
     octets = signed.content if content is None else content
     if octets is None:
         return ("bad-signature",)
-    problems: list[str] = []
+    key: CertificatePublicKeyTypes | None = None
+    problems: tuple[str, ...] = ()
     try:
-        public_key = certificate.public_key()
+        key = certificate.public_key()
         scheme = _scheme_of(signer)
-        if not _holds(signed, signer, certificate, scheme, octets):
-            problems.append("bad-signature")
-    except (_UnsupportedError, UnsupportedAlgorithm):
-        return ("unsupported-algorithm",)
+        if not _allowed(certificate, scheme) or not _holds(signed, signer, certificate, key, scheme, octets):
+            problems = ("bad-signature",)
+        if scheme.kind == "dsa" or scheme.digests & algorithms.WEAK_DIGESTS:
+            problems += ("weak-algorithm",)
+    except UnsupportedAlgorithm:
+        problems = ("unsupported-algorithm",)
     except ValueError:  # a key that cannot be read
-        return ("bad-signature",)
-    except MedmailError:  # an attribute or parameter that is not what it should be
-        return ("bad-signature",)
-    if scheme.digests & algorithms.WEAK_DIGESTS:
-        problems.append("weak-algorithm")
-    if (isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size < _LEAST_RSA_BITS) or (
-        isinstance(public_key, ec.EllipticCurvePublicKey) and public_key.key_size < _LEAST_CURVE_BITS
-    ):
-        problems.append("weak-key")
-    return tuple(problems)
+        problems = ("bad-signature",)
+    except MedmailError as error:  # or an attribute or parameter that is not what it should be
+        problems = ("bad-signature" if error.code == "malformed" else error.code,)
+    return (*problems, "weak-key") if is_weak(certificate, key) else problems
 
 
 @dataclass(frozen=True)
@@ -77,23 +71,49 @@ class _Scheme:
     salt_length: int = 0
 
 
+@dataclass(frozen=True)
+class Pss:
+    """RSASSA-PSS's parameters (RFC 8017 9.1): digests by name, octets of salt."""
+
+    digest: str
+    mgf_digest: str
+    salt_length: int
+
+
 def _scheme_of(signer: "SignerInfo") -> _Scheme:
     algorithm = signer.signature_algorithm
-    message_digest = _digest_name(signer.digest_algorithm.oid)
-    if algorithm.oid == algorithms.RSA_PSS:
-        digest, mgf_digest, salt_length = _pss(algorithm.parameters)
-        return _Scheme(
-            "rsa-pss", digest, frozenset({digest, mgf_digest, message_digest}), mgf_digest, salt_length
-        )
-    if algorithm.oid not in algorithms.SIGNATURES:
-        raise _UnsupportedError(algorithm.oid)
-    kind, digest = algorithms.SIGNATURES[algorithm.oid]
+    if algorithm.oid != algorithms.RSA_PSS and algorithm.oid not in algorithms.SIGNATURES:
+        raise algorithms.unsupported(algorithm.oid)
+    kind, digest = algorithms.SIGNATURES.get(algorithm.oid, ("rsa-pss", ""))
+    if kind.startswith("ml-dsa") and algorithm.parameters is not None:  # RFC 9882 2
+        raise ber.malformed("parameters")
+    if kind in _PURE and signer.signed_node is None:  # RFC 9882 3.3: digestAlgorithm is to be ignored
+        return _Scheme(kind, "", frozenset())
+    message_digest = algorithms.digest_name(signer.digest_algorithm)
+    if kind == "rsa-pss":
+        found = pss(algorithm.parameters)
+        digests = frozenset({found.digest, found.mgf_digest, message_digest})
+        return _Scheme(kind, found.digest, digests, found.mgf_digest, found.salt_length)
     digest = digest or message_digest
     return _Scheme(kind, digest, frozenset({digest, message_digest}))
 
 
-def _pss(parameters: ber.Node | None) -> tuple[str, str, int]:
-    """RSASSA-PSS-params (RFC 4055 3.1): digest, MGF1's digest, octets of salt; SHA-1 and 20 by default."""
+def _allowed(certificate: "x509.Certificate", scheme: _Scheme) -> bool:
+    """Whether a key for PSS alone, perhaps with parameters, may make the signature (RFC 4055 1.2, 3.3)."""
+    restriction = pss_restriction(certificate)
+    if restriction is None:
+        return True
+    if scheme.kind != "rsa-pss":
+        return False
+    if restriction.parameters is None:
+        return True
+    least = pss(restriction.parameters)
+    same = (scheme.digest, scheme.mgf_digest) == (least.digest, least.mgf_digest)
+    return same and scheme.salt_length >= least.salt_length
+
+
+def pss(parameters: ber.Node | None) -> Pss:
+    """RSASSA-PSS-params (RFC 4055 3.1); SHA-1, MGF1 over SHA-1 and 20 octets by default."""
     if parameters is None:
         raise ber.malformed("pss-parameters")
     fields = parameters.fields()
@@ -103,30 +123,23 @@ def _pss(parameters: ber.Node | None) -> tuple[str, str, int]:
     if mgf:
         generator = algorithms.read(mgf.explicit(0x81))
         if generator.oid != algorithms.MGF1 or generator.parameters is None:
-            raise _UnsupportedError(generator.oid)
-        mgf_digest = _digest_name(algorithms.read(generator.parameters).oid)
+            raise algorithms.unsupported(generator.oid)
+        mgf_digest = algorithms.digest_name(algorithms.read(generator.parameters))
     salt_length = salt.explicit(0x82).integer() if salt else 20
     if (trailer and trailer.explicit(0x83).integer() != 1) or not 0 <= salt_length <= 1024:
         raise ber.malformed("pss-parameters")
-    digest_name = _digest_name(algorithms.read(digest.explicit(0x80)).oid) if digest else "sha1"
-    return digest_name, mgf_digest, salt_length
-
-
-def _digest_name(oid: str) -> str:
-    try:
-        return algorithms.DIGEST_NAMES[oid]
-    except KeyError:
-        raise _UnsupportedError(oid) from None
+    digest_name = algorithms.digest_name(algorithms.read(digest.explicit(0x80))) if digest else "sha1"
+    return Pss(digest_name, mgf_digest, salt_length)
 
 
 def _holds(
     signed: "SignedData",
     signer: "SignerInfo",
     certificate: "x509.Certificate",
+    key: "CertificatePublicKeyTypes",
     scheme: _Scheme,
     octets: bytes | memoryview,
 ) -> bool:
-    key = certificate.public_key()
     node = signer.signed_node
     if node is None:
         plain = signed.content_type == algorithms.DATA and not _looks_like_attributes(octets)
@@ -163,7 +176,7 @@ def _attributes_agree(
     attributes = signer.signed_attributes
     if _single(attributes, algorithms.CONTENT_TYPE).oid() != signed.content_type:
         return False
-    digest = _digest(_digest_name(signer.digest_algorithm.oid), octets)
+    digest = _digest(algorithms.digest_name(signer.digest_algorithm), octets)
     if _single(attributes, algorithms.MESSAGE_DIGEST).octets() != digest:
         return False
     if algorithms.SIGNING_CERTIFICATE in attributes:
@@ -200,7 +213,7 @@ def _first_certificate_id(signing_certificate: ber.Node) -> ber.Node:
 def _is_certificate(identifier: ber.Node, certificate: "x509.Certificate", default_digest: str) -> bool:
     fields = identifier.fields()
     algorithm = fields.maybe(ber.SEQUENCE) if default_digest == "sha256" else None
-    digest = _digest_name(algorithms.read(algorithm).oid) if algorithm else default_digest
+    digest = algorithms.digest_name(algorithms.read(algorithm)) if algorithm else default_digest
     matches = fields.take(ber.OCTET_STRING).octets() == certificate.fingerprint(algorithms.hash_of(digest))
     issuer_serial = fields.maybe(ber.SEQUENCE)
     if issuer_serial:
@@ -230,6 +243,8 @@ def _verify(
             key.verify(signature, octets, padding.PSS(mgf, scheme.salt_length), hashed)
         elif scheme.kind == "ecdsa" and isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, octets, ec.ECDSA(algorithms.hash_of(scheme.digest)))
+        elif scheme.kind == "dsa" and isinstance(key, dsa.DSAPublicKey):
+            key.verify(signature, octets, algorithms.hash_of(scheme.digest))
         elif scheme.kind.startswith("ml-dsa"):
             if algorithms.ml_name(key) != scheme.kind:
                 return False
