@@ -6,7 +6,7 @@ forgotten, since whoever made it need not have known the content (RFC 9787 §5).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography import x509
 
@@ -83,14 +83,8 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
                     del entity
                     opened = enveloped.decrypt(enveloped.parse_enveloped(node), keys, allow_weak=allow_weak)
                     entity, signature = _inside(opened), None
-                    if decrypted is None or not opened.authenticated:
-                        decrypted = Decrypted(
-                            b"",
-                            opened.algorithm,
-                            opened.authenticated,
-                            opened.key_management,
-                            opened.certificate,
-                        )
+                    if decrypted is None or _worse(opened, decrypted):
+                        decrypted = replace(opened, content=b"")
                         state = Unwrapped(state.outer, (), None, decrypted=decrypted)
                     del opened
                 elif kind == "signed-data":
@@ -131,6 +125,11 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
         if error.code == "bad-tag":
             layers = layers[: layers.index("encrypted") + 1]
         return Unwrapped(state.outer, tuple(layers), None, failure=error, encryption_failed=failed)
+
+
+def _worse(one: Decrypted, other: Decrypted) -> bool:
+    """Whether an encryption is to be trusted less than another."""
+    return (one.authenticated, not one.weak) < (other.authenticated, not other.weak)
 
 
 def _read(raw: bytes) -> Entity:

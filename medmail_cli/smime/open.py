@@ -108,12 +108,15 @@ def open_message(
         # a signature of another than the sender's excuses nothing, unless it is a forged one
         if not holders or "bad-signature" in info.signer.problems:
             problems.extend(info.problems)
+    signature_trusted = not problems
     _check_encryption(got, header, own_addresses, policy, problems, notes)
     if not protected:
         notes.append(Problem("headers-unprotected"))
     found = unique(problems)
     exit_code = exit_for(problem.code for problem in found)
-    withheld = not policy.show_unverified and bool(found) and _must_withhold(got, exit_code)
+    changeable = got.decrypted is not None and not got.decrypted.authenticated and not signature_trusted
+    # integrity broken, or content that anybody may have changed without a signature that says not
+    withheld = not policy.show_unverified and (exit_code == INTEGRITY or changeable)
     verdict = Verdict(
         id=id,
         source=source,
@@ -165,11 +168,6 @@ def _failed(got: Unwrapped, id: str, source: str, outer: OuterHeaders) -> Opened
     return Opened(verdict, header=got.outer)
 
 
-def _must_withhold(got: Unwrapped, exit_code: int) -> bool:
-    """Integrity broken, or content that anybody may have changed without a signature that says not."""
-    return exit_code == INTEGRITY or (got.decrypted is not None and not got.decrypted.authenticated)
-
-
 def _check_coverage(got: Unwrapped, problems: list[Problem]) -> None:
     layer = got.signature
     if layer is None or (layer.signed is not None and not layer.signed.signers):
@@ -190,6 +188,8 @@ def _check_encryption(
     if got.decrypted is None:
         notes.append(Problem("not-encrypted"))
         return
+    if got.decrypted.weak:
+        problems.append(Problem("weak-algorithm", got.decrypted.algorithm))
     if not got.decrypted.authenticated:
         where = problems if policy.unauthenticated_encryption == "problem" else notes
         where.append(Problem("unauthenticated-encryption", got.decrypted.algorithm))

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from medmail_cli.cms.signed import SignerInfo, check_signer, find_certificate
+from medmail_cli.cms.signed import SignerInfo, check_signer
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import address
 from medmail_cli.pki.path import Enclosed
@@ -21,6 +21,10 @@ from medmail_cli.smime.verdict import Problem, Signer, unique
 
 SKEW = timedelta(minutes=5)
 """How far a signing time may lie ahead of the time of judgement (contract, decrypt)."""
+
+
+MOST_CANDIDATES = 8
+"""Certificates that one signer's identifier may name."""
 
 
 class _Finding(Protocol):
@@ -106,12 +110,27 @@ def judge_signers(
         problems.append(Problem("bad-signature", "the signature cannot be read"))
         return (Signer((), None, None, None, None, None, ("bad-signature",)),), ()
     judged: list[Judged] = []
+    at_hand = dict.fromkeys(
+        (*layer.signed.certificates, *(one for box in senders for one in known(box.address)))
+    )
     for info in layer.signed.signers:
-        certificate = find_certificate(info, layer.signed.certificates) or find_certificate(
-            info, (one for box in senders for one in known(box.address))
-        )
-        judged.append(_judge_signer(layer, info, certificate, judge, at, notes))
+        # anybody can put another certificate of the same name and number, or key, into a message
+        named = [one for one in at_hand if info.id.names(one)][:MOST_CANDIDATES]
+        found: list[tuple[Judged, list[Problem]]] = []
+        candidates: list[x509.Certificate | None] = [*named] or [None]
+        for certificate in candidates:
+            noted: list[Problem] = []
+            found.append((_judge_signer(layer, info, certificate, judge, at, noted), noted))
+            if not found[-1][0].problems:
+                break
+        best, noted = min(found, key=lambda each: _faults(each[0]))
+        judged.append(best)
+        notes += noted
     return tuple(one.signer for one in judged), tuple(judged)
+
+
+def _faults(judged: Judged) -> tuple[bool, int]:
+    return "bad-signature" in judged.signer.problems, len(judged.problems)
 
 
 def _judge_signer(

@@ -1,12 +1,15 @@
 """Forgeries that real mail programs showed as valid: each is named by its code, none is ever trusted."""
 
 import datetime as dt
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms import ber, der, signed
+from medmail_cli.cms import algorithms, ber, der, identifiers, signed
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.pki.path import Authorities
 from medmail_cli.smime import compose
@@ -27,6 +30,7 @@ from tests.support.letters import (
     sealed,
     sign,
 )
+from tests.support.tools import run
 
 
 def distrusted(result: Opened, *expected: str, exit: int = 5) -> None:  # noqa: A002 - the contract's word
@@ -335,3 +339,78 @@ def test_a_header_that_only_looks_protected() -> None:
     raw = OUTER + b'Content-Type: text/plain; hp="clear"\r\n\r\nHello'
     result = opened(raw)
     assert not result.verdict.headers.protected
+
+
+def test_a_certificate_of_the_same_name_and_number_confuses_nobody() -> None:
+    """Somebody in the middle puts an impostor's certificate before the real one."""
+    alice = person("alice")
+    impostor_root = pki.make_ca("Health Root")
+    impostor, _ = pki.issue(
+        impostor_root, alice.address, key_type="p256", serial=alice.certificate.serial_number, name="alice"
+    )
+    data = signed.sign(TEXT, key=alice.key, certificate=alice.certificate, signed_at=NOW, chain=[impostor])
+    real, fake = (c.public_bytes(Encoding.DER) for c in (alice.certificate, impostor))
+    assert real in data
+    assert fake in data
+    for first, second in ((real, fake), (fake, real)):
+        both = der.tlv(0xA0, first, second)
+        swapped = _with_certificates(data, both)
+        assert opened(OUTER + entity(swapped, "signed-data")).verdict.trusted
+
+
+def _with_certificates(data: bytes, certificates: bytes) -> bytes:
+    oid, explicit = ber.parse(data).elements()
+    (body,) = explicit.elements()
+    kept = [certificates if node.tag == 0x80 else bytes(node.raw) for node in body.elements()]
+    return der.sequence(bytes(oid.raw), der.tlv(0xA0, der.sequence(*kept)))
+
+
+def test_of_two_certificates_for_one_key_the_one_that_holds_counts() -> None:
+    """Renewed with the same key and named by key identifier: the expired one says nothing against it."""
+    alice = person("alice")
+    old, _ = pki.issue(
+        authority("Health Root"),
+        alice.address,
+        key=alice.raw_key,
+        not_after=dt.datetime(2026, 2, 1, tzinfo=dt.UTC),
+    )
+    data = resigned(made("alice"), [_by_key_identifier("alice")])
+    certificates = [c.public_bytes(Encoding.DER) for c in (old, alice.certificate)]
+    for listed in (certificates, certificates[::-1]):
+        raw = OUTER + entity(_with_certificates(data, der.tlv(0xA0, *listed)), "signed-data")
+        assert opened(raw).verdict.trusted
+    only_old = OUTER + entity(_with_certificates(data, der.tlv(0xA0, certificates[0])), "signed-data")
+    distrusted(opened(only_old), "expired")
+
+
+def _by_key_identifier(who: str) -> bytes:
+    """A SignerInfo without signed attributes that names its signer by key (RFC 5652 5.3)."""
+    someone = person(who)
+    key_id = identifiers.key_identifier(someone.certificate)
+    return der.sequence(
+        der.integer(3),
+        der.octet_string(key_id, 0x80),
+        algorithms.identifier(algorithms.DIGESTS["sha256"]),
+        algorithms.identifier(algorithms.ECDSA_WITH["sha256"]),
+        der.octet_string(someone.key.sign(TEXT, "ecdsa-sha256")),
+    )
+
+
+def test_weak_encryption_is_opened_only_when_asked_and_never_trusted() -> None:
+    bob = person("bob")
+    raw = OUTER + entity(_triple_des(sign(TEXT), bob.certificate), "enveloped-data")
+    refused = opened(raw)
+    assert (codes(refused), refused.verdict.text) == (["weak-algorithm"], None)
+    shown = opened(raw, policy=Policy(allow_weak=True))
+    distrusted(shown, "weak-algorithm")
+    assert shown.verdict.text == "Hello\n"
+
+
+def _triple_des(content: bytes, certificate: x509.Certificate) -> bytes:
+    """An EnvelopedData as old programs write it, by OpenSSL."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bob.pem"
+        path.write_bytes(pki.pem(certificate))
+        return run(
+            "openssl", "cms", "-encrypt", "-des3", "-binary", "-outform", "DER", path, stdin=content
+        ).stdout
