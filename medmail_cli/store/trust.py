@@ -1,10 +1,12 @@
-"""What the user trusts: anchors, helping intermediates, and the CRLs at hand.
+"""What the user trusts: anchors, helping intermediates, and the CRLs and OCSP answers at hand.
 
 One PEM file per certificate in ``anchors/`` and ``intermediates/``, named by the SHA-256 of its DER; one
-DER file per list in the cache's ``crls/``, named by the list and its content's SHA-256. Files are checked
-against their names whenever they are read: a changed byte is ``store-damaged``.
+DER file per list in the cache's ``crls/``, named by the list and its content's SHA-256; one per certificate
+in its ``ocsp/``, named by the certificate's SHA-256 and its own. Files are checked against their names
+whenever they are read: a changed byte is ``store-damaged``.
 """
 
+import datetime as dt
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,6 +45,7 @@ class Trust:
     def __init__(self, folder: Path, cache: Path) -> None:
         self._folder = folder
         self._crl_folder = cache / "crls"
+        self._ocsp_folder = cache / "ocsp"
 
     def anchors(self) -> tuple[x509.Certificate, ...]:
         """The anchors. Raises ``store-damaged``."""
@@ -59,7 +62,7 @@ class Trust:
     @cached_property
     def authorities(self) -> Authorities:
         """All of it as path validation wants it, read once; a change through this object reads it anew."""
-        return Authorities(self.anchors(), self.intermediates(), self.crls())
+        return Authorities(self.anchors(), self.intermediates(), self.crls(), self.ocsp)
 
     def items(self) -> Iterator[Item]:
         """Everything, anchors first. Raises ``store-damaged``."""
@@ -93,6 +96,48 @@ class Trust:
                     if other != item.path:
                         other.unlink(missing_ok=True)
         self.__dict__.pop("authorities", None)
+
+    def ocsp(self, certificate: x509.Certificate) -> tuple[bytes, ...]:
+        """The OCSP responses (DER) kept about a certificate. Raises ``store-damaged``."""
+        if not self._answered:
+            return ()
+        kept = []
+        for path in self._answered.get(_sha256(certificate), ()):
+            try:
+                der = path.read_bytes()
+            except FileNotFoundError:
+                continue  # another process has put a newer one in its place
+            except OSError as error:
+                raise MedmailError("store-damaged", path=str(path)) from error
+            if hashlib.sha256(der).hexdigest() != path.stem.partition(".")[2]:
+                raise MedmailError("store-damaged", path=str(path))
+            kept.append(der)
+        return tuple(kept)
+
+    def keep_ocsp(self, certificate: x509.Certificate, der: bytes) -> bool:
+        """Store a response about a certificate durably, in the place of an older one; False if not newer."""
+        held = max(filter(None, map(_answered_at, self.ocsp(certificate))), default=None)
+        at = _answered_at(der)
+        if at is None or (held is not None and at <= held):
+            return False
+        name = _sha256(certificate)
+        path = self._ocsp_folder / f"{name}.{hashlib.sha256(der).hexdigest()}.ocsp"
+        with files.lock(self._folder / ".lock"):
+            files.write_atomic(path, der)
+            for other in self._ocsp_folder.glob(f"{name}.*.ocsp"):
+                if other != path:
+                    other.unlink(missing_ok=True)
+        self.__dict__.pop("_answered", None)
+        return True
+
+    @cached_property
+    def _answered(self) -> dict[str, tuple[Path, ...]]:
+        """The files of responses by certificate; a kill may have left an older one beside the newest."""
+        found: dict[str, tuple[Path, ...]] = {}
+        for path in sorted(self._ocsp_folder.glob("*.ocsp")):
+            name = path.name.partition(".")[0]
+            found[name] = (*found.get(name, ()), path)
+        return found
 
     def add(self, data: bytes, name: str, *, intermediate: bool = False) -> tuple[tuple[Item, bool], ...]:
         """Take all of a PEM, DER or PKCS#7 file: certificates as anchors (or intermediates), CRLs as such.
@@ -155,6 +200,16 @@ class Trust:
             if name not in newest or newer(item.content, newest[name].content):  # type: ignore[arg-type]
                 newest[name] = item
         yield from newest.values()
+
+
+def _sha256(certificate: x509.Certificate) -> str:
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def _answered_at(der: bytes) -> dt.datetime | None:
+    from medmail_cli.pki.ocsp import read_ocsp
+
+    return max((answer.this_update for answer in read_ocsp(der)), default=None)
 
 
 def _read(path: Path) -> bytes:

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, mlkem, rsa, x448, x25519
 from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 KeyType = Literal[
@@ -180,6 +181,34 @@ def make_crl(
             entry = entry.add_extension(x509.CRLReason(reason), critical=False)
         builder = builder.add_revoked_certificate(entry.build())
     return builder.sign(ca.key, _digest_for(ca.key))  # type: ignore[arg-type]
+
+
+def make_ocsp(
+    ca: Authority,
+    certificate: x509.Certificate,
+    *,
+    at: dt.datetime = EPOCH,
+    next_update: dt.datetime | None = FAR,
+    revoked_at: dt.datetime | None = None,
+    reason: x509.ReasonFlags | None = None,
+) -> bytes:
+    """An OCSP response (DER) of ``ca`` itself about one certificate: good, or revoked."""
+    status = ocsp.OCSPCertStatus.REVOKED if revoked_at else ocsp.OCSPCertStatus.GOOD
+    builder = (
+        ocsp.OCSPResponseBuilder()
+        .add_response(
+            cert=certificate,
+            issuer=ca.certificate,
+            algorithm=hashes.SHA1(),  # noqa: S303 - names, nothing rests on them
+            cert_status=status,
+            this_update=at,
+            next_update=next_update,
+            revocation_time=revoked_at,
+            revocation_reason=reason,
+        )
+        .responder_id(ocsp.OCSPResponderEncoding.HASH, ca.certificate)
+    )
+    return builder.sign(ca.key, _digest_for(ca.key)).public_bytes(serialization.Encoding.DER)  # type: ignore[arg-type]
 
 
 def pem(*things: x509.Certificate | x509.CertificateRevocationList | Key) -> bytes:

@@ -87,3 +87,48 @@ def test_a_prefix_must_be_long_and_unique(trust: Trust) -> None:
     for prefix in ("", item.sha256[:5], "0" * 64):
         with pytest.raises(MedmailError, match="not-found"):
             trust.find(prefix)
+
+
+def test_the_newest_ocsp_answer_about_a_certificate_is_kept(trust: Trust) -> None:
+    leaf, _ = pki.issue(ROOT, "a@x.test", key_type="p256")
+    trust.add(pki.pem(ROOT.certificate), "f")
+    at = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+    assert trust.ocsp(leaf) == ()
+    good, revoked = pki.make_ocsp(ROOT, leaf), pki.make_ocsp(ROOT, leaf, at=at, revoked_at=at)
+    assert trust.keep_ocsp(leaf, good)
+    assert trust.authorities.judge(leaf, at=at).trusted
+    assert not trust.keep_ocsp(leaf, good)
+    assert trust.keep_ocsp(leaf, revoked)
+    assert not trust.keep_ocsp(leaf, good)
+    assert not trust.keep_ocsp(leaf, b"nonsense")
+    assert trust.ocsp(leaf) == (revoked,)
+    assert [p.code for p in trust.authorities.judge(leaf, at=at).problems] == ["revoked"]
+    assert trust.ocsp(ROOT.certificate) == ()
+
+
+def test_a_changed_ocsp_answer_is_found_and_one_that_is_gone_is_nothing(trust: Trust, tmp_path: Path) -> None:
+    leaf, _ = pki.issue(ROOT, "a@x.test", key_type="p256")
+    trust.keep_ocsp(leaf, pki.make_ocsp(ROOT, leaf))
+    (path,) = (tmp_path / "cache/ocsp").iterdir()
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(MedmailError, match="store-damaged"):
+        trust.ocsp(leaf)
+    path.unlink()
+    assert trust.ocsp(leaf) == ()
+
+
+def test_the_newest_answer_about_a_certificate_is_kept(tmp_path: Path) -> None:
+    trust = Trust(tmp_path / "trust", tmp_path / "cache")
+    old, new = (ocsp_answer(AT + n * DAY) for n in (0, 1))
+    assert trust.ocsp(LEAF) == ()
+    assert trust.keep_ocsp(LEAF, old)
+    assert trust.keep_ocsp(LEAF, new)
+    assert not trust.keep_ocsp(LEAF, old)
+    assert not trust.keep_ocsp(LEAF, new)
+    assert trust.ocsp(LEAF) == (new,)
+    assert trust.ocsp(ROOT.certificate) == ()
+    (path,) = (tmp_path / "cache" / "ocsp").iterdir()
+    path.write_bytes(b"x" + new)
+    with pytest.raises(MedmailError) as damaged:
+        trust.ocsp(LEAF)
+    assert damaged.value.code == "store-damaged"
