@@ -1,6 +1,7 @@
 """Keys derived from other secrets: RFC 5753 7.2 (X9.63), RFC 8418 2.2, RFC 9629 5 and RFC 9709 2 (HKDF)."""
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 
@@ -30,16 +31,22 @@ def derive(scheme: str, secret: bytes, key_info: bytes, size: int, ukm: bytes | 
     return X963KDF(hashed, size, shared_info).derive(secret)
 
 
-def derive_kem(scheme: str, secret: bytes, wrap: bytes, size: int, ukm: bytes | None) -> bytes:
-    """The key-encryption key of a KEM's shared secret, by an identifier of ``algorithms.KEY_DERIVATIONS``.
+def derive_kem(
+    derivation: tuple[str, str], secret: bytes, wrap: bytes, size: int, ukm: bytes | None
+) -> bytes:
+    """The key-encryption key of a KEM's shared secret, by a kind and digest of ``algorithms.key_derivation``.
 
     ``wrap`` is the key wrap's AlgorithmIdentifier in DER (CMSORIforKEMOtherInfo, RFC 9629 5).
     """
     material = (der.tlv(0xA0, der.octet_string(ukm)),) if ukm is not None else ()
     info = der.sequence(wrap, der.integer(size), *material)
-    return HKDF(algorithms.hash_of(algorithms.KEY_DERIVATIONS[scheme]), size, salt=None, info=info).derive(
-        secret
-    )
+    kind, digest = derivation
+    hashed = algorithms.hash_of(digest)
+    if kind == "hkdf":
+        return HKDF(hashed, size, salt=None, info=info).derive(secret)
+    if kind == "x963":
+        return X963KDF(hashed, size, info).derive(secret)
+    return ConcatKDFHash(hashed, size, info).derive(secret)
 
 
 def derive_content_key(key: bytes, algorithm: bytes) -> bytes:

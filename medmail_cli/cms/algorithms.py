@@ -173,10 +173,15 @@ KEY_AGREEMENTS = {
 """Key agreement identifier → (derivation, digest): RFC 5753 7.1.4, RFC 8418 2."""
 ORI_KEM = "1.2.840.113549.1.9.16.13.3"
 HKDF_SHA256 = "1.2.840.113549.1.9.16.3.28"
-KEY_DERIVATIONS = {HKDF_SHA256: "sha256", "1.2.840.113549.1.9.16.3.29": "sha384",
-                   "1.2.840.113549.1.9.16.3.30": "sha512"}  # fmt: skip
-"""HKDF without salt, by digest (RFC 8619), as KEMRecipientInfo names it (RFC 9629)."""
-STD_DH_SHA256 = "1.3.132.1.11.1"
+_KEY_DERIVATIONS = {
+    HKDF_SHA256: ("hkdf", "sha256"),
+    "1.2.840.113549.1.9.16.3.29": ("hkdf", "sha384"),
+    "1.2.840.113549.1.9.16.3.30": ("hkdf", "sha512"),
+    "1.3.133.16.840.9.44.1.1": ("x963", ""),
+    "1.3.133.16.840.9.44.1.2": ("concatenation", ""),
+}
+"""HKDF (RFC 8619), and KDF2 and KDF3 of X9.44 (RFC 9690), whose digest stands in their parameters."""
+STD_DH_SHA256, STD_DH_SHA384, STD_DH_SHA512 = (f"1.3.132.1.11.{number}" for number in (1, 2, 3))
 STD_DH_HKDF_SHA256 = "1.2.840.113549.1.9.16.3.19"
 STD_DH_HKDF_SHA512 = "1.2.840.113549.1.9.16.3.21"
 
@@ -206,6 +211,23 @@ def read(node: ber.Node, tag: int = ber.SEQUENCE) -> Algorithm:
     parameters = fields.maybe()
     fields.end()
     return Algorithm(oid, parameters, node)
+
+
+def std_dh(bits: int) -> str:
+    """The key agreement we write for a curve of so many bits: a digest as strong as it (RFC 5753 8)."""
+    return STD_DH_SHA256 if bits <= 256 else STD_DH_SHA384 if bits <= 384 else STD_DH_SHA512
+
+
+def key_derivation(algorithm: Algorithm) -> tuple[str, str]:
+    """The derivation that a KEMRecipientInfo names (RFC 9629 3): its kind and digest by our names."""
+    if algorithm.oid not in _KEY_DERIVATIONS:
+        raise unsupported(algorithm.oid)
+    kind, digest = _KEY_DERIVATIONS[algorithm.oid]
+    if digest:
+        return kind, digest
+    if algorithm.parameters is None:
+        raise ber.malformed("key-derivation")
+    return kind, digest_name(read(algorithm.parameters))
 
 
 def unsupported(oid: str) -> MedmailError:

@@ -294,8 +294,12 @@ class Fields:
             raise malformed("extra-field")
 
 
-def parse(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> Node:
-    """The one element that ``data`` holds, nothing before or after it; its insides are read on demand.
+def parse(
+    data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS, *, trailing: bool = False
+) -> Node:
+    """The one element that ``data`` holds, its insides read on demand; nothing before it.
+
+    Nothing after it either, unless ``trailing`` octets are to be left unread.
 
     Raises MedmailError("malformed") with a ``detail``, here or later when elements are read; "too-large"
     when there are more than ``limits.size`` octets.
@@ -307,7 +311,7 @@ def parse(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS)
         view, limits.depth, 20_000 + min(len(view) // limits.octets_per_element, limits.elements)
     )
     node = Node(source, 0, len(view), 1)
-    if node.end != len(view):
+    if node.end != len(view) and not trailing:
         raise malformed("trailing-data")
     return node
 

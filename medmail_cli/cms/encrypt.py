@@ -108,7 +108,8 @@ def _entry(certificate: x509.Certificate, key: bytes, oaep_for: Collection[str])
         ephemeral = ec.generate_private_key(public_key.curve)
         secret = ephemeral.exchange(ec.ECDH(), public_key)
         point = ephemeral.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        return _agreement(certificate, key, algorithms.EC_PUBLIC_KEY, point, algorithms.STD_DH_SHA256, secret)
+        scheme = algorithms.std_dh(public_key.key_size)
+        return _agreement(certificate, key, algorithms.EC_PUBLIC_KEY, point, scheme, secret)
     if isinstance(public_key, x25519.X25519PublicKey):
         own = x25519.X25519PrivateKey.generate()
         return _agreement(
@@ -136,7 +137,7 @@ def _encapsulation(certificate: x509.Certificate, key: bytes, public_key: Any) -
     """OtherRecipientInfo with a KEMRecipientInfo (RFC 9629 3): ML-KEM, HKDF with SHA-256, AES-256 wrap."""
     secret, ciphertext = public_key.encapsulate()
     wrap = algorithms.identifier(algorithms.AES256_WRAP)
-    kek = derive_kem(algorithms.HKDF_SHA256, secret, wrap, _KEK_SIZE, None)
+    kek = derive_kem(("hkdf", "sha256"), secret, wrap, _KEK_SIZE, None)
     entry = der.sequence(
         der.integer(0),
         identifiers.issuer_and_serial_of(certificate),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["ContentCipher", "Decrypted", "Envelope", "decrypt", "encrypt", "parse_enveloped"]
 
 _GCM_IN_ENVELOPED = "gcm-in-enveloped-data"
+_RC2_KEY_SIZES = {160: 5, 120: 8, 58: 16}
+"""RC2ParameterVersion (RFC 2268 6) → octets of the key."""
 _MOST_ATTEMPTS = 8  # entries of one letter that may each cost us a decryption
 
 
@@ -100,7 +102,7 @@ def _plain(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Envelope:
     if cipher and cipher.mode != "cbc":
         raise ber.malformed(_GCM_IN_ENVELOPED)
     name = cipher.name if cipher else algorithm.oid
-    iv = _cbc_parameters(cipher, algorithm) if cipher else b""
+    cipher, iv = _cbc_parameters(cipher, algorithm) if cipher else (None, b"")
     return Envelope(False, recipients, content_type, cipher, name, iv, encrypted, derivation=derivation)
 
 
@@ -173,8 +175,10 @@ def _encrypted_content(node: ber.Node) -> tuple[str, algorithms.Algorithm, bytes
     return content_type, algorithm, derivation, encrypted
 
 
-def _cbc_parameters(cipher: algorithms.Cipher, algorithm: algorithms.Algorithm) -> bytes:
-    """The initialisation vector; for RC2 (RFC 3370 5.2) only where the key has 128 bits."""
+def _cbc_parameters(
+    cipher: algorithms.Cipher, algorithm: algorithms.Algorithm
+) -> tuple[algorithms.Cipher, bytes]:
+    """The cipher with its key's size, which RC2 has in its parameters (RFC 3370 5.2), and the vector."""
     if algorithm.parameters is None:
         raise ber.malformed("content-encryption")
     block = 8 if cipher.weak else 16
@@ -183,13 +187,14 @@ def _cbc_parameters(cipher: algorithms.Cipher, algorithm: algorithms.Algorithm) 
         version = fields.take(ber.INTEGER).integer()
         vector = fields.take().octets()
         fields.end()
-        if version != 58:
-            raise MedmailError("unsupported-algorithm", algorithm="rc2-cbc")
+        if version not in _RC2_KEY_SIZES:
+            raise ber.malformed("rc2-version")
+        cipher = cipher._replace(key_size=_RC2_KEY_SIZES[version])
     else:
         vector = algorithm.parameters.octets()
     if len(vector) != block:
         raise ber.malformed("initialisation-vector")
-    return bytes(vector)
+    return cipher, bytes(vector)
 
 
 def decrypt(
@@ -213,27 +218,34 @@ def decrypt(
     ]
     if not named:
         raise MedmailError("no-key")
-    if envelope.damaged:
-        raise MedmailError("bad-tag")
     cipher = envelope.cipher
-    if cipher is None:
+    if cipher is None and not envelope.damaged:
         raise MedmailError("unsupported-algorithm", algorithm=envelope.algorithm)
     if not allow_weak:
-        if cipher.weak or all(recipient.weak for recipient, _, _ in named):
+        if (cipher and cipher.weak) or all(recipient.weak for recipient, _, _ in named):
             raise MedmailError("weak-algorithm", algorithm=envelope.algorithm)
         named = [entry for entry in named if not entry[0].weak]
     for recipient, certificate, key in named[:_MOST_ATTEMPTS]:
-        content_key = unwrap(recipient, key, cipher.key_size)
-        if envelope.derivation is not None:
-            content_key = derive_content_key(content_key, envelope.derivation)
-        opened = _OPEN[cipher.mode](envelope, cipher, content_key)
-        if opened is not None:
-            management = recipient.key_management(key.public_key)
-            weak = cipher.weak or recipient.weak
+        # a damaged envelope asks for the key too: a card's reader sees no difference
+        content_key = unwrap(recipient, key, cipher.key_size if cipher else 32)
+        opened = None if cipher is None else _open(envelope, cipher, content_key)
+        if cipher is not None and opened is not None:
             return Decrypted(
-                opened, envelope.algorithm, envelope.authenticated, management, certificate, weak
+                content=opened,
+                algorithm=envelope.algorithm,
+                authenticated=envelope.authenticated,
+                key_management=recipient.key_management(key.public_key),
+                certificate=certificate,
+                weak=cipher.weak or recipient.weak,
             )
     raise MedmailError("bad-tag")
+
+
+def _open(envelope: Envelope, cipher: algorithms.Cipher, key: bytes) -> bytes | None:
+    """The content under a key that may be a random one: None where the tag or the padding is wrong."""
+    if envelope.derivation is not None:
+        key = derive_content_key(key, envelope.derivation)
+    return _OPEN[cipher.mode](envelope, cipher, key)
 
 
 def _open_gcm(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> bytes | None:
@@ -262,13 +274,19 @@ def _open_cbc(envelope: Envelope, cipher: algorithms.Cipher, key: bytes) -> byte
     block = len(envelope.iv)
     if not envelope.encrypted or len(envelope.encrypted) % block:
         return None
-    decryptor = Cipher(_block_cipher(cipher, key), CBC(envelope.iv)).decryptor()
-    opened = decryptor.update(envelope.encrypted)
-    decryptor.finalize()
+    opened = _decrypt_cbc(envelope, cipher, key)
     padding = opened[-1]
     if not 1 <= padding <= block or opened[-padding:] != bytes([padding]) * padding:
         return None
     return opened[:-padding]
+
+
+def _decrypt_cbc(envelope: Envelope, cipher: algorithms.Cipher, key: bytes) -> bytes:
+    if cipher.name == "rc2-cbc" and cipher.key_size < 16:
+        from medmail_cli.cms import rc2
+
+        return rc2.decrypt_cbc(key, 8 * cipher.key_size, envelope.iv, envelope.encrypted)
+    return Cipher(_block_cipher(cipher, key), CBC(envelope.iv)).decryptor().update(envelope.encrypted)
 
 
 _OPEN = {"gcm": _open_gcm, "chacha20": _open_chacha20, "cbc": _open_cbc}

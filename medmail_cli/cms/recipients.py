@@ -88,23 +88,28 @@ def _entries(node: ber.Node) -> Iterator[Recipient]:
             yield from _read_other(entry)
 
 
+def _unreadable(identifier: identifiers.CertificateId, node: ber.Node) -> Recipient:
+    """An entry of which only the name can be read: to whom it names, it is one that does not unwrap."""
+    return Recipient(identifier, algorithms.Algorithm("", None, node), b"")
+
+
 def _read_transport(node: ber.Node) -> Recipient:
     fields = node.fields()
     fields.take(ber.INTEGER)
     identifier = identifiers.read(fields.take())
-    algorithm = algorithms.read(fields.take())
-    encrypted_key = bytes(fields.take().octets())
-    fields.end()
+    try:
+        algorithm = algorithms.read(fields.take())
+        encrypted_key = bytes(fields.take().octets())
+        fields.end()
+    except MedmailError:
+        return _unreadable(identifier, node)
     return Recipient(identifier, algorithm, encrypted_key)
 
 
 def _read_agreement(node: ber.Node) -> Iterator[Recipient]:
     fields = node.fields(0x81)
     fields.take(ber.INTEGER)
-    originator = fields.take(0x80).explicit(0x80)
-    ukm = fields.maybe(0x81)
-    material = bytes(ukm.explicit(0x81).octets()) if ukm else None
-    algorithm = algorithms.read(fields.take())
+    originator, ukm, algorithm = fields.take(0x80), fields.maybe(0x81), fields.take()
     entries = fields.take(ber.SEQUENCE)
     fields.end()
     for entry in entries.elements():
@@ -115,9 +120,18 @@ def _read_agreement(node: ber.Node) -> Iterator[Recipient]:
             identifier = identifiers.CertificateId(key_identifier=bytes(octets))
         else:
             identifier = identifiers.issuer_and_serial(named)
-        encrypted_key = bytes(inner.take().octets())
-        inner.end()
-        yield Recipient(identifier, algorithm, encrypted_key, originator, material)
+        try:
+            encrypted_key = bytes(inner.take().octets())
+            inner.end()
+            yield Recipient(
+                identifier,
+                algorithms.read(algorithm),
+                encrypted_key,
+                originator.explicit(0x80),
+                bytes(ukm.explicit(0x81).octets()) if ukm else None,
+            )
+        except MedmailError:
+            yield _unreadable(identifier, node)
 
 
 def _read_other(node: ber.Node) -> Iterator[Recipient]:
@@ -129,17 +143,24 @@ def _read_other(node: ber.Node) -> Iterator[Recipient]:
     fields.end()
     inner.take(ber.INTEGER)
     identifier = identifiers.read(inner.take())
-    algorithm = algorithms.read(inner.take())
-    ciphertext = bytes(inner.take().octets())
-    derivation = algorithms.read(inner.take())
-    size = inner.take(ber.INTEGER).integer()
-    ukm = inner.maybe(0x80)
+    try:
+        yield _read_kem(identifier, inner)
+    except MedmailError:
+        yield _unreadable(identifier, node)
+
+
+def _read_kem(identifier: identifiers.CertificateId, fields: ber.Fields) -> Recipient:
+    algorithm = algorithms.read(fields.take())
+    ciphertext = bytes(fields.take().octets())
+    derivation = algorithms.read(fields.take())
+    size = fields.take(ber.INTEGER).integer()
+    ukm = fields.maybe(0x80)
     material = bytes(ukm.explicit(0x80).octets()) if ukm else None
-    wrap = algorithms.read(inner.take())
-    encrypted_key = bytes(inner.take().octets())
-    inner.end()
+    wrap = algorithms.read(fields.take())
+    encrypted_key = bytes(fields.take().octets())
+    fields.end()
     kem = Encapsulated(ciphertext, derivation, size, wrap)
-    yield Recipient(identifier, algorithm, encrypted_key, ukm=material, kem=kem)
+    return Recipient(identifier, algorithm, encrypted_key, ukm=material, kem=kem)
 
 
 def unwrap(recipient: Recipient, key: "PrivateKey", size: int) -> bytes:
@@ -170,20 +191,18 @@ def _how(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
 def _encapsulation(recipient: Recipient, kem: Encapsulated) -> "Callable[[PrivateKey], bytes]":
     """How to ask a key for a KEM entry's secret, and to unwrap with what it gives (RFC 9629 5, RFC 9936)."""
     wrap = kem.wrap.oid
-    if (
-        recipient.algorithm.oid not in algorithms.ML_KEM
-        or kem.derivation.oid not in algorithms.KEY_DERIVATIONS
-    ):
-        raise MedmailError("unsupported-algorithm", algorithm=recipient.algorithm.oid)
+    if recipient.algorithm.oid not in algorithms.ML_KEM:
+        raise algorithms.unsupported(recipient.algorithm.oid)
     if kem.kek_size != kek_size(wrap) or wrap == algorithms.TRIPLE_DES_WRAP:
-        raise MedmailError("unsupported-algorithm", algorithm=wrap)
+        raise algorithms.unsupported(wrap)
+    derivation = algorithms.key_derivation(kem.derivation)
+    identifier = der.canonical(kem.wrap.node)
 
     def ask(key: "PrivateKey") -> bytes:
         if algorithms.ml_name(key.public_key) != algorithms.ML_KEM[recipient.algorithm.oid]:
             raise ValueError("a key of another kind")
         secret = key.decapsulate(kem.ciphertext)
-        identifier = der.canonical(kem.wrap.node)
-        kek = derive_kem(kem.derivation.oid, secret, identifier, kem.kek_size, recipient.ukm)
+        kek = derive_kem(derivation, secret, identifier, kem.kek_size, recipient.ukm)
         return unwrap_key(wrap, kek, recipient.encrypted_key)
 
     return ask
@@ -200,7 +219,7 @@ def _transport_scheme(algorithm: algorithms.Algorithm) -> "KeyTransport":
         return "rsa-pkcs1v15"
     if algorithm.oid == algorithms.RSA_OAEP:
         return _oaep(algorithm.parameters)
-    raise MedmailError("unsupported-algorithm", algorithm=algorithm.oid)
+    raise algorithms.unsupported(algorithm.oid)
 
 
 def _oaep(parameters: ber.Node | None) -> Oaep:
@@ -214,12 +233,12 @@ def _oaep(parameters: ber.Node | None) -> Oaep:
     if mgf:
         generator = algorithms.read(mgf.explicit(0x81))
         if generator.oid != algorithms.MGF1 or generator.parameters is None:
-            raise MedmailError("unsupported-algorithm", algorithm=generator.oid)
+            raise algorithms.unsupported(generator.oid)
         mgf_digest = algorithms.digest_name(algorithms.read(generator.parameters))
     if source:
         origin = algorithms.read(source.explicit(0x82))
         if origin.oid != algorithms.P_SPECIFIED or origin.parameters is None:
-            raise MedmailError("unsupported-algorithm", algorithm=origin.oid)
+            raise algorithms.unsupported(origin.oid)
         label = bytes(origin.parameters.octets())
     return Oaep(
         algorithms.digest_name(algorithms.read(digest.explicit(0x80))) if digest else "sha1",
@@ -232,11 +251,11 @@ def _agreement(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
     """The same for a key agreement entry: ephemeral-static, AES key wrap (RFC 5753 3.1, RFC 8418 2)."""
     scheme, wrap, originator = recipient.algorithm, recipient.algorithm.parameters, recipient.originator
     if scheme.oid not in algorithms.KEY_AGREEMENTS or wrap is None or originator is None:
-        raise MedmailError("unsupported-algorithm", algorithm=scheme.oid)
+        raise algorithms.unsupported(scheme.oid)
     wrap_oid = algorithms.read(wrap).oid
     size = kek_size(wrap_oid)
     if size is None:
-        raise MedmailError("unsupported-algorithm", algorithm=wrap_oid)
+        raise algorithms.unsupported(wrap_oid)
     fields = originator.fields(0x81)
     fields.take(ber.SEQUENCE)  # the curve is our key's: parameters may be absent, NULL or the curve
     point = bytes(fields.take().bits())

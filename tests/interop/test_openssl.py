@@ -205,7 +205,7 @@ def test_triple_des_key_wrap_is_opened_only_when_asked(people: People, kind: str
     assert (opened.content, opened.weak) == (LETTER, True)
 
 
-@pytest.mark.parametrize("cipher", ["des3", "rc2-128"])
+@pytest.mark.parametrize("cipher", ["des3", "rc2-40", "rc2-64", "rc2-128"])
 def test_old_ciphers_are_opened_only_when_asked(people: People, cipher: str) -> None:
     made, _, _ = people
     person = made["rsa2048"]
