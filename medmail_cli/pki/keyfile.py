@@ -15,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x448, x25519
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key, pkcs12
 
+from medmail_cli.cms import algorithms
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import issued
@@ -65,7 +66,7 @@ def read_keys(data: bytes, name: str, password: Password) -> KeyFile:
     else:
         found = _der(data, name, password)
     for key in found.keys:
-        if not isinstance(key, _KINDS):
+        if not isinstance(key, _KINDS) and not algorithms.ml_name(key):
             raise MedmailError("unsupported-algorithm", algorithm=type(key).__name__.lstrip("_"))
     return found
 

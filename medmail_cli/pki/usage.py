@@ -6,6 +6,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x448, x25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from medmail_cli.cms import algorithms
+from medmail_cli.cms.publickey import pss_restriction
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
@@ -24,14 +27,17 @@ def purpose(certificate: x509.Certificate) -> Purpose | None:
     ``cryptography.exceptions.UnsupportedAlgorithm`` where extensions or key cannot be read.
     """
     key = certificate.public_key()
-    signs, encrypts = not isinstance(key, _ENCRYPT_ONLY), not isinstance(key, _SIGN_ONLY)
+    kind = algorithms.ml_name(key)
+    signs = not isinstance(key, _ENCRYPT_ONLY) and not kind.startswith("ml-kem")
+    encrypts = not (isinstance(key, _SIGN_ONLY) or kind.startswith("ml-dsa") or pss_restriction(certificate))
     try:
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
         pass
     else:
         signs = signs and (usage.digital_signature or usage.content_commitment)
-        wraps = usage.key_encipherment if isinstance(key, rsa.RSAPublicKey) else usage.key_agreement
+        transported = isinstance(key, rsa.RSAPublicKey) or kind.startswith("ml-kem")
+        wraps = usage.key_encipherment if transported else usage.key_agreement
         encrypts = encrypts and wraps
     if signs and encrypts:
         return "both"
@@ -50,9 +56,9 @@ def for_mail(certificate: x509.Certificate) -> bool:
 
 
 def key_type(key: "PublicKeyTypes") -> str:
-    """The kind of a key as ``--key`` names it: ``rsa3072``, ``p256``, ``ed25519`` …"""
+    """The kind of a key as ``--key`` names it: ``rsa3072``, ``p256``, ``ed25519``, ``ml-kem-768`` …"""
     if isinstance(key, rsa.RSAPublicKey):
         return f"rsa{key.key_size}"
     if isinstance(key, ec.EllipticCurvePublicKey):
         return _CURVES.get(key.curve.name, key.curve.name.lower())
-    return type(key).__name__.removesuffix("PublicKey").lower()
+    return algorithms.ml_name(key) or type(key).__name__.removesuffix("PublicKey").lower()

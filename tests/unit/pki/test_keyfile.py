@@ -64,6 +64,14 @@ def test_a_password_is_asked_for_only_where_it_is_needed() -> None:
     assert "key" not in repr(found).replace("KeyFile", "")
 
 
+@pytest.mark.parametrize("kind", ["ml-kem-768", "ml-kem-1024", "ml-dsa-44", "ml-dsa-87", "brainpoolp384r1"])
+def test_keys_of_every_kind_that_letters_use(kind: pki.KeyType) -> None:
+    certificate, key = pki.issue(ROOT, "a@x.test", "both", kind)
+    found = read_keys(pki.pem(certificate, key), "file", password)
+    assert [each.public_key() for each in found.keys] == [key.public_key()]
+    assert found.certificates == (certificate,)
+
+
 def test_a_key_for_no_letter_is_refused() -> None:
     key = dsa.generate_private_key(2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -89,6 +97,10 @@ def test_a_chain_is_put_in_order_and_needs_true_signatures() -> None:
         ("both", "ed25519", "sign"),
         ("none", "p256", "both"),
         ("none", "x25519", "encrypt"),
+        ("both", "ml-kem-768", "encrypt"),
+        ("none", "ml-kem-1024", "encrypt"),
+        ("both", "ml-dsa-65", "sign"),
+        ("none", "ml-dsa-87", "sign"),
     ],
 )
 def test_what_a_certificate_is_for(what: pki.Purpose, kind: pki.KeyType, expected: str) -> None:
