@@ -115,20 +115,3 @@ def test_a_changed_ocsp_answer_is_found_and_one_that_is_gone_is_nothing(trust: T
         trust.ocsp(leaf)
     path.unlink()
     assert trust.ocsp(leaf) == ()
-
-
-def test_the_newest_answer_about_a_certificate_is_kept(tmp_path: Path) -> None:
-    trust = Trust(tmp_path / "trust", tmp_path / "cache")
-    old, new = (ocsp_answer(AT + n * DAY) for n in (0, 1))
-    assert trust.ocsp(LEAF) == ()
-    assert trust.keep_ocsp(LEAF, old)
-    assert trust.keep_ocsp(LEAF, new)
-    assert not trust.keep_ocsp(LEAF, old)
-    assert not trust.keep_ocsp(LEAF, new)
-    assert trust.ocsp(LEAF) == (new,)
-    assert trust.ocsp(ROOT.certificate) == ()
-    (path,) = (tmp_path / "cache" / "ocsp").iterdir()
-    path.write_bytes(b"x" + new)
-    with pytest.raises(MedmailError) as damaged:
-        trust.ocsp(LEAF)
-    assert damaged.value.code == "store-damaged"
