@@ -85,6 +85,8 @@ class Config:
     keyring: bool = True
     delegates: tuple[str, ...] = ()
     unlock_for: str | None = None
+    fetch_private: bool = False
+    """Whether what certificates name may also be fetched from this machine and private networks."""
 
 
 def paths(home: Path | None) -> Paths:
@@ -132,6 +134,7 @@ def load(path: Path) -> Config:
         keyring=top.take("keyring", bool, True),
         delegates=tuple(_addresses(top, "delegates")),
         unlock_for=_duration(top, "unlock-for"),
+        fetch_private=top.take("fetch-private", bool, False),
     )
     top.end()
     return config

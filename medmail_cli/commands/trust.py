@@ -8,7 +8,7 @@ import typer
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cryptography import x509
 
@@ -19,7 +19,8 @@ app = typer.Typer(help=_("Say which authorities to believe, and fetch what they 
 
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
-    from medmail_cli.workflows.trust import Fetched, TrustItem
+    from medmail_cli.workflows.fetching import Fetched
+    from medmail_cli.workflows.trust import TrustItem
 
     return {
         "trust add": (TrustItem,),
@@ -87,7 +88,7 @@ def remove(
 
 @app.command(
     "update",
-    help=_("Fetch fresh CRLs and missing intermediates for your certificates and your contacts'."),
+    help=_("Fetch fresh CRLs, OCSP answers and missing intermediates for your certificates and contacts."),
     epilog=_("Example: medmail trust update"),
 )
 def update(
@@ -107,17 +108,16 @@ def update(
         session.actor,
         _certificates(session),
         now=session.now(),
-        allow_private=allow_private,
+        allow_private=allow_private or session.config.fetch_private,
     )
     return show(ctx, "trust update", fetched)
 
 
-def _certificates(session: "Session") -> "Iterator[x509.Certificate]":
-    """Ours and our contacts'."""
+def _certificates(session: "Session") -> "Iterator[tuple[x509.Certificate, Sequence[x509.Certificate]]]":
+    """Ours and our contacts', each with the authorities' that came along with it."""
     for identity in session.keystore.identities():
         if identity.certificate is not None:
-            yield identity.certificate
-            yield from identity.chain
+            yield identity.certificate, identity.chain
     for contact in session.contacts.all():
-        for known in contact.certificates:
-            yield known.certificate
+        for known in (*contact.certificates, *contact.waiting):
+            yield known.certificate, known.above

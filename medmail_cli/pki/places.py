@@ -4,7 +4,6 @@ Whoever wrote the certificate wrote these URLs: nothing here asks them.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
@@ -31,6 +30,11 @@ def delta_points(thing: x509.Certificate | x509.CertificateRevocationList) -> tu
     except (x509.ExtensionNotFound, *UNREADABLE):
         return ()
     return _points(found)
+
+
+def revocation_points(certificate: x509.Certificate) -> tuple[Point, ...]:
+    """Where its issuer's CRLs and their deltas are."""
+    return (*crl_points(certificate), *delta_points(certificate))
 
 
 def issuer_urls(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -62,8 +66,3 @@ def _urls(names: Iterable[x509.GeneralName]) -> Iterator[str]:
             ("http://", "https://")
         ):
             yield name.value
-
-
-def every(points: Iterable[Point]) -> tuple[str, ...]:
-    """All the URLs of some distribution points, each once."""
-    return tuple(dict.fromkeys(chain.from_iterable(points)))

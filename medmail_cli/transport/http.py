@@ -58,7 +58,7 @@ def fetch(url: str, limits: Limits = _DEFAULT, form: Form | None = None) -> byte
         if status == http.client.OK:
             return body
         if status not in _REDIRECTS or not location or (form and status == http.client.SEE_OTHER):
-            raise MedmailError("server-unreachable", host=url, reason=f"HTTP {status}")
+            raise MedmailError("server-unreachable", host=url, reason=f"HTTP {status}", status=status)
         try:
             url = urljoin(url, location)
         except ValueError:

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from medmail_cli.ui.console import Console, Line
-    from medmail_cli.workflows.trust import Fetched
+    from medmail_cli.workflows.fetching import Fetched
 
-KINDS = {"anchor": N_("anchor"), "intermediate": N_("intermediate"), "crl": N_("CRL")}
+KINDS = {"anchor": N_("anchor"), "intermediate": N_("intermediate"), "crl": N_("CRL"), "ocsp": N_("OCSP")}
 STATUSES = {
     "kept": "",
     "added": N_("added"),
