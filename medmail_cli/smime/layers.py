@@ -5,12 +5,13 @@ exfiltration: an encrypted part among others is never decrypted), and a signatur
 forgotten, since whoever made it need not have known the content (RFC 9787 §5). Nothing is judged here.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cryptography import x509
 
-from medmail_cli.cms import ber, content, enveloped, signed
+from medmail_cli.cms import algorithms, ber, content, der, enveloped, signed
 from medmail_cli.cms.enveloped import Decrypted
 from medmail_cli.cms.signed import SignedData
 from medmail_cli.errors import MedmailError
@@ -23,6 +24,13 @@ from medmail_cli.smime.verdict import Layer
 MAX_LAYERS = 8
 _CMS_TYPES = {"application/pkcs7-mime", "application/x-pkcs7-mime"}
 _SIGNATURE_TYPES = {"application/pkcs7-signature", "application/x-pkcs7-signature"}
+_ARMOUR = re.compile(rb"\s*-----BEGIN (?:CMS|PKCS ?#?7(?: SIGNED DATA)?)-----\r?\n")
+_NESTED = {
+    algorithms.SIGNED_DATA,
+    algorithms.ENVELOPED_DATA,
+    algorithms.AUTH_ENVELOPED_DATA,
+    algorithms.COMPRESSED_DATA,
+}
 _MOST_INFLATED = 256 << 20
 """A letter larger than this cannot have come by mail; see also the ratio in :func:`_inflate`."""
 
@@ -74,19 +82,22 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
         signature: SignatureLayer | None = None
         decrypted: Decrypted | None = None
         for _ in range(MAX_LAYERS):
+            entity = _alone(entity)
             if _is_cms(entity):
-                node = ber.parse(mime.decode_body(entity))
+                # what list software appends to the encoded structure is no part of it, and never shown
+                node = ber.parse(_cms_octets(entity), trailing=True)
                 kind = content.content_type(node)
                 if kind in ("enveloped-data", "auth-enveloped-data"):
                     layers.append("encrypted")
                     # decoded, it is needed no more: large letters are held once
                     del entity
-                    opened = enveloped.decrypt(enveloped.parse_enveloped(node), keys, allow_weak=allow_weak)
-                    entity, signature = _inside(opened), None
+                    envelope = enveloped.parse_enveloped(node)
+                    opened = enveloped.decrypt(envelope, keys, allow_weak=allow_weak)
+                    entity, signature = _inside(opened, envelope.content_type), None
                     if decrypted is None or _worse(opened, decrypted):
                         decrypted = replace(opened, content=b"")
                         state = Unwrapped(state.outer, (), None, decrypted=decrypted)
-                    del opened
+                    del opened, envelope
                 elif kind == "signed-data":
                     inner = signed.parse_signed(node)
                     if inner.content is None:  # a bundle of certificates, or a signature lost from its letter
@@ -94,7 +105,7 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
                     layers.append("signed")
                     signature = SignatureLayer(inner, inner.content, detached=False)
                     del entity
-                    entity = mime.parse_inner(bytes(inner.content))
+                    entity = _inner(inner.content_type, bytes(inner.content))
                 elif kind == "compressed-data":
                     layers.append("compressed")
                     entity = mime.parse_inner(_inflate(node))
@@ -119,7 +130,8 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
         if error.code not in _OF_THE_MESSAGE:
             raise
         failed = "encrypted" in layers
-        if state.decrypted is not None and error.code in ("malformed", "too-large"):
+        changeable = state.decrypted is not None and not state.decrypted.authenticated
+        if changeable or (state.decrypted is not None and error.code in ("malformed", "too-large")):
             # whatever goes wrong once our key was named looks the same (contract, decrypt)
             error = MedmailError("bad-tag")
         if error.code == "bad-tag":
@@ -133,20 +145,65 @@ def _worse(one: Decrypted, other: Decrypted) -> bool:
 
 
 def _read(raw: bytes) -> Entity:
-    """The message, or a bare CMS structure as some mail programs save it (``smime.p7m``)."""
-    if raw[:1] == b"\x30":
+    """The message, or a bare CMS structure as some mail programs save it (``smime.p7m``, PEM)."""
+    if raw[:1] == b"\x30" or _ARMOUR.match(raw):
         return Entity(raw, 0, 0, len(raw), (), "application/pkcs7-mime", {}, "binary")
-    return mime.parse(raw)
+    if b"\n" not in raw[: mime.MAX_HEADER]:
+        raw = raw.replace(b"\r", b"\r\n")
+    return mime.parse(raw.removeprefix(b"\xef\xbb\xbf"))
+
+
+def _alone(entity: Entity) -> Entity:
+    """The CMS body that is all there is in a multipart/mixed, where software made an attachment of it."""
+    if entity.content_type != "multipart/mixed":
+        return entity
+    parts = [one for one in entity.children if not _is_blank(one)]
+    return parts[0] if len(parts) == 1 and _is_cms(parts[0]) else entity
+
+
+def _is_blank(entity: Entity) -> bool:
+    return (
+        entity.content_type == "text/plain" and not entity.filename and not mime.decode_body(entity).strip()
+    )
+
+
+def _cms_octets(entity: Entity) -> bytes:
+    octets = mime.decode_body(entity)
+    found = _ARMOUR.match(octets)
+    return mime.decode_base64(octets[found.end() : octets.find(b"-----", found.end())]) if found else octets
+
+
+def _inner(content_type: str, octets: bytes) -> Entity:
+    """What a signature is over: a MIME entity (RFC 8551 §3.1), or a structure of CMS without one."""
+    if content_type == algorithms.DATA:
+        return mime.parse_inner(octets)
+    if content_type not in _NESTED:
+        # a time stamp, a receipt: signed, but as something else than a letter
+        raise MedmailError("malformed", what="message", reason="content-type")
+    whole = der.sequence(der.oid(content_type), der.tlv(0xA0, octets))
+    return Entity(whole, 0, 0, len(whole), (), "application/pkcs7-mime", {}, "binary")
 
 
 def _is_cms(entity: Entity) -> bool:
     if entity.content_type in _CMS_TYPES:
         return True
-    name = (entity.filename or "").lower()
-    return entity.content_type == "application/octet-stream" and name.endswith((".p7m", ".p7z"))
+    return _is_file(entity, (".p7m", ".p7z"))
+
+
+def _is_file(entity: Entity, endings: tuple[str, ...]) -> bool:
+    """Whether somebody's mail program did not know what it sent, and only the name tells."""
+    main, _, _ = entity.content_type.partition("/")
+    return main == "application" and (entity.filename or "").lower().endswith(endings)
+
+
+def _is_signature(entity: Entity) -> bool:
+    return entity.content_type in _SIGNATURE_TYPES or _is_file(entity, (".p7s",))
 
 
 def _is_multipart_signed(entity: Entity) -> bool:
+    if entity.content_type == "multipart/mixed":
+        # software that did not know the type may have renamed it: content and signature alone are the same
+        return len(entity.children) == 2 and _is_signature(entity.children[1])
     if entity.content_type != "multipart/signed":
         return False
     protocol = entity.parameters.get("protocol", "").lower()
@@ -155,7 +212,7 @@ def _is_multipart_signed(entity: Entity) -> bool:
     if len(entity.children) < 2:
         raise MedmailError("malformed", what="message", reason="multipart-signed")
     # with a third part beside them the signature no longer covers everything (RFC 1847 §2.1)
-    return len(entity.children) == 2 and entity.children[1].content_type in _SIGNATURE_TYPES
+    return len(entity.children) == 2 and _is_signature(entity.children[1])
 
 
 def _detached(entity: Entity) -> SignatureLayer:
@@ -166,7 +223,9 @@ def _detached(entity: Entity) -> SignatureLayer:
     return SignatureLayer(inner, entity.children[0].raw, detached=True)
 
 
-def _inside(opened: Decrypted) -> Entity:
+def _inside(opened: Decrypted, content_type: str) -> Entity:
+    if content_type in _NESTED:
+        return _inner(content_type, opened.content)
     entity = mime.parse_inner(opened.content)
     if not opened.authenticated and not entity.fields and not _is_text(opened.content):
         # CBC under a wrong key, or changed on the way: what came out is noise

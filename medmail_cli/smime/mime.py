@@ -243,7 +243,10 @@ def decode_text(entity: Entity) -> str:
     breaks of ``format=flowed`` (RFC 3676) are joined.
     """
     charset = entity.parameters.get("charset", "us-ascii")
-    text = decode_charset(decode_body(entity), charset).replace("\r\n", "\n").replace("\r", "\n")
+    body = decode_body(entity)
+    if b"\r\r\n" in body:
+        body = canonical(body)
+    text = decode_charset(body, charset).replace("\r\n", "\n").replace("\r", "\n")
     if entity.parameters.get("format", "").lower() == "flowed":
         text = _unflow(text, delete_space=entity.parameters.get("delsp", "").lower() == "yes")
     return text

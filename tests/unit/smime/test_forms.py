@@ -1,0 +1,178 @@
+"""The forms in which other programs and gateways deliver signed and encrypted mail: all are opened."""
+
+import base64
+import binascii
+from collections.abc import Callable
+
+import pytest
+
+from medmail_cli.cms import algorithms, ber, der, enveloped, signed
+from medmail_cli.smime import compose
+from medmail_cli.smime.open import Opened
+from tests.support.letters import NOW, OUTER, TEXT, codes, encrypt, entity, opened, person, sign
+
+
+def signature(content: bytes = TEXT, *, detached: bool = False) -> bytes:
+    """Alice's SignedData over some content, in DER."""
+    alice = person("alice")
+    return signed.sign(
+        content, key=alice.key, certificate=alice.certificate, signed_at=NOW, detached=detached
+    )
+
+
+def body(data: bytes, content_type: str, *more: str) -> bytes:
+    """A base64 body under a content type of one's own."""
+    head = "".join(f"{line}\r\n" for line in (f"Content-Type: {content_type}", *more))
+    return f"{head}Content-Transfer-Encoding: base64\r\n\r\n".encode() + compose.base64_lines(data)
+
+
+def trusted(result: Opened, *layers: str) -> None:
+    assert codes(result) == []
+    assert result.verdict.trusted
+    assert result.verdict.layers == layers
+    assert result.verdict.text == "Hello\n"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "more"),
+    [
+        ("application/pkcs7-mime; smime-type=signed-data; name=smime.p7m", ()),
+        ("application/x-pkcs7-mime", ()),
+        ("APPLICATION/PKCS7-MIME; SMIME-TYPE=SIGNED-DATA", ()),
+        ("application/pkcs7-mime; smime-type=enveloped-data", ()),
+        ("application/octet-stream; name=smime.p7m", ()),
+        ("application/octet-stream", ("Content-Disposition: attachment; filename=SMIME.P7M",)),
+        ("application/x-whatever", ('Content-Disposition: attachment; filename="smime.p7m"',)),
+    ],
+)
+def test_opaque_signatures_under_any_label(content_type: str, more: tuple[str, ...]) -> None:
+    trusted(opened(OUTER + body(signature(), content_type, *more)), "signed")
+
+
+@pytest.mark.parametrize("spelling", ["authEnveloped-data", "authenticated-enveloped-data", "enveloped-data"])
+def test_either_spelling_of_authenticated_envelopes(spelling: str) -> None:
+    data = enveloped.encrypt(sign(TEXT), [person("bob").certificate])
+    raw = OUTER + body(data, f"application/pkcs7-mime; smime-type={spelling}")
+    trusted(opened(raw), "encrypted", "signed")
+
+
+@pytest.mark.parametrize("label", ["CMS", "PKCS7", "PKCS #7 SIGNED DATA"])
+def test_pem_in_a_body_and_in_a_file(label: str) -> None:
+    armoured = f"-----BEGIN {label}-----\r\n".encode() + compose.base64_lines(signature())
+    armoured += f"-----END {label}-----\r\n".encode()
+    raw = OUTER + b"Content-Type: application/pkcs7-mime\r\n\r\n" + armoured
+    trusted(opened(raw), "signed")
+    # a file without a mail header is nobody's letter
+    assert codes(opened(armoured)) == ["signer-is-not-sender"]
+    assert opened(armoured).verdict.text == "Hello\n"
+
+
+@pytest.mark.parametrize("kind", ["application/pkcs7-signature", "application/octet-stream"])
+@pytest.mark.parametrize("multipart", ["signed", "mixed"])
+def test_a_detached_signature_sent_as_a_plain_attachment(multipart: str, kind: str) -> None:
+    raw = OUTER + compose.multipart_signed(TEXT, signature(detached=True), micalg="sha-256")
+    raw = raw.replace(b"multipart/signed", f"multipart/{multipart}".encode())
+    raw = raw.replace(b"Content-Type: application/pkcs7-signature", f"Content-Type: {kind}".encode())
+    trusted(opened(raw), "signed")
+
+
+@pytest.mark.parametrize("before", [b"", b"Content-Type: text/plain\r\n\r\n \r\n\r\n--m\r\n"])
+def test_an_opaque_message_sent_as_the_only_attachment(before: bytes) -> None:
+    raw = OUTER + b"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n" + before
+    trusted(opened(raw + encrypt(sign(TEXT)) + b"\r\n--m--\r\n"), "encrypted", "signed")
+
+
+def test_beside_any_text_an_encrypted_part_stays_closed() -> None:
+    """Direct exfiltration: what stands around it must never stand around the decrypted text."""
+    for beside in (b"Content-Type: text/html\r\n\r\n<img src='http://x.test/", b"\r\nsee below"):
+        raw = OUTER + b"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n" + beside
+        result = opened(raw + b"\r\n--m\r\n" + encrypt(sign(TEXT)) + b"\r\n--m--\r\n")
+        assert (codes(result), result.verdict.layers) == (["no-signature"], ())
+        assert "Hello" not in str(result.verdict)
+
+
+def test_footers_that_lists_append_are_not_shown() -> None:
+    footer = b"\r\n_____\r\nUnsubscribe here, and send money\r\n"
+    for raw in (
+        OUTER + sign(TEXT) + footer,
+        OUTER + encrypt(sign(TEXT)) + footer,
+        OUTER + sign(TEXT, detached=True) + footer,
+    ):
+        result = opened(raw)
+        assert codes(result) == []
+        assert "money" not in str(result.verdict)
+        assert "Unsubscribe" not in result.eml().decode()
+
+
+def test_nested_structures_without_mime_between_them() -> None:
+    """PKCS#7 of old: the content type says what is inside, and there is no entity around it."""
+    alice, bob = person("alice"), person("bob")
+    inner = signature()
+    (_, explicit) = list(_elements(inner))
+    old = enveloped.encrypt(explicit, [bob.certificate], cipher="aes-256-cbc")
+    data, signed_data = der.oid(algorithms.DATA), der.oid(algorithms.SIGNED_DATA)
+    assert old.count(data) == 1
+    raw = OUTER + entity(old.replace(data, signed_data), "enveloped-data")
+    trusted(opened(raw), "encrypted", "signed")
+    assert alice.certificate != bob.certificate
+
+
+def _elements(content_info: bytes) -> list[bytes]:
+    oid, explicit = ber.parse(content_info).elements()
+    return [bytes(oid.raw), bytes(explicit.content)]
+
+
+def test_a_signature_over_something_else_than_a_letter_signs_no_letter() -> None:
+    """A time stamp or a receipt whose octets happen to read like mail."""
+    data, digested = (der.oid(f"1.2.840.113549.1.7.{number}") for number in (1, 5))
+    result = opened(OUTER + body(signature().replace(data, digested), "application/pkcs7-mime"))
+    assert (codes(result), result.verdict.text) == (["malformed"], None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: b"\xef\xbb\xbf" + raw,
+        lambda raw: b"From alice@medecin.test Mon Nov 23 02:00:00 2026\r\n" + raw,
+        lambda raw: raw.replace(b"\r\n", b"\n"),
+        lambda raw: raw.replace(b"\r\n", b"\r"),
+        lambda raw: raw.replace(b"\r\n", b"\r\r\n"),
+        lambda raw: raw + b"\r\n" * 50,
+    ],
+    ids=["mark", "mbox", "LF", "CR", "CRCRLF", "blank lines"],
+)
+@pytest.mark.parametrize("form", ["opaque", "detached", "encrypted"])
+def test_what_gateways_do_to_line_ends(change: Callable[[bytes], bytes], form: str) -> None:
+    made = {
+        "opaque": sign(TEXT),
+        "detached": sign(TEXT, detached=True),
+        "encrypted": encrypt(sign(TEXT, detached=True)),
+    }
+    result = opened(change(OUTER + made[form]))
+    assert codes(result) == []
+    assert result.verdict.text == "Hello\n"
+
+
+@pytest.mark.parametrize("encoding", ["base64", "quoted-printable", "binary"])
+def test_any_transfer_encoding(encoding: str) -> None:
+    data = signature()
+    written = {
+        "base64": base64.b64encode(data),
+        "quoted-printable": binascii.b2a_qp(data, istext=False),
+        "binary": data,
+    }
+    head = f"Content-Type: application/pkcs7-mime\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    trusted(opened(OUTER + head.encode() + written[encoding]), "signed")
+
+
+def test_triple_wrapping_and_deeper() -> None:
+    triple = OUTER + sign(encrypt(sign(TEXT)), "carol", detached=True)
+    trusted(opened(triple), "signed", "encrypted", "signed")
+    trusted(opened(OUTER + sign(sign(TEXT))), "signed", "signed")
+    trusted(opened(OUTER + encrypt(encrypt(sign(TEXT)))), "encrypted", "encrypted", "signed")
+    outside = opened(OUTER + sign(encrypt(TEXT)))
+    assert (codes(outside), outside.verdict.layers) == (["no-signature"], ("signed", "encrypted"))
+    deep = TEXT
+    for _ in range(9):
+        deep = sign(deep)
+    assert codes(opened(OUTER + deep)) == ["malformed"]
