@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms import algorithms, ber, content, der, identifiers
+from medmail_cli.cms import algorithms, ber, content, der, enclosed, identifiers
 from medmail_cli.cms.publickey import pss_restriction
 from medmail_cli.cms.verify import check_signer, pss
 from medmail_cli.errors import MedmailError
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["SignedData", "SignerInfo", "check_signer", "find_certificate", "parse_signed", "sign"]
 
 _MOST_SIGNERS = 32
-_OCSP_RESPONSE = "1.3.6.1.5.5.7.16.2"
 _ED448_DIGEST = algorithms.identifier(algorithms.SHAKE256_LEN, der.integer(512))
 """RFC 8419 3.1."""
 _ML_DSA_OIDS = {name: oid for oid, name in algorithms.ML_DSA.items()}
@@ -109,7 +108,7 @@ class SignedData:
     crls: tuple[x509.CertificateRevocationList, ...]
     signers: tuple[SignerInfo, ...]
     ocsp: tuple[bytes, ...] = ()
-    """OCSPResponses in DER that came along (RFC 5940)."""
+    """OCSPResponses in DER that came along (RFC 5940, RFC 5126 6.3.4)."""
 
 
 def parse_signed(node: ber.Node) -> SignedData:
@@ -127,47 +126,22 @@ def parse_signed(node: ber.Node) -> SignedData:
     fields.end()
     if len(signers) > _MOST_SIGNERS:
         raise ber.malformed("too-many-signers")
+    attributes = [
+        each for signer in signers for each in (signer.unsigned_attributes, signer.signed_attributes)
+    ]
     return SignedData(
         content_type,
         octets,
-        tuple(_certificates(certificates)),
-        tuple(_crls(crls)),
-        signers,
-        tuple(_ocsp(crls)),
+        certificates=tuple(enclosed.certificates(certificates)),
+        crls=tuple(enclosed.crls(crls, attributes)),
+        signers=signers,
+        ocsp=tuple(enclosed.ocsp(crls, attributes)),
     )
 
 
 def find_certificate(signer: SignerInfo, candidates: Iterable[x509.Certificate]) -> x509.Certificate | None:
     """The first candidate that the signer's identifier names."""
     return next((certificate for certificate in candidates if signer.id.names(certificate)), None)
-
-
-def _certificates(node: ber.Node | None) -> Iterable[x509.Certificate]:
-    for choice in node.elements() if node else ():
-        if choice.tag == ber.SEQUENCE:
-            try:
-                yield x509.load_der_x509_certificate(bytes(choice.raw))
-            except (ValueError, x509.InvalidVersion):
-                continue
-
-
-def _crls(node: ber.Node | None) -> Iterable[x509.CertificateRevocationList]:
-    for choice in node.elements() if node else ():
-        if choice.tag == ber.SEQUENCE:
-            try:
-                yield x509.load_der_x509_crl(bytes(choice.raw))
-            except (ValueError, x509.InvalidVersion):
-                continue
-
-
-def _ocsp(node: ber.Node | None) -> Iterable[bytes]:
-    """OtherRevocationInfoFormat (RFC 5652 10.2.1) that holds an OCSPResponse (RFC 5940 2.1)."""
-    for choice in node.elements() if node else ():
-        if choice.tag == 0x81:
-            with contextlib.suppress(MedmailError):  # a helper that cannot be read helps nobody
-                fields = choice.fields(0x81)
-                if fields.take(ber.OID).oid() == _OCSP_RESPONSE:
-                    yield bytes(fields.take(ber.SEQUENCE).raw)
 
 
 def _signer(node: ber.Node) -> SignerInfo:
@@ -191,22 +165,29 @@ def _signer(node: ber.Node) -> SignerInfo:
     )
 
 
-def _unsigned_attributes(node: ber.Node | None) -> dict[str, tuple[ber.Node, ...]]:
-    """Nobody vouches for these: counter-signatures, time stamps; what cannot be read is left out."""
-    try:
-        return _attributes(node)
-    except MedmailError:
-        return {}
-
-
 def _attributes(node: ber.Node | None) -> dict[str, tuple[ber.Node, ...]]:
-    attributes: dict[str, tuple[ber.Node, ...]] = {}
+    found: dict[str, list[ber.Node]] = {}
     for attribute in node.elements() if node else ():
-        fields = attribute.fields()
-        oid = fields.take(ber.OID).oid()
-        attributes[oid] = (*attributes.get(oid, ()), *fields.take(ber.SET).elements())
-        fields.end()
-    return attributes
+        oid, values = _attribute_of(attribute)
+        found.setdefault(oid, []).extend(values)
+    return {oid: tuple(values) for oid, values in found.items()}
+
+
+def _unsigned_attributes(node: ber.Node | None) -> dict[str, tuple[ber.Node, ...]]:
+    """Nobody vouches for these (counter-signatures, time stamps): one that cannot be read is left out."""
+    found: dict[str, list[ber.Node]] = {}
+    for attribute in enclosed.readable(node):
+        with contextlib.suppress(MedmailError):
+            oid, values = _attribute_of(attribute)
+            found.setdefault(oid, []).extend(values)
+    return {oid: tuple(values) for oid, values in found.items()}
+
+
+def _attribute_of(node: ber.Node) -> tuple[str, list[ber.Node]]:
+    fields = node.fields()
+    oid, values = fields.take(ber.OID).oid(), list(fields.take(ber.SET).elements())
+    fields.end()
+    return oid, values
 
 
 def _capability(entry: ber.Node) -> str:
