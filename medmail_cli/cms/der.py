@@ -84,12 +84,12 @@ def canonical(node: ber.Node, tag: int | None = None) -> bytes:
     ``tag`` replaces the element's own identifier (an IMPLICIT SET OF is sorted when it becomes 0x31).
     Values of primitive elements are kept as they are.
     """
+    if node.tag > 0xFF:  # of many octets; no structure of ours has one
+        raise ber.malformed("tag")
     identifier = tag if tag is not None else node.raw[0]
     if not node.constructed:
         return tlv(identifier, node.content)
     if node.tag == ber.OCTET_STRING:
         return tlv(ber.OCTET_STRING, node.octets())
-    if node.tag > 0xFF:
-        raise ber.malformed("tag")
     content = [canonical(child) for child in node.elements()]
     return set_of(content) if identifier == SET else tlv(identifier, *content)

@@ -169,3 +169,10 @@ def test_large_content_is_a_slice() -> None:
     tracemalloc.stop()
     assert content == letter
     assert peak < 10_000
+
+
+@pytest.mark.parametrize("encoded", ["5f24021234", "7f240404021234", "30055f24021234"])
+def test_tags_of_several_octets_are_not_made_into_others(encoded: str) -> None:
+    """Found by fuzzing: a primitive element lost the rest of its tag."""
+    with pytest.raises(MedmailError):
+        der.canonical(ber.parse(bytes.fromhex(encoded)))
