@@ -60,7 +60,8 @@ def read(encoded: bytes, who: Person) -> signed.SignedData:
     """The message, whose only signature must hold."""
     found = signed.parse_signed(ber.parse(encoded))
     assert signed.check_signer(found, found.signers[0], who.certificate) == ()
-    assert found.content == LETTER
+    assert found.content is not None
+    assert bytes(found.content) == LETTER
     return found
 
 

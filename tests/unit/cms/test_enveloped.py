@@ -105,13 +105,20 @@ def test_no_changed_bit_changes_the_content(kind: pki.KeyType, cipher: enveloped
         assert failure(bytes(encoded[:size]), reader).code == "malformed"
 
 
-def transport(reader: Person, key: bytes, *, wrapped: bytes | None = None, algorithm: bytes = b"") -> bytes:
-    """A key transport entry; ``wrapped`` replaces what RSA would make of the key."""
+def transport(
+    reader: Person,
+    key: bytes,
+    *,
+    wrapped: bytes | None = None,
+    algorithm: bytes = b"",
+    named: Person | None = None,
+) -> bytes:
+    """A key transport entry; ``wrapped`` replaces what RSA would make of the key, ``named`` whom it names."""
     public = reader.certificate.public_key()
     assert isinstance(public, rsa.RSAPublicKey)
     return der.sequence(
         der.integer(0),
-        identifiers.issuer_and_serial_of(reader.certificate),
+        identifiers.issuer_and_serial_of((named or reader).certificate),
         algorithm or algorithms.identifier(algorithms.RSA, der.NULL),
         der.octet_string(public.encrypt(key, padding.PKCS1v15()) if wrapped is None else wrapped),
     )
@@ -228,10 +235,7 @@ def test_all_failures_after_our_name_look_the_same() -> None:
         "a key of 16 octets": transport(reader, key[:16]),
         "a key of no octets": transport(reader, b""),
         "another key": transport(reader, secrets.token_bytes(32)),
-        "for another's key": transport(other, key).replace(
-            identifiers.issuer_and_serial_of(other.certificate),
-            identifiers.issuer_and_serial_of(reader.certificate),
-        ),
+        "for another's key": transport(other, key, named=reader),
         "v1.5 called OAEP": transport(reader, key, algorithm=oaep),
         "OAEP without parameters": transport(
             reader, key, algorithm=algorithms.identifier(algorithms.RSA_OAEP)
