@@ -1,27 +1,32 @@
 # Everything a fresh Debian machine needs is set up here: make demo, make test.
 VENV := .venv
 BIN := $(VENV)/bin
-DEBIAN := python3-venv openssl postfix dovecot-imapd dovecot-lmtpd gpgsm isync msmtp bash zsh fish groff-base
-RUN_TOOLS := openssl postfix dovecot gpgsm mbsync msmtp bash zsh fish groff
+# each program that the tests run, and the Debian packages it comes from
+TOOLS := openssl=openssl postfix=postfix dovecot=dovecot-imapd,dovecot-lmtpd gpgsm=gpgsm mbsync=isync msmtp=msmtp \
+  bash=bash zsh=zsh fish=fish groff=groff-base javac=default-jdk-headless node=nodejs npm=npm \
+  cmsutil=libnss3-tools /usr/share/java/bcmail.jar=libbcmail-java
 
 .PHONY: demo test lint bench soak generated translations setup servers clean
 
 # a virtual environment with medmail and what develops it
 setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml
-	command -v python3 >/dev/null && python3 -c 'import venv, ensurepip' 2>/dev/null || $(MAKE) servers
+	command -v python3 >/dev/null && python3 -c 'import venv, ensurepip' 2>/dev/null || $(MAKE) servers TOOLS=ensurepip=python3-venv
 	python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 # the real servers and other implementations that the tests talk to
 servers:
-	@for tool in $(RUN_TOOLS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@for pair in $(TOOLS); do tool=$${pair%%=*}; \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$tool >/dev/null || test -e $$tool || \
+	    missing="$$missing $$(echo $${pair#*=} | tr , ' ')"; \
+	done; \
 	if [ -n "$$missing" ]; then \
-	  echo "installing what provides$$missing"; \
+	  echo "installing$$missing"; \
 	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$sudo apt-get update --quiet=2 && \
-	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends $(DEBIAN) </dev/null; \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends $$missing </dev/null; \
 	fi
 
 demo: setup
@@ -41,9 +46,14 @@ lint: setup
 bench: setup servers
 	@for script in tests/benchmarks/*.py; do case $$script in */_*) continue;; esac; echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
 
-# long fuzzing and soaking, outside CI
+# long fuzzing and soaking, outside CI: hours
+FUZZ_RUNS := 1000000
 soak: setup servers
 	$(BIN)/pytest -m soak -n 0 -s
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	for target in ber fields certificate cms mail header; do \
+	  $(BIN)/python -m tests.faults.fuzz $$target .hypothesis/fuzz/$$target --runs $(FUZZ_RUNS) || exit 1; \
+	done
 
 # the sentences that the code holds, merged into the French catalogue; what is new there wants a translation
 translations: setup

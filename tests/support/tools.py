@@ -18,14 +18,18 @@ def require(*names: str) -> None:
 
 
 def run(
-    *arguments: str | Path, stdin: bytes = b"", expect: int | None = 0, env: dict[str, str] | None = None
+    *arguments: str | Path,
+    stdin: bytes = b"",
+    expect: int | None = 0,
+    env: dict[str, str] | None = None,
+    timeout: float = 60,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program with a time limit; any exit but the one expected fails the test with what it said."""
     done = subprocess.run(
         [str(argument) for argument in arguments],
         input=stdin,
         capture_output=True,
-        timeout=60,
+        timeout=timeout,
         check=False,
         env={**os.environ, **(env or {})},
     )
