@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, get_args
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x25519
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -196,6 +197,35 @@ def test_tags_and_nonces_of_wrong_length(form: dict[str, Any]) -> None:
 def test_shorter_tags_and_other_nonces_the_rfc_allows(form: dict[str, Any]) -> None:
     reader, key = person("rsa2048"), secrets.token_bytes(32)
     assert opened(authenticated([transport(reader, key)], key, **form), reader).content == LETTER
+
+
+@pytest.mark.parametrize("digest", algorithms.DIGESTS)
+@pytest.mark.parametrize("mgf", ["sha1", "sha256", "sha3-512", "shake256"])
+def test_oaep_with_any_digest_opens_or_fails_like_anything_else(digest: str, mgf: str) -> None:
+    reader, key = person("rsa2048"), secrets.token_bytes(32)
+    public = reader.certificate.public_key()
+    assert isinstance(public, rsa.RSAPublicKey)
+    hashed, generator = (algorithms.identifier(algorithms.DIGESTS[name], der.NULL) for name in (digest, mgf))
+    parameters = der.sequence(
+        der.tlv(0xA0, hashed),
+        der.tlv(0xA1, algorithms.identifier(algorithms.MGF1, generator)),
+        der.tlv(0xA2, algorithms.identifier(algorithms.P_SPECIFIED, der.octet_string(b"label"))),
+    )
+    scheme = padding.OAEP(padding.MGF1(algorithms.hash_of(mgf)), algorithms.hash_of(digest), b"label")
+    try:
+        wrapped = public.encrypt(key, scheme)
+    except (UnsupportedAlgorithm, TypeError):
+        wrapped = bytes(256)
+    entry = transport(
+        reader, key, wrapped=wrapped, algorithm=algorithms.identifier(algorithms.RSA_OAEP, parameters)
+    )
+    encoded = authenticated([entry], key)
+    if wrapped == bytes(256):
+        assert failure(encoded, reader).code == "bad-tag"
+    else:
+        assert opened(encoded, reader).key_management == f"rsa-oaep-{digest}"
+        other = encoded.replace(b"label", b"Label")
+        assert failure(other, reader).code == "bad-tag"
 
 
 def test_all_failures_after_our_name_look_the_same() -> None:

@@ -79,12 +79,12 @@ def test_round_trip(
         assert not preference.names(signer.certificate)
 
 
-@pytest.mark.parametrize("kind", ["p256", "ed25519"])
-def test_no_changed_bit_is_believed(kind: pki.KeyType) -> None:
+@pytest.mark.parametrize(("kind", "step"), [("p256", 1), ("ed25519", 1), ("rsa2048", 7), ("ml-dsa-44", 19)])
+def test_no_changed_bit_is_believed(kind: pki.KeyType, step: int) -> None:
     who = person(kind)
     encoded = bytearray(sign(who))
     attributes = attributes_of(bytes(encoded))
-    for bit in range(len(encoded) * 8):
+    for bit in range(0, len(encoded) * 8, step):
         encoded[bit // 8] ^= 1 << bit % 8
         try:
             with warnings.catch_warnings():
