@@ -235,6 +235,7 @@ def p12(
     password: bytes = b"secret",
     *,
     legacy: bool = False,
+    name: str = "identity",
 ) -> bytes:
     """A PKCS#12 file; ``legacy`` writes 3DES and SHA-1 as old tools do."""
     encryption: serialization.KeySerializationEncryption = serialization.BestAvailableEncryption(password)
@@ -247,7 +248,7 @@ def p12(
             .build(password)
         )
     return pkcs12.serialize_key_and_certificates(
-        b"identity",
+        name.encode(),
         key,  # type: ignore[arg-type]
         certificate,
         list(chain),
