@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 
 from medmail_cli.cms import ber, enveloped, signed
 from medmail_cli.cms.keys import SoftwareKey
@@ -18,7 +18,9 @@ from tests.support.tools import require, run
 AT = dt.datetime(2026, 6, 1, 12, 0, tzinfo=dt.UTC)
 LETTER = b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + "Compte rendu opératoire\r\n".encode() * 300
 # OpenSSL 3.0 knows neither Ed25519 signers nor X25519 recipients in CMS
-KINDS: tuple[pki.KeyType, ...] = ("rsa2048", "p256", "p384", "p521")
+KINDS: tuple[pki.KeyType, ...] = (
+    "rsa2048", "p256", "p384", "p521", "brainpoolp256r1", "brainpoolp384r1", "brainpoolp512r1",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,28 @@ def test_we_verify_pss_with_any_parameters(people: People, salt: str, mgf: str) 
     assert signed.check_signer(read, read.signers[0], person.certificate) == ()
 
 
+def test_keys_for_pss_alone_sign_for_each_other(people: People, tmp_path: Path) -> None:
+    """A key whose certificate says id-RSASSA-PSS with SHA-384: what either side signs, the other believes."""
+    bound = ("rsa_pss_keygen_md:sha384", "rsa_pss_keygen_mgf1_md:sha384", "rsa_pss_keygen_saltlen:48")
+    options = [word for option in ("rsa_keygen_bits:2048", *bound) for word in ("-pkeyopt", option)]
+    key_file, cert_file, letter = tmp_path / "pss.key", tmp_path / "pss.pem", tmp_path / "letter"
+    run("openssl", "genpkey", "-algorithm", "RSA-PSS", *options, "-out", key_file)
+    run("openssl", "req", "-x509", "-new", "-key", key_file, "-subj", "/CN=pss", "-days", "3650",
+        "-addext", "extendedKeyUsage=emailProtection", "-out", cert_file)  # fmt: skip
+    certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
+    key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    # without the option OpenSSL 3.0 writes rsaEncryption beside a PSS signature
+    names = ("-signer", cert_file, "-inkey", key_file, "-keyopt", "rsa_padding_mode:pss", "-md", "sha384")
+    read = signed.parse_signed(ber.parse(cms("-sign", "-outform", "DER", "-binary", "-nodetach", *names)))
+    assert read.signers[0].signature_scheme == "rsa-pss"
+    assert signed.check_signer(read, read.signers[0], certificate) == ()
+    ours = signed.sign(LETTER, key=SoftwareKey(key), certificate=certificate, signed_at=AT)
+    letter.write_bytes(ours)
+    check = ("-verify", "-inform", "DER", "-CAfile", cert_file, "-partial_chain", "-binary", "-in", letter)
+    assert cms(*check) == LETTER
+    assert "sha384" in str(signed.parse_signed(ber.parse(ours)).signers[0].digest)
+
+
 def test_several_signers_are_each_checked(people: People) -> None:
     made, _, _ = people
     two = (made["rsa2048"], made["p256"])
@@ -161,6 +185,9 @@ RECIPIENT_OPTIONS = {
     "p256": {"ecdh-es-p256": "", "ecdh-es-p256 ": "ecdh_kdf_md:sha256 ecdh_cofactor_mode:1"},
     "p384": {"ecdh-es-p384": "ecdh_kdf_md:sha384"},
     "p521": {"ecdh-es-p521": "ecdh_kdf_md:sha512"},
+    "brainpoolp256r1": {"ecdh-es-brainpoolp256r1": "ecdh_kdf_md:sha224"},
+    "brainpoolp384r1": {"ecdh-es-brainpoolp384r1": "ecdh_kdf_md:sha384 ecdh_cofactor_mode:1"},
+    "brainpoolp512r1": {"ecdh-es-brainpoolp512r1": "ecdh_kdf_md:sha512"},
 }
 
 
