@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from medmail_cli.pki import address
+from medmail_cli.pki.fitness import Problem
 from medmail_cli.smime.fields import Field, Mailbox, parse_date, parse_mailboxes
 from medmail_cli.smime.layers import Unwrapped
 from medmail_cli.smime.mime import Entity
-from medmail_cli.smime.verdict import Headers, Problem
+from medmail_cli.smime.verdict import Headers
 
 
 def choose(got: Unwrapped, payload: Entity, problems: list[Problem]) -> tuple[tuple[Field, ...], bool]:

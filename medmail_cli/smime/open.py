@@ -12,6 +12,8 @@ from datetime import datetime
 
 from medmail_cli.errors import INTEGRITY, MedmailError
 from medmail_cli.pki import address
+from medmail_cli.pki.fitness import Problem
+from medmail_cli.pki.path import Judgement
 from medmail_cli.smime import display, mime
 from medmail_cli.smime.fields import Field
 from medmail_cli.smime.header import choose, headers, mailboxes, shown
@@ -20,7 +22,6 @@ from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.signers import (
     DEFAULT_POLICY,
     Judge,
-    Judgement,
     Lookup,
     Policy,
     Proven,
@@ -34,7 +35,6 @@ from medmail_cli.smime.verdict import (
     Attachment,
     Encryption,
     OuterHeaders,
-    Problem,
     Signature,
     Verdict,
     exit_for,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -12,12 +12,13 @@ from cryptography.hazmat.primitives import hashes
 from medmail_cli.cms.signed import SignerInfo, check_signer
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import address
-from medmail_cli.pki.path import Enclosed
+from medmail_cli.pki.fitness import Problem
+from medmail_cli.pki.path import Enclosed, Judgement
 from medmail_cli.smime import mime
 from medmail_cli.smime.fields import Field, Mailbox, addresses_in
 from medmail_cli.smime.header import all_of, mailboxes
 from medmail_cli.smime.layers import SignatureLayer
-from medmail_cli.smime.verdict import Problem, Signer, unique
+from medmail_cli.smime.verdict import Signer, unique
 
 SKEW = timedelta(minutes=5)
 """How far a signing time may lie ahead of the time of judgement (contract, decrypt)."""
@@ -25,24 +26,6 @@ SKEW = timedelta(minutes=5)
 
 MOST_CANDIDATES = 8
 """Certificates that one signer's identifier may name."""
-
-
-class _Finding(Protocol):
-    @property
-    def code(self) -> str: ...
-    @property
-    def detail(self) -> str: ...
-
-
-class Judgement(Protocol):
-    """What is asked of a judged chain; ``pki.path.Judgement`` is one."""
-
-    @property
-    def problems(self) -> Sequence[_Finding]: ...
-    @property
-    def notes(self) -> Sequence[_Finding]: ...
-    @property
-    def anchor(self) -> str | None: ...
 
 
 Judge = Callable[[x509.Certificate, Enclosed], Judgement]
@@ -167,8 +150,8 @@ def _judge_signer(
     subject = subject_of(certificate)
     found += [Problem(code, subject) for code in wrong]
     judgement = judge(certificate, Enclosed(signed.certificates, signed.crls, signed.ocsp))
-    found += [Problem(problem.code, problem.detail) for problem in judgement.problems]
-    notes += [Problem(note.code, note.detail) for note in judgement.notes]
+    found += judgement.problems
+    notes += judgement.notes
     signer = Signer(
         addresses=addresses_of(certificate),
         subject=subject,

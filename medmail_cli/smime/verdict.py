@@ -9,20 +9,13 @@ from datetime import datetime
 from typing import ClassVar, Literal
 
 from medmail_cli.errors import FAILED, INTEGRITY, OK, UNTRUSTED, exit_of
+from medmail_cli.pki.fitness import Problem
 
 Layer = Literal["encrypted", "signed", "compressed", "wrapped"]
 SignatureStatus = Literal["valid", "invalid", "untrusted", "indeterminate", "none"]
 
 UNDECIDED = {"revocation-unknown", "unsupported-algorithm"}
 """Problems that leave a signature undecided rather than rejected."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A reason why a message is not trusted (or, as a note, something worth knowing)."""
-
-    code: str
-    detail: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import binds, canonical, exact
 from medmail_cli.pki.certificate import facts
-from medmail_cli.pki.path import fit
+from medmail_cli.pki.fitness import fit
 from medmail_cli.pki.unreadable import UNREADABLE
 from medmail_cli.store import files
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from medmail_cli.audit.entry import Intent, Outcome
 from medmail_cli.errors import INTEGRITY, UNTRUSTED, MedmailError, exit_of
 from medmail_cli.model import Note
+from medmail_cli.pki.fitness import Problem
 from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.filenames import distinct, safe_name
-from medmail_cli.smime.verdict import Problem
 from medmail_cli.store import files
 
 if TYPE_CHECKING:
