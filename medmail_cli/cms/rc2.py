@@ -37,17 +37,18 @@ def _expand(key: bytes, bits: int) -> list[int]:
     return [table[at] | table[at + 1] << 8 for at in range(0, 128, 2)]
 
 
-def _decrypt_block(schedule: list[int], block: bytes) -> int:
-    """One block (RFC 2268 4), as a little-endian number."""
+def _decrypt_block(key: list[int], block: bytes) -> int:
+    """One block (RFC 2268 4), as a little-endian number; written out, for there are many blocks."""
     number = int.from_bytes(block, "little")
-    words = [number >> shift & 0xFFFF for shift in (0, 16, 32, 48)]
-    for turn in range(15, -1, -1):
-        for at, rotation in ((3, 5), (2, 3), (1, 2), (0, 1)):
-            word, above = words[at], words[at - 1]
-            word = (word >> rotation | word << 16 - rotation) & 0xFFFF
-            mixed = (above & words[at - 2]) + (~above & words[at - 3])
-            words[at] = word - schedule[4 * turn + at] - mixed & 0xFFFF
-        if turn in (11, 5):
-            for at in (3, 2, 1, 0):
-                words[at] = words[at] - schedule[words[at - 1] & 63] & 0xFFFF
-    return words[0] | words[1] << 16 | words[2] << 32 | words[3] << 48
+    a, b, c, d = number & 0xFFFF, number >> 16 & 0xFFFF, number >> 32 & 0xFFFF, number >> 48
+    for at in range(60, -1, -4):
+        d = (d >> 5 | d << 11) - key[at + 3] - (c & b) - (~c & a) & 0xFFFF
+        c = (c >> 3 | c << 13) - key[at + 2] - (b & a) - (~b & d) & 0xFFFF
+        b = (b >> 2 | b << 14) - key[at + 1] - (a & d) - (~a & c) & 0xFFFF
+        a = (a >> 1 | a << 15) - key[at] - (d & c) - (~d & b) & 0xFFFF
+        if at in (44, 20):
+            d = d - key[c & 63] & 0xFFFF
+            c = c - key[b & 63] & 0xFFFF
+            b = b - key[a & 63] & 0xFFFF
+            a = a - key[d & 63] & 0xFFFF
+    return a | b << 16 | c << 32 | d << 48

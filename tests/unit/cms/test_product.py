@@ -72,6 +72,18 @@ def test_every_cipher_and_name_for_every_recipient(kind: pki.KeyType) -> None:
             assert failure(form, person(kind, "other")) == "no-key"
 
 
+@pytest.mark.parametrize(
+    ("kind", "scheme"),
+    [("p256", "1.3.132.1.11.1"), ("p384", "1.3.132.1.11.2"), ("p521", "1.3.132.1.11.3"),
+     ("brainpoolp384r1", "1.3.132.1.11.2"), ("brainpoolp512r1", "1.3.132.1.11.3"),
+     ("x25519", "1.2.840.113549.1.9.16.3.19"), ("x448", "1.2.840.113549.1.9.16.3.21")],
+)  # fmt: skip
+def test_keys_are_agreed_with_a_digest_as_strong_as_the_curve(kind: pki.KeyType, scheme: str) -> None:
+    encoded = enveloped.encrypt(LETTER, [person(kind).certificate])
+    (entry,) = enveloped.parse_enveloped(ber.parse(encoded)).recipients
+    assert entry.algorithm.oid == scheme
+
+
 @pytest.mark.parametrize(("kind", "derive_key"), [(kind, at % 2 == 1) for at, kind in enumerate(KINDS)])
 def test_no_changed_bit_and_no_cut_is_opened(kind: pki.KeyType, derive_key: bool) -> None:
     reader = person(kind)

@@ -295,6 +295,13 @@ def _last_set(encoded: bytes) -> ber.Node:
     return list(fields.take().explicit(0x80).elements())[-1]
 
 
+def test_every_capability_is_read_as_it_was_written() -> None:
+    names = tuple(algorithms.CAPABILITY_BYTES)
+    assert {"chacha20-poly1305", "cek-hkdf-sha256", "ml-kem-768", "ml-kem-1024"} <= set(names)
+    read = signed.parse_signed(ber.parse(sign(person("p256"), capabilities=names)))
+    assert read.signers[0].capabilities == names
+
+
 def test_nothing_secret_is_shown() -> None:
     assert repr(person("p256").key) == "SoftwareKey(ECPrivateKey)"
     with pytest.raises(MedmailError) as error:
