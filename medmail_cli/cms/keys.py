@@ -59,10 +59,15 @@ class SoftwareKey:
             raise ValueError("not an RSA key")  # noqa: TRY004 - one exception for all that goes wrong
         if scheme == "rsa-pkcs1v15":
             return key.decrypt(ciphertext, padding.PKCS1v15())
-        mgf = padding.MGF1(algorithms.hash_of(scheme.mgf_digest))
-        return key.decrypt(
-            ciphertext, padding.OAEP(mgf, algorithms.hash_of(scheme.digest), scheme.label or None)
-        )
+        names = (scheme.digest, scheme.mgf_digest)
+        if any(name.startswith("shake") for name in names):
+            raise ValueError("OAEP has no use for SHAKE")
+        if any(name.startswith("sha3") for name in names):
+            from medmail_cli.cms import oaep
+
+            return oaep.decrypt(key, ciphertext, scheme)
+        digest, mgf_digest = map(algorithms.hash_of, names)
+        return key.decrypt(ciphertext, padding.OAEP(padding.MGF1(mgf_digest), digest, scheme.label or None))
 
     def agree(self, peer_public_key: "PublicKeyTypes") -> bytes:
         """The raw shared secret (ECDH, X25519, X448); ValueError if the keys do not fit together."""

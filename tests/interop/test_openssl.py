@@ -180,6 +180,7 @@ RECIPIENT_OPTIONS = {
         "rsa-oaep-sha1": "rsa_padding_mode:oaep",
         "rsa-oaep-sha256": "rsa_padding_mode:oaep rsa_oaep_md:sha256",
         "rsa-oaep-sha384": "rsa_padding_mode:oaep rsa_oaep_md:sha384 rsa_mgf1_md:sha384",
+        "rsa-oaep-sha3-256": "rsa_padding_mode:oaep rsa_oaep_md:sha3-256 rsa_mgf1_md:sha3-512",
         "rsa-oaep-sha512": "rsa_padding_mode:oaep rsa_oaep_md:sha512 rsa_mgf1_md:sha1 rsa_oaep_label:0a0b",
     },
     "p256": {"ecdh-es-p256": "", "ecdh-es-p256 ": "ecdh_kdf_md:sha256 ecdh_cofactor_mode:1"},
