@@ -1,104 +1,121 @@
 """A verdict told step by step, in the order in which the checks are made (``decrypt --explain``)."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from medmail_cli.cms import algorithms
+from medmail_cli.pki import explain as paths
+from medmail_cli.pki.path import Authorities
+from medmail_cli.smime.open import Opened
+from medmail_cli.smime.signers import Judged
 from medmail_cli.smime.verdict import Verdict
 
-Check = Literal["decryption", "coverage", "signature", "certificate", "sender", "headers", "addressee"]
+Check = (
+    Literal["layers", "decryption", "coverage", "signature", "sender", "headers", "addressee"] | paths.Check
+)
+Result = Literal["held", "failed", "noted", "not-made"]
 
-_CHECKS: dict[Check, tuple[str, frozenset[str]]] = {
-    "decryption": (
-        "RFC 5652 §6, RFC 5083",
-        frozenset({"no-key", "bad-tag", "unauthenticated-encryption", "malformed"}),
-    ),
-    "coverage": ("RFC 9787, RFC 1847", frozenset({"no-signature", "partly-signed", "content-twice"})),
-    "signature": (
-        "RFC 5652 §5.6",
-        frozenset({"bad-signature", "weak-algorithm", "unsupported-algorithm", "implausible-time"}),
-    ),
-    "certificate": (
-        "RFC 5280 §6, RFC 8550 §4.4",
-        frozenset(
-            {
-                "untrusted-issuer",
-                "expired",
-                "not-yet-valid",
-                "revoked",
-                "revocation-unknown",
-                "wrong-key-usage",
-                "wrong-extended-key-usage",
-                "weak-key",
-            }
-        ),
-    ),
-    "sender": (
-        "RFC 8550 §3",
-        frozenset({"signer-is-not-sender", "no-address-in-certificate", "several-from"}),
-    ),
-    "headers": ("RFC 9788", frozenset({"header-mismatch", "headers-unprotected"})),
-    "addressee": ("RFC 9787", frozenset({"not-addressed-to-you"})),
+_WEAK = {"weak-algorithm", "unsupported-algorithm"}
+_CODES: dict[str, set[str]] = {
+    "decryption": {"no-key", "bad-tag", "malformed", "unauthenticated-encryption", *_WEAK},
+    "coverage": {"no-signature", "partly-signed", "content-twice"},
+    "signature": {"bad-signature", "implausible-time", "line-endings-repaired", *_WEAK},
+    "sender": {"signer-is-not-sender", "no-address-in-certificate", "several-from"},
+    "headers": {"header-mismatch", "headers-unprotected", "replayed"},
+    "addressee": {"not-addressed-to-you"},
+}
+"""What the verdict may say of each step; of certificates the path itself tells."""
+_ATTRIBUTES = {
+    algorithms.CONTENT_TYPE: "content-type",
+    algorithms.MESSAGE_DIGEST: "message-digest",
+    algorithms.SIGNING_TIME: "signing-time",
+    algorithms.SIGNING_CERTIFICATE: "signing-certificate",
+    algorithms.SIGNING_CERTIFICATE_V2: "signing-certificate-v2",
+    algorithms.ALGORITHM_PROTECTION: "algorithm-protection",
 }
 
 
 @dataclass(frozen=True)
 class Step:
-    """One check: where it is laid down, whether it held, and the evidence."""
+    """One check: where it is laid down, what it is about, whether it held, and the evidence."""
 
-    number: int
     check: Check
     rule: str
-    result: Literal["held", "failed", "noted", "not-made"]
+    result: Result
     evidence: tuple[str, ...]
+    about: str | None = None
+    number: int = 0
 
 
-def explain(verdict: Verdict) -> tuple[Step, ...]:
+def explain(opened: Opened, authorities: Authorities) -> tuple[Step, ...]:
     """Every check with what it rests on; those that had nothing to look at are ``not-made``."""
-    steps: list[Step] = []
-    for number, (check, (rule, codes)) in enumerate(_CHECKS.items(), 1):
-        failed = [p for p in verdict.problems if p.code in codes]
-        noted = [p for p in verdict.notes if p.code in codes]
-        evidence = [f"{p.code}: {p.detail}" if p.detail else p.code for p in (*failed, *noted)]
-        made = _made(check, verdict)
-        if made:
-            evidence = [*_evidence(check, verdict), *evidence]
-        if failed:
-            steps.append(Step(number, check, rule, "failed", tuple(evidence)))
-        elif not made:
-            steps.append(Step(number, check, rule, "not-made", ()))
-        else:
-            steps.append(Step(number, check, rule, "noted" if noted else "held", tuple(evidence)))
-    return tuple(steps)
+    return tuple(replace(step, number=number) for number, step in enumerate(_told(opened, authorities), 1))
 
 
-def _made(check: Check, verdict: Verdict) -> bool:
-    if check == "decryption":
-        return verdict.encryption.status != "none"
-    if verdict.encryption.status == "failed" or {"malformed"} & {p.code for p in verdict.problems}:
-        return False
-    if check in ("signature", "certificate", "sender"):
-        return bool(verdict.signature.signers)
-    return check != "addressee" or verdict.encryption.status == "ok"
+def _told(opened: Opened, authorities: Authorities) -> Iterator[Step]:
+    verdict = opened.verdict
+    encryption, headers = verdict.encryption, verdict.headers
+    unread = encryption.status == "failed" or any(p.code == "malformed" for p in verdict.problems)
+    yield Step("layers", "RFC 8551 §3", "held", (" > ".join(verdict.layers) or "none",))
+    how = (encryption.algorithm, encryption.key_management, encryption.recipient)
+    shown = " · ".join(one for one in how if one)
+    yield _step(verdict, "decryption", "RFC 5652 §6, RFC 5083", shown, made=encryption.status != "none")
+    yield _step(verdict, "coverage", "RFC 9787, RFC 1847", " > ".join(verdict.layers), made=not unread)
+    for judged in opened.judged:
+        yield from _signer(judged, opened, authorities)
+    if not opened.judged:
+        yield _step(verdict, "signature", "RFC 5652 §5.4 to §5.6", "", made=False)
+    has = ", ".join(address for one in verdict.signature.signers for address in one.addresses)
+    signers = bool(verdict.signature.signers)
+    yield _step(verdict, "sender", "RFC 8550 §3", f"{has} · From: {headers.from_ or ''}", made=signers)
+    where = "protected" if headers.protected else "outside"
+    outside = verdict.outer_headers
+    evidence = f"{where}; outside From: {outside.from_ or ''} · Subject: {outside.subject or ''}"
+    yield _step(verdict, "headers", "RFC 9788 §4", evidence, made=not unread)
+    to = ", ".join((*headers.to, *headers.cc))
+    yield _step(verdict, "addressee", "RFC 9787 §4", to, made=encryption.status == "ok")
 
 
-def _evidence(check: Check, verdict: Verdict) -> list[str]:
-    signers = verdict.signature.signers
-    if check == "decryption":
-        encryption = verdict.encryption
-        found = [encryption.algorithm, encryption.key_management, encryption.recipient]
-        return [" · ".join(one for one in found if one)] if encryption.status == "ok" else []
-    if check == "coverage":
-        return [" > ".join(verdict.layers)] if verdict.layers else []
-    if check == "signature":
-        return [f"{s.signed_at:%Y-%m-%dT%H:%M:%SZ}" for s in signers if s.signed_at]
-    if check == "certificate":
-        return [
-            " < ".join(name for name in (s.subject, s.issuer, s.anchor) if name)
-            + (f" · sha256:{s.sha256}" if s.sha256 else "")
-            for s in signers
-        ]
-    if check == "sender":
-        return [f"{', '.join(s.addresses)} · From: {verdict.headers.from_ or ''}" for s in signers]
-    if check == "headers":
-        return ["hp" if verdict.headers.protected else "outer"]
-    return [", ".join((*verdict.headers.to, *verdict.headers.cc))]
+def _step(verdict: Verdict, check: Check, rule: str, evidence: str, *, made: bool) -> Step:
+    codes = _CODES[check]
+    failed = [p for p in verdict.problems if p.code in codes and _belongs(verdict, check, p.code)]
+    noted = [p for p in verdict.notes if p.code in codes]
+    said = [f"{p.code}: {p.detail}" if p.detail else p.code for p in (*failed, *noted)]
+    if made and evidence:
+        said.insert(0, evidence)
+    if failed:
+        return Step(check, rule, "failed", tuple(said))
+    if not made:
+        return Step(check, rule, "not-made", ())
+    return Step(check, rule, "noted" if noted else "held", tuple(said))
+
+
+def _belongs(verdict: Verdict, check: Check, code: str) -> bool:
+    """Algorithms may be weak in the envelope or in a signature: each is told where it was found."""
+    if code not in _WEAK:
+        return True
+    signed = any(code in signer.problems for signer in verdict.signature.signers)
+    return signed if check == "signature" else not signed
+
+
+def _signer(judged: Judged, opened: Opened, authorities: Authorities) -> Iterator[Step]:
+    signer, info = judged.signer, judged.info
+    attributes = [_ATTRIBUTES[oid] for oid in info.signed_attributes if oid in _ATTRIBUTES]
+    evidence = [f"{info.digest} · {info.signature_scheme}", ", ".join(attributes) or "no signed attributes"]
+    if signer.signed_at:
+        evidence.append(f"{signer.signed_at:%Y-%m-%dT%H:%M:%SZ}")
+    codes = _CODES["signature"]
+    failed = [p for p in judged.problems if p.code in codes and p.code in signer.problems]
+    if judged.judgement is not None:
+        failed = [p for p in failed if p not in judged.judgement.problems]
+    repaired = [p.code for p in opened.verdict.notes if p.code in codes]
+    evidence += [f"{p.code}: {p.detail}" if p.detail else p.code for p in failed] + repaired
+    result: Result = "failed" if failed else "noted" if repaired else "held"
+    yield Step("signature", "RFC 5652 §5.4 to §5.6", result, tuple(evidence), signer.subject)
+    if judged.judgement is None or opened.at is None:
+        return
+    for found in paths.explain(judged.judgement, authorities, at=opened.at, enclosed=judged.enclosed):
+        results: dict[bool | None, Result] = {True: "held", False: "failed", None: "noted"}
+        evidence = [found.evidence] if found.evidence else []
+        yield Step(found.check, found.rule, results[found.held], tuple(evidence), found.about)

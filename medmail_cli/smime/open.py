@@ -22,6 +22,7 @@ from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.signers import (
     DEFAULT_POLICY,
     Judge,
+    Judged,
     Lookup,
     Policy,
     Proven,
@@ -56,6 +57,10 @@ class Opened:
     parts: tuple[bytes, ...] = field(default=(), repr=False)
     """The attachments' octets, in the order of the verdict's."""
     proven: Proven | None = None
+    at: datetime | None = None
+    """The time of judgement."""
+    judged: tuple[Judged, ...] = ()
+    """Every signer with what was found about it."""
 
     def eml(self) -> bytes:
         """The message without its layers: content as signed, under the header fields that count."""
@@ -134,13 +139,13 @@ def open_message(
         withheld=withheld,
     )
     if withheld:
-        return Opened(verdict, header=got.outer)
+        return Opened(verdict, header=got.outer, at=at, judged=infos)
     content = display.shown(got.payload)
     parts = tuple(mime.decode_body(part) for part in content.attachments)
     attachments = tuple(map(_attachment, content.attachments, parts))
     verdict = replace(verdict, text=content.text, attachments=attachments)
     proven = holders[0].proven if not found and holders else None
-    return Opened(verdict, got.payload, header, parts, proven=proven)
+    return Opened(verdict, got.payload, header, parts, proven, at, infos)
 
 
 def _failed(got: Unwrapped, id: str, source: str, outer: OuterHeaders) -> Opened:  # noqa: A002

@@ -13,7 +13,7 @@ from medmail_cli.cms.signed import SignerInfo, check_signer
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import address
 from medmail_cli.pki.fitness import Problem
-from medmail_cli.pki.path import Enclosed, Judgement
+from medmail_cli.pki.path import NOTHING, Enclosed, Judgement
 from medmail_cli.smime import mime
 from medmail_cli.smime.fields import Field, Mailbox, addresses_in
 from medmail_cli.smime.header import all_of, mailboxes
@@ -75,6 +75,9 @@ class Judged:
     signer: Signer
     problems: tuple[Problem, ...]
     proven: Proven | None
+    info: SignerInfo
+    judgement: Judgement | None = None
+    enclosed: Enclosed = NOTHING
 
 
 def judge_signers(
@@ -137,7 +140,7 @@ def _judge_signer(
     if certificate is None:
         found.append(Problem("untrusted-issuer", "the signer's certificate is not at hand"))
         codes = tuple(problem.code for problem in unique(found))
-        return Judged(Signer((), None, None, None, None, signed_at, codes), tuple(found), None)
+        return Judged(Signer((), None, None, None, None, signed_at, codes), tuple(found), None, info)
     over = layer.over if layer.detached else None
     wrong = check_signer(signed, info, certificate, over)
     if layer.detached and "bad-signature" in wrong:
@@ -149,7 +152,8 @@ def _judge_signer(
                 notes.append(Problem("line-endings-repaired"))
     subject = subject_of(certificate)
     found += [Problem(code, subject) for code in wrong]
-    judgement = judge(certificate, Enclosed(signed.certificates, signed.crls, signed.ocsp))
+    enclosed = Enclosed(signed.certificates, signed.crls, signed.ocsp)
+    judgement = judge(certificate, enclosed)
     found += judgement.problems
     notes += judgement.notes
     signer = Signer(
@@ -161,7 +165,8 @@ def _judge_signer(
         signed_at=signed_at,
         problems=tuple(problem.code for problem in unique(found)),
     )
-    return Judged(signer, tuple(found), Proven(certificate, info, signed.certificates))
+    proven = Proven(certificate, info, signed.certificates)
+    return Judged(signer, tuple(found), proven, info, judgement, enclosed)
 
 
 def check_sender(

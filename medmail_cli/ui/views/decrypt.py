@@ -23,10 +23,20 @@ _NOTES = {
     "not-addressed-to-you": N_("it is not addressed to you"),
 }
 _CHECKS = {
+    "layers": N_("layers found"),
     "decryption": N_("decryption"),
     "coverage": N_("the signature covers everything"),
     "signature": N_("signature"),
-    "certificate": N_("certificate"),
+    "anchor": N_("an authority you trust"),
+    "issued": N_("issued by the one above"),
+    "period": N_("valid at that time"),
+    "revocation": N_("not revoked"),
+    "names": N_("names its issuer"),
+    "constraints": N_("within the names allowed"),
+    "policies": N_("policies"),
+    "rights": N_("entitled to issue certificates"),
+    "strength": N_("key and algorithm strong enough"),
+    "use": N_("meant for signing mail"),
     "sender": N_("the signer is the sender"),
     "headers": N_("headers"),
     "addressee": N_("addressed to you"),
@@ -63,6 +73,8 @@ def explanation(event: "Explanation", _console: "Console") -> "Iterable[Line]":
         style, said = _RESULTS[step.result]
         check = _("{name}: ").format(name=_(_CHECKS[step.check]))
         yield [f"{step.number}. {check}", (style, _(said)), f" ({step.rule})"]
+        if step.about:
+            yield f"   {sanitize.line(step.about)}"
         for evidence in step.evidence:
             yield f"   {sanitize.line(evidence)}"
     yield ""

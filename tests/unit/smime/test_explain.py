@@ -1,0 +1,106 @@
+"""The verdict told step by step: numbered, in the RFCs' order, each check with what it rests on."""
+
+import pytest
+
+from medmail_cli.pki.path import Authorities
+from medmail_cli.smime.explain import Step, explain
+from medmail_cli.smime.open import Opened
+from medmail_cli.ui.sentences import ERRORS
+from medmail_cli.ui.views.decrypt import _CHECKS, _OWN_WORDS
+from tests.support import pki
+from tests.support.letters import NOW, OUTER, TEXT, authority, encrypt, opened, person, sealed, sign
+
+ROOT = authority("Health Root")
+AUTHORITIES = Authorities([ROOT.certificate])
+ORDER = [
+    "layers", "decryption", "coverage", "signature", "anchor", "issued", "period", "revocation", "names",
+    "constraints", "policies", "rights", "strength", "strength", "use", "sender", "headers", "addressee",
+]  # fmt: skip
+PROBLEMS = (
+    "no-signature", "bad-signature", "untrusted-issuer", "expired", "not-yet-valid", "revoked",
+    "revocation-unknown", "wrong-key-usage", "wrong-extended-key-usage", "weak-key", "weak-algorithm",
+    "unsupported-algorithm", "signer-is-not-sender", "no-address-in-certificate", "several-from",
+    "header-mismatch", "not-addressed-to-you", "implausible-time", "partly-signed", "content-twice",
+    "unauthenticated-encryption", "no-key", "bad-tag", "malformed",
+)  # fmt: skip
+
+
+def told(result: Opened, authorities: Authorities = AUTHORITIES) -> tuple[Step, ...]:
+    steps = explain(result, authorities)
+    assert [step.number for step in steps] == list(range(1, len(steps) + 1))
+    assert all(step.rule.startswith("RFC ") for step in steps)
+    assert {step.check for step in steps} <= _CHECKS.keys()
+    return steps
+
+
+def of(steps: tuple[Step, ...], check: str) -> Step:
+    return next(step for step in steps if step.check == check)
+
+
+def test_a_trusted_letter_in_full() -> None:
+    steps = told(opened(sealed()))
+    assert [step.check for step in steps] == ORDER
+    assert {step.result for step in steps} == {"held", "noted"}
+    assert of(steps, "decryption").evidence == ("aes-256-gcm · ecdh-es-p256 · bob@medecin.test",)
+    assert "message-digest" in of(steps, "signature").evidence[1]
+    assert of(steps, "revocation").result == "noted"
+    assert of(steps, "sender").evidence[0].startswith("alice@medecin.test · From: Alice")
+
+
+def test_what_a_revocation_rests_on() -> None:
+    crl = pki.make_crl(ROOT, [person("alice").certificate])
+    authorities = Authorities([ROOT.certificate], crls=[crl])
+    result = opened(
+        sealed(), judge=lambda c, came: authorities.judge(c, enclosed=came, at=NOW, known_now=NOW)
+    )
+    step = of(told(result, authorities), "revocation")
+    assert step.result == "failed"
+    assert "2026-01-01" in step.evidence[0]
+    clear = Authorities([ROOT.certificate], crls=[pki.make_crl(ROOT)])
+    step = of(
+        told(opened(sealed(), judge=lambda c, came: clear.judge(c, enclosed=came, at=NOW)), clear),
+        "revocation",
+    )
+    assert (step.result, step.evidence) == ("held", ("CRL of 2026-01-01T00:00:00Z to 2046-01-01T00:00:00Z",))
+
+
+@pytest.mark.parametrize(
+    ("raw", "check", "code"),
+    [
+        (sealed(signer="carol"), "sender", "signer-is-not-sender"),
+        (OUTER + encrypt(TEXT), "coverage", "no-signature"),
+        (sealed().replace(b"From: Alice <alice@", b"From: Alice <other@", 1), "headers", "header-mismatch"),
+        (OUTER + encrypt(sign(TEXT), "carol"), "decryption", "no-key"),
+    ],
+)
+def test_the_step_that_failed(raw: bytes, check: str, code: str) -> None:
+    steps = told(opened(raw))
+    failed = [step for step in steps if step.result == "failed"]
+    assert [step.check for step in failed] == [check]
+    assert any(evidence.startswith(code) for evidence in failed[0].evidence)
+
+
+def test_a_stranger_s_chain_is_told_as_far_as_it_goes() -> None:
+    mallory = person("alice", "Mallory Root", key_type="rsa2048")
+    steps = told(opened(sealed_by(mallory)))
+    assert of(steps, "anchor").result == "failed"
+    assert of(steps, "use").result == "held"
+
+
+def sealed_by(someone: object) -> bytes:
+    from medmail_cli.smime.protect import protect
+    from tests.support.letters import Person, letter
+
+    assert isinstance(someone, Person)
+    bob = person("bob")
+    return protect(letter(), signer=someone.signer, recipients={bob.address: bob.certificate}, signed_at=NOW)[
+        0
+    ].message
+
+
+@pytest.mark.parametrize("code", PROBLEMS)
+def test_every_problem_has_a_sentence_without_its_code(code: str) -> None:
+    said = _OWN_WORDS.get(code) or ERRORS[code][0]
+    assert "{" not in said
+    assert "-" not in code or code not in said
+    assert len(said.split()) > 2
