@@ -2,9 +2,10 @@
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x448, x25519
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -17,6 +18,9 @@ from medmail_cli.cms import algorithms, der, identifiers
 from medmail_cli.cms.agreement import derive, derive_content_key, derive_kem
 from medmail_cli.cms.publickey import pss_restriction
 from medmail_cli.errors import MedmailError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 ContentCipher = Literal["aes-256-gcm", "aes-128-gcm", "chacha20-poly1305", "aes-256-cbc", "aes-128-cbc"]
 
@@ -91,16 +95,24 @@ _SEAL: dict[str, Callable[[bytes, bytes, bytes | memoryview], _Sealed]] = {
 
 def _version(recipients: Sequence[x509.Certificate]) -> int:
     """EnvelopedData's version (RFC 5652 6.1): 3 where there are KEM entries, 2 for key agreement, else 0."""
-    keys = [each.public_key() for each in recipients]
+    keys = [_public_key(each) for each in recipients]
     if any(map(algorithms.ml_name, keys)):
         return 3
     return 0 if all(isinstance(key, rsa.RSAPublicKey) for key in keys) else 2
 
 
+def _public_key(certificate: x509.Certificate) -> "CertificatePublicKeyTypes":
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if key is None or pss_restriction(certificate):
+        raise algorithms.unsupported(certificate.public_key_algorithm_oid.dotted_string)
+    return key
+
+
 def _entry(certificate: x509.Certificate, key: bytes, oaep_for: Collection[str]) -> bytes:
-    public_key = certificate.public_key()
-    if pss_restriction(certificate):
-        raise MedmailError("unsupported-algorithm", algorithm=algorithms.RSA_PSS)
+    public_key = _public_key(certificate)
     if isinstance(public_key, rsa.RSAPublicKey):
         oaep = bool(oaep_for) and certificate.fingerprint(hashes.SHA256()).hex() in oaep_for
         return _transport(certificate, public_key, key, oaep)

@@ -126,6 +126,9 @@ def test_keys_too_weak_to_be_believed() -> None:
     assert check(encoded, unread) == ("unsupported-algorithm", "weak-key")
     unknown = with_key(who.certificate, algorithms.identifier("1.2.3.4"), b"key")
     assert check(encoded, unknown) == ("unsupported-algorithm",)
+    for certificate in (unread, unknown):
+        with pytest.raises(MedmailError, match="unsupported-algorithm"):
+            enveloped.encrypt(LETTER, [certificate])
     assert isinstance(who.private, rsa.RSAPrivateKey)
     modulus = der.integer(who.private.private_numbers().public_numbers.n)
     for exponent in (1, 65536):
