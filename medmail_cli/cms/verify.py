@@ -92,6 +92,8 @@ def _scheme_of(signer: "SignerInfo") -> _Scheme:
     message_digest = algorithms.digest_name(signer.digest_algorithm)
     if kind == "rsa-pss":
         found = pss(algorithm.parameters)
+        if found.mgf_digest.startswith("shake"):
+            raise algorithms.unsupported(algorithm.oid)
         digests = frozenset({found.digest, found.mgf_digest, message_digest})
         return _Scheme(kind, found.digest, digests, found.mgf_digest, found.salt_length)
     digest = digest or message_digest

@@ -151,6 +151,25 @@ def test_dsa_is_checked_but_weak() -> None:
         assert "bad-signature" in check(forged, certificate)
 
 
+@pytest.mark.parametrize("digest", algorithms.DIGESTS)
+def test_any_digest_with_any_signature_ends_in_a_verdict(digest: str) -> None:
+    hashed = algorithms.identifier(algorithms.DIGESTS[digest])
+    rsa_key, ec_key = person("rsa2048").certificate, person("p256").certificate
+    for mgf in algorithms.DIGESTS:
+        generator = algorithms.identifier(algorithms.DIGESTS[mgf])
+        parameters = der.sequence(
+            der.tlv(0xA0, hashed), der.tlv(0xA1, algorithms.identifier(algorithms.MGF1, generator))
+        )
+        encoded = message(
+            rsa_key, lambda _: bytes(256), algorithms.identifier(algorithms.RSA_PSS, parameters)
+        )
+        unknown = "shake" in digest + mgf
+        assert check(encoded, rsa_key)[0] == ("unsupported-algorithm" if unknown else "bad-signature")
+    for certificate, oid in ((rsa_key, algorithms.RSA), (ec_key, algorithms.EC_PUBLIC_KEY)):
+        encoded = message(certificate, lambda _: bytes(256), algorithms.identifier(oid), digest=hashed)
+        assert check(encoded, certificate)[0] in ("unsupported-algorithm", "bad-signature")
+
+
 def test_ecdsa_with_shake() -> None:
     who = person("p256")
     private = who.private
