@@ -137,6 +137,9 @@ EXITS: dict[str, int] = {
     "untrusted-letter": UNTRUSTED,
     "no-starttls": UNTRUSTED,
     "not-whitelisted": UNTRUSTED,
+    "not-post-quantum": UNTRUSTED,
+    "below-floor": UNTRUSTED,
+    "no-common-cipher": UNTRUSTED,
     "no-recipient-certificate": UNTRUSTED,
     # 6: the message's integrity
     "bad-signature": INTEGRITY,

@@ -8,6 +8,9 @@ from typing import Any, Literal
 from medmail_cli.errors import MedmailError
 from medmail_cli.toml import Table, read_toml
 
+Cipher = Literal["aes-256-gcm", "chacha20-poly1305", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"]
+"""Content ciphers, the strongest first."""
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -15,7 +18,10 @@ class Profile:
 
     name: str = "generic"
     end_to_end: Literal["required", "when-possible", "off"] = "required"
-    cipher: Literal["aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"] = "aes-256-gcm"
+    cipher: Cipher = "aes-256-gcm"
+    weakest_cipher: Cipher = "aes-128-cbc"
+    """The floor: a recipient who reads only less is not sent to."""
+    post_quantum: bool = False
     signature: Literal["opaque", "detached"] = "opaque"
     rsa_signature: Literal["pkcs1v15", "pss"] = "pkcs1v15"
     rsa_encryption: Literal["pkcs1v15", "oaep"] = "pkcs1v15"

@@ -73,6 +73,10 @@ def send(
         bool, typer.Option("--partial", help=_("Leave out recipients without certificate; exit 3."))
     ] = False,
     sign_only: Annotated[bool, typer.Option("--sign-only", help=_("Sign, do not encrypt."))] = False,
+    post_quantum: Annotated[
+        bool,
+        typer.Option("--post-quantum", help=_("Only by ML-KEM, for every recipient and for yourself.")),
+    ] = False,
     queue: Annotated[
         bool, typer.Option("--queue", help=_("Into the outbox only; `outbox flush` sends."))
     ] = False,
@@ -93,6 +97,8 @@ def send(
         raise typer.BadParameter(_("--batch takes everything from its manifest"))
     if message is not None and (subject is not None or attach or body is not None):
         raise typer.BadParameter(_("--message brings its own subject, text and attachments"))
+    if post_quantum and sign_only:
+        raise typer.BadParameter(_("--sign-only encrypts nothing that --post-quantum could protect"))
     if output is not None and (queue or dry_run):
         raise typer.BadParameter(_("--output excludes --queue and --dry-run"))
     if output is not None:
@@ -105,9 +111,10 @@ def send(
     wish = workflow.Wish(partial, sign_only, queue, dry_run, output, force)
     if batch is not None:
         data, folder = _manifest(session, batch)
-        return show(ctx, "send", _shown(workflow.send_manifest(data, folder, office(session), wish)))
+        sending = workflow.send_manifest(data, folder, office(session, post_quantum=post_quantum), wish)
+        return show(ctx, "send", _shown(sending))
     draft = _draft(session, to or (), cc or (), bcc or (), subject, attach or (), from_, message, id_, body)
-    return show(ctx, "send", _shown(workflow.send([draft], office(session), wish)))
+    return show(ctx, "send", _shown(workflow.send([draft], office(session, post_quantum=post_quantum), wish)))
 
 
 def _shown(found: "Generator[Event, None, None]") -> "Iterator[Event | Raw]":
@@ -187,7 +194,7 @@ def text(session: "Session", body: str | None, template: str) -> str | None:
     return "" if written.strip() == template.strip() else written
 
 
-def office(session: "Session") -> "Office":
+def office(session: "Session", *, post_quantum: bool = False) -> "Office":
     """What sending needs of this run."""
     from medmail_cli.workflows.addressing import Directory, read_whitelist
     from medmail_cli.workflows.send import Office
@@ -202,7 +209,14 @@ def office(session: "Session") -> "Office":
     return Office(
         keystore=session.keystore,
         unlock=lambda: session.unlocked,
-        directory=Directory(session.contacts, session.trust.authorities, profile, session.now(), own),
+        directory=Directory(
+            session.contacts,
+            session.trust.authorities,
+            profile,
+            session.now(),
+            own,
+            post_quantum or profile.post_quantum,
+        ),
         profile=profile,
         account=lambda address: session.account(address=address),
         postage=postage(session),

@@ -42,7 +42,9 @@ class Signer:
 class Style:
     """How a profile, and what is known of the recipients, want the letter made."""
 
-    cipher: Literal["aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"] = "aes-256-gcm"
+    cipher: enveloped.ContentCipher = "aes-256-gcm"
+    derive_key: bool = False
+    """Every recipient said that it reads keys derived for the cipher (RFC 9709)."""
     signature: Literal["opaque", "detached"] = "opaque"
     scheme: SignatureScheme | None = None
     """None: what the signer's key does by default."""
@@ -84,8 +86,10 @@ def protect(
         outer = _outer_fields(fields, style.outer_subject if _hides(style) else None)
         inner = _signed_entity(letter, fields, outer, signer, signed_at, style, encrypted=True)
         certificates = list(dict.fromkeys([*(recipients[a] for a in addresses), signer.reader]))
-        sealed = enveloped.encrypt(inner, certificates, cipher=style.cipher, oaep_for=style.oaep_for)
-        authenticated = style.cipher.endswith("gcm")
+        sealed = enveloped.encrypt(
+            inner, certificates, cipher=style.cipher, oaep_for=style.oaep_for, derive_key=style.derive_key
+        )
+        authenticated = not style.cipher.endswith("cbc")
         smime_type = style.smime_type_auth_enveloped if authenticated else "enveloped-data"
         submissions.append(Submission(addresses, _message(outer, _cms_entity(sealed, smime_type))))
     return tuple(submissions)
@@ -175,7 +179,11 @@ def _signed_entity(
         content = compose.payload(
             letter,
             fields=inside,
-            parameters=[("hp", "cipher" if encrypted else "clear")],
+            # the older form beside it, for readers who know no other
+            parameters=[
+                ("hp", "cipher" if encrypted else "clear"),
+                *(_OLDER if style.legacy_display else ()),
+            ],
             binary=binary,
             legacy_display=style.legacy_display and encrypted,
         )
@@ -203,6 +211,7 @@ def _signed_entity(
     return b"".join(_cms_entity(data, "signed-data"))
 
 
+_OLDER = (("protected-headers", "v1"),)
 _MIME_VERSION: FieldLine = ("MIME-Version", b"MIME-Version: 1.0" + CRLF)
 
 

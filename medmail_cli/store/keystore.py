@@ -115,11 +115,17 @@ class Keystore:
         """
         return self._choose(address, "sign", at)
 
-    def reader(self, address: str, *, at: dt.datetime | None = None) -> Identity:
-        """Likewise the identity whose certificate letters to ``address`` are encrypted for."""
-        return self._choose(address, "encrypt", at)
+    def reader(self, address: str, *, at: dt.datetime | None = None, post_quantum: bool = False) -> Identity:
+        """Likewise the identity whose certificate letters to ``address`` are encrypted for.
 
-    def _choose(self, address: str, purpose: "Purpose", at: dt.datetime | None) -> Identity:
+        One with an ML-KEM key if ``post_quantum`` (else ``not-post-quantum``), and only then if there is
+        another.
+        """
+        return self._choose(address, "encrypt", at, post_quantum=post_quantum)
+
+    def _choose(
+        self, address: str, purpose: "Purpose", at: dt.datetime | None, *, post_quantum: bool = False
+    ) -> Identity:
         fitting = [
             (_valid(one.certificate, at), one.certificate.not_valid_before_utc, one.created, one.id, one)
             for one in self.identities()
@@ -128,7 +134,10 @@ class Keystore:
         ]
         if not fitting:
             raise MedmailError("no-identity", address=address)
-        return max(fitting)[-1]
+        alike = [one for one in fitting if one[-1].key_type.startswith("ml-kem") is post_quantum]
+        if post_quantum and not alike:
+            raise MedmailError("not-post-quantum", addresses=[address], count=1)
+        return max(alike or fitting)[-1]
 
     def delete(self, identity: Identity) -> None:
         """Remove an identity and its key for good; one that has gone already is no error."""

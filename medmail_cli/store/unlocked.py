@@ -43,9 +43,9 @@ class Unlocked:
         """As :meth:`Keystore.signer`."""
         return self.keystore.signer(address, at=at)
 
-    def reader(self, address: str, *, at: dt.datetime | None = None) -> Identity:
+    def reader(self, address: str, *, at: dt.datetime | None = None, post_quantum: bool = False) -> Identity:
         """As :meth:`Keystore.reader`."""
-        return self.keystore.reader(address, at=at)
+        return self.keystore.reader(address, at=at, post_quantum=post_quantum)
 
     def private_key(self, identity: Identity) -> "SealedKey":
         """The identity's private key, unsealed when it is first used (``store-damaged`` may come then)."""

@@ -30,6 +30,18 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("{host} offers no TLS, and nothing is sent in the clear"),
         N_("check the port and `security` in config.toml; something between may be removing the offer"),
     ),
+    "not-post-quantum": (
+        N_("no ML-KEM certificate is known for {addresses}; nothing was sent"),
+        N_("leave --post-quantum out, or --partial leaves them out; `medmail enrol import` takes your own"),
+    ),
+    "below-floor": (
+        N_("{addresses} read only ciphers weaker than the profile allows; nothing was sent"),
+        N_("`medmail contacts set ADDR --reads modern` if they read more by now; --partial leaves them out"),
+    ),
+    "no-common-cipher": (
+        N_("no cipher is read by all of {addresses}; nothing was sent"),
+        N_("send each a letter of their own"),
+    ),
     "not-whitelisted": (N_("{addresses} are outside the network's whitelist; nothing was sent"), ""),
     "outcome-unknown": (
         N_("the connection broke before the server said whether it took the letter to {address}"),

@@ -81,7 +81,8 @@ class Office:
         if address not in self._signers:
             now = self.postage.now()
             unlocked = self.unlock()
-            identity, reader = unlocked.signer(address, at=now), unlocked.reader(address, at=now)
+            identity = unlocked.signer(address, at=now)
+            reader = unlocked.reader(address, at=now, post_quantum=self.directory.post_quantum)
             assert identity.certificate is not None  # noqa: S101 - an active identity has one
             self._signers[address] = Signer(
                 unlocked.private_key(identity),
@@ -167,6 +168,8 @@ def _send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event
 def _decide(draft: Draft, office: Office, wish: Wish) -> "_Ready | list[Recipient]":
     account = office.account(draft.sender.address if draft.sender else None)
     sender = draft.sender or Mailbox(account.address, "")
+    if office.directory.post_quantum:
+        office.keystore.reader(sender.address, at=office.postage.now(), post_quantum=True)
     plan = addressing.plan(draft.everybody, office.directory, office.whitelist, sign_only=wish.sign_only)
     digest = None
     if draft.key is not None:

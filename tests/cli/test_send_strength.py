@@ -1,0 +1,215 @@
+"""How strongly a letter goes out: by each recipient's certificate and capabilities, never below the floor."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medmail_cli.smime.open import Opened
+from medmail_cli.store.contacts import Contacts
+from medmail_cli.store.keystore import Keystore
+from tests.support import letters, pki
+from tests.support.cli import PASSPHRASE
+from tests.support.homes import make_home
+from tests.support.letters import Person
+from tests.support.senders import Sender, opened_by, recipients
+from tests.support.tools import require, run
+
+BOB = letters.person("bob")
+PQ_BOB = letters.person("bob", key_type="ml-kem-768", purpose="encrypt")
+RSA_CAROL = letters.person("carol", key_type="rsa2048")
+NOW = letters.NOW
+
+
+@pytest.fixture
+def alice(tmp_path: Path) -> Sender:
+    person = letters.person("alice")
+    made = Sender(make_home(tmp_path, person), person)
+    configure(made)
+    return made
+
+
+def configure(sender: Sender, profile: str = "generic") -> None:
+    (sender.home / "config.toml").write_text(
+        f'profile = "{profile}"\n[accounts.work]\naddress = "alice@medecin.test"\n'
+        'smtp = { host = "127.0.0.1", port = 1, security = "tls" }\n'
+    )
+
+
+def says(sender: Sender, person: Person, *capabilities: str, **how: Any) -> None:
+    """The person has said what they read."""
+    values: dict[str, Any] = {"capabilities": capabilities, "signed_at": NOW, "now": NOW, "chains": {}}
+    Contacts(sender.home / "contacts").learn(person.address, (), **values | how)
+
+
+def written(sender: Sender, *to: Person, options: tuple[str, ...] = ()) -> Opened:
+    """What the first of them makes of a letter to all."""
+    out = sender.home.parent / "letter.eml"
+    words = [word for one in to for word in ("--to", one.address)]
+    done = sender.send(*words, *options, "--output", out, "--force", "--subject", "x", "-", stdin=b"hello\n")
+    assert done.exit == 0, done
+    opened = opened_by(to[0], out.read_bytes())
+    assert opened.verdict.text == "hello\n"
+    assert opened.verdict.trusted
+    return opened
+
+
+def strength(opened: Opened) -> tuple[str | None, str | None]:
+    return opened.verdict.encryption.algorithm, opened.verdict.encryption.key_management
+
+
+def test_without_a_word_what_everybody_must_read(alice: Sender) -> None:
+    alice.knows(BOB, RSA_CAROL)
+    assert strength(written(alice, BOB)) == ("aes-256-gcm", "ecdh-es-p256")
+    assert strength(written(alice, RSA_CAROL)) == ("aes-256-gcm", "rsa-pkcs1v15")
+
+
+@pytest.mark.parametrize(
+    ("said", "cipher"),
+    [
+        (("aes-256-gcm", "aes-128-cbc"), "aes-256-gcm"),
+        (("aes-128-gcm", "aes-256-cbc"), "aes-128-gcm"),
+        (("aes-256-cbc", "aes-128-cbc"), "aes-256-cbc"),
+        (("aes-128-cbc", "1.2.3.4"), "aes-128-cbc"),
+        (("rsa-oaep-sha256",), "aes-256-gcm"),
+    ],
+)
+def test_the_strongest_cipher_that_all_read(alice: Sender, said: tuple[str, ...], cipher: str) -> None:
+    alice.knows(BOB, RSA_CAROL)
+    says(alice, RSA_CAROL, *said)
+    assert strength(written(alice, RSA_CAROL, BOB))[0] == cipher
+
+
+def test_only_the_newest_word_counts_and_none_from_the_future(alice: Sender) -> None:
+    alice.knows(BOB)
+    day = dt.timedelta(days=1)
+    says(alice, BOB, "aes-256-gcm", signed_at=NOW - day)
+    says(alice, BOB, "aes-128-cbc", signed_at=NOW - 2 * day)
+    says(alice, BOB, "aes-128-cbc", signed_at=NOW + day)
+    assert strength(written(alice, BOB))[0] == "aes-256-gcm"
+
+
+def test_oaep_and_derived_keys_where_they_were_advertised(alice: Sender) -> None:
+    alice.knows(BOB, RSA_CAROL)
+    says(alice, RSA_CAROL, "aes-256-gcm", "rsa-oaep-sha256", "cek-hkdf-sha256")
+    assert strength(written(alice, RSA_CAROL)) == ("aes-256-gcm", "rsa-oaep-sha256")
+    derived = b"\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x03\x1f"
+
+    def derives(*to: Person) -> bool:
+        from medmail_cli.smime import mime
+
+        written(alice, *to)
+        raw = (alice.home.parent / "letter.eml").read_bytes()
+        return derived in mime.decode_body(mime.parse(raw))
+
+    assert derives(RSA_CAROL)
+    assert not derives(RSA_CAROL, BOB)
+
+
+def test_the_profile_s_floor_refuses_rather_than_goes_below(alice: Sender, tmp_path: Path) -> None:
+    alice.knows(BOB, RSA_CAROL)
+    own = tmp_path / "strict.toml"
+    own.write_text('weakest-cipher = "aes-256-gcm"\n')
+    configure(alice, str(own))
+    says(alice, RSA_CAROL, "aes-256-cbc", "aes-128-gcm")
+    done = alice.send("--to", BOB.address, "--to", RSA_CAROL.address, "--queue", "-", stdin=b"x\n")
+    assert (done.exit, done.objects[-1]["code"]) == (5, "below-floor")
+    assert recipients(done)[RSA_CAROL.address]["code"] == "below-floor"
+    partial = alice.send(
+        "--to", BOB.address, "--to", RSA_CAROL.address, "--partial", "--queue", "-", stdin=b"x\n"
+    )
+    assert partial.exit == 3
+
+
+def test_two_who_read_nothing_in_common_need_two_letters(alice: Sender) -> None:
+    alice.knows(BOB, RSA_CAROL)
+    says(alice, BOB, "aes-256-gcm")
+    assert alice.run("contacts", "set", RSA_CAROL.address, "--reads", "legacy").exit == 0
+    done = alice.send("--to", BOB.address, "--to", RSA_CAROL.address, "--queue", "-", stdin=b"x\n")
+    assert (done.exit, done.objects[-1]["code"]) == (5, "no-common-cipher")
+    assert alice.run("outbox", "list").stdout == ""
+
+
+def test_legacy_readers_see_the_subject_the_older_way(alice: Sender) -> None:
+    alice.knows(RSA_CAROL)
+    assert alice.run("contacts", "set", RSA_CAROL.address, "--reads", "legacy").exit == 0
+    opened = written(alice, RSA_CAROL)
+    assert strength(opened)[0] == "aes-256-cbc"
+    assert opened.content is not None
+    assert opened.content.parameters["protected-headers"] == "v1"
+    assert opened.content.parameters["hp"] == "cipher"
+    # a reader without header protection sees the subject at the head of the text
+    assert bytes(opened.content.raw).endswith(b"Subject: x\r\n\r\nhello\r\n")
+
+
+@pytest.mark.parametrize("reads", ["legacy", "modern"])
+def test_openssl_and_gpgsm_open_what_is_sent(alice: Sender, tmp_path: Path, reads: str) -> None:
+    require("openssl", "gpgsm")
+    alice.knows(RSA_CAROL)
+    alice.run("contacts", "set", RSA_CAROL.address, "--reads", reads)
+    written(alice, RSA_CAROL)
+    (tmp_path / "carol.pem").write_bytes(pki.pem(RSA_CAROL.certificate, RSA_CAROL.raw_key))
+    inner = run(
+        "openssl", "cms", "-decrypt", "-in", tmp_path / "letter.eml", "-recip", tmp_path / "carol.pem"
+    ).stdout
+    (tmp_path / "root.pem").write_bytes(pki.pem(letters.authority("Health Root").certificate))
+    said = run("openssl", "cms", "-verify", "-CAfile", tmp_path / "root.pem", stdin=inner).stdout
+    assert b"hello" in said
+
+
+# -- post-quantum
+
+
+def gets_ml_kem(sender: Sender) -> None:
+    """Alice's own ML-KEM certificate, beside the one she signs with."""
+    mine = letters.person("alice", key_type="ml-kem-768", purpose="encrypt")
+    Keystore(sender.home / "keystore").unlock(PASSPHRASE.encode()).add(
+        mine.raw_key, mine.certificate, addresses=[mine.address], purpose="encrypt", method="import", now=NOW
+    )
+
+
+def knows_both(sender: Sender, *people: Person) -> None:
+    Contacts(sender.home / "contacts").add(people[0].address, [one.certificate for one in people], now=NOW)
+
+
+def test_every_entry_is_ml_kem_or_nothing_is_sent(alice: Sender) -> None:
+    knows_both(alice, BOB, PQ_BOB)
+    alice.knows(RSA_CAROL)
+    refused = alice.send("--to", BOB.address, "--post-quantum", "--queue", "-", stdin=b"x\n")
+    assert (refused.exit, refused.objects[-1]["code"]) == (5, "not-post-quantum")
+    assert alice.person.address in refused.objects[-1]["message"]
+    gets_ml_kem(alice)
+    opened = written(alice, PQ_BOB, options=("--post-quantum",))
+    assert strength(opened) == ("aes-256-gcm", "ml-kem-768")
+    mixed = alice.send(
+        "--to", BOB.address, "--to", RSA_CAROL.address, "--post-quantum", "--queue", "-", stdin=b"x\n"
+    )
+    assert (mixed.exit, mixed.objects[-1]["code"]) == (5, "not-post-quantum")
+    assert recipients(mixed)[RSA_CAROL.address]["code"] == "not-post-quantum"
+    assert alice.run("outbox", "list").stdout == ""
+    dry = alice.send("--to", RSA_CAROL.address, "--post-quantum", "--dry-run", "-", stdin=b"x\n")
+    assert dry.exit == 5
+
+
+def test_without_it_the_ordinary_key_is_used_where_there_is_one(alice: Sender) -> None:
+    knows_both(alice, BOB, PQ_BOB)
+    gets_ml_kem(alice)
+    assert strength(written(alice, BOB))[1] == "ecdh-es-p256"
+    Contacts(alice.home / "contacts").remove(BOB.address)
+    alice.knows(PQ_BOB)
+    assert strength(written(alice, PQ_BOB))[1] == "ml-kem-768"
+
+
+def test_a_profile_may_demand_it(alice: Sender, tmp_path: Path) -> None:
+    own = tmp_path / "pq.toml"
+    own.write_text("post-quantum = true\n")
+    configure(alice, str(own))
+    alice.knows(BOB)
+    done = alice.send("--to", BOB.address, "--queue", "-", stdin=b"x\n")
+    assert (done.exit, done.objects[-1]["code"]) == (5, "not-post-quantum")
+
+
+def test_it_excludes_signing_alone(alice: Sender) -> None:
+    done = alice.send("--to", BOB.address, "--post-quantum", "--sign-only", "-", stdin=b"x\n")
+    assert done.exit == 2
