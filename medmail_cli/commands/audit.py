@@ -1,11 +1,11 @@
 """``medmail audit``: read the log, verify it, prove an entry, sign a checkpoint, export."""
 
-import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.judging import instant
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -44,16 +44,6 @@ def events() -> dict[str, tuple[type, ...]]:
     }
 
 
-def _instant(text: str | None) -> datetime.datetime | None:
-    """ISO 8601; without an offset it is local."""
-    if text is None:
-        return None
-    try:
-        return datetime.datetime.fromisoformat(text).astimezone()
-    except ValueError:
-        raise typer.BadParameter(_("not a time in ISO 8601")) from None
-
-
 @app.command(
     "log",
     help=_("List the entries: who did what, when, and how it ended."),
@@ -69,7 +59,7 @@ def log(
     from medmail_cli.workflows.audit import read_entries
 
     session: Session = ctx.obj
-    found = read_entries(session.paths.audit, since=_instant(since), action=action, last=last)
+    found = read_entries(session.paths.audit, since=instant(since, "--since"), action=action, last=last)
     return show(ctx, "audit log", found)
 
 

@@ -1,6 +1,5 @@
 """``medmail decrypt``: open messages and say whether to believe them."""
 
-import datetime
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -8,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.judging import At, Offline, instant
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Generator, Iterator
 
     from medmail_cli.session import Session
     from medmail_cli.smime.layers import Keys
     from medmail_cli.workflows.decrypt import Source
+    from medmail_cli.workflows.fetching import Fetcher
     from medmail_cli.workflows.reading import Reader
 
 app = typer.Typer()
@@ -70,16 +72,18 @@ def decrypt(
     identity: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help=_("Open with this identity's keys only."))
     ] = None,
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help=_("Judge as of this time (ISO 8601)."))
-    ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help=_("Use only what is on this computer."))] = False,  # noqa: ARG001 - nothing is fetched yet
+    at: At = None,
+    offline: Offline = False,
     accept_untrusted: Annotated[
         bool, typer.Option("--accept-untrusted", help=_("Write untrusted content too; the exit stays 5."))
     ] = False,
     show_unverified: Annotated[
         bool,
         typer.Option("--show-unverified", help=_("Show content that failed verification or has none.")),
+    ] = False,
+    allow_weak: Annotated[
+        bool,
+        typer.Option("--allow-weak", help=_("Open what is encrypted with 3DES or RC2 too; never trusted.")),
     ] = False,
     explained: Annotated[
         bool, typer.Option("--explain", help=_("Number every check, with its evidence."))
@@ -99,7 +103,7 @@ def decrypt(
         raise typer.BadParameter(_("with --json, content goes to a file (-o FILE, --out-dir DIR)"))
     if to_stdout and form is Format.eml and session.console.interactive_out:
         raise MedmailError("binary-to-terminal")
-    judged_at = _instant(at)
+    judged_at = instant(at)
     sources = list(sources_of(session, messages or [], unopened=unopened))
     if not sources and not unopened:
         raise typer.BadParameter(_("name a message, a file, or - for stdin; or use --unopened"))
@@ -116,7 +120,14 @@ def decrypt(
         accept_untrusted=accept_untrusted,
         force=force,
     )
-    reader = reader_for(session, identity, judged_at, show_unverified=show_unverified)
+    reader = reader_for(
+        session,
+        identity,
+        judged_at,
+        offline=offline,
+        show_unverified=show_unverified,
+        allow_weak=allow_weak,
+    )
     stored = any(source.stored for source in sources)
     found = workflow.decrypt(
         sources,
@@ -142,16 +153,6 @@ def _shown(found: "Generator[object, None, None]") -> "Iterator[object]":
     with closing(found):
         for event in found:
             yield Raw(event.data, text=event.text) if isinstance(event, Content) else event
-
-
-def _instant(text: str | None) -> datetime.datetime | None:
-    """ISO 8601; without an offset it is local."""
-    if text is None:
-        return None
-    try:
-        return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(_("not a time in ISO 8601"), param_hint="--at") from None
 
 
 def sources_of(session: "Session", messages: list[str], *, unopened: bool) -> "Iterator[Source]":
@@ -199,7 +200,13 @@ def _stored(session: "Session", prefix: str) -> "Source":
 
 
 def reader_for(
-    session: "Session", identity: str | None, at: datetime.datetime | None, *, show_unverified: bool
+    session: "Session",
+    identity: str | None,
+    at: "datetime.datetime | None",
+    *,
+    offline: bool,
+    show_unverified: bool = False,
+    allow_weak: bool = False,
 ) -> "Reader":
     """What opens and judges letters in this run. Raises ``no-identity``."""
     from medmail_cli.errors import MedmailError
@@ -228,4 +235,25 @@ def reader_for(
         at=at,
         delegates=session.config.delegates,
         show_unverified=show_unverified,
+        allow_weak=allow_weak,
+        fetcher=None if offline else _fetcher(session),
+    )
+
+
+def _fetcher(session: "Session") -> "Fetcher":
+    """Asks about certificates of unknown status, while somebody waits; a person sees who is asked."""
+    from medmail_cli.store.unanswered import Unanswered
+    from medmail_cli.workflows.fetching import FETCH_SECONDS, RUN_SECONDS, Fetcher
+
+    said = _("Asking {host} whether certificates have been revoked …")
+    return Fetcher(
+        session.trust,
+        session.log,
+        session.actor,
+        session.now(),
+        session.config.fetch_private,
+        Unanswered(session.paths.cache / "unanswered.json", session.now()),
+        told=lambda host: session.console.say(said.format(host=host)),
+        each=FETCH_SECONDS,
+        seconds=RUN_SECONDS,
     )

@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.judging import instant
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
-    import datetime
-
     from medmail_cli.session import Session
 
 app = typer.Typer()
@@ -56,7 +55,7 @@ def inbox(
         None if account is None else session.account(account).name,
         folder,
         sender,
-        _instant(since),
+        instant(since, "--since"),
         unopened,
     )
     return show(ctx, "inbox", workflow.inbox(session.mailbox, wanted, _subkey(session)))
@@ -72,15 +71,3 @@ def _subkey(session: "Session") -> bytes | None:
     if kept is None and session.given_secret("passphrase") is None:
         return None
     return session.unlocked.subkey("learned")
-
-
-def _instant(text: str | None) -> "datetime.datetime | None":
-    """ISO 8601; without an offset it is local."""
-    if text is None:
-        return None
-    import datetime
-
-    try:
-        return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(_("not a time in ISO 8601"), param_hint="--since") from None

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.judging import At, Offline, instant
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def reply(
     queue: Annotated[
         bool, typer.Option("--queue", help=_("Into the outbox only; `outbox flush` sends."))
     ] = False,
+    at: At = None,
+    offline: Offline = False,
 ) -> int:
     from medmail_cli.commands.decrypt import reader_for, sources_of
     from medmail_cli.commands.send import office, text
@@ -49,7 +52,7 @@ def reply(
     (source,) = sources_of(session, [message], unopened=False)
     made = answer(
         source,
-        reader=reader_for(session, None, None, show_unverified=False),
+        reader=reader_for(session, None, instant(at), offline=offline),
         log=session.log,
         everybody=everybody,
         mailbox=session.mailbox if source.stored else None,

@@ -7,7 +7,7 @@ the same; so whatever a server sends, the last good list stays. ``trust update``
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -26,13 +26,12 @@ if TYPE_CHECKING:
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.trust import Trust
     from medmail_cli.store.unanswered import Unanswered
-    from medmail_cli.transport.http import Form, Limits
+    from medmail_cli.transport.http import Form
 
 _BROKEN = {"untrusted-issuer", "weak-key", "weak-algorithm", "unsupported-algorithm"}
 """Problems with which a chain of signatures proves nothing, though an anchor stands at its end."""
 
-FETCH_SECONDS = 5.0
-RUN_SECONDS = 10.0
+FETCH_SECONDS, RUN_SECONDS = 5.0, 10.0
 """What one fetch, and all of a run, may take while somebody waits for a letter."""
 
 
@@ -59,16 +58,17 @@ def sound(judgement: Judgement) -> bool:
 class Fetcher:
     """Asks servers in one run; each address once, and no host again that did not answer.
 
-    ``unanswered`` remembers failures from run to run and ``seconds`` bounds all of them together; without
-    either everything is asked. ``told`` hears of each host before it is asked.
+    ``unanswered`` remembers failures from run to run; ``each`` bounds the seconds of one fetch, ``seconds``
+    those of all together. ``told`` hears of each host before it is asked.
     """
 
     trust: "Trust"
     log: "AuditLog"
     actor: str
     now: datetime
-    limits: "Limits"
+    allow_private: bool = False
     unanswered: "Unanswered | None" = None
+    each: float = 30.0
     seconds: float | None = None
     told: Callable[[str], None] = lambda _host: None
     _down: dict[str, MedmailError] = field(default_factory=dict, repr=False)
@@ -126,17 +126,14 @@ class Fetcher:
         host = http.host_of(url)
         if host in self._down:
             raise self._down[host]
-        limits = self.limits
-        if self.seconds is not None:
-            limits = replace(limits, seconds=min(limits.seconds, self.seconds))
-        if limits.seconds <= 0 or (
-            self.unanswered is not None and (url in self.unanswered or host in self.unanswered)
-        ):
+        seconds = self.each if self.seconds is None else min(self.each, self.seconds)
+        lately = self.unanswered is not None and (url in self.unanswered or host in self.unanswered)
+        if lately or seconds <= 0:
             raise MedmailError("server-unreachable", host=host, reason="timed-out")
         self.told(host)
         started = time.monotonic()
         try:
-            return http.fetch(url, limits, form)
+            return http.fetch(url, http.Limits(seconds=seconds, allow_private=self.allow_private), form)
         except MedmailError as error:
             if error.code in ("server-unreachable", "server-untrusted") and "status" not in error.facts:
                 self._down[host] = error

@@ -9,6 +9,7 @@ from cryptography import x509
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import binds
+from medmail_cli.pki.fitness import Purpose
 from medmail_cli.pki.path import Authorities, Enclosed, Judgement
 from medmail_cli.smime.fields import parse_mailboxes
 from medmail_cli.smime.layers import Keys
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from medmail_cli.model import PrivateKey
     from medmail_cli.profile import Profile
     from medmail_cli.store.contacts import Contacts, Known
+    from medmail_cli.workflows.fetching import Fetcher
 
 _MOST_JUDGEMENTS = 4096
 
@@ -65,6 +67,9 @@ class Reader:
     at: datetime | None = None
     delegates: Sequence[str] = ()
     show_unverified: bool = False
+    allow_weak: bool = False
+    fetcher: "Fetcher | None" = None
+    """Asks about certificates whose status is unknown; None uses what is on this computer."""
     _judged: dict[tuple[object, ...], Judgement] = field(default_factory=dict, repr=False)
     _learned: dict[tuple[object, ...], datetime | None] = field(default_factory=dict, repr=False)
 
@@ -101,14 +106,34 @@ class Reader:
         if key not in self._judged:
             if len(self._judged) >= _MOST_JUDGEMENTS:
                 self._judged.clear()
-            self._judged[key] = self.authorities.judge(
+            self._judged[key] = self._asked(certificate, enclosed, at, None if self.at else self.now, "sign")
+        return self._judged[key]
+
+    def _asked(
+        self,
+        certificate: x509.Certificate,
+        enclosed: Enclosed,
+        at: datetime,
+        known_now: datetime | None,
+        purpose: Purpose,
+    ) -> Judgement:
+        """A judgement, and another one where asking servers brought something new."""
+
+        def judged() -> Judgement:
+            return self.authorities.judge(
                 certificate,
                 enclosed=enclosed,
                 at=at,
-                known_now=None if self.at else self.now,
+                known_now=known_now,
+                purpose=purpose,
                 revocation=self.profile.revocation,
             )
-        return self._judged[key]
+
+        found = judged()
+        if found.undetermined and self.fetcher is not None and self.fetcher.settle(found):
+            self.authorities = self.fetcher.trust.authorities
+            found = judged()
+        return found
 
     def learn(self, opened: Opened) -> None:
         """Learn the signer's certificates and capabilities from a mailbox letter that is trusted now too."""
@@ -132,14 +157,7 @@ class Reader:
         for certificate in extra:
             if not binds(certificate, address):
                 continue
-            judged = self.authorities.judge(
-                certificate,
-                enclosed=enclosed,
-                at=self.now,
-                known_now=self.now,
-                purpose="encrypt",
-                revocation=self.profile.revocation,
-            )
+            judged = self._asked(certificate, enclosed, self.now, self.now, "encrypt")
             if not judged.problems:
                 chains[certificate] = [one for one in judged.chain[1:-1] if one in extra]
         self.contacts.learn(
@@ -158,6 +176,7 @@ class Reader:
             domain_bound=self.profile.domain_bound_certificates,
             delegates=frozenset(self.delegates),
             show_unverified=self.show_unverified,
+            allow_weak=self.allow_weak,
         )
 
     def _known(self, address: str) -> Sequence[x509.Certificate]:

@@ -85,9 +85,7 @@ def update(
     kept only where the chain then ends at an anchor; then OCSP answers and every CRL named along the chains,
     kept only if signed under the anchor and newer than what is held.
     """
-    from medmail_cli.transport.http import Limits
-
-    fetcher = Fetcher(trust, log, actor, now, Limits(allow_private=allow_private))
+    fetcher = Fetcher(trust, log, actor, now, allow_private)
     wanted = dict(certificates)
     wanted |= {helper: () for helper in trust.intermediates() if helper not in wanted}
     tried: set[str] = set()

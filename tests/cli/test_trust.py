@@ -1,8 +1,6 @@
 """``medmail trust`` as people and scripts see it."""
 
 import datetime as dt
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from medmail_cli.commands.trust import events
 from medmail_cli.ui.schema import of_command
 from tests.support import pki
 from tests.support.cli import Done, medmail
+from tests.support.webserver import Files, serving
 
 ROOT = pki.make_ca("Order Root")
 SHA256 = ROOT.certificate.fingerprint(hashes.SHA256()).hex()
@@ -117,48 +116,10 @@ def test_a_changed_byte_is_exit_7_and_names_the_file(home: Path, root_file: Path
     assert str(path) in done.stderr
 
 
-class Files(http.server.ThreadingHTTPServer):
-    """Serves ``files`` by path; a tuple is a redirection; remembers what was asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.files: dict[str, bytes | str] = {}
-        self.asked: list[str] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        assert isinstance(self.server, Files)
-        self.server.asked.append(self.path)
-        found = self.server.files.get(self.path)
-        if found is None:
-            self.send_error(404)
-        elif isinstance(found, str):
-            self.send_response(302)
-            self.send_header("Location", found)
-            self.end_headers()
-        else:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(found)))
-            self.end_headers()
-            self.wfile.write(found)
-
-    def log_message(self, *_args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def server() -> Iterator[Files]:
-    with Files() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving() as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture

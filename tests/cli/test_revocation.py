@@ -1,0 +1,161 @@
+"""What ``decrypt`` asks servers while somebody waits: only about chains under an anchor, and briefly."""
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import AuthorityInformationAccessOID
+
+from medmail_cli.smime.protect import protect
+from tests.support import pki
+from tests.support.cli import Done, medmail
+from tests.support.homes import make_home
+from tests.support.letters import NOW, Person, authority, letter, person
+from tests.support.webserver import Files, serving
+
+ROOT = authority("Health Root")
+CONFIG = "fetch-private = true\n"
+
+
+@pytest.fixture
+def server() -> Iterator[Files]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return make_home(tmp_path, person("bob"))
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def alice(files: Files, *, responder: bool = False, root: pki.Authority = ROOT) -> Person:
+    """Alice, whose certificate names a list and perhaps a responder on the test's server."""
+    access = x509.AccessDescription(
+        AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(f"{files.url}/ocsp")
+    )
+    extensions = [(x509.AuthorityInformationAccess([access]), False)] if responder else []
+    address = "alice@medecin.test"
+    certificate, key = pki.issue(
+        root, address, key_type="p256", crl_url=f"{files.url}/list.crl", extensions=extensions
+    )
+    return Person(address, certificate, key)
+
+
+def from_(someone: Person, folder: Path) -> Path:
+    path = folder / "letter.eml"
+    bob = person("bob")
+    made = protect(letter(), signer=someone.signer, recipients={bob.address: bob.certificate}, signed_at=NOW)
+    path.write_bytes(made[0].message)
+    return path
+
+
+def judged(home: Path, path: Path, *options: str) -> tuple[list[str], list[str]]:
+    done = medmail(home, "decrypt", path, "--json", *options)
+    (verdict,) = (one for one in done.objects if one["type"] == "message")
+    return codes(verdict["problems"]), codes(verdict["notes"])
+
+
+def codes(found: list[dict[str, Any]]) -> list[str]:
+    return [one["code"] for one in found]
+
+
+def crl(*revoked: x509.Certificate) -> bytes:
+    now = dt.datetime.now(dt.UTC)
+    return pki.make_crl(ROOT, revoked, at=now - dt.timedelta(hours=1)).public_bytes(Encoding.DER)
+
+
+def test_a_revocation_is_asked_for_once_and_kept(home: Path, tmp_path: Path, server: Files) -> None:
+    (home / "config.toml").write_text(CONFIG)
+    someone = alice(server)
+    path = from_(someone, tmp_path)
+    server.files["/list.crl"] = crl(someone.certificate)
+    assert judged(home, path)[0] == ["revoked"]
+    assert judged(home, path)[0] == ["revoked"]
+    assert judged(home, path, "--offline")[0] == ["revoked"]
+    assert server.asked == ["/list.crl"]
+    entries = medmail(home, "audit", "log", "--json").objects
+    assert "trust-update" in [one.get("action") for one in entries]
+
+
+def test_a_list_that_clears_leaves_no_doubt(home: Path, tmp_path: Path, server: Files) -> None:
+    (home / "config.toml").write_text(CONFIG)
+    path = from_(alice(server), tmp_path)
+    server.files["/list.crl"] = crl()
+    assert judged(home, path) == ([], [])
+
+
+def test_a_responder_is_asked_before_the_list(home: Path, tmp_path: Path, server: Files) -> None:
+    (home / "config.toml").write_text(CONFIG)
+    someone = alice(server, responder=True)
+
+    def answer(body: bytes) -> bytes:
+        asked = ocsp.load_der_ocsp_request(body)
+        assert asked.serial_number == someone.certificate.serial_number
+        now = dt.datetime.now(dt.UTC)
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            someone.certificate, ROOT.certificate, hashes.SHA1(), ocsp.OCSPCertStatus.REVOKED,  # noqa: S303 - a name
+            now - dt.timedelta(hours=1), now + dt.timedelta(hours=1), now - dt.timedelta(days=1), None,
+        )  # fmt: skip
+        builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, ROOT.certificate)
+        return builder.sign(ROOT.key, hashes.SHA256()).public_bytes(Encoding.DER)  # type: ignore[arg-type]
+
+    server.posts["/ocsp"] = answer
+    path = from_(someone, tmp_path)
+    assert judged(home, path)[0] == ["revoked"]
+    assert judged(home, path, "--offline")[0] == ["revoked"]
+    assert server.asked == ["POST /ocsp"]
+
+
+@pytest.mark.parametrize("why", ["offline", "private", "untrusted"])
+def test_nothing_is_asked(home: Path, tmp_path: Path, server: Files, why: str) -> None:
+    someone = alice(server, responder=True, root=pki.make_ca("Stranger") if why == "untrusted" else ROOT)
+    path = from_(someone, tmp_path)
+    if why != "private":
+        (home / "config.toml").write_text(CONFIG)
+    problems, notes = judged(home, path, *(["--offline"] if why == "offline" else []))
+    assert problems == (["untrusted-issuer"] if why == "untrusted" else [])
+    assert notes == ([] if why == "untrusted" else ["revocation-unknown"])
+    assert server.asked == []
+
+
+def test_a_server_that_fails_is_not_asked_again_for_a_while(
+    home: Path, tmp_path: Path, server: Files
+) -> None:
+    (home / "config.toml").write_text(CONFIG)
+    path = from_(alice(server), tmp_path)
+    for _ in range(3):
+        assert judged(home, path) == ([], ["revocation-unknown"])
+    assert server.asked == ["/list.crl"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"junk", b"", crl()[:-20], pki.make_crl(pki.make_ca("Other")).public_bytes(Encoding.DER)]
+)
+def test_what_is_no_list_of_the_issuer_changes_nothing(
+    home: Path, tmp_path: Path, server: Files, wrong: bytes
+) -> None:
+    (home / "config.toml").write_text(CONFIG)
+    server.files["/list.crl"] = wrong
+    assert judged(home, from_(alice(server), tmp_path)) == ([], ["revocation-unknown"])
+    assert not list((home / "cache").glob("crls/*"))
+
+
+def test_a_person_is_told_whom_we_ask(home: Path, tmp_path: Path, server: Files) -> None:
+    (home / "config.toml").write_text(CONFIG)
+    server.files["/list.crl"] = crl()
+    done: Done = medmail(home, "decrypt", from_(alice(server), tmp_path), "-v")
+    assert done.exit == 0
+    assert "Asking" in done.stderr
+    assert medmail(home, "decrypt", tmp_path / "letter.eml").stderr == ""
