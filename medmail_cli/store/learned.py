@@ -18,7 +18,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.store import files
 from medmail_cli.store.index import translated
 
-_VERSION = 1
+_VERSION = 2
 _NONCE = 12
 
 
@@ -52,12 +52,13 @@ class Learned:
         for id_, values in letters:
             nonce = os.urandom(_NONCE)
             plain = json.dumps(values, ensure_ascii=False).encode("utf-8", "replace")
-            rows.append((id_, mark, nonce + cipher.encrypt(nonce, plain, id_.encode())))
+            sealed = nonce + cipher.encrypt(nonce, plain, id_.encode())
+            rows.append((id_, mark, sealed, _message_mark(subkey, str(values.get("message_id") or ""))))
         files.make_private(self.path.parent)
         with self._errors():
             database = self._connected()
             with database:
-                database.executemany("INSERT OR REPLACE INTO learned VALUES (?, ?, ?)", rows)
+                database.executemany("INSERT OR REPLACE INTO learned VALUES (?, ?, ?, ?)", rows)
 
     def read(self, subkey: bytes, ids: Iterable[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
         """What was learned from every letter, or from those named."""
@@ -76,6 +77,13 @@ class Learned:
             except (InvalidTag, ValueError):
                 raise MedmailError("store-damaged", path=str(self.path)) from None
             yield id_, json.loads(plain)
+
+    def with_message_id(self, message_id: str, subkey: bytes) -> tuple[str, ...]:
+        """The ids of the letters that bore this Message-ID inside."""
+        if not message_id:
+            return ()
+        wanted = _message_mark(subkey, message_id)
+        return tuple(row[0] for row in self._select("SELECT id FROM learned WHERE message = ?", wanted))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -102,14 +110,27 @@ class Learned:
                 if version == 0:
                     database.execute(
                         "CREATE TABLE IF NOT EXISTS learned (id TEXT PRIMARY KEY, mark BLOB NOT NULL,"
-                        " sealed BLOB NOT NULL) WITHOUT ROWID"
+                        " sealed BLOB NOT NULL, message BLOB) WITHOUT ROWID"
                     )
+                if version == 1:
+                    database.execute("ALTER TABLE learned ADD COLUMN message BLOB")
+                if version < _VERSION:
+                    database.execute("CREATE INDEX IF NOT EXISTS learned_message ON learned (message)")
                     database.execute(f"PRAGMA user_version = {_VERSION}")
             except BaseException:
                 database.close()
                 raise
             self._database = database
         return self._database
+
+
+def _message_mark(subkey: bytes, message_id: str) -> bytes | None:
+    """Finds a Message-ID again under the key, and says nothing of it without."""
+    if not message_id:
+        return None
+    return hmac.digest(
+        subkey, b"medmail learned message\0" + message_id.encode("utf-8", "replace"), hashlib.sha256
+    )[:16]
 
 
 def _mark(subkey: bytes) -> bytes:

@@ -231,6 +231,12 @@ class Mailbox:
         """Note, sealed under ``subkey``, what opened letters (id, JSON values) said."""
         self._sealed().add(letters, subkey)
 
+    def same_inner_message_id(self, message_id: str, but: str, subkey: bytes) -> tuple[str, ...]:
+        """The ids of other letters, opened before, that bore this Message-ID inside."""
+        if not (self.folder / "learned.db").exists():
+            return ()
+        return tuple(one for one in self._sealed().with_message_id(message_id, subkey) if one != but)
+
     def learned(
         self, subkey: bytes, ids: Iterable[str] | None = None
     ) -> "Iterator[tuple[str, dict[str, Any]]]":

@@ -124,8 +124,9 @@ def decrypt(
     learned of it sealed under ``subkey``. Raises ``exists``, ``disk-full`` and the like for the first output
     that cannot be written: what was done before stays done, and running it again goes on.
     """
+    inside: dict[str, str] = {}
     for group in _groups(sources):
-        yield from _open_group(group, reader, log, actor, output, explained, flush, mailbox, subkey)
+        yield from _open_group(group, reader, log, actor, output, explained, flush, mailbox, subkey, inside)
 
 
 @dataclass
@@ -162,7 +163,9 @@ def _open_group(
     flush: Callable[[], None],
     mailbox: "Mailbox | None",
     subkey: Callable[[], bytes] | None,
+    inside: dict[str, str],
 ) -> "Iterator[Verdict | Explanation | Content | Note]":
+    """``inside`` are the protected Message-IDs that this run has met, and where."""
     intents = log.intents(Intent("decrypt", actor, (loaded.id,)) for loaded in group)
     outcomes: list[Outcome] = []
     seen: list[Opened] = []
@@ -177,7 +180,7 @@ def _open_group(
                     stored_at=stored.stored_at if stored else None,
                 )
                 if mailbox is not None and stored is not None:
-                    opened = _note_replay(opened, stored, mailbox)
+                    opened = _note_replay(opened, stored, mailbox, subkey, inside)
                 verdict = _write(opened, output)
             except MedmailError as error:
                 outcomes.append(Outcome(intent, "failed", exit_of(error.code), facts={"error": error.code}))
@@ -203,15 +206,42 @@ def _open_group(
         log.outcomes(outcomes)
 
 
-def _note_replay(opened: "Opened", stored: "Stored", mailbox: "Mailbox") -> "Opened":
-    """Note other bytes under the same Message-ID in the mailbox, our own copies of what we sent aside."""
+def _note_replay(
+    opened: "Opened",
+    stored: "Stored",
+    mailbox: "Mailbox",
+    subkey: Callable[[], bytes] | None,
+    inside: dict[str, str],
+) -> "Opened":
+    """Note other bytes under the same Message-ID in the mailbox, our own copies of what we sent aside.
+
+    An old letter sent again may bear any Message-ID outside; the one inside stays what it was.
+    """
     from medmail_cli.store.mailbox import SENT
 
-    others = mailbox.same_message_id(opened.verdict.headers.message_id or "", stored.id)
-    if stored.folder == SENT or all(mailbox.find(other).folder == SENT for other in others):
+    headers = opened.verdict.headers
+    named = headers.message_id or ""
+    if stored.folder == SENT:
         return opened
-    notes = (*opened.verdict.notes, Problem("replayed", others[0]))
+    others = list(mailbox.same_message_id(named, stored.id))
+    if headers.protected and named and subkey is not None:
+        others += mailbox.same_inner_message_id(named, stored.id, subkey())
+        met = inside.setdefault(named, stored.id)
+        others += [met] if met != stored.id else []
+    received = [other for other in others if not _is_in(mailbox, other, SENT)]
+    if not received:
+        return opened
+    notes = (*opened.verdict.notes, Problem("replayed", received[0]))
     return replace(opened, verdict=replace(opened.verdict, notes=notes))
+
+
+def _is_in(mailbox: "Mailbox", id_: str, folder: str) -> bool:
+    try:
+        return mailbox.find(id_).folder == folder
+    except MedmailError as error:
+        if error.code != "not-found":
+            raise
+        return False  # it was here once
 
 
 def _outcome(intent: int, opened: "Opened", verdict: "Verdict") -> Outcome:

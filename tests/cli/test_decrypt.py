@@ -17,6 +17,7 @@ from tests.support.cli import Done, medmail
 from tests.support.homes import make_home
 from tests.support.letters import FILE, NOW, OUTER, TEXT, encrypt, letter, person, sealed, sign
 from tests.support.pki import pem
+from tests.support.tools import run
 
 ALICES_CONFIG = """\
 [accounts.work]
@@ -318,6 +319,48 @@ def test_a_replay_is_noted(tmp_path: Path) -> None:
     mailbox.close()
     done = medmail(own, "decrypt", again.id, "--json")
     assert {"code": "replayed", "detail": first.id} in done.objects[0]["notes"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_an_old_letter_in_a_new_envelope_is_noted(tmp_path: Path, together: bool) -> None:
+    """What stands outside is anybody's; the Message-ID inside is the author's."""
+    own = make_home(tmp_path, person("bob"))
+    mailbox = Mailbox(own / "mail")
+    outside = [sealed().replace(b"<1@medecin.test>", b"<%d@new.test>" % n, 1) for n in (7, 8)]
+    first, again = (one for one, _ in mailbox.store("work", "INBOX", 1, list(enumerate(outside, 1)), NOW))
+    mailbox.close()
+    if together:
+        done = medmail(own, "decrypt", first.id, again.id, "--json")
+    else:
+        medmail(own, "decrypt", first.id)
+        done = medmail(own, "decrypt", again.id, "--json")
+    notes = [one["notes"] for one in done.objects if one["type"] == "message"]
+    assert {"code": "replayed", "detail": first.id} in notes[-1]
+    assert b"@medecin.test" not in (own / "mail" / "learned.db").read_bytes()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_delegate_may_send_for_another(tmp_path: Path, named: bool) -> None:
+    own = make_home(tmp_path, person("bob"))
+    if named:
+        save(own, b'delegates = ["Secretary@medecin.test"]\n', "config.toml")
+    raw = b"Sender: secretary@medecin.test\r\n" + OUTER + sign(TEXT)
+    done = medmail(own, "decrypt", save(tmp_path, raw), "--json")
+    problems = [one["code"] for one in done.objects[0]["problems"]]
+    assert problems == ([] if named else ["signer-is-not-sender"])
+
+
+def test_old_ciphers_only_on_request(tmp_path: Path) -> None:
+    own = make_home(tmp_path, person("bob"))
+    path = save(tmp_path, pem(person("bob").certificate), "bob.pem")
+    data = run("openssl", "cms", "-encrypt", "-des3", "-binary", path, stdin=sign(TEXT)).stdout
+    old = save(tmp_path, OUTER.replace(b"MIME-Version: 1.0\r\n", b"") + data)
+    refused = medmail(own, "decrypt", old, "--json")
+    shown = medmail(own, "decrypt", old, "--json", "--allow-weak")
+    for done, text in ((refused, None), (shown, "Hello\n")):
+        assert done.exit == 5
+        assert [one["code"] for one in done.objects[0]["problems"]] == ["weak-algorithm"]
+        assert done.objects[0]["text"] == text
 
 
 def test_every_message_leaves_intent_and_outcome(tmp_path: Path) -> None:
