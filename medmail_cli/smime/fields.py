@@ -37,6 +37,8 @@ _DATE = re.compile(
 )
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _ZONES = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
+MOST_MAILBOXES = 10_000
+"""Of one field; what follows is left out. No letter of a person or a laboratory goes to so many."""
 # decoders that are slow on purpose-made input, or not character sets at all
 _NOT_CHARSETS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"}
 
@@ -231,7 +233,7 @@ def _parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
         bare[:] = [[]]
 
     position = 0
-    while match := _TOKEN.match(value, position):
+    while (match := _TOKEN.match(value, position)) and len(found) < MOST_MAILBOXES:
         position = match.end()
         quoted, angle, separator, comment, atom, space, odd = match.groups()
         if quoted is not None:

@@ -149,6 +149,19 @@ def issue(
     return certificate, key
 
 
+def cross(issuer: Authority, subject: Authority) -> x509.Certificate:
+    """A certificate of one authority for another."""
+    usage = _key_usage(key_cert_sign=True, crl_sign=True)
+    return _certify(
+        issuer,
+        subject.key,
+        subject.certificate.subject,
+        EPOCH,
+        FAR,
+        [(x509.BasicConstraints(ca=True, path_length=None), True), (usage, True)],
+    )
+
+
 def make_crl(
     ca: Authority,
     revoked: Iterable[x509.Certificate] = (),
