@@ -1,0 +1,147 @@
+"""Nothing tells an attacker why a letter did not open: text, JSON, exit, audit and work are the same.
+
+Once an entry names our key, wrong padding, length, key, tag, structure or content all end alike
+(Bleichenbacher's and Vaudenay's attacks; RFC 3218, RFC 8017 7.2; AEAD rewritten as CBC, RFC 9709).
+"""
+
+import json
+import secrets
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from medmail_cli.cms import algorithms, ber, der, enveloped
+from medmail_cli.errors import MedmailError
+from tests.support import pki
+from tests.support.cli import medmail
+from tests.support.homes import make_home
+from tests.support.letters import OUTER, TEXT, Person, entity, opened, person, sign
+
+KINDS: tuple[pki.KeyType, ...] = ("rsa2048", "p256", "x25519", "ml-kem-768")
+CIPHERS: tuple[enveloped.ContentCipher, ...] = ("aes-256-gcm", "aes-256-cbc", "chacha20-poly1305")
+
+
+def who(kind: pki.KeyType) -> Person:
+    return person("bob", key_type=kind, purpose="both" if kind in ("rsa2048", "p256") else "encrypt")
+
+
+def changed(data: bytes, chosen: Callable[[ber.Node, bytes], bytes | None]) -> bytes:
+    """A structure with some primitive elements replaced, all lengths put right."""
+
+    def rebuilt(node: ber.Node) -> bytes:
+        if node.constructed:
+            return der.tlv(node.raw[0], *map(rebuilt, node.elements()))
+        other = chosen(node, bytes(node.content))
+        return bytes(node.raw) if other is None else der.tlv(node.raw[0], other)
+
+    return rebuilt(ber.parse(data))
+
+
+def ways_to_fail(kind: pki.KeyType, cipher: enveloped.ContentCipher) -> dict[str, bytes]:
+    """The same letter damaged in each place, as CMS."""
+    bob = who(kind)
+    good = enveloped.encrypt(sign(TEXT), [bob.certificate], cipher=cipher)
+    size = len(sign(TEXT))
+
+    def last_octet_string(node: ber.Node, content: bytes) -> bool:
+        return node.tag == ber.OCTET_STRING and len(content) in (40, 256)
+
+    ways = {
+        "wrapped key": changed(
+            good, lambda n, c: bytes([c[0] ^ 1]) + c[1:] if last_octet_string(n, c) else None
+        ),
+        "wrapped key cut": changed(good, lambda n, c: c[:-8] if last_octet_string(n, c) else None),
+        "content's end": changed(
+            good, lambda n, c: c[:-1] + bytes([c[-1] ^ 1]) if n.tag == 0x80 and len(c) > 200 else None
+        ),
+        "no content": changed(good, lambda n, c: b"" if n.tag == 0x80 and len(c) > 200 else None),
+        "not a letter": enveloped.encrypt(secrets.token_bytes(size), [bob.certificate], cipher="aes-256-cbc"),
+    }
+    if not cipher.endswith("cbc"):  # what CBC yields without an error is judged by its signature
+        ways["content"] = changed(
+            good, lambda n, c: bytes([c[0] ^ 1]) + c[1:] if n.tag == 0x80 and len(c) > 200 else None
+        )
+        ways["tag"] = changed(
+            good, lambda n, c: bytes(16) if n.tag == ber.OCTET_STRING and len(c) == 16 else None
+        )
+        gcm, cbc = (der.oid(algorithms.CIPHER_OIDS[name]) for name in (cipher, "aes-256-cbc"))
+        ways["AEAD as CBC"] = changed(good, lambda n, _c: cbc[2:] if bytes(n.raw) == gcm else None)
+    if kind == "rsa2048":
+        public = bob.certificate.public_key()
+        assert isinstance(public, rsa.RSAPublicKey)
+        for name, wrapped in {
+            "random": secrets.token_bytes(255).rjust(256, b"\1"),
+            "short key": public.encrypt(bytes(16), padding.PKCS1v15()),
+            "no key": public.encrypt(b"", padding.PKCS1v15()),
+            "other key": public.encrypt(secrets.token_bytes(32), padding.PKCS1v15()),
+        }.items():
+            ways[name] = changed(good, lambda _n, c, w=wrapped: w if len(c) == 256 else None)  # type: ignore[misc]
+    return ways
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_every_failure_has_one_verdict(kind: pki.KeyType, cipher: enveloped.ContentCipher) -> None:
+    bob = who(kind)
+    seen = {}
+    for way, data in ways_to_fail(kind, cipher).items():
+        result = opened(OUTER + entity(data, "enveloped-data"), keys=[(bob.certificate, bob.key)])
+        assert result.content is None
+        seen[way] = result.verdict
+    assert len(set(seen.values())) == 1, seen
+    (verdict,) = set(seen.values())
+    assert ([p.code for p in verdict.problems], verdict.problems[0].detail, verdict.exit) == (
+        ["bad-tag"],
+        "",
+        6,
+    )
+
+
+def test_every_failure_says_and_logs_the_same(tmp_path: Path) -> None:
+    home = make_home(tmp_path, who("rsa2048"), who("p256"))
+    seen = set()
+    kinds: tuple[pki.KeyType, ...] = ("rsa2048", "p256")
+    for kind in kinds:
+        for way, data in ways_to_fail(kind, "aes-256-gcm").items():
+            path = tmp_path / f"{way}.eml"
+            path.write_bytes(OUTER + entity(data, "enveloped-data"))
+            done = medmail(home, "decrypt", path, "--json", "--show-unverified", "--accept-untrusted")
+            told = medmail(home, "decrypt", path, "--explain")
+            entry = medmail(home, "audit", "log", "--last", "1", "--json").objects[0]
+            verdict = {**done.objects[0], "id": "", "source": ""}
+            facts = {key: entry[key] for key in ("kind", "action", "outcome", "exit", "facts")}
+            seen.add(
+                json.dumps([verdict, done.stderr, done.exit, told.stdout, told.exit, facts], sort_keys=True)
+            )
+    assert len(seen) == 1, seen
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_failure_takes_the_same_time(kind: pki.KeyType) -> None:
+    """Medians of many, interleaved; the spread of the same input measured twice says what is noise."""
+    bob = who(kind)
+    keys = [(bob.certificate, bob.key)]
+    ways = ways_to_fail(kind, "aes-256-gcm")
+    # what these differ in can be seen from outside: their length
+    for way in ("not a letter", "AEAD as CBC", "no content", "wrapped key cut"):
+        del ways[way]
+    samples = {**ways, "tag again": ways["tag"]}
+    times: dict[str, list[int]] = {way: [] for way in samples}
+    for _ in range(3000):
+        for way, data in samples.items():
+            envelope = enveloped.parse_enveloped(ber.parse(data))
+            begun = time.perf_counter_ns()
+            with pytest.raises(MedmailError):
+                enveloped.decrypt(envelope, keys)
+            times[way].append(time.perf_counter_ns() - begun)
+    medians = {way: statistics.median(taken) / 1000 for way, taken in times.items()}
+    noise = abs(medians["tag"] - medians["tag again"])
+    sys.stderr.write(f"{kind}: " + ", ".join(f"{way} {m:.1f} µs" for way, m in medians.items()) + "\n")
+    spread = max(medians.values()) - min(medians.values())
+    assert spread < max(10 * noise, 0.1 * medians["tag"] + 20), medians
