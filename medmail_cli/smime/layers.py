@@ -227,7 +227,8 @@ def _inside(opened: Decrypted, content_type: str) -> Entity:
     if content_type in _NESTED:
         return _inner(content_type, opened.content)
     entity = mime.parse_inner(opened.content)
-    if not opened.authenticated and not entity.fields and not _is_text(opened.content):
+    head = opened.content[: entity.body] if entity.fields else opened.content
+    if not opened.authenticated and not _is_text(head):
         # CBC under a wrong key, or changed on the way: what came out is noise
         raise MedmailError("bad-tag")
     return entity
