@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands.judging import At, Offline, instant
+from medmail_cli.commands.judging import At, Offline, instant, validator
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from medmail_cli.session import Session
     from medmail_cli.smime.layers import Keys
     from medmail_cli.workflows.decrypt import Source
-    from medmail_cli.workflows.fetching import Fetcher
     from medmail_cli.workflows.reading import Reader
 
 app = typer.Typer()
@@ -228,7 +227,7 @@ def reader_for(
     return Reader(
         keys=LazyKeys(keys),
         own_addresses=tuple(dict.fromkeys(a for one in identities for a in one.addresses)),
-        authorities=session.trust.authorities,
+        validator=validator(session, offline=offline),
         contacts=session.contacts,
         profile=session.profile,
         now=session.now(),
@@ -236,24 +235,4 @@ def reader_for(
         delegates=session.config.delegates,
         show_unverified=show_unverified,
         allow_weak=allow_weak,
-        fetcher=None if offline else _fetcher(session),
-    )
-
-
-def _fetcher(session: "Session") -> "Fetcher":
-    """Asks about certificates of unknown status, while somebody waits; a person sees who is asked."""
-    from medmail_cli.store.unanswered import Unanswered
-    from medmail_cli.workflows.fetching import FETCH_SECONDS, RUN_SECONDS, Fetcher
-
-    said = _("Asking {host} whether certificates have been revoked …")
-    return Fetcher(
-        session.trust,
-        session.log,
-        session.actor,
-        session.now(),
-        session.config.fetch_private,
-        Unanswered(session.paths.cache / "unanswered.json", session.now()),
-        told=lambda host: session.console.say(said.format(host=host)),
-        each=FETCH_SECONDS,
-        seconds=RUN_SECONDS,
     )

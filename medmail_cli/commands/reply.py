@@ -61,4 +61,4 @@ def reply(
     heading = _("{author} wrote:").format(author=made.author)
     template = f"\n\n{heading}\n{made.quoted}" if made.quoted else "\n"
     draft = drafts.finished(replace(made.draft, body=text(session, body, template)))
-    return show(ctx, "reply", send.send([draft], office(session), send.Wish(queue=queue)))
+    return show(ctx, "reply", send.send([draft], office(session, offline=offline), send.Wish(queue=queue)))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.judging import Offline
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from medmail_cli.session import Session
     from medmail_cli.ui.render import Raw
     from medmail_cli.workflows.drafts import Draft
-    from medmail_cli.workflows.send import Event, Office
+    from medmail_cli.workflows.office import Office
+    from medmail_cli.workflows.send import Event
     from medmail_cli.workflows.submit import Postage
 
 app = typer.Typer()
@@ -77,6 +79,7 @@ def send(
         bool,
         typer.Option("--post-quantum", help=_("Only by ML-KEM, for every recipient and for yourself.")),
     ] = False,
+    offline: Offline = False,
     queue: Annotated[
         bool, typer.Option("--queue", help=_("Into the outbox only; `outbox flush` sends."))
     ] = False,
@@ -109,12 +112,17 @@ def send(
             raise typer.BadParameter(_("with --json, the message goes to a file"), param_hint="--output")
         session.console.stdout_taken = True
     wish = workflow.Wish(partial, sign_only, queue, dry_run, output, force)
+    sender = office(session, post_quantum=post_quantum, offline=offline)
     if batch is not None:
         data, folder = _manifest(session, batch)
-        sending = workflow.send_manifest(data, folder, office(session, post_quantum=post_quantum), wish)
+        sending = workflow.send_manifest(data, folder, sender, wish)
         return show(ctx, "send", _shown(sending))
     draft = _draft(session, to or (), cc or (), bcc or (), subject, attach or (), from_, message, id_, body)
-    return show(ctx, "send", _shown(workflow.send([draft], office(session, post_quantum=post_quantum), wish)))
+    return show(
+        ctx,
+        "send",
+        _shown(workflow.send([draft], sender, wish)),
+    )
 
 
 def _shown(found: "Generator[Event, None, None]") -> "Iterator[Event | Raw]":
@@ -194,10 +202,11 @@ def text(session: "Session", body: str | None, template: str) -> str | None:
     return "" if written.strip() == template.strip() else written
 
 
-def office(session: "Session", *, post_quantum: bool = False) -> "Office":
+def office(session: "Session", *, post_quantum: bool = False, offline: bool = False) -> "Office":
     """What sending needs of this run."""
+    from medmail_cli.commands.judging import validator
     from medmail_cli.workflows.addressing import Directory, read_whitelist
-    from medmail_cli.workflows.send import Office
+    from medmail_cli.workflows.office import Office
 
     profile = session.profile
     own = [
@@ -211,7 +220,7 @@ def office(session: "Session", *, post_quantum: bool = False) -> "Office":
         unlock=lambda: session.unlocked,
         directory=Directory(
             session.contacts,
-            session.trust.authorities,
+            validator(session, offline=offline),
             profile,
             session.now(),
             own,

@@ -46,6 +46,11 @@ def purpose(certificate: x509.Certificate) -> Purpose | None:
     return "encrypt" if encrypts else None
 
 
+def is_ml_kem(certificate: x509.Certificate) -> bool:
+    """Whether letters to its holder are encrypted by ML-KEM (RFC 9936)."""
+    return algorithms.ml_name(certificate.public_key()).startswith("ml-kem")
+
+
 def for_mail(certificate: x509.Certificate) -> bool:
     """Whether the extended key usage, where there is one, allows e-mail protection."""
     try:

@@ -6,14 +6,16 @@ stay inside. From and Sender are alike inside and outside. Each Bcc recipient ge
 so that nobody else's holds a trace of it; the sender can open every one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.cms import enveloped, signed
+from medmail_cli.cms.algorithms import DEFAULT_CAPABILITIES
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import PrivateKey, SignatureScheme
 from medmail_cli.smime import compose
@@ -25,12 +27,16 @@ _ONLY_INSIDE = {"keywords", "comments", "bcc"}
 
 @dataclass(frozen=True)
 class Signer:
-    """Who signs. ``chain`` holds the intermediates; ``encryption_certificate`` is where answers go."""
+    """Who signs. ``chain`` holds what goes along: intermediates, further certificates to encrypt to.
+
+    ``encryption_certificate`` is where answers go, ``capabilities`` what may stand in them.
+    """
 
     key: PrivateKey
     certificate: x509.Certificate
     chain: tuple[x509.Certificate, ...] = ()
     encryption_certificate: x509.Certificate | None = None
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
 
     @property
     def reader(self) -> x509.Certificate:
@@ -109,18 +115,33 @@ def sign_only(
     return tuple(submissions)
 
 
-def estimate(letter: Letter, *, style: Style = Style(), recipients: int = 1, encrypted: bool = True) -> int:
-    """About how many octets the message will have on the wire, a little more rather than less."""
+def estimate(
+    letter: Letter, *, signer: Signer, recipients: Sequence[x509.Certificate] | None, style: Style = Style()
+) -> int:
+    """About how many octets the message will have on the wire, a little more rather than less.
+
+    ``recipients`` is None for a letter that is not encrypted.
+    """
     inside = [len(attachment.data) for attachment in letter.attachments] + [len(letter.entity or b"")]
     size = sum(inside) if style.binary else sum(map(compose.base64_size, inside))
     size += compose.base64_size(len(letter.body.encode("utf-8", "replace"))) + 500 * (2 + len(inside))
     headers = sum(len(line) for _, line in compose.header_fields(letter))
-    size += 2 * headers + 12_000  # chain, attributes and signature
-    if style.signature == "opaque" and not (encrypted and style.binary):
+    # a signature is at most twice as long as its key (ML-DSA); then the attributes
+    size += 2 * headers + 2 * _key_size(signer.certificate) + 2500
+    size += sum(len(one.public_bytes(Encoding.DER)) for one in (signer.certificate, *signer.chain))
+    if style.signature == "opaque" and not (recipients is not None and style.binary):
         size = compose.base64_size(size)
-    if encrypted:
-        size = compose.base64_size(size + 700 * (recipients + 1))
+    if recipients is not None:
+        # what a key is sent in is no longer than the key it is sent to: RSA, a point, ML-KEM's ciphertext
+        entries = [
+            _key_size(one) + len(one.issuer.public_bytes()) + 250 for one in (*recipients, signer.reader)
+        ]
+        size = compose.base64_size(size + sum(entries))
     return size + headers + 1000
+
+
+def _key_size(certificate: x509.Certificate) -> int:
+    return len(certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def _circles(
@@ -197,6 +218,7 @@ def _signed_entity(
         signed_at=signed_at,
         scheme=style.scheme,
         encryption_certificate=signer.encryption_certificate,
+        capabilities=signer.capabilities,
         detached=detached,
     )
     if detached:

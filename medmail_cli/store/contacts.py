@@ -134,8 +134,16 @@ class Contacts:
         return self._change(address, change)
 
     def set_reads(self, address: str, reads: Reads) -> Contact:
-        """Say what a contact's software reads; makes the contact if need be."""
-        return self._change(address, lambda contact: replace(contact, reads=reads))
+        """Say what a contact's software reads; makes the contact if need be.
+
+        ``modern`` also forgets what was advertised so far: the next letter may say it anew.
+        """
+
+        def change(contact: Contact) -> Contact:
+            said = () if reads == "modern" else contact.capabilities
+            return replace(contact, reads=reads, capabilities=said)
+
+        return self._change(address, change)
 
     def accept(self, address: str, sha256: str = "") -> Contact:
         """Take the waiting certificates (that one, by a prefix of its SHA-256) into use.

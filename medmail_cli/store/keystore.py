@@ -118,8 +118,8 @@ class Keystore:
     def reader(self, address: str, *, at: dt.datetime | None = None, post_quantum: bool = False) -> Identity:
         """Likewise the identity whose certificate letters to ``address`` are encrypted for.
 
-        One with an ML-KEM key if ``post_quantum`` (else ``not-post-quantum``), and only then if there is
-        another.
+        One with an ML-KEM key if ``post_quantum`` (else ``not-post-quantum``), and only then if another is
+        valid.
         """
         return self._choose(address, "encrypt", at, post_quantum=post_quantum)
 
@@ -127,17 +127,25 @@ class Keystore:
         self, address: str, purpose: "Purpose", at: dt.datetime | None, *, post_quantum: bool = False
     ) -> Identity:
         fitting = [
-            (_valid(one.certificate, at), one.certificate.not_valid_before_utc, one.created, one.id, one)
+            (
+                _valid(one.certificate, at),
+                one.key_type.startswith("ml-kem") is post_quantum,
+                one.certificate.not_valid_before_utc,
+                one.created,
+                one.id,
+                one,
+            )
             for one in self.identities()
             if one.state == "active" and one.certificate is not None and one.purpose in (purpose, "both")
             if _speaks_for(one, address)
         ]
         if not fitting:
             raise MedmailError("no-identity", address=address)
-        alike = [one for one in fitting if one[-1].key_type.startswith("ml-kem") is post_quantum]
-        if post_quantum and not alike:
-            raise MedmailError("not-post-quantum", addresses=[address], count=1)
-        return max(alike or fitting)[-1]
+        if post_quantum:
+            fitting = [one for one in fitting if one[-1].key_type.startswith("ml-kem")]
+            if not fitting:
+                raise MedmailError("not-post-quantum", addresses=[address], count=1)
+        return max(fitting)[-1]
 
     def delete(self, identity: Identity) -> None:
         """Remove an identity and its key for good; one that has gone already is no error."""

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Literal, get_args
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from medmail_cli.cms.algorithms import ml_name
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, NothingAttemptedError
 from medmail_cli.pki.address import ascii_domain, exact
 from medmail_cli.pki.path import Enclosed
+from medmail_cli.pki.usage import is_ml_kem
 from medmail_cli.profile import Cipher
 from medmail_cli.smime.protect import Style
 from medmail_cli.store.identity import fingerprint
 
 if TYPE_CHECKING:
     from medmail_cli.model import PrivateKey
-    from medmail_cli.pki.path import Authorities, Judgement
     from medmail_cli.profile import Profile
     from medmail_cli.smime.fields import Mailbox
     from medmail_cli.store.contacts import Contact, Contacts, Known
     from medmail_cli.store.outbox import Protection
+    from medmail_cli.workflows.validating import Validator
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Directory:
     """Finds recipients' certificates; each certificate is judged once."""
 
     contacts: "Contacts"
-    authorities: "Authorities"
+    validator: "Validator"
     profile: "Profile"
     now: datetime
     own: Sequence[tuple[str, x509.Certificate]] = ()
@@ -49,7 +49,7 @@ class Directory:
     post_quantum: bool = False
     """Only recipients with an ML-KEM key will do; else such a key is used only where there is no other."""
     _found: dict[str, Addressee] = field(default_factory=dict)
-    _judged: "dict[x509.Certificate, Judgement]" = field(default_factory=dict)
+    _problems: dict[x509.Certificate, tuple[str, ...]] = field(default_factory=dict)
 
     def find(self, box: "Mailbox") -> Addressee:
         """The addressee for a mailbox. Raises ``store-damaged``."""
@@ -71,30 +71,25 @@ class Directory:
         if usable and not fitting:
             reason = "not-post-quantum"
         for known in map(usable.__getitem__, fitting):
-            problems = self._judge(known).problems
+            problems = self._judge(known)
             if not problems:
                 return Addressee(address, known.certificate, contact)
-            reason = problems[0].code if reason in ("unfit", "waiting") else reason
+            reason = problems[0] if reason in ("unfit", "waiting") else reason
         return Addressee(address, None, contact, reason)
 
     def _fitting(self, certificates: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-        """Those with the kind of key that is wanted, in the order given."""
-        kem = [one for one in certificates if ml_name(one.public_key()).startswith("ml-kem")]
-        others = [one for one in certificates if one not in kem]
-        return kem if self.post_quantum else others or kem
+        """Those with the kind of key that is wanted, the ordinary ones first, else in the order given."""
+        kem = [one for one in certificates if is_ml_kem(one)]
+        return kem if self.post_quantum else [one for one in certificates if one not in kem] + kem
 
-    def _judge(self, known: "Known") -> "Judgement":
+    def _judge(self, known: "Known") -> tuple[str, ...]:
         certificate = known.certificate
-        if certificate not in self._judged:
-            self._judged[certificate] = self.authorities.judge(
-                certificate,
-                enclosed=Enclosed(known.above),
-                at=self.now,
-                known_now=self.now,
-                purpose="encrypt",
-                revocation=self.profile.revocation,
+        if certificate not in self._problems:
+            judgement = self.validator.judge(
+                certificate, Enclosed(known.above), at=self.now, known_now=self.now, purpose="encrypt"
             )
-        return self._judged[certificate]
+            self._problems[certificate] = tuple(problem.code for problem in judgement.problems)
+        return self._problems[certificate]
 
 
 Exclusion = Literal["no-recipient-certificate", "not-whitelisted", "not-post-quantum", "below-floor"]
@@ -107,47 +102,58 @@ class Plan:
     protection: "Protection"
     addressees: tuple[Addressee, ...]
     excluded: tuple[tuple[Addressee, Exclusion], ...] = ()
+    cipher: Cipher = "aes-256-gcm"
 
 
 def plan(
     boxes: Iterable["Mailbox"], directory: Directory, whitelist: frozenset[str], *, sign_only: bool
 ) -> Plan:
-    """One strength for the whole letter: the same text is never sent in two."""
+    """One strength for the whole letter: the same text is never sent in two. Raises ``no-common-cipher``.
+
+    Who has a certificate but reads only ciphers below the floor gets nothing, rather than less than that.
+    """
     everybody = tuple(directory.find(box) for box in boxes)
     if sign_only:
         return Plan("signed-only", everybody)
-    weakest = directory.profile.weakest_cipher
-    certified = tuple(one for one in everybody if one.certificate is not None and _readable(one, weakest))
-    others = [one for one in everybody if one not in certified]
     policy = directory.profile.end_to_end
-    if directory.post_quantum:
-        policy = "required"
-    if policy != "off" and not others:
-        return Plan("end-to-end", everybody)
-    listed = tuple(one for one in everybody if _domain(one.address) in whitelist)
-    if policy == "off" or (policy == "when-possible" and len(listed) == len(everybody)):
-        strangers = [one for one in everybody if one not in listed]
-        return Plan("transport-only", listed, tuple((one, "not-whitelisted") for one in strangers))
-    return Plan("end-to-end", certified, tuple((one, _why_not(one)) for one in others))
+    excluded: list[tuple[Addressee, Exclusion]] = []
+    if policy == "off" and not directory.post_quantum:
+        listed = tuple(one for one in everybody if _domain(one.address) in whitelist)
+        excluded += [(one, "not-whitelisted") for one in everybody if one not in listed]
+        return Plan("transport-only", listed, tuple(excluded))
+    floor = directory.profile.weakest_cipher
+    certified = tuple(one for one in everybody if one.certificate is not None)
+    able = tuple(one for one in certified if readable(one, floor))
+    excluded += [(one, "below-floor") for one in certified if one not in able]
+    bare = [one for one in everybody if one.certificate is None]
+    others = [one for one in everybody if one.certificate is None or one in able]
+    all_listed = all(_domain(one.address) in whitelist for one in others)
+    if bare and policy == "when-possible" and not directory.post_quantum and all_listed:
+        return Plan("transport-only", tuple(others), tuple(excluded))
+    excluded += [
+        (one, "not-post-quantum" if one.reason == "not-post-quantum" else "no-recipient-certificate")
+        for one in bare
+    ]
+    return Plan("end-to-end", able, tuple(excluded), _cipher(directory.profile, able))
 
 
-def _why_not(one: Addressee) -> Exclusion:
-    if one.certificate is not None:
-        return "below-floor"
-    return "not-post-quantum" if one.reason == "not-post-quantum" else "no-recipient-certificate"
-
-
-def _readable(one: Addressee, weakest: Cipher = "aes-128-cbc") -> tuple[Cipher, ...]:
+def readable(one: Addressee, weakest: Cipher = "aes-128-cbc") -> tuple[Cipher, ...]:
     """The ciphers that a recipient reads, no weaker than the floor, the strongest first.
 
-    Without a word from them these are the ones RFC 8551 §2.7 makes everybody read.
+    Without a word from them these are the ones RFC 8551 §2.7 makes everybody read. Who names ciphers, and
+    none of ours among them, speaks an older S/MIME, of which AES-128-CBC is the best (RFC 5751 §2.7).
     """
     allowed = CIPHERS[: CIPHERS.index(weakest) + 1]
     contact = one.contact
-    said = frozenset(contact.capabilities) & set(CIPHERS) if contact is not None else frozenset()
+    said: frozenset[str] = _MANDATORY
     if contact is not None and contact.reads == "legacy":
         said = frozenset({"aes-256-cbc", "aes-128-cbc"})
-    return tuple(cipher for cipher in allowed if cipher in (said or _MANDATORY))
+    elif contact is not None:
+        # a dotted number is a capability that we have no name for: an older cipher, as far as we can tell
+        named = {name for name in contact.capabilities if name in CIPHERS or name[0].isdigit()}
+        if named:
+            said = frozenset(named & set(CIPHERS)) or frozenset({"aes-128-cbc"})
+    return tuple(cipher for cipher in allowed if cipher in said)
 
 
 CIPHERS: tuple[Cipher, ...] = get_args(Cipher)
@@ -156,13 +162,13 @@ _MANDATORY = frozenset({"aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cb
 
 def _cipher(profile: "Profile", addressees: Sequence[Addressee]) -> Cipher:
     """The profile's, else the strongest that everybody reads. Raises ``no-common-cipher``."""
-    readable = [set(_readable(one, profile.weakest_cipher)) for one in addressees]
+    sets = [set(readable(one, profile.weakest_cipher)) for one in addressees]
     # ChaCha20 goes out only where the profile says so
     wanted = dict.fromkeys((profile.cipher, *(one for one in CIPHERS if one != "chacha20-poly1305")))
     for cipher in wanted:
-        if all(cipher in each for each in readable):
+        if all(cipher in each for each in sets):
             return cipher
-    raise MedmailError("no-common-cipher", addresses=[one.address for one in addressees])
+    raise NothingAttemptedError("no-common-cipher", addresses=[one.address for one in addressees])
 
 
 def read_whitelist(path: Path | None) -> frozenset[str]:
@@ -181,18 +187,18 @@ def _domain(address: str) -> str:
     return ascii_domain(address.rpartition("@")[2])
 
 
-def style(profile: "Profile", addressees: Sequence[Addressee], key: "PrivateKey") -> Style:
+def style(profile: "Profile", plan: Plan, key: "PrivateKey") -> Style:
     """How the letter is made, for what its recipients said they read and the profile wants.
 
-    CBC only where a recipient reads no GCM; PSS, binary insides and derived keys only where all said they
-    read them. Raises ``no-common-cipher``.
+    PSS, binary insides and derived keys only where all said they read them.
     """
+    addressees = plan.addressees
     contacts = [one.contact for one in addressees]
     said = [frozenset(one.capabilities) if one else frozenset[str]() for one in contacts]
     pss = profile.rsa_signature == "pss" or (bool(said) and all("rsa-pss-sha256" in each for each in said))
     wants_oaep = profile.rsa_encryption == "oaep"
     return Style(
-        cipher=_cipher(profile, addressees),
+        cipher=plan.cipher,
         signature=profile.signature,
         scheme="rsa-pss-sha256" if pss and isinstance(key.public_key, rsa.RSAPublicKey) else None,
         oaep_for=frozenset(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from medmail_cli.pki.path import Authorities
     from medmail_cli.store.auditlog import AuditLog
-    from medmail_cli.workflows.send import Event, Office, Wish
+    from medmail_cli.workflows.office import Office
+    from medmail_cli.workflows.send import Event, Wish
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def set_reads(
 ) -> Iterator[ContactItem]:
     """Say what a contact's software reads. Raises ``not-found``."""
     contact = _existing(contacts, address)
-    if contact.reads != reads:
+    if contact.reads != reads or (reads == "modern" and contact.capabilities):
         with logged(log, "contact-set", actor, address=contact.address, reads=reads):
             contact = contacts.set_reads(contact.address, reads)
         yield _shown(contact, "changed", authorities, now)

@@ -188,7 +188,7 @@ def _open_group(
             outcomes.append(_outcome(intent, opened, verdict))
             yield verdict
             if explained:
-                yield Explanation(verdict.id, explain(opened, reader.authorities))
+                yield Explanation(verdict.id, explain(opened, reader.validator.authorities))
             may_write = _may_write(opened, output)
             if output.asked and opened.content is not None and not may_write:
                 yield Note("not-written", {"source": loaded.source.name})

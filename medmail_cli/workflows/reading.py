@@ -9,8 +9,8 @@ from cryptography import x509
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import binds
-from medmail_cli.pki.fitness import Purpose
-from medmail_cli.pki.path import Authorities, Enclosed, Judgement
+from medmail_cli.pki.path import Enclosed, Judgement
+from medmail_cli.pki.usage import is_ml_kem
 from medmail_cli.smime.fields import parse_mailboxes
 from medmail_cli.smime.layers import Keys
 from medmail_cli.smime.open import Opened, Policy, open_message
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medmail_cli.model import PrivateKey
     from medmail_cli.profile import Profile
     from medmail_cli.store.contacts import Contacts, Known
-    from medmail_cli.workflows.fetching import Fetcher
+    from medmail_cli.workflows.validating import Validator
 
 _MOST_JUDGEMENTS = 4096
 
@@ -60,7 +60,7 @@ class Reader:
 
     keys: Keys
     own_addresses: Sequence[str]
-    authorities: Authorities
+    validator: "Validator"
     contacts: "Contacts"
     profile: "Profile"
     now: datetime
@@ -68,8 +68,6 @@ class Reader:
     delegates: Sequence[str] = ()
     show_unverified: bool = False
     allow_weak: bool = False
-    fetcher: "Fetcher | None" = None
-    """Asks about certificates whose status is unknown; None uses what is on this computer."""
     _judged: dict[tuple[object, ...], Judgement] = field(default_factory=dict, repr=False)
     _learned: dict[tuple[object, ...], datetime | None] = field(default_factory=dict, repr=False)
 
@@ -106,34 +104,10 @@ class Reader:
         if key not in self._judged:
             if len(self._judged) >= _MOST_JUDGEMENTS:
                 self._judged.clear()
-            self._judged[key] = self._asked(certificate, enclosed, at, None if self.at else self.now, "sign")
-        return self._judged[key]
-
-    def _asked(
-        self,
-        certificate: x509.Certificate,
-        enclosed: Enclosed,
-        at: datetime,
-        known_now: datetime | None,
-        purpose: Purpose,
-    ) -> Judgement:
-        """A judgement, and another one where asking servers brought something new."""
-
-        def judged() -> Judgement:
-            return self.authorities.judge(
-                certificate,
-                enclosed=enclosed,
-                at=at,
-                known_now=known_now,
-                purpose=purpose,
-                revocation=self.profile.revocation,
+            self._judged[key] = self.validator.judge(
+                certificate, enclosed, at=at, known_now=None if self.at else self.now, purpose="sign"
             )
-
-        found = judged()
-        if found.undetermined and self.fetcher is not None and self.fetcher.settle(found):
-            self.authorities = self.fetcher.trust.authorities
-            found = judged()
-        return found
+        return self._judged[key]
 
     def learn(self, opened: Opened) -> None:
         """Learn the signer's certificates and capabilities from a mailbox letter that is trusted now too."""
@@ -144,6 +118,7 @@ class Reader:
         address = senders[0].address
         try:
             signed_at, capabilities = proven.info.signed_at, proven.info.capabilities
+            preferred = proven.info.encryption_key_preference
         except MedmailError:  # capabilities nobody can read teach nothing
             return
         key = (address, proven.certificates)
@@ -157,9 +132,14 @@ class Reader:
         for certificate in extra:
             if not binds(certificate, address):
                 continue
-            judged = self._asked(certificate, enclosed, self.now, self.now, "encrypt")
+            judged = self.validator.judge(
+                certificate, enclosed, at=self.now, known_now=self.now, purpose="encrypt"
+            )
             if not judged.problems:
                 chains[certificate] = [one for one in judged.chain[1:-1] if one in extra]
+        if preferred is not None and any(preferred.names(certificate) for certificate in chains):
+            # RFC 8551 §2.5.3; post-quantum keys stand beside the one that everybody can use
+            chains = {c: above for c, above in chains.items() if preferred.names(c) or is_ml_kem(c)}
         self.contacts.learn(
             address,
             tuple(chains),

@@ -8,9 +8,9 @@ outbox; from there on no kill loses it.
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,18 +18,17 @@ from medmail_cli.audit.entry import Intent, Outcome
 from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, exit_of
 from medmail_cli.model import Note
 from medmail_cli.smime.fields import Mailbox
-from medmail_cli.smime.protect import Signer, Style, estimate, protect, sign_only
+from medmail_cli.smime.protect import estimate, protect, sign_only
 from medmail_cli.store import files
 from medmail_cli.store.outbox import Parcel, Submission
 from medmail_cli.workflows import addressing, drafts, submit
-from medmail_cli.workflows.addressing import Directory, Plan
+from medmail_cli.workflows.addressing import Plan
 from medmail_cli.workflows.drafts import Draft, Fault
-from medmail_cli.workflows.submit import Postage, Recipient, Retried, Shipment
+from medmail_cli.workflows.office import Office
+from medmail_cli.workflows.submit import Recipient, Retried, Shipment
 
 if TYPE_CHECKING:
     from medmail_cli.config import Account
-    from medmail_cli.profile import Profile
-    from medmail_cli.store.keystore import Keystore, Unlocked
 
 
 @dataclass(frozen=True)
@@ -63,36 +62,6 @@ class Wish:
     force: bool = False
 
 
-@dataclass
-class Office:
-    """What sending needs; ``account`` finds the account for a From address, or the default one."""
-
-    keystore: "Keystore"
-    unlock: "Callable[[], Unlocked]"
-    directory: Directory
-    profile: "Profile"
-    account: "Callable[[str | None], Account]"
-    postage: Postage
-    whitelist: frozenset[str] = frozenset()
-    _signers: dict[str, Signer] = field(default_factory=dict)
-
-    def signer(self, address: str) -> Signer:
-        """Who signs for an address. Raises ``no-identity``, ``wrong-passphrase`` …"""
-        if address not in self._signers:
-            now = self.postage.now()
-            unlocked = self.unlock()
-            identity = unlocked.signer(address, at=now)
-            reader = unlocked.reader(address, at=now, post_quantum=self.directory.post_quantum)
-            assert identity.certificate is not None  # noqa: S101 - an active identity has one
-            self._signers[address] = Signer(
-                unlocked.private_key(identity),
-                identity.certificate,
-                identity.chain,
-                reader.certificate if reader.id != identity.id else None,
-            )
-        return self._signers[address]
-
-
 @dataclass(frozen=True)
 class _Ready:
     """A draft with all decided: who sends it, by which account, to whom, how."""
@@ -102,6 +71,8 @@ class _Ready:
     account: "Account"
     plan: Plan
     digest: bytes | None
+    unreadable: bool = False
+    """Its own sender has no key of the kind that is wanted."""
 
 
 def send_manifest(data: bytes, folder: Path, office: Office, wish: Wish) -> Generator[Event, None, None]:
@@ -168,20 +139,19 @@ def _send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event
 def _decide(draft: Draft, office: Office, wish: Wish) -> "_Ready | list[Recipient]":
     account = office.account(draft.sender.address if draft.sender else None)
     sender = draft.sender or Mailbox(account.address, "")
-    if office.directory.post_quantum:
-        office.keystore.reader(sender.address, at=office.postage.now(), post_quantum=True)
     plan = addressing.plan(draft.everybody, office.directory, office.whitelist, sign_only=wish.sign_only)
     digest = None
     if draft.key is not None:
-        digest = office.postage.outbox.digest(*_content(draft, sender, sign_only=wish.sign_only))
+        digest = office.postage.outbox.digest(*_content(draft, sender, office, wish))
         if office.postage.outbox.known(draft.key, digest):
             return [
                 Recipient(box.address, "unchanged", plan.protection, key=draft.key) for box in draft.everybody
             ]
-    return _Ready(draft, sender, account, plan, digest)
+    lacks = plan.protection == "end-to-end" and office.lacks_post_quantum(sender.address)
+    return _Ready(draft, sender, account, plan, digest, lacks)
 
 
-def _content(draft: Draft, sender: Mailbox, *, sign_only: bool) -> Iterator[bytes]:
+def _content(draft: Draft, sender: Mailbox, office: Office, wish: Wish) -> Iterator[bytes]:
     """What makes two letters the same under one key."""
     heads = {
         "from": sender.address,
@@ -190,7 +160,8 @@ def _content(draft: Draft, sender: Mailbox, *, sign_only: bool) -> Iterator[byte
         "body": draft.body or "",
         "attach": [path.name for path in draft.attach],
         "in_reply_to": draft.in_reply_to,
-        "sign_only": sign_only,
+        "sign_only": wish.sign_only,
+        **({"post_quantum": True} if office.directory.post_quantum else {}),
     }
     yield json.dumps(heads, sort_keys=True).encode()
     yield draft.entity or b""
@@ -208,7 +179,10 @@ def _excluded(ready: Sequence[_Ready], wish: Wish) -> Iterator[Event]:
                 addressee.address, "not-sent", one.plan.protection, key=one.draft.key, code=code,
                 detail=addressee.reason or None, exit=exit_of(code),
             )  # fmt: skip
-    if names and not wish.partial:
+    unreadable = [one.sender.address for one in ready if one.unreadable]
+    if unreadable:
+        names = {"not-post-quantum": [*unreadable, *names.get("not-post-quantum", ())]}
+    if unreadable or (names and not wish.partial):
         first, addresses = next(iter(names.items()))
         raise NothingAttemptedError(
             first, addresses=list(dict.fromkeys(addresses)), count=len(set(addresses))
@@ -310,13 +284,13 @@ def _groups(ready: Sequence[_Ready], office: Office) -> Iterator[list[tuple[_Rea
 def _estimate(one: _Ready, office: Office) -> int:
     """The size on the wire, known before a file is read."""
     letter = drafts.letter(replace(one.draft, attach=()), one.sender, office.postage.now())
-    style = Style(header_protection=office.profile.header_protection)
+    signer = office.signer(one.sender.address)
+    style = addressing.style(office.profile, one.plan, signer.key)
     attached = sum(path.stat().st_size + 1000 for path in one.draft.attach)
-    encrypted = one.plan.protection == "end-to-end"
-    return (
-        estimate(letter, style=style, recipients=len(one.plan.addressees), encrypted=encrypted)
-        + attached * 16 // 9
-    )
+    recipients = None
+    if one.plan.protection == "end-to-end":
+        recipients = [each.certificate for each in one.plan.addressees if each.certificate is not None]
+    return estimate(letter, signer=signer, style=style, recipients=recipients) + attached * 16 // 9
 
 
 def _too_large(ready: Sequence[_Ready], limit: int) -> Iterator[Event]:
@@ -344,7 +318,7 @@ def _parcels(one: _Ready, office: Office) -> Iterator[Parcel]:
     letter = drafts.letter(draft, one.sender, now.astimezone())
     letter = replace(letter, headers=(*letter.headers, *office.profile.headers.items()))
     signer = office.signer(one.sender.address)
-    style = addressing.style(office.profile, one.plan.addressees, signer.key)
+    style = addressing.style(office.profile, one.plan, signer.key)
     if one.plan.protection == "end-to-end":
         certificates = {
             name: addressee.certificate

@@ -1,4 +1,4 @@
-"""What ``decrypt`` asks servers while somebody waits: only about chains under an anchor, and briefly."""
+"""What ``decrypt`` and ``send`` ask servers: only about chains under an anchor, and briefly."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from medmail_cli.smime.protect import protect
+from medmail_cli.store.contacts import Contacts
 from tests.support import pki
 from tests.support.cli import Done, medmail
 from tests.support.homes import make_home
@@ -159,3 +160,30 @@ def test_a_person_is_told_whom_we_ask(home: Path, tmp_path: Path, server: Files)
     assert done.exit == 0
     assert "Asking" in done.stderr
     assert medmail(home, "decrypt", tmp_path / "letter.eml").stderr == ""
+
+
+def test_a_recipient_s_certificate_is_asked_about_before_a_letter_is_encrypted_to_it(
+    tmp_path: Path, server: Files
+) -> None:
+    carol = person("carol")
+    home = make_home(tmp_path, carol)
+    (tmp_path / "hard.toml").write_text('revocation = "hard"\n')
+    (home / "config.toml").write_text(
+        f'profile = "{tmp_path}/hard.toml"\n{CONFIG}[accounts.work]\naddress = "{carol.address}"\n'
+        'smtp = { host = "127.0.0.1", port = 1, security = "tls" }\n'
+    )
+    someone = alice(server)
+    Contacts(home / "contacts").add(someone.address, [someone.certificate], now=NOW)
+    words = ("send", "--to", someone.address, "--dry-run", "--json", "-")
+
+    def why(*options: str) -> str | None:
+        done = medmail(home, *words, *options, stdin=b"x\n")
+        found = [one for one in done.objects if one["type"] == "recipient"]
+        return found[0].get("detail") if done.exit == 5 else None
+
+    assert why("--offline") == "revocation-unknown"
+    assert server.asked == []
+    server.files["/list.crl"] = crl(someone.certificate)
+    assert why() == "revoked"
+    assert why("--offline") == "revoked"
+    assert server.asked == ["/list.crl"]

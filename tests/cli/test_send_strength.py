@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from medmail_cli.pki.usage import is_ml_kem
 from medmail_cli.smime.open import Opened
 from medmail_cli.store.contacts import Contacts
 from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.mailbox import Mailbox
 from tests.support import letters, pki
 from tests.support.cli import PASSPHRASE
 from tests.support.homes import make_home
@@ -73,6 +75,8 @@ def test_without_a_word_what_everybody_must_read(alice: Sender) -> None:
         (("aes-256-cbc", "aes-128-cbc"), "aes-256-cbc"),
         (("aes-128-cbc", "1.2.3.4"), "aes-128-cbc"),
         (("rsa-oaep-sha256",), "aes-256-gcm"),
+        # 3DES and Camellia: older than AES-GCM, so the best of S/MIME before it
+        (("1.2.840.113549.3.7", "1.2.392.200011.61.1.1.1.4"), "aes-128-cbc"),
     ],
 )
 def test_the_strongest_cipher_that_all_read(alice: Sender, said: tuple[str, ...], cipher: str) -> None:
@@ -122,13 +126,48 @@ def test_the_profile_s_floor_refuses_rather_than_goes_below(alice: Sender, tmp_p
     assert partial.exit == 3
 
 
+def test_a_contact_said_to_be_modern_is_taken_at_that_word(alice: Sender, tmp_path: Path) -> None:
+    alice.knows(RSA_CAROL)
+    own = tmp_path / "strict.toml"
+    own.write_text('weakest-cipher = "aes-128-gcm"\n')
+    configure(alice, str(own))
+    says(alice, RSA_CAROL, "aes-256-cbc")
+    assert alice.send("--to", RSA_CAROL.address, "--dry-run", "-", stdin=b"x\n").exit == 5
+    assert alice.run("contacts", "set", RSA_CAROL.address, "--reads", "modern").exit == 0
+    assert strength(written(alice, RSA_CAROL))[0] == "aes-256-gcm"
+
+
+def test_below_the_floor_is_never_replaced_by_the_network_s_own_protection(
+    alice: Sender, tmp_path: Path
+) -> None:
+    alice.knows(RSA_CAROL)
+    (tmp_path / "domains.txt").write_text("medecin.test\n")
+    own = tmp_path / "network.toml"
+    own.write_text(
+        'end-to-end = "when-possible"\nweakest-cipher = "aes-256-gcm"\nwhitelist = "domains.txt"\n'
+    )
+    configure(alice, str(own))
+    says(alice, RSA_CAROL, "aes-256-cbc")
+    done = alice.send("--to", RSA_CAROL.address, "--queue", "-", stdin=b"x\n")
+    assert (done.exit, done.objects[-1]["code"]) == (5, "below-floor")
+    # beside somebody without a certificate, too
+    to = ("--to", RSA_CAROL.address, "--to", "stranger@medecin.test")
+    done = alice.send(*to, "--partial", "--queue", "-", stdin=b"x\n")
+    assert done.exit == 3
+    assert recipients(done)[RSA_CAROL.address]["code"] == "below-floor"
+    assert recipients(done)["stranger@medecin.test"]["protection"] == "transport-only"
+
+
 def test_two_who_read_nothing_in_common_need_two_letters(alice: Sender) -> None:
     alice.knows(BOB, RSA_CAROL)
     says(alice, BOB, "aes-256-gcm")
     assert alice.run("contacts", "set", RSA_CAROL.address, "--reads", "legacy").exit == 0
-    done = alice.send("--to", BOB.address, "--to", RSA_CAROL.address, "--queue", "-", stdin=b"x\n")
-    assert (done.exit, done.objects[-1]["code"]) == (5, "no-common-cipher")
+    to = ("--to", BOB.address, "--to", RSA_CAROL.address)
+    for how in ("--queue", "--dry-run"):
+        done = alice.send(*to, how, "-", stdin=b"x\n")
+        assert (done.exit, done.objects[-1]["code"]) == (5, "no-common-cipher")
     assert alice.run("outbox", "list").stdout == ""
+    assert alice.send(*to, "--sign-only", "--queue", "-", stdin=b"x\n").exit == 0
 
 
 def test_legacy_readers_see_the_subject_the_older_way(alice: Sender) -> None:
@@ -179,6 +218,10 @@ def test_every_entry_is_ml_kem_or_nothing_is_sent(alice: Sender) -> None:
     refused = alice.send("--to", BOB.address, "--post-quantum", "--queue", "-", stdin=b"x\n")
     assert (refused.exit, refused.objects[-1]["code"]) == (5, "not-post-quantum")
     assert alice.person.address in refused.objects[-1]["message"]
+    assert BOB.address not in refused.objects[-1]["message"]
+    both = alice.send("--to", RSA_CAROL.address, "--post-quantum", "--partial", "--queue", "-", stdin=b"x\n")
+    assert both.exit == 5
+    assert all(one in both.objects[-1]["message"] for one in (alice.person.address, RSA_CAROL.address))
     gets_ml_kem(alice)
     opened = written(alice, PQ_BOB, options=("--post-quantum",))
     assert strength(opened) == ("aes-256-gcm", "ml-kem-768")
@@ -208,6 +251,36 @@ def test_a_profile_may_demand_it(alice: Sender, tmp_path: Path) -> None:
     alice.knows(BOB)
     done = alice.send("--to", BOB.address, "--queue", "-", stdin=b"x\n")
     assert (done.exit, done.objects[-1]["code"]) == (5, "not-post-quantum")
+
+    # a first contact carries one's certificates in the clear, and hides nothing
+    assert alice.run("contacts", "invite", BOB.address, "--queue").exit == 0
+
+
+def test_a_key_of_one_s_own_is_no_other_letter_when_it_goes_out_stronger(alice: Sender) -> None:
+    knows_both(alice, BOB, PQ_BOB)
+    gets_ml_kem(alice)
+    to = ("--to", BOB.address, "--id", "result-1", "--queue", "-")
+    assert alice.send(*to, stdin=b"x\n").exit == 0
+    assert alice.send("--post-quantum", *to, stdin=b"x\n").objects[-1]["code"] == "id-reused"
+
+
+def test_correspondents_learn_of_ml_kem_and_answer_by_it(alice: Sender, tmp_path: Path) -> None:
+    alice.knows(BOB)
+    gets_ml_kem(alice)
+    opened = written(alice, BOB)
+    assert opened.proven is not None
+    assert "ml-kem-768" in (opened.proven.info.capabilities or ())
+    assert len(opened.proven.certificates) == 2
+    (tmp_path / "bob").mkdir()
+    bob = Sender(make_home(tmp_path / "bob", BOB), BOB)
+    configure(bob)
+    box = Mailbox(bob.home / "mail")
+    letter = (alice.home.parent / "letter.eml").read_bytes()
+    box.store("work", "INBOX", 1, [(1, letter)], dt.datetime.now(dt.UTC))
+    assert bob.run("decrypt", "--unopened").exit == 0
+    learned = Contacts(bob.home / "contacts").lookup(alice.person.address)
+    assert learned is not None
+    assert {is_ml_kem(known.certificate) for known in learned.certificates} == {True, False}
 
 
 def test_it_excludes_signing_alone(alice: Sender) -> None:

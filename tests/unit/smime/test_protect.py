@@ -1,13 +1,16 @@
 """What leaves: who can open it, what stands outside, what it will weigh."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from medmail_cli.smime import mime
 from medmail_cli.smime.compose import Attachment
+from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import Style, estimate, protect, sign_only
+from tests.support import letters, pki
 from tests.support.letters import FILE, NOW, codes, letter, opened, person, sealed
 
 SECRETS = (b"Durand", "Résultats".encode(), "Élodie".encode())
@@ -143,12 +146,33 @@ def test_signed_only_is_believed_and_said_to_be_open(signature: Any) -> None:
 @pytest.mark.parametrize("style", [Style(), Style(binary=True), Style(signature="detached")])
 def test_the_size_on_the_wire_is_known_beforehand(size: int, style: Style) -> None:
     written = letter(attachments=(Attachment("a.bin", "application/octet-stream", bytes(size)),))
+    signer, reader = person("alice").signer, person("bob")
     raw = protect(
         written,
-        signer=person("alice").signer,
-        recipients={person("bob").address: person("bob").certificate},
+        signer=signer,
+        recipients={reader.address: reader.certificate},
         signed_at=NOW,
         style=style,
     )[0].message
-    guess = estimate(written, style=style)
-    assert len(raw) <= guess <= len(raw) * 1.02 + 25_000
+    guess = estimate(written, signer=signer, recipients=[reader.certificate], style=style)
+    assert len(raw) <= guess <= len(raw) * 1.02 + 12_000
+
+
+@pytest.mark.parametrize(("signs", "reads"), [("p256", "rsa4096"), ("ml-dsa-87", "ml-kem-1024")])
+def test_long_keys_and_many_recipients_count(signs: pki.KeyType, reads: pki.KeyType) -> None:
+    people = [
+        person(f"reader{number}", key_type=reads, purpose="encrypt" if reads == "ml-kem-1024" else "both")
+        for number in range(3)
+    ] * 4
+    boxes = [Mailbox(f"r{number}@medecin.test", "") for number in range(len(people))]
+    certificates = [
+        pki.issue(letters.authority("Health Root"), box.address, key=one.raw_key)[0]
+        for box, one in zip(boxes, people, strict=True)
+    ]
+    signer = person("alice", key_type=signs, purpose="sign").signer
+    signer = replace(signer, encryption_certificate=person("bob").certificate)
+    written = letter(to=tuple(boxes))
+    recipients = {box.address: one for box, one in zip(boxes, certificates, strict=True)}
+    raw = protect(written, signer=signer, recipients=recipients, signed_at=NOW)[0].message
+    guess = estimate(written, signer=signer, recipients=certificates)
+    assert len(raw) <= guess <= len(raw) * 1.1 + 12_000

@@ -1,0 +1,65 @@
+"""What sending needs of a run: keys, recipients, accounts, and the way to the servers."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from medmail_cli.cms.algorithms import DEFAULT_CAPABILITIES
+from medmail_cli.errors import MedmailError
+from medmail_cli.smime.protect import Signer
+from medmail_cli.workflows.addressing import Directory
+from medmail_cli.workflows.submit import Postage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from medmail_cli.config import Account
+    from medmail_cli.profile import Profile
+    from medmail_cli.store.identity import Identity
+    from medmail_cli.store.keystore import Keystore, Unlocked
+
+
+@dataclass
+class Office:
+    """What sending needs; ``account`` finds the account for a From address, or the default one."""
+
+    keystore: "Keystore"
+    unlock: "Callable[[], Unlocked]"
+    directory: Directory
+    profile: "Profile"
+    account: "Callable[[str | None], Account]"
+    postage: Postage
+    whitelist: frozenset[str] = frozenset()
+    _signers: dict[str, Signer] = field(default_factory=dict)
+
+    def signer(self, address: str) -> Signer:
+        """Who signs for an address. Raises ``no-identity``, ``wrong-passphrase`` …"""
+        if address not in self._signers:
+            now = self.postage.now()
+            unlocked = self.unlock()
+            identity = unlocked.signer(address, at=now)
+            kem = self._post_quantum_reader(address)
+            reader = kem[0] if kem and self.directory.post_quantum else unlocked.reader(address, at=now)
+            readers = [reader, *kem]
+            assert identity.certificate is not None  # noqa: S101 - an active identity has one
+            along = [one for each in readers for one in (each.certificate, *each.chain) if one is not None]
+            self._signers[address] = Signer(
+                unlocked.private_key(identity),
+                identity.certificate,
+                tuple(dict.fromkeys([*identity.chain, *along])),
+                reader.certificate if reader.id != identity.id else None,
+                (*DEFAULT_CAPABILITIES, *(one.key_type for one in kem)),
+            )
+        return self._signers[address]
+
+    def _post_quantum_reader(self, address: str) -> "list[Identity]":
+        """One's identity with an ML-KEM key, which correspondents shall hear of; () where there is none."""
+        try:
+            return [self.keystore.reader(address, at=self.postage.now(), post_quantum=True)]
+        except MedmailError as error:
+            if error.code not in ("not-post-quantum", "no-identity"):
+                raise
+            return []
+
+    def lacks_post_quantum(self, address: str) -> bool:
+        """Whether ML-KEM is wanted, and nobody who sends as ``address`` could open the letter by it."""
+        return self.directory.post_quantum and not self._post_quantum_reader(address)
