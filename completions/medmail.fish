@@ -51,6 +51,7 @@ complete -c medmail -n '__fish_seen_subcommand_from send' -l id -x -d 'A name of
 complete -c medmail -n '__fish_seen_subcommand_from send' -l partial -d 'Leave out recipients without certificate; exit 3'
 complete -c medmail -n '__fish_seen_subcommand_from send' -l sign-only -d 'Sign, do not encrypt'
 complete -c medmail -n '__fish_seen_subcommand_from send' -l post-quantum -d 'Only by ML-KEM, for every recipient and for yourself'
+complete -c medmail -n '__fish_seen_subcommand_from send' -l offline -d 'Use only what is on this computer'
 complete -c medmail -n '__fish_seen_subcommand_from send' -l queue -d 'Into the outbox only; outbox flush sends'
 complete -c medmail -n '__fish_seen_subcommand_from send' -l dry-run -d 'Check everything, do nothing'
 complete -c medmail -n '__fish_seen_subcommand_from send' -l output -s o -r -F -d 'Write the message instead of sending it'
