@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -22,7 +22,7 @@ from medmail_cli.model import SignatureScheme
 if TYPE_CHECKING:
     from medmail_cli.model import PrivateKey
 
-__all__ = ["SignedData", "SignerInfo", "check_signer", "find_certificate", "parse_signed", "sign"]
+__all__ = ["SignedData", "SignerInfo", "check_signer", "parse_signed", "sign"]
 
 _MOST_SIGNERS = 32
 _ED448_DIGEST = algorithms.identifier(algorithms.SHAKE256_LEN, der.integer(512))
@@ -137,11 +137,6 @@ def parse_signed(node: ber.Node) -> SignedData:
         signers=signers,
         ocsp=tuple(enclosed.ocsp(crls, attributes)),
     )
-
-
-def find_certificate(signer: SignerInfo, candidates: Iterable[x509.Certificate]) -> x509.Certificate | None:
-    """The first candidate that the signer's identifier names."""
-    return next((certificate for certificate in candidates if signer.id.names(certificate)), None)
 
 
 def _signer(node: ber.Node) -> SignerInfo:

@@ -92,7 +92,7 @@ def test_we_verify_what_gpgsm_signs(gpgsm: Gpgsm, options: list[str]) -> None:
     theirs = gpgsm("--sign", *options, "--local-user", "gpgsm@a.test", stdin=LETTER)
     read = signed.parse_signed(ber.parse(theirs))
     assert (read.content is None) == bool(options)
-    assert signed.find_certificate(read.signers[0], read.certificates) == gpgsm.certificate
+    assert pki.named(read.signers[0], read.certificates) == gpgsm.certificate
     assert signed.check_signer(read, read.signers[0], gpgsm.certificate, LETTER) == ()
 
 

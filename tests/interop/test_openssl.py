@@ -94,7 +94,7 @@ def test_we_verify_what_openssl_signs(people: People, kind: str, options: list[s
     theirs = cms("-sign", "-outform", "DER", "-binary", *names, *options)
     read = signed.parse_signed(ber.parse(theirs))
     (signer,) = read.signers
-    found = signed.find_certificate(signer, (ca.certificate, *read.certificates))
+    found = pki.named(signer, (ca.certificate, *read.certificates))
     assert found is not None
     assert found == person.certificate
     assert (read.content is None) == (options == [])
@@ -146,7 +146,7 @@ def test_several_signers_are_each_checked(people: People) -> None:
     two = (made["rsa2048"], made["p256"])
     names = [word for each in two for word in ("-signer", each.cert_file, "-inkey", each.key_file)]
     read = signed.parse_signed(ber.parse(cms("-sign", "-outform", "DER", "-binary", "-nodetach", *names)))
-    found = {signed.find_certificate(signer, read.certificates): signer for signer in read.signers}
+    found = {pki.named(signer, read.certificates): signer for signer in read.signers}
     assert set(found) == {each.certificate for each in two}
     for each in two:
         assert signed.check_signer(read, found[each.certificate], each.certificate) == ()

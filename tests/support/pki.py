@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from medmail_cli.cms.signed import SignerInfo
+
 KeyType = Literal[
     "rsa1024", "rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521",
     "brainpoolp256r1", "brainpoolp384r1", "brainpoolp512r1", "p192",
@@ -341,3 +343,8 @@ def _key_usage(
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def named(signer: SignerInfo, candidates: Iterable[x509.Certificate]) -> x509.Certificate | None:
+    """The first candidate that the signer's identifier names."""
+    return next((certificate for certificate in candidates if signer.id.names(certificate)), None)

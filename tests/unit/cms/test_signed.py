@@ -68,7 +68,7 @@ def test_round_trip(
         (info,) = read.signers
         assert read.content == (None if detached else content)
         assert set(read.certificates) == included
-        assert signed.find_certificate(info, read.certificates) == signer.certificate
+        assert pki.named(info, read.certificates) == signer.certificate
         assert signed.check_signer(read, info, signer.certificate, content) == ()
         assert signed.check_signer(read, info, signer.certificate, content + b"!") == ("bad-signature",)
         assert info.signed_at == AT
@@ -91,7 +91,7 @@ def test_no_changed_bit_is_believed(kind: pki.KeyType, step: int) -> None:
                 warnings.simplefilter("ignore")  # of certificates that are none any more
                 read = signed.parse_signed(ber.parse(bytes(encoded)))
             (info,) = read.signers
-            found = signed.find_certificate(info, (*read.certificates, who.certificate))
+            found = pki.named(info, (*read.certificates, who.certificate))
             if found and signed.check_signer(read, info, found) == ():
                 assert bytes(read.content or b"") == LETTER
                 assert read.content_type == algorithms.DATA
@@ -256,14 +256,14 @@ def test_signer_by_key_identifier() -> None:
         identifier = der.octet_string(identifiers.key_identifier(who.certificate), 0x80)
         read = signed.parse_signed(ber.parse(forge(who, keep, identifier=identifier)))
         candidates = (authority().certificate, with_identifier.certificate, certificate)
-        assert signed.find_certificate(read.signers[0], candidates) == who.certificate
+        assert pki.named(read.signers[0], candidates) == who.certificate
 
 
 def test_same_issuer_and_serial_in_another_encoding() -> None:
     who = person("rsa2048")
     identifier = restyle(ber.parse(identifiers.issuer_and_serial_of(who.certificate)), Random(3))
     read = signed.parse_signed(ber.parse(forge(who, keep, identifier=identifier)))
-    assert signed.find_certificate(read.signers[0], [who.certificate]) == who.certificate
+    assert pki.named(read.signers[0], [who.certificate]) == who.certificate
 
 
 def test_an_issuer_that_is_no_name_names_nobody() -> None:
