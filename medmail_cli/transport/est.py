@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import ber
 from medmail_cli.cms.signed import parse_signed
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import address
-from medmail_cli.pki.path import Enclosed, judge
-from medmail_cli.transport.exchange import Answer, Https
+from medmail_cli.pki.issued import checked
+from medmail_cli.transport.exchange import Answer, Https, refusal
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -141,7 +140,7 @@ class EstAuthority:
                 raise self._error("ca-pending", seconds=round(answer.retry_after or 0))
             time.sleep(pause)
         received = self._read(answer, certificates)
-        return self._check(csr, received, known)
+        return checked(csr, received, anchors=self.anchors(), known=known, at=self._now(), url=self.url)
 
     def _known(self) -> tuple[x509.Certificate, ...]:
         """The certificates of ``/cacerts``, fetched once; by fingerprint if nothing else vouches."""
@@ -192,18 +191,9 @@ class EstAuthority:
         return {} if self._authorization is None else {"Authorization": self._authorization}
 
     def _successful(self, answer: Answer) -> Answer:
-        status = answer.status
-        if status in (200, 202, 204):
+        if answer.status in (200, 202, 204):
             return answer
-        if 300 <= status < 400:
-            raise self._error("ca-redirected", location=answer.header("Location"))
-        if status in (401, 403):
-            raise self._error("ca-refused", status=status, detail=answer.text)
-        if status == 429 or status >= 500:
-            raise self._error(
-                "ca-busy", status=status, detail=answer.text, seconds=round(answer.retry_after or 0)
-            )
-        raise self._error("ca-rejected", status=status, detail=answer.text)
+        raise refusal(answer, self.url)
 
     def _read(self, answer: Answer, reader: "Callable[[bytes], T]") -> "T":
         try:
@@ -215,33 +205,6 @@ class EstAuthority:
 
     def _error(self, code: str, **facts: object) -> MedmailError:
         return MedmailError(code, url=self.url, **facts)
-
-    def _check(
-        self,
-        csr: x509.CertificateSigningRequest,
-        received: Sequence[x509.Certificate],
-        known: Sequence[x509.Certificate],
-    ) -> tuple[x509.Certificate, ...]:
-        wanted = csr.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        own = next((c for c in received if _public_key(c) == wanted), None)
-        if own is None:
-            raise self._error("certificate-not-as-requested", reason="wrong-key")
-        for asked in _requested_addresses(csr):
-            if not address.binds(own, asked):
-                raise self._error("certificate-not-as-requested", reason="wrong-name", address=asked)
-        judged = judge(
-            own,
-            anchors=self.anchors(),
-            enclosed=Enclosed((*received, *known)),
-            at=self._now(),
-            purpose=_purpose(own),
-            revocation="soft",
-        )
-        # an authority's clock may be seconds ahead of ours: the certificate will be valid when it is used
-        problems = [problem for problem in judged.problems if problem.code != "not-yet-valid"]
-        if problems:
-            raise self._error("certificate-not-as-requested", reason="unfit", problem=problems[0].code)
-        return judged.chain
 
 
 def endpoint(url: str) -> str:
@@ -310,26 +273,3 @@ def _decoded(body: bytes) -> bytes:
         return base64.b64decode(b"".join(body.split()), validate=True)
     except binascii.Error:
         raise ber.malformed("base64") from None
-
-
-def _public_key(certificate: x509.Certificate) -> bytes:
-    try:
-        return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except ValueError:
-        return b""
-
-
-def _requested_addresses(csr: x509.CertificateSigningRequest) -> list[str]:
-    try:
-        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return names.get_values_for_type(x509.RFC822Name)
-
-
-def _purpose(certificate: x509.Certificate) -> Literal["sign", "encrypt"]:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
-        return "sign"
-    return "sign" if usage.digital_signature or usage.content_commitment else "encrypt"

@@ -67,21 +67,37 @@ class Answer:
         return " ".join(self.body[:400].decode("utf-8", "replace").split())[:200]
 
 
-class Https:
-    """A server at ``url`` (scheme https, checked by the caller), trusted by ``anchors`` or the system's.
+def refusal(answer: Answer, url: str) -> MedmailError:
+    """What an authority at ``url`` means by an HTTP status that is no success."""
+    status = answer.status
+    if 300 <= status < 400:
+        return MedmailError("ca-redirected", url=url, location=answer.header("Location"))
+    facts = {"url": url, "status": status, "detail": answer.text}
+    if status in (401, 403):
+        return MedmailError("ca-refused", **facts)
+    if status == 429 or status >= 500:
+        return MedmailError("ca-busy", **facts, seconds=round(answer.retry_after or 0))
+    return MedmailError("ca-rejected", **facts)
 
-    ``verified=False`` trusts nobody and anybody: for EST's bootstrap only.
+
+class Https:
+    """A server at ``url`` (scheme checked by the caller), trusted by ``anchors`` or the system's.
+
+    ``verified=False`` trusts nobody and anybody: for EST's bootstrap only. Under ``http`` nothing is trusted
+    either: for messages that protect themselves, as CMP's do.
     """
 
     def __init__(
         self, url: str, *, anchors: Path | None, verified: bool = True, timeout: float = 30.0
     ) -> None:
         parts = urlsplit(url)
-        self.host, self.port, self.path = parts.hostname or "", parts.port or 443, parts.path.rstrip("/")
+        self._scheme = parts.scheme
+        self.host, self.path = parts.hostname or "", parts.path.rstrip("/")
+        self.port = parts.port or (80 if self._scheme == "http" else 443)
         self.timeout = timeout
         self._context = tls.context(anchors) if verified else _unverified()
         self._presented: tuple[PrivateKeyTypes, Sequence[x509.Certificate]] | None = None
-        self._connection: http.client.HTTPSConnection | None = None
+        self._connection: http.client.HTTPConnection | None = None
         self._used_at = 0.0
 
     def trust(self, root: x509.Certificate) -> None:
@@ -143,24 +159,27 @@ class Https:
         """The server as errors name it."""
         return f"{self.host}:{self.port}"
 
-    def _connect(self) -> http.client.HTTPSConnection:
+    def _connect(self) -> http.client.HTTPConnection:
         if self._connection is not None and time.monotonic() - self._used_at > IDLE:
             self.close()
         if self._connection is None:
             connected = proxy.connect(
-                self.host, self.port, self.timeout, proxy.from_environment("https", self.host)
+                self.host, self.port, self.timeout, proxy.from_environment(self._scheme, self.host)
             )
-            try:
-                secured = self._context.wrap_socket(connected, server_hostname=self.host)
-            except BaseException:
-                connected.close()
-                raise
-            self._connection = http.client.HTTPSConnection(self.host, self.port, context=self._context)
-            self._connection.sock = secured
+            if self._scheme == "http":
+                self._connection = http.client.HTTPConnection(self.host, self.port)
+            else:
+                try:
+                    connected = self._context.wrap_socket(connected, server_hostname=self.host)
+                except BaseException:
+                    connected.close()
+                    raise
+                self._connection = http.client.HTTPSConnection(self.host, self.port, context=self._context)
+            self._connection.sock = connected
         return self._connection
 
     @contextlib.contextmanager
-    def _deadline(self) -> Iterator[http.client.HTTPSConnection]:
+    def _deadline(self) -> Iterator[http.client.HTTPConnection]:
         """A connection that is cut after ``timeout`` seconds in all.
 
         A socket's own timeout begins again with every octet of a slow server.
