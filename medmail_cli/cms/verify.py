@@ -100,6 +100,30 @@ def _scheme_of(signer: "SignerInfo") -> _Scheme:
     return _Scheme(kind, digest, frozenset({digest, message_digest}))
 
 
+def check_plain(
+    algorithm: algorithms.Algorithm, certificate: "x509.Certificate", signature: bytes, octets: bytes
+) -> bool:
+    """Whether a signature that stands for itself, outside of CMS, holds; what is weak in any way does not.
+
+    The algorithm is a signature's that fixes its digest, as in a certificate (RFC 5280 4.1.1.2).
+    """
+    kind, digest = algorithms.SIGNATURES.get(algorithm.oid, ("", ""))
+    try:
+        key = certificate.public_key()
+        if algorithm.oid == algorithms.RSA_PSS:
+            found = pss(algorithm.parameters)
+            digests = frozenset({found.digest, found.mgf_digest})
+            scheme = _Scheme("rsa-pss", found.digest, digests, found.mgf_digest, found.salt_length)
+        elif digest or kind in _PURE:
+            scheme = _Scheme(kind, digest, frozenset({digest}))
+        else:
+            return False
+        strong = not (scheme.digests & algorithms.WEAK_DIGESTS or kind == "dsa" or is_weak(certificate, key))
+        return strong and _allowed(certificate, scheme) and _verify(key, scheme, signature, octets)
+    except (UnsupportedAlgorithm, ValueError, MedmailError):  # a key or parameters that cannot be read
+        return False
+
+
 def _allowed(certificate: "x509.Certificate", scheme: _Scheme) -> bool:
     """Whether a key for PSS alone, perhaps with parameters, may make the signature (RFC 4055 1.2, 3.3)."""
     restriction = pss_restriction(certificate)

@@ -79,15 +79,22 @@ def build_request(
     requested = der.sequence(*(_extension(extension) for extension in extensions))
     attribute = der.sequence(der.oid(_EXTENSION_REQUEST), der.set_of([requested]))
     scheme = default_scheme(key)
+    algorithm = signature_algorithm(scheme)
     body = der.sequence(
         der.integer(0),
         shown.public_bytes(),
         key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
         der.set_of([attribute], tag=0xA0),
     )
+    return der.sequence(body, algorithm, der.bit_string(key.sign(body, scheme)))
+
+
+def signature_algorithm(scheme: "SignatureScheme") -> bytes:
+    """The AlgorithmIdentifier of a signature that stands for itself. Raises ``unsupported-algorithm``."""
+    if scheme not in _ALGORITHMS:
+        raise MedmailError("unsupported-algorithm", algorithm=scheme)
     oid, parameters = _ALGORITHMS[scheme]
-    signature = key.sign(body, scheme)
-    return der.sequence(body, der.sequence(der.oid(oid), parameters), der.bit_string(signature))
+    return der.sequence(der.oid(oid), parameters)
 
 
 def usage_of(purpose: "Purpose", key: "PublicKeyTypes") -> "tuple[x509.KeyUsage, ...]":
