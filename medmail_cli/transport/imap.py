@@ -6,7 +6,6 @@ read, and every limit on what a server may send is ours.
 
 import base64
 import re
-import socket
 import ssl
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -59,7 +58,6 @@ class Imap:
         with self._errors():
             connection = proxy.connect(server.host, server.port, timeout, via)
             try:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if server.security == "tls":
                     connection = context.wrap_socket(connection, server_hostname=server.host)
                 self._wire = Wire(connection, self.name, LARGEST)

@@ -59,6 +59,8 @@ def reach(addresses: Sequence[Found], timeout: float) -> socket.socket:
             connected.settimeout(max(left, 0.001))
             connected.connect(address)
             connected.settimeout(timeout)
+            # a request whose head and body leave apart must not wait for the receipt of the first
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return connected
         except OSError as error:
             connected.close()
