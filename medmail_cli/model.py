@@ -76,3 +76,13 @@ class Note:
     type: ClassVar[str] = "note"
     code: str
     facts: dict[str, str | int]
+
+
+class Memory(Protocol):
+    """Where what a certificate request has come to is kept, as long as the request waits."""
+
+    def load(self) -> bytes:
+        """What was saved last, nothing where nothing was."""
+
+    def save(self, state: bytes) -> None:
+        """Keep ``state`` in place of what was there; on disk when this returns."""
