@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 _BACKDATED = dt.timedelta(minutes=5)
+_CMC_CA = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.27")
 
 
 class RequestRefused(Exception):  # noqa: N818 - named for what happened
@@ -97,14 +98,14 @@ class IdentityAuthority:
         """Root and issuing certificate as the body of ``/cacerts`` (RFC 7030 §4.1.3)."""
         return certs_only([self.root.certificate, self.issuing.certificate])
 
-    def issue(self, der: bytes, holder: str, now: dt.datetime) -> x509.Certificate:
+    def issue(self, der: bytes, holder: str, now: dt.datetime, *, proven: bool = False) -> x509.Certificate:
         """Certify a request (DER) that ``holder`` sent, for ``holder``'s address only.
 
-        Raises :class:`RequestRefused`.
+        ``proven`` if possession of the key has been shown otherwise. Raises :class:`RequestRefused`.
         """
         try:
             csr = x509.load_der_x509_csr(der)
-            proven = csr.is_signature_valid
+            proven = proven or csr.is_signature_valid
             key = csr.public_key()
             extensions = csr.extensions
         except (ValueError, x509.DuplicateExtension) as error:
@@ -147,6 +148,26 @@ class IdentityAuthority:
                     known = addresses(certificate)
                     return known[0] if certificate.serial_number not in self.revoked else None
         return None
+
+    def belongs(self, serial: int, holder: str) -> bool:
+        """Whether a certificate was issued to that address."""
+        with self._lock:
+            found = [one for one in self.issued if one.serial_number == serial]
+        return any(same_address(address, holder) for one in found for address in addresses(one))
+
+    def responder(self, now: dt.datetime) -> Issuer:
+        """A certificate and key that sign what the authority says (id-kp-cmcCA, RFC 9810 §4.5)."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = _name(_called("Sandbox Order CMP"))
+        builder = _builder(name, self.issuing.certificate.subject, key.public_key(), now, 365)
+        for extension, critical in (
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (_key_usage("digital_signature"), True),
+            (x509.ExtendedKeyUsage([_CMC_CA]), False),
+            (_authority_key(self.issuing), False),
+        ):
+            builder = builder.add_extension(extension, critical=critical)
+        return Issuer(builder.sign(self.issuing.key, hashes.SHA256()), key)
 
     def revoke(self, serial: int, at: dt.datetime) -> None:
         """Put a certificate on the next CRL."""

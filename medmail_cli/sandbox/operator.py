@@ -14,6 +14,7 @@ from typing import Any, Self
 from medmail_cli.errors import MedmailError
 from medmail_cli.sandbox import smtp
 from medmail_cli.sandbox.ca import IdentityAuthority, ServerAuthority
+from medmail_cli.sandbox.cmp import CMP, Responder
 from medmail_cli.sandbox.imap import Mailboxes
 from medmail_cli.sandbox.web import EST, WebServer, same_password
 from medmail_cli.store.files import make_private, write_atomic
@@ -83,8 +84,9 @@ class Operator:
         secure.load_verify_locations(cadata=self.authority.pem.decode())
         secure.verify_mode = ssl.CERT_OPTIONAL
         est = self._web("est", self._asked.est, secure)
+        self.responder = Responder.create(self.authority, self.secret, now)
         for web in (http, est):
-            web.authority, web.login = self.authority, self.login
+            web.authority, web.login, web.cmp = self.authority, self.login, self.responder
             web.start()
         tls = self._tls("mail", self._operator_ca.server(now))
         imap = self._bound("imap", self._asked.imap, self.mailboxes.listen(self._asked.imap, tls))
@@ -120,6 +122,11 @@ class Operator:
         return f"https://localhost:{self.ports.est}{EST}"
 
     @property
+    def cmp_url(self) -> str:
+        """Where CMP messages go; in the clear they may go to the port of the CRLs."""
+        return f"https://localhost:{self.ports.est}{CMP}"
+
+    @property
     def crl_url(self) -> str:
         """Where the issuing authority's CRL is."""
         return f"http://127.0.0.1:{self.ports.http}/crl"
@@ -138,6 +145,10 @@ class Operator:
     def password_file(self) -> Path:
         """The one password of all mailboxes."""
         return self.folder / "password"
+
+    def secret(self, address: str) -> bytes | None:
+        """The password of an address of the domain, which is also what it shares with the authority."""
+        return self.password.encode() if self.mailboxes.name(address) is not None else None
 
     def login(self, address: str, password: bytes) -> bool:
         """Is this an address of the domain, and the password right?"""

@@ -1,4 +1,4 @@
-"""The sandbox's HTTP: EST (RFC 7030, 8951) over TLS, and CRLs and the issuing certificate in the clear."""
+"""The sandbox's HTTP: EST (RFC 7030, 8951) over TLS, CMP with and without, CRLs and issuing certificate."""
 
 import base64
 import binascii
@@ -11,7 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.errors import MedmailError
 from medmail_cli.sandbox.ca import IdentityAuthority, RequestRefused, certs_only
+from medmail_cli.sandbox.cmp import CMP, MEDIA_TYPE, Responder
 
 _LARGEST_REQUEST = 1 << 16
 EST = "/.well-known/est"
@@ -25,6 +27,7 @@ class WebServer(ThreadingHTTPServer):
     daemon_threads = True
     authority: IdentityAuthority
     login: Callable[[str, bytes], bool]
+    cmp: Responder
 
     def __init__(self, port: int, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
@@ -97,12 +100,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(413, "a request of that size is not read")
             return
         body = self.rfile.read(int(length))
-        if self.path not in operations or not self.server.secure:
+        if self.path == CMP:  # its messages protect themselves: in the clear too
+            self._converse(body)
+        elif self.path not in operations or not self.server.secure:
             self._refuse(404, "there is nothing here")
         elif (holder := self._holder()) is None:
             self._refuse(401, "log in with the mailbox's address and password")
         else:
             self._certify(body, holder)
+
+    def _converse(self, body: bytes) -> None:
+        try:
+            answer = self.server.cmp.answer(body, dt.datetime.now(dt.UTC))
+        except MedmailError:
+            self._refuse(400, "that is no CMP message")
+            return
+        self._answer(200, MEDIA_TYPE, answer)
 
     def _certify(self, body: bytes, holder: str) -> None:
         try:
