@@ -133,6 +133,7 @@ EXITS: dict[str, int] = {
     "unauthenticated-encryption": UNTRUSTED,
     "ca-fingerprint-mismatch": UNTRUSTED,
     "certificate-not-as-requested": UNTRUSTED,
+    "challenge-not-genuine": UNTRUSTED,
     "server-untrusted": UNTRUSTED,
     "untrusted-letter": UNTRUSTED,
     "no-starttls": UNTRUSTED,
