@@ -49,11 +49,14 @@ class Transaction:
 def recall(kept: bytes, csr: x509.CertificateSigningRequest, url: str) -> Transaction | None:
     """The transaction that a run before this one kept; None where it is of another request or authority.
 
-    What cannot be read is no transaction either: then the authority is asked anew, and nothing is lost.
+    What cannot be read, or bears another key, is no transaction either: then the authority is asked anew.
     """
     try:
         values = json.loads(kept)
         if (values["medmail-cmp"], values["for"]) != (_VERSION, _binding(csr, url)):
+            return None
+        chain = tuple(x509.load_der_x509_certificate(bytes.fromhex(one)) for one in values["chain"])
+        if chain and chain[0].public_key() != csr.public_key():
             return None
         return Transaction(
             request=int(values["request"]),
@@ -62,7 +65,7 @@ def recall(kept: bytes, csr: x509.CertificateSigningRequest, url: str) -> Transa
             last=bytes.fromhex(values["last"]) or None,
             waits=bool(values["waits"]),
             polled_as=values["polled-as"],
-            chain=tuple(x509.load_der_x509_certificate(bytes.fromhex(one)) for one in values["chain"]),
+            chain=chain,
             confirmed=bool(values["confirmed"]),
         )
     except (ValueError, KeyError, TypeError):

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
+    from medmail_cli.model import Memory, PrivateKey
+
 T = TypeVar("T")
 
 LONGEST_PAUSE = 20.0
@@ -115,17 +117,29 @@ class EstAuthority:
             return ()
         return self._read(answer, csr_attributes)
 
-    def enrol(self, csr: x509.CertificateSigningRequest) -> tuple[x509.Certificate, ...]:
+    def enrol(
+        self,
+        csr: x509.CertificateSigningRequest,
+        key: "PrivateKey | None" = None,
+        memory: "Memory | None" = None,
+    ) -> tuple[x509.Certificate, ...]:
         """The certificate for ``csr`` and those above it, the root last.
 
         Raises ``ca-pending`` and ``ca-busy`` (ask again later with the same request), ``ca-refused`` (login),
         ``ca-rejected`` (the request), ``ca-redirected``, ``certificate-not-as-requested`` and what
-        :meth:`anchors` raises.
+        :meth:`anchors` raises. EST has no use for ``key`` and ``memory``: the PKCS#10 says all.
         """
+        del key, memory
         return self._enrol("simpleenroll", csr)
 
-    def renew(self, csr: x509.CertificateSigningRequest) -> tuple[x509.Certificate, ...]:
+    def renew(
+        self,
+        csr: x509.CertificateSigningRequest,
+        key: "PrivateKey | None" = None,
+        memory: "Memory | None" = None,
+    ) -> tuple[x509.Certificate, ...]:
         """Like :meth:`enrol`, for the holder of a certificate with the same names (``/simplereenroll``)."""
+        del key, memory
         return self._enrol("simplereenroll", csr)
 
     # -- how

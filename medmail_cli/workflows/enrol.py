@@ -16,11 +16,13 @@ from medmail_cli.pki.request import build_request, usage_of
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store.files import write_output
 from medmail_cli.store.identity import Identity, key_digest, request_pem
+from medmail_cli.store.transactions import memory_of
 from medmail_cli.workflows.anchors import Anchor, AskTrust, offer_roots
 from medmail_cli.workflows.identity import Enrolment, certify, enrolment, roots_of, speaks_for, warnings
 from medmail_cli.workflows.logged import logged
 
 if TYPE_CHECKING:
+    from medmail_cli.model import Memory, PrivateKey
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.keystore import Keystore, Unlocked
     from medmail_cli.store.trust import Trust
@@ -29,18 +31,28 @@ KeyChoice = Literal["rsa3072", "rsa4096", "p256", "p384"]
 
 
 class Authority(Protocol):
-    """Who makes certificates: EST today; a certificate by hand has no such object."""
+    """Who makes certificates, by EST or CMP; a certificate by hand has no such object."""
 
-    method: Literal["est"]
+    @property
+    def method(self) -> Literal["est", "cmp"]:
+        """How it is spoken to."""
+
     url: str
 
     def anchors(self) -> tuple[x509.Certificate, ...]:
         """Its roots, checked against the fingerprint given, if any."""
 
-    def enrol(self, csr: x509.CertificateSigningRequest) -> tuple[x509.Certificate, ...]:
-        """The certificate for a request and those above it. Raises ``ca-…`` and ``server-…``."""
+    def enrol(
+        self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory", /
+    ) -> tuple[x509.Certificate, ...]:
+        """The certificate for a request and those above it. Raises ``ca-…`` and ``server-…``.
 
-    def renew(self, csr: x509.CertificateSigningRequest) -> tuple[x509.Certificate, ...]:
+        ``key`` is the request's, for proofs other than the PKCS#10; ``memory`` outlives a kill.
+        """
+
+    def renew(
+        self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory", /
+    ) -> tuple[x509.Certificate, ...]:
         """The same for the holder of a certificate with the same names."""
 
 
@@ -197,15 +209,19 @@ def _certified(
     log: "AuditLog",
     action: str,
     one: Identity,
-    ask: Callable[[x509.CertificateSigningRequest], tuple[x509.Certificate, ...]],
+    ask: "Callable[[x509.CertificateSigningRequest, PrivateKey, Memory], tuple[x509.Certificate, ...]]",
     ca: Authority,
     now: Callable[[], dt.datetime],
 ) -> Identity:
     """Send a waiting request and keep the certificate that comes."""
     facts = {"method": ca.method, "authority": ca.url, "key": one.key_type}
     with logged(log, action, one.address, (one.key_sha256,), **facts):
-        certificate, *chain = ask(x509.load_der_x509_csr(one.request or b""))
-        return certify(store, one, certificate, chain, method=ca.method, now=now())
+        memory = memory_of(store.keystore, one)
+        request = x509.load_der_x509_csr(one.request or b"")
+        certificate, *chain = ask(request, store.private_key(one), memory)
+        certified = certify(store, one, certificate, chain, method=ca.method, now=now())
+        memory.save(b"")
+        return certified
 
 
 def _request(
