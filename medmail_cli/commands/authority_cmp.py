@@ -1,0 +1,45 @@
+"""Reaching an authority that speaks CMP, with what its table in config.toml says."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medmail_cli.config import Authority as Settings
+    from medmail_cli.pki.cmp_protection import Protection
+    from medmail_cli.session import Session
+    from medmail_cli.store.identity import Identity
+    from medmail_cli.transport.cmp import CmpAuthority
+
+
+def cmp(
+    session: "Session",
+    settings: "Settings",
+    address: str,
+    tls_anchors: Path | None,
+    fingerprint: str | None,
+    presented: "Identity | None",
+) -> "CmpAuthority":
+    """``presented`` is the identity to be renewed, which signs for that; else the password is the secret.
+
+    The login is the reference that the authority knows the secret by.
+    """
+    from medmail_cli.pki.cmp_protection import SharedSecret, Signer
+    from medmail_cli.transport.cmp import CmpAuthority
+    from medmail_cli.workflows.identity import roots_of
+
+    login = settings.login or address
+
+    def credentials() -> "Protection":
+        if presented is not None and presented.certificate is not None and presented.purpose != "encrypt":
+            chain = (presented.certificate, *(one for one in presented.chain if one.subject != one.issuer))
+            return Signer(session.unlocked.private_key(presented), chain)
+        return SharedSecret(login.encode(), session.secret("password", settings.password, owner=login))
+
+    return CmpAuthority(
+        settings.url,
+        now=session.now,
+        credentials=credentials,
+        tls_anchors=tls_anchors or settings.tls_anchors,
+        roots=roots_of([presented]) if presented is not None else (),
+        fingerprint=fingerprint,
+    )
