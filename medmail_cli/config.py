@@ -70,6 +70,10 @@ class Authority:
     tls_anchors: Path | None = None
     login: str = ""
     password: SecretSource = NOWHERE
+    requests_per_minute: int = 0
+    """The most that a batch may send; 0 for no limit of ours."""
+    same_answer: bool = False
+    """Whether a request that is sent again brings the same certificate again."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +242,8 @@ def _authority(name: str, table: Table) -> Authority:
         tls_anchors=table.take_path("tls-anchors"),
         login=table.take("login", str, ""),
         password=table.source("password"),
+        requests_per_minute=table.take("requests-per-minute", int, 0),
+        same_answer=table.take("same-answer", bool, False),
     )
 
 

@@ -2,13 +2,22 @@
 
 import contextlib
 import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.errors import MedmailError
+from medmail_cli.commands import enrol_batch
+from medmail_cli.commands.authorities import (
+    Fingerprint,
+    Key,
+    Method,
+    TlsAnchors,
+    est,
+    fingerprint_of,
+    settings_of,
+    settings_of_identity,
+)
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -16,42 +25,16 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from medmail_cli.config import Authority as Settings
     from medmail_cli.session import Session
     from medmail_cli.store.identity import Identity
     from medmail_cli.transport.est import EstAuthority
 
 app = typer.Typer(help=_("Get a professional identity: a key and its certificate."))
+app.add_typer(enrol_batch.app)
 
-Fingerprint = Annotated[
-    str | None,
-    typer.Option(
-        "--ca-fingerprint", metavar="SHA256", help=_("Trust the root with this fingerprint, unasked.")
-    ),
-]
-TlsAnchors = Annotated[
-    Path | None,
-    typer.Option("--tls-anchors", metavar="FILE", help=_("Trust the authority's server by these.")),
-]
 Replace = Annotated[
     bool, typer.Option("--replace", help=_("Retire the identity in use; it goes on opening old mail."))
 ]
-
-
-class Method(StrEnum):
-    """How a certificate is asked for."""
-
-    est = "est"
-    csr = "csr"
-
-
-class Key(StrEnum):
-    """Kinds of keys."""
-
-    rsa3072 = "rsa3072"
-    rsa4096 = "rsa4096"
-    p256 = "p256"
-    p384 = "p384"
 
 
 def events() -> dict[str, tuple[type, ...]]:
@@ -61,7 +44,7 @@ def events() -> dict[str, tuple[type, ...]]:
     from medmail_cli.workflows.enrol import Expiry
     from medmail_cli.workflows.identity import Enrolment
 
-    return {
+    return enrol_batch.events() | {
         "enrol new": (Enrolment, Anchor, Note),
         "enrol import": (Enrolment, Anchor, Note),
         "enrol renew": (Enrolment, Note),
@@ -106,14 +89,14 @@ def new(
     session: Session = ctx.obj
     if not is_address(address):
         raise typer.BadParameter(_("this is no mail address"), param_hint="ADDRESS")
-    wanted = _fingerprint(ca_fingerprint)
+    wanted = fingerprint_of(ca_fingerprint)
     with contextlib.ExitStack() as opened:
 
         def authority() -> "EstAuthority | None":
-            settings = _authority(session, address, ca, method)
+            settings = settings_of(session, address, ca, method)
             if settings is None:
                 return None
-            return opened.enter_context(_est(session, settings, address, tls_anchors, wanted, None))
+            return opened.enter_context(est(session, settings, address, tls_anchors, wanted, None))
 
         events = enrol_new(
             session.keystore,
@@ -160,7 +143,7 @@ def import_(
     session: Session = ctx.obj
     if address is not None and not is_address(address):
         raise typer.BadParameter(_("this is no mail address"), param_hint="--address")
-    wanted = _fingerprint(ca_fingerprint)
+    wanted = fingerprint_of(ca_fingerprint)
 
     def password() -> bytes:
         return session.secret("p12-password")
@@ -217,10 +200,10 @@ def renew(
     with contextlib.ExitStack() as opened:
 
         def authority(one: "Identity") -> "EstAuthority | None":
-            settings = _authority_of(session, one, ca)
+            settings = settings_of_identity(session, one, ca)
             if settings is None:
                 return None
-            return opened.enter_context(_est(session, settings, one.address, tls_anchors, None, one))
+            return opened.enter_context(est(session, settings, one.address, tls_anchors, None, one))
 
         events = enrol_renew(
             session.keystore,
@@ -263,15 +246,6 @@ def _duration(text: str, option: str) -> datetime.timedelta:
         raise typer.BadParameter(_("not a duration such as 30d"), param_hint=option) from None
 
 
-def _fingerprint(text: str | None) -> str | None:
-    """The fingerprint as lower-case hex. Raises ``usage``."""
-    if text is None:
-        return None
-    from medmail_cli.transport.est import read_fingerprint
-
-    return read_fingerprint(text)
-
-
 def _ask_trust(session: "Session") -> "Callable[[x509.Certificate], bool] | None":
     if not session.can_ask:
         return None
@@ -283,79 +257,3 @@ def _ask_trust(session: "Session") -> "Callable[[x509.Certificate], bool] | None
         return session.ask("trust-root", "--ca-fingerprint", subject=subject, sha256=fingerprint(root))
 
     return ask
-
-
-def _authority(session: "Session", address: str, ca: str | None, method: Method | None) -> "Settings | None":
-    """The authority to ask, None for a request by hand.
-
-    By ``--ca``, else the first of config.toml, else the one a waiting request went to.
-    """
-    from medmail_cli.config import Authority
-
-    known = session.config.authorities
-    if method is Method.csr:
-        return None
-    if ca is not None and "://" in ca:
-        return Authority(ca, ca)
-    if ca is not None and ca not in known:
-        raise MedmailError("not-found", what="authority", name=ca)
-    settings = known[ca] if ca is not None else next(iter(known.values()), None)
-    if settings is None:
-        from medmail_cli.workflows.identity import speaks_for
-
-        waiting = [one for one in session.keystore.identities() if one.state == "waiting"]
-        for one in waiting:
-            if speaks_for(one, address):
-                return Authority(one.authority, one.authority) if one.authority else None
-        raise MedmailError("no-authority")
-    if settings.method == "csr" and method is None:
-        return None
-    if settings.method not in ("est", "csr") and method is None:
-        raise typer.BadParameter(
-            _("{name} speaks {method}, which is not known yet").format(
-                name=settings.name, method=settings.method
-            ),
-            param_hint="--ca",
-        )
-    return settings
-
-
-def _authority_of(session: "Session", one: "Identity", ca: str | None) -> "Settings | None":
-    """The authority that renews an identity: ``--ca``, else its own, else the first of config.toml."""
-    from medmail_cli.config import Authority
-    from medmail_cli.transport.est import endpoint
-
-    if ca is None and one.authority is not None:
-        for settings in session.config.authorities.values():
-            if settings.method == "est" and endpoint(settings.url) == one.authority:
-                return settings
-        return Authority(one.authority, one.authority)
-    return _authority(session, one.address, ca, None)
-
-
-def _est(
-    session: "Session",
-    settings: "Settings",
-    address: str,
-    tls_anchors: Path | None,
-    fingerprint: str | None,
-    presented: "Identity | None",
-) -> "EstAuthority":
-    """``presented`` is the identity that is shown where the authority asks for a certificate."""
-    from medmail_cli.transport.est import EstAuthority
-
-    identity = None
-    if presented is not None and presented.certificate is not None and presented.purpose != "encrypt":
-        chain = (presented.certificate, *(one for one in presented.chain if one.subject != one.issuer))
-        identity = (session.unlocked.unseal(presented), chain)
-
-    login = settings.login or address
-    return EstAuthority(
-        settings.url,
-        now=session.now,
-        tls_anchors=tls_anchors or settings.tls_anchors,
-        fingerprint=fingerprint,
-        login=login,
-        password=lambda: session.secret("password", settings.password, owner=login),
-        identity=identity,
-    )

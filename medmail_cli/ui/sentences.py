@@ -11,6 +11,24 @@ ERRORS: dict[str, tuple[str, str]] = {
     "editor-failed": (N_("the editor {editor} cannot be run: {reason}"), N_("set VISUAL or EDITOR")),
     "empty-letter": (N_("there is nothing to send"), N_("give a file with the text, or - for stdin")),
     "faulty-manifest": (N_("{count} lines of the manifest are faulty; nothing was sent"), ""),
+    "faulty-rows": (
+        N_("{count} rows of the roster are faulty; nothing was requested"),
+        N_("correct them, or --skip-faulty enrols the others"),
+    ),
+    "other-roster": (
+        N_("{path} is about another roster, or another part of it"),
+        N_("join the shards of one run: the same roster, the same --only"),
+    ),
+    "report-incomplete": (
+        N_("{path} is no whole report"),
+        N_("run its shard again; what is done already is not done twice"),
+    ),
+    "row-twice": (N_("{address} stands in two reports"), N_("join the shards of one run")),
+    "shard-twice": (N_("{path} and {other} are of the same shard"), N_("give each shard's report once")),
+    "shards-missing": (
+        N_("the reports of the shards {shards} are missing, or shards were counted differently"),
+        N_("give one report for each shard"),
+    ),
     "id-reused": (
         N_("the id “{key}” was used for a letter with other content"),
         N_("a letter that differs needs an id of its own"),
@@ -367,6 +385,22 @@ SECRETS: dict[str, str] = {
     "token": N_("Access token"),
 }
 """A secret to what its prompt says."""
+
+FAULTS: dict[str, str] = {
+    "bad-address": N_("no address that mail could reach"),
+    "bad-quoting": N_("quotation marks that do not close"),
+    "bad-rpps": N_("an RPPS has eleven digits"),
+    "column-missing": N_("this column is missing"),
+    "column-twice": N_("this column is there twice"),
+    "control-character": N_("a control character"),
+    "duplicate-address": N_("the same address as in an earlier line"),
+    "no-address": N_("no address"),
+    "rpps-key": N_("the key of the RPPS is wrong"),
+    "too-few-fields": N_("fewer fields than the header"),
+    "too-long": N_("longer than 64 characters"),
+    "too-many-fields": N_("more fields than the header"),
+}
+"""What is wrong with a row of a roster."""
 
 REASONS: dict[str, str] = {
     "cut-off": N_("the connection was cut off"),

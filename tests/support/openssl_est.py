@@ -86,10 +86,8 @@ class OpenSslCa:
 
     def certs_only(self, pem: bytes) -> bytes:
         """PEM certificates as certs-only PKCS#7 in base64."""
-        path = self.folder / "bundle.pem"
-        path.write_bytes(pem)
-        der = run("openssl", "crl2pkcs7", "-nocrl", "-certfile", path, "-outform", "DER").stdout
-        return base64.encodebytes(der)
+        made = run("openssl", "crl2pkcs7", "-nocrl", "-certfile", "/dev/stdin", "-outform", "DER", stdin=pem)
+        return base64.encodebytes(made.stdout)
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from medmail_cli.ui import sanitize
 from medmail_cli.ui.render import Column
-from medmail_cli.ui.sentences import N_
+from medmail_cli.ui.sentences import FAULTS, N_
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
 
     from medmail_cli.ui.console import Console, Line
     from medmail_cli.workflows.anchors import Anchor
+    from medmail_cli.workflows.batch_report import BatchRow
     from medmail_cli.workflows.identity import Enrolment
+    from medmail_cli.workflows.roster import Fault
 
 PURPOSES = {"sign": N_("signing"), "encrypt": N_("encryption"), "both": N_("signing and encryption")}
 STATUSES = {
@@ -26,6 +29,16 @@ STATUSES = {
     "expired": N_("has ended"),
 }
 
+_ROWS = {
+    "ready": ("green", N_("would be enrolled")),
+    "enrolled": ("green", N_("enrolled")),
+    "unchanged": ("dim", N_("unchanged")),
+    "possible-duplicate": ("yellow", N_("enrolled, perhaps twice")),
+    "waiting": ("yellow", N_("the authority has not decided yet")),
+    "failed": ("red", N_("failed")),
+    "not-attempted": ("red", N_("not attempted")),
+}
+
 TABLES = {
     "expiry": (
         Column(N_("Address"), lambda event: event.address),
@@ -38,7 +51,12 @@ TABLES = {
 }
 
 
-def enrolment(event: "Enrolment", console: "Console") -> "Iterable[Line]":
+def enrolment(event: "Enrolment | BatchRow", console: "Console") -> "Iterable[Line]":
+    from medmail_cli.workflows.batch_report import BatchRow
+
+    if isinstance(event, BatchRow):
+        yield from _row(event)
+        return
     if event.status == "waiting":
         if event.saved_as is None:
             yield (event.request or "").rstrip("\n")
@@ -54,6 +72,23 @@ def enrolment(event: "Enrolment", console: "Console") -> "Iterable[Line]":
         (style, _(STATUSES[event.status])),
         f"\t{event.address}\t{event.id[:12]}\t{_(PURPOSES[event.purpose])}\t{event.code or until}",
     ]
+
+
+def _row(event: "BatchRow") -> "Iterable[Line]":
+    """A row of a batch: what became of it, whose it is, until when or why not."""
+    style, word = _ROWS[event.status]
+    line: list[str | tuple[str, str]] = [(style, _(word)), f"\t{sanitize.line(event.address)}"]
+    if event.code:
+        line.append("\t" + sanitize.line(f"{event.code} {event.detail or ''}".strip()))
+    elif event.not_after:
+        line.append(f"\t{event.not_after.astimezone():%Y-%m-%d}\t{event.saved_as}")
+    yield line
+
+
+def fault(event: "Fault", _console: "Console") -> "Iterable[Line]":
+    where = f"{event.line}:{event.column}" if event.column else str(event.line)
+    said = _(FAULTS[event.reason]) + (f" ({event.detail})" if event.detail else "")
+    yield f"{sanitize.line(where)}\t{sanitize.line(said)}"
 
 
 def anchor(event: "Anchor", console: "Console") -> "Iterable[Line]":

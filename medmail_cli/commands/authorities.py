@@ -1,0 +1,136 @@
+"""What every way of enrolling shares: which authority is asked, how it is reached, and their options."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from medmail_cli.config import Authority as Settings
+    from medmail_cli.session import Session
+    from medmail_cli.store.identity import Identity
+    from medmail_cli.transport.est import EstAuthority
+
+Fingerprint = Annotated[
+    str | None,
+    typer.Option(
+        "--ca-fingerprint", metavar="SHA256", help=_("Trust the root with this fingerprint, unasked.")
+    ),
+]
+TlsAnchors = Annotated[
+    Path | None,
+    typer.Option("--tls-anchors", metavar="FILE", help=_("Trust the authority's server by these.")),
+]
+
+
+class Method(StrEnum):
+    """How a certificate is asked for."""
+
+    est = "est"
+    csr = "csr"
+
+
+class Key(StrEnum):
+    """Kinds of keys."""
+
+    rsa3072 = "rsa3072"
+    rsa4096 = "rsa4096"
+    p256 = "p256"
+    p384 = "p384"
+
+
+def fingerprint_of(text: str | None) -> str | None:
+    """The fingerprint as lower-case hex. Raises ``usage``."""
+    if text is None:
+        return None
+    from medmail_cli.transport.est import read_fingerprint
+
+    return read_fingerprint(text)
+
+
+def settings_of(session: "Session", address: str, ca: str | None, method: Method | None) -> "Settings | None":
+    """The authority to ask, None for a request by hand.
+
+    By ``--ca``, else the first of config.toml, else the one a waiting request went to.
+    """
+    from medmail_cli.config import Authority
+
+    known = session.config.authorities
+    if method is Method.csr:
+        return None
+    if ca is not None and "://" in ca:
+        return Authority(ca, ca)
+    if ca is not None and ca not in known:
+        raise MedmailError("not-found", what="authority", name=ca)
+    settings = known[ca] if ca is not None else next(iter(known.values()), None)
+    if settings is None:
+        from medmail_cli.workflows.identity import speaks_for
+
+        waiting = [one for one in session.keystore.identities() if one.state == "waiting"]
+        for one in waiting:
+            if speaks_for(one, address):
+                return Authority(one.authority, one.authority) if one.authority else None
+        raise MedmailError("no-authority")
+    if settings.method == "csr" and method is None:
+        return None
+    if settings.method not in ("est", "csr") and method is None:
+        raise typer.BadParameter(
+            _("{name} speaks {method}, which is not known yet").format(
+                name=settings.name, method=settings.method
+            ),
+            param_hint="--ca",
+        )
+    return settings
+
+
+def settings_of_identity(session: "Session", one: "Identity", ca: str | None) -> "Settings | None":
+    """The authority that renews an identity: ``--ca``, else its own, else the first of config.toml."""
+    from medmail_cli.config import Authority
+    from medmail_cli.transport.est import endpoint
+
+    if ca is None and one.authority is not None:
+        for settings in session.config.authorities.values():
+            if settings.method == "est" and endpoint(settings.url) == one.authority:
+                return settings
+        return Authority(one.authority, one.authority)
+    return settings_of(session, one.address, ca, None)
+
+
+def est(
+    session: "Session",
+    settings: "Settings",
+    address: str,
+    tls_anchors: Path | None,
+    fingerprint: str | None,
+    presented: "Identity | None",
+    password: "Callable[[], bytes] | None" = None,
+    patience: float = 60.0,
+) -> "EstAuthority":
+    """``presented`` is the identity that is shown where the authority asks for a certificate.
+
+    ``patience`` is how many seconds to wait for one that is decided upon later.
+    """
+    from medmail_cli.transport.est import EstAuthority
+
+    identity = None
+    if presented is not None and presented.certificate is not None and presented.purpose != "encrypt":
+        chain = (presented.certificate, *(one for one in presented.chain if one.subject != one.issuer))
+        identity = (session.unlocked.unseal(presented), chain)
+
+    login = settings.login or address
+    return EstAuthority(
+        settings.url,
+        now=session.now,
+        tls_anchors=tls_anchors or settings.tls_anchors,
+        fingerprint=fingerprint,
+        login=login,
+        password=password or (lambda: session.secret("password", settings.password, owner=login)),
+        identity=identity,
+        patience=patience,
+    )

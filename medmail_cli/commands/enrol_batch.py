@@ -1,0 +1,278 @@
+"""``medmail enrol batch`` and ``merge``: a roster's worth of professionals, in one run or in shards."""
+
+import contextlib
+import re
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medmail_cli.commands.authorities import Fingerprint, Key, TlsAnchors, est, fingerprint_of, settings_of
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cryptography import x509
+
+    from medmail_cli.config import Authority as Settings
+    from medmail_cli.model import Progress
+    from medmail_cli.session import Session
+    from medmail_cli.workflows.batch import Ask, Registry
+    from medmail_cli.workflows.batch_person import Handout
+    from medmail_cli.workflows.batch_report import BatchRow
+    from medmail_cli.workflows.roster import Fault, Professional
+
+app = typer.Typer()
+
+_MOST_JOBS = 64
+_PATIENCE = 5.0
+"""Seconds for a certificate that is decided upon later: the others wait meanwhile, the next run asks."""
+
+
+def events() -> dict[str, tuple[type, ...]]:
+    """What each command may print, for its schema."""
+    from medmail_cli.workflows.batch_report import BatchRow
+    from medmail_cli.workflows.roster import Fault
+
+    return {"enrol batch": (BatchRow, Fault), "enrol merge": (BatchRow, Fault)}
+
+
+@app.command(
+    "batch",
+    help=_("Enrol everybody on a roster; run again after whatever cut it off, it goes on where it was."),
+    epilog=_(
+        "Examples: medmail enrol batch roster.csv --dry-run · "
+        "medmail enrol batch roster.csv --only group=pilot --letters letters --report pilot.jsonl · "
+        "medmail enrol batch roster.csv --shard 0/4 --report 0.jsonl"
+    ),
+)
+def batch(
+    ctx: typer.Context,
+    roster: Annotated[Path, typer.Argument(metavar="ROSTER.csv", help=_("The roster; - is stdin."))],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help=_("Only the rows with this value; repeatable.")),
+    ] = None,
+    skip_faulty: Annotated[
+        bool, typer.Option("--skip-faulty", help=_("Enrol the rows that are right; exit 3."))
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=_("Check everything, do nothing."))] = False,
+    jobs: Annotated[
+        int, typer.Option(metavar="N", min=1, max=_MOST_JOBS, help=_("How many requests at a time."))
+    ] = 4,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help=_("Only the I-th of N parts, counted from 0; see enrol merge.")),
+    ] = None,
+    out_dir: Annotated[
+        Path, typer.Option("--out-dir", metavar="DIR", help=_("Where keys are laid down, and the journal."))
+    ] = Path("enrolled"),
+    p12: Annotated[
+        bool, typer.Option("--p12", help=_("A PKCS#12 file for each, instead of a medmail home."))
+    ] = False,
+    letters: Annotated[
+        Path | None, typer.Option(metavar="DIR", help=_("A letter with the password for each, to be sealed."))
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=_("Write what became of each row, as JSON Lines."))
+    ] = None,
+    ca: Annotated[
+        str | None, typer.Option("--ca", metavar="NAME|URL", help=_("The authority, by config.toml or URL."))
+    ] = None,
+    tls_anchors: TlsAnchors = None,
+    ca_fingerprint: Fingerprint = None,
+    key: Annotated[Key | None, typer.Option("--key", help=_("The kind of key; rsa3072 by default."))] = None,
+    force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
+) -> int:
+    from medmail_cli.store.files import check_output
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.batch import choose, enrol_batch, faulty
+    from medmail_cli.workflows.batch_report import Part, digest, of_row, reported
+    from medmail_cli.workflows.roster import read_roster
+
+    session: Session = ctx.obj
+    wanted = tuple(_pair(one) for one in only or ())
+    place = _shard(shard)
+    if report is not None:
+        check_output(report, force=True)
+    data = session.read(roster, "ROSTER.csv")
+    rows, faults = read_roster(data, str(roster))
+    part = Part(digest(data), place, wanted, skip_faulty)
+    chosen = choose(rows, wanted, place)
+
+    def told() -> "Iterator[BatchRow | Fault | Progress]":
+        yield from faulty(faults, skip_faulty=skip_faulty)
+        if dry_run:
+            yield from (of_row(row, "ready") for row in chosen)
+            return
+        with contextlib.ExitStack() as opened:
+            asked = _reach(session, tls_anchors, fingerprint_of(ca_fingerprint), ca, opened)
+            out = _handout(session, out_dir, letters, asked, p12=p12)
+            registry = _registry(session, asked, out, opened, place)
+            registry = replace(registry, key=key.value if key else "rsa3072", jobs=jobs)
+            yield from enrol_batch(chosen, registry)
+
+    return show(ctx, "enrol batch", reported(told(), report, part, force=force))
+
+
+@app.command(
+    "merge",
+    help=_("Join the reports of all shards of one batch, and check that nobody is missing or there twice."),
+    epilog=_("Example: medmail enrol merge 0.jsonl 1.jsonl 2.jsonl 3.jsonl -o all.jsonl"),
+)
+def merge_(
+    ctx: typer.Context,
+    reports: Annotated[list[Path], typer.Argument(metavar="REPORT...", help=_("Every shard's report."))],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help=_("Write the whole report."))
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
+) -> int:
+    from medmail_cli.store.files import check_no_input
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.batch_report import merge
+
+    if output is not None:
+        check_no_input(output, reports)
+    return show(ctx, "enrol merge", merge(reports, output, force=force))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    column, equals, value = text.partition("=")
+    if not (column.strip() and equals):
+        raise typer.BadParameter(_("give a column and a value, such as group=pilot"), param_hint="--only")
+    return column.strip(), value.strip()
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 1
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if not found or not int(found.group(1)) < int(found.group(2)):
+        raise typer.BadParameter(_("give a part and their number, such as 0/4"), param_hint="--shard")
+    return int(found.group(1)), int(found.group(2))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An authority found and reached: its settings, and what makes a way to it."""
+
+    settings: "Settings"
+    vouched: "tuple[x509.Certificate, ...]"
+    """The root that bears the fingerprint given; () without one."""
+    way: "Callable[[], Ask]"
+    url: str
+
+
+def _reach(
+    session: "Session",
+    tls_anchors: Path | None,
+    fingerprint: str | None,
+    ca: str | None,
+    opened: contextlib.ExitStack,
+) -> _Asked:
+    """The authority, asked for its certificates, so that nothing is begun with one that is away."""
+    from cryptography import x509
+
+    settings = settings_of(session, "", ca, None)
+    if settings is None:
+        raise typer.BadParameter(_("a batch needs an authority that answers"), param_hint="--ca")
+    lock, known = threading.Lock(), dict[str, bytes]()
+
+    def password() -> bytes:
+        # asked for once, though several workers hear that the authority wants it
+        with lock:
+            if "password" not in known:
+                known["password"] = session.secret("password", settings.password, owner=settings.login)
+            return known["password"]
+
+    def way() -> "Ask":
+        server = opened.enter_context(
+            est(session, settings, settings.login, tls_anchors, fingerprint, None, password, _PATIENCE)
+        )
+        return lambda request: server.enrol(x509.load_der_x509_csr(request))
+
+    with est(session, settings, settings.login, tls_anchors, fingerprint, None, password) as first:
+        roots = first.anchors()
+        return _Asked(settings, roots if fingerprint else (), way, first.url)
+
+
+def _handout(
+    session: "Session", folder: Path, letters: Path | None, asked: _Asked, *, p12: bool
+) -> "Handout":
+    from medmail_cli.store.identity import fingerprint
+    from medmail_cli.workflows.batch_person import Handout
+
+    def letter(row: "Professional", password: str) -> tuple[str, bytes]:
+        said = _(
+            "{name}\n{address}\n\n"
+            "Your key and certificate for signed and encrypted mail are ready. Your registrar gives them to\n"
+            "you by another way; this password opens them:\n\n    {password}\n\n"
+            "No copy of it is kept. Choose a password of your own with `medmail keys passwd`,\n"
+            "then destroy this letter.\n"
+        )
+        return ".txt", said.format(name=row.name, address=row.address, password=password).encode()
+
+    return Handout(
+        folder,
+        session.unlock_or_create().subkey("batch"),
+        p12=p12,
+        letters=letters,
+        letter=letter,
+        home=_home_files(session, asked),
+        trusted=frozenset(map(fingerprint, (*session.trust.anchors(), *asked.vouched))),
+    )
+
+
+def _home_files(session: "Session", asked: _Asked) -> "Callable[[str], dict[str, bytes]]":
+    """The files of a person's home beside the keystore: the registrar's servers and authority, no secrets."""
+    import tomli_w
+
+    config, files = session.config, dict[str, bytes]()
+    account = next(iter(config.accounts.values()), None)
+    content: dict[str, Any] = {"profile": session.profile.name}
+    if config.lang:
+        content["lang"] = config.lang
+    authority: dict[str, Any] = {"url": asked.settings.url, "method": asked.settings.method}
+    content["authorities"] = {"order": authority}
+    if asked.settings.tls_anchors is not None:
+        authority["tls-anchors"] = "order-ca.pem"
+        files["order-ca.pem"] = session.read(asked.settings.tls_anchors, "--tls-anchors")
+    if account is not None and account.tls_anchors is not None:
+        files["operator-ca.pem"] = session.read(account.tls_anchors, "tls-anchors")
+
+    def made(address: str) -> dict[str, bytes]:
+        mailbox: dict[str, Any] = {"address": address}
+        for name, server in (("smtp", account and account.smtp), ("imap", account and account.imap)):
+            if server:
+                mailbox[name] = {"host": server.host, "port": server.port, "security": server.security}
+        if "operator-ca.pem" in files:
+            mailbox["tls-anchors"] = "operator-ca.pem"
+        whole = content | {"accounts": {"work": mailbox}}
+        return files | {"config.toml": tomli_w.dumps(whole).encode()}
+
+    return made
+
+
+def _registry(
+    session: "Session", asked: _Asked, out: "Handout", opened: contextlib.ExitStack, shard: tuple[int, int]
+) -> "Registry":
+    from medmail_cli.store.runs import Journal
+    from medmail_cli.workflows.batch import Registry
+
+    rate = asked.settings.requests_per_minute
+    return Registry(
+        journal=opened.enter_context(Journal(out.folder, shard)),
+        log=session.log,
+        actor=session.actor,
+        authority=asked.url,
+        method=asked.settings.method,
+        ask=asked.way,
+        out=out,
+        now=session.now,
+        interval=60 / rate if rate else 0.0,
+        same_answer=asked.settings.same_answer,
+    )

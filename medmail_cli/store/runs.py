@@ -1,0 +1,143 @@
+"""The journal of a batch: what was asked for each person and what came, so that a killed run continues.
+
+JSON Lines, appended and fsynced before what they announce is done. A shard writes a journal of its own and
+reads all of them, so a roster may be cut otherwise next time. A line that a kill cut short ends a file; it
+announced nothing yet and is written over.
+"""
+
+import base64
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.store import files
+
+Step = Literal["asked", "refused", "received", "done"]
+"""*asked*: a request leaves now; *refused*: it brought no certificate; *received*: it brought ``chain``;
+*done*: the person has it."""
+_NAME = re.compile(r"journal(-\d+-of-\d+)?\.jsonl")
+_LARGEST_LINE = 1 << 20
+
+
+@dataclass
+class State:
+    """What the journal knows of one person; ``unanswered`` requests may each have brought a certificate."""
+
+    asked: int = 0
+    unanswered: int = 0
+    pending: bool = False
+    chain: tuple[bytes, ...] = ()
+    """The certificate received (DER) and those above it, not yet handed over."""
+    done: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line: a person, by the address compared caselessly, and what happened."""
+
+    person: str
+    step: Step
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Journal:
+    """The journal of one shard in ``folder``; a context that holds its lock.
+
+    Raises ``store-busy`` where another process writes the same shard's, ``store-damaged``.
+    """
+
+    def __init__(self, folder: Path, shard: tuple[int, int] = (0, 1)) -> None:
+        index, count = shard
+        name = "journal.jsonl" if count == 1 else f"journal-{index}-of-{count}.jsonl"
+        self._folder, self._path = folder, folder / name
+        self.states: dict[str, State] = {}
+        self._stack = ExitStack()
+        self._file = -1
+
+    def __enter__(self) -> Self:
+        files.make_private(self._folder)
+        with ExitStack() as stack:
+            stack.enter_context(files.lock(self._path.with_suffix(".lock"), wait=1.0))
+            for path in sorted(self._folder.iterdir()):
+                if _NAME.fullmatch(path.name):
+                    whole = self._read(path)
+                    if path == self._path:
+                        os.truncate(path, whole)
+            with files.disk_errors(self._path):
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+                self._file = os.open(self._path, flags, 0o600)
+                stack.callback(os.close, self._file)
+                files.sync_folder(self._folder)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def state(self, person: str) -> State:
+        """What is known of a person."""
+        return self.states.setdefault(person, State())
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Write records down, durable on return. Raises ``disk-full``, ``not-writable``."""
+        group = list(records)
+        lines = [
+            json.dumps({"person": one.person, "step": one.step, **one.facts}, ensure_ascii=True) + "\n"
+            for one in group
+        ]
+        if not group:
+            return
+        with files.disk_errors(self._path):
+            rest = memoryview("".join(lines).encode())
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fsync(self._file)
+        for one in group:
+            self._apply(one)
+
+    def _read(self, path: Path) -> int:
+        """Take in a journal; how many of its octets are whole lines."""
+        whole = 0
+        with path.open("rb") as stream:
+            for line in iter(lambda: stream.readline(_LARGEST_LINE), b""):
+                if not line.endswith(b"\n"):
+                    break
+                whole += len(line)
+                try:
+                    values = json.loads(line)
+                    self._apply(Record(values.pop("person"), values.pop("step"), values))
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise MedmailError("store-damaged", path=str(path)) from error
+        return whole
+
+    def _apply(self, record: Record) -> None:
+        state = self.state(record.person)
+        match record.step:
+            case "asked":
+                state.asked += 1
+                # the one before was neither refused nor answered, or its answer was of no use any more
+                state.unanswered += state.pending or bool(state.chain)
+                state.pending, state.chain, state.done = True, (), None
+            case "refused":
+                state.pending = False
+            case "received":
+                state.pending = False
+                state.chain = tuple(base64.b64decode(one, validate=True) for one in record.facts["chain"])
+            case "done":
+                state.chain, state.done = (), dict(record.facts)
+            case _:
+                raise ValueError(record.step)
+
+
+def received(person: str, chain: Iterable[bytes]) -> Record:
+    """The record of a certificate (DER) that came, and those above it."""
+    return Record(person, "received", {"chain": [base64.b64encode(one).decode() for one in chain]})

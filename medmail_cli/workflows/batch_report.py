@@ -1,0 +1,191 @@
+"""What became of each row of a batch, as an event and as a line of its report; joining shards' reports.
+
+A report is JSON Lines: a head that says which roster and which part of it, a row for each person, and at the
+end a summary without which it is not whole.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, combine
+from medmail_cli.model import Progress
+from medmail_cli.pki.address import canonical
+from medmail_cli.store import files
+from medmail_cli.workflows.roster import Fault, Professional
+
+Status = Literal["ready", "enrolled", "unchanged", "possible-duplicate", "waiting", "failed", "not-attempted"]
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """A row of the roster and what has become of it.
+
+    ``possible-duplicate``: enrolled, but ``unanswered`` earlier requests for the same key may each have
+    brought a certificate that nobody received. ``others`` are the roster's own columns.
+    """
+
+    type: ClassVar[str] = "enrolment"
+    status: Status
+    line: int
+    address: str
+    name: str
+    rpps: str
+    profession: str
+    organisation: str
+    group: str
+    role: str
+    others: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None
+    sha256: str | None = None
+    serial: str | None = None
+    not_after: dt.datetime | None = None
+    requests: int = 0
+    unanswered: int = 0
+    saved_as: Path | None = None
+    password_file: Path | None = None
+    code: str | None = None
+    detail: str | None = None
+    exit: int = OK
+
+
+def of_row(row: Professional, status: Status, **values: Any) -> BatchRow:
+    """The event for a row of the roster."""
+    shown = {each.name: getattr(row, each.name) for each in fields(Professional)}
+    return BatchRow(status, **shown, **values)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which roster (by its SHA-256), and which part of it, a report is about."""
+
+    roster: str
+    shard: tuple[int, int] = (0, 1)
+    only: tuple[tuple[str, str], ...] = ()
+    skip_faulty: bool = False
+
+
+def digest(roster: bytes) -> str:
+    """The name of a roster's bytes."""
+    return hashlib.sha256(roster).hexdigest()
+
+
+def reported(
+    events: "Iterable[BatchRow | Fault | Progress]", path: Path | None, part: Part, *, force: bool
+) -> "Iterator[BatchRow | Fault | Progress]":
+    """Pass events on and, at their end or when nothing was attempted, write the report.
+
+    Raises ``exists``, ``disk-full``, ``not-writable``.
+    """
+    told: list[BatchRow | Fault] = []
+
+    def write() -> None:
+        if path is not None:
+            write_report(path, part, told, force=force)
+
+    try:
+        for event in events:
+            if path is not None and not isinstance(event, Progress):
+                told.append(event)
+            yield event
+    except NothingAttemptedError:
+        write()
+        raise
+    write()
+
+
+def write_report(path: Path, part: Part, rows: Sequence[BatchRow | Fault], *, force: bool) -> None:
+    """Put a report in place whole; one of the same part is replaced, for a run that went on.
+
+    Raises ``exists``, ``disk-full``, ``not-writable``.
+    """
+    head = {"type": "report", "version": VERSION, **asdict(part)}
+    counts = Counter(row.status if isinstance(row, BatchRow) else row.type for row in rows)
+    ended = combine([row.exit for row in rows])
+    summary = {"type": "summary", "rows": len(rows), "counts": dict(counts), "exit": ended}
+    lines = [head, *({"type": row.type, **asdict(row)} for row in rows), summary]
+    data = "".join(json.dumps(line, ensure_ascii=False, default=_plain) + "\n" for line in lines).encode()
+    files.write_output(path, data, force=force or _head(path) == json.loads(json.dumps(head)))
+
+
+def merge(paths: Sequence[Path], output: Path | None, *, force: bool) -> Iterator[BatchRow | Fault]:
+    """Join the reports of all shards of one batch.
+
+    Raises, before anything is told, ``not-readable``, ``report-incomplete``, ``other-roster``,
+    ``shards-missing``, ``shard-twice`` and ``row-twice``; ``exists`` for the output.
+    """
+    reports = [_read(path) for path in paths]
+    (first, _), *others = reports
+    for path, (part, _) in zip(paths[1:], others, strict=True):
+        if (part.roster, part.only, part.skip_faulty) != (first.roster, first.only, first.skip_faulty):
+            raise MedmailError("other-roster", path=str(path))
+    seen: dict[tuple[int, int], Path] = {}
+    for path, (part, _) in zip(paths, reports, strict=True):
+        if part.shard in seen:
+            raise MedmailError("shard-twice", path=str(path), other=str(seen[part.shard]))
+        seen[part.shard] = path
+    count = first.shard[1]
+    missing = [index for index in range(count) if (index, count) not in seen]
+    if missing or len(seen) != count:
+        raise MedmailError("shards-missing", shards=[f"{index}/{count}" for index in missing])
+    # every shard tells of all faults; a person is in one alone
+    faults = {row for _, rows in reports for row in rows if isinstance(row, Fault)}
+    people: dict[str, BatchRow] = {}
+    for _, rows in reports:
+        for row in rows:
+            if isinstance(row, BatchRow) and people.setdefault(canonical(row.address), row) is not row:
+                raise MedmailError("row-twice", address=row.address)
+    joined: list[BatchRow | Fault] = [*faults, *people.values()]
+    joined.sort(key=lambda row: row.line)
+    if output is not None:
+        part = Part(first.roster, (0, 1), first.only, first.skip_faulty)
+        write_report(output, part, joined, force=force)
+    yield from joined
+
+
+def _read(path: Path) -> tuple[Part, list[BatchRow | Fault]]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise MedmailError("not-readable", path=str(path), reason=error.strerror or str(error)) from None
+    try:
+        head, *rows, summary = map(json.loads, lines)
+        if (head.pop("type"), head.pop("version"), summary["type"]) != ("report", VERSION, "summary"):
+            raise ValueError(head)
+        read = [_row(row) for row in rows]
+        if summary["rows"] != len(read):
+            raise ValueError(summary)
+        only = tuple((name, value) for name, value in head.pop("only"))
+        index, count = head.pop("shard")
+        return Part(shard=(int(index), int(count)), only=only, **head), read
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise MedmailError("report-incomplete", path=str(path)) from None
+
+
+def _row(values: dict[str, Any]) -> BatchRow | Fault:
+    if values.pop("type") == Fault.type:
+        return Fault(**values)
+    for name in ("saved_as", "password_file"):
+        values[name] = None if values[name] is None else Path(values[name])
+    if values["not_after"] is not None:
+        values["not_after"] = dt.datetime.fromisoformat(values["not_after"])
+    return BatchRow(**values)
+
+
+def _head(path: Path) -> object:
+    """The head of the report that stands there; nothing for anything else."""
+    try:
+        with path.open("rb") as stream:
+            return json.loads(stream.readline(1 << 16))
+    except (OSError, ValueError):
+        return None
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, dt.datetime) else str(value)

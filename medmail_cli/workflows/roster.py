@@ -1,0 +1,222 @@
+"""Rosters: CSV files of the professionals to enrol, read and checked whole before the first request.
+
+Any usual encoding and separator; columns are found by their names, in any order, those of the French
+Annuaire Santé's extraction among them. Nothing is guessed about a row that is not right: it is a fault, with
+its line.
+"""
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from medmail_cli.errors import FAILED, MedmailError
+from medmail_cli.pki.address import ascii_domain, canonical
+
+LONGEST_NAME = 64
+"""Characters of a common name or organisation (RFC 5280 appendix A)."""
+_LOCAL = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*")
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+LARGEST = 256 << 20
+"""Octets: more than every professional of a large country."""
+
+_SEPARATORS = ",;\t|"
+_COLUMNS = {
+    "address": ("address", "adressebal"),
+    "name": ("name",),
+    "surname": ("nomdexercice",),
+    "given_name": ("prenomdexercice",),
+    "rpps": ("rpps", "identifiantpp"),
+    "profession": ("profession", "libelleprofession"),
+    "organisation": ("organisation", "raisonsocialestructurebal"),
+    "group": ("group",),
+    "role": ("role", "libellesavoirfaire"),
+}
+"""What is read → its columns' names, without case, accents, blanks and punctuation."""
+
+
+@dataclass(frozen=True)
+class Professional:
+    """One row: somebody to be enrolled; empty where the roster does not say. Lines count from 1.
+
+    ``others`` holds the columns that mean nothing to us, for the report.
+    """
+
+    line: int
+    address: str
+    name: str = ""
+    rpps: str = ""
+    profession: str = ""
+    organisation: str = ""
+    group: str = ""
+    role: str = ""
+    others: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a row; ``column`` is the column's name in the file, None for the row itself."""
+
+    type: ClassVar[str] = "fault"
+    line: int
+    column: str | None
+    reason: str
+    detail: str | None = None
+    exit: int = FAILED
+
+
+def read_roster(data: bytes, path: str) -> tuple[tuple[Professional, ...], tuple[Fault, ...]]:
+    """Every row that is right, and every fault, both in the file's order.
+
+    Raises ``not-text`` for what is no text in UTF-8, UTF-16 or Windows-1252, ``too-large``.
+    """
+    if len(data) > LARGEST:
+        raise MedmailError("too-large", what=path, size=len(data), limit=LARGEST)
+    text = _decoded(data, path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    rows = _rows(text, _separator(first))
+    _line, header, broken = next(rows, (1, [], None))
+    if broken:
+        return (), (Fault(1, None, broken),)
+    places = _places(header)
+    faults = [Fault(1, name, "column-twice") for name in _twice(header)]
+    if "address" not in places:
+        faults.append(Fault(1, "address", "column-missing"))
+    if faults:
+        return (), tuple(faults)
+    found: list[Professional] = []
+    seen: dict[str, int] = {}
+    for line, cells, broken in rows:
+        if broken is None and len(cells) != len(header):
+            broken = "too-many-fields" if len(cells) > len(header) else "too-few-fields"
+        if broken is not None:
+            faults.append(Fault(line, None, broken))
+            continue
+        row = _professional(line, header, places, cells)
+        wrong = list(_faults(row, header, places))
+        if deliverable(row.address):
+            earlier = seen.setdefault(canonical(row.address), line)
+            if earlier != line:
+                wrong.append(Fault(line, header[places["address"]], "duplicate-address", str(earlier)))
+        faults += wrong
+        if not wrong:
+            found.append(row)
+    return tuple(found), tuple(faults)
+
+
+def deliverable(address: str) -> bool:
+    """Whether mail from elsewhere could reach the address: a dot-atom at a domain of two labels or more.
+
+    RFC 5321 §4.1.2 and §4.5.3.1, RFC 6531 for letters beyond ASCII; quoted local parts are nobody's.
+    """
+    local, at, domain = address.rpartition("@")
+    labels = ascii_domain(domain).split(".")
+    fits = len(local.encode()) <= 64 and len(address.encode()) <= 254 and len(labels) > 1
+    return bool(at and fits and _LOCAL.fullmatch(local) and all(map(_LABEL.fullmatch, labels)))
+
+
+def luhn(digits: str) -> bool:
+    """Whether the last of some decimal digits is the Luhn key of the others (ISO/IEC 7812-1)."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        number = int(digit) * (1 + place % 2)
+        total += number - 9 * (number > 9)
+    return total % 10 == 0
+
+
+def _decoded(data: bytes, path: str) -> str:
+    encodings = ["utf-16"] if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8-sig", "cp1252"]
+    for encoding in encodings:
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise MedmailError("not-text", path=path)
+
+
+def _separator(header: str) -> str:
+    """The separator under which the header names most of what we know, then most columns."""
+
+    def worth(separator: str) -> tuple[int, int]:
+        cells = next(csv.reader([header], delimiter=separator), [])
+        return len(_places(cells)), len(cells)
+
+    return max(_SEPARATORS, key=worth)
+
+
+def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str], str | None]]:
+    """Each row that is not blank: its first line, its fields, and what keeps it from being read."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            # an open quotation mark would swallow all that follows; whatever it is, it is told and not read
+            yield line, [], "bad-quoting"
+            continue
+        if any(cell.strip() for cell in cells):
+            yield line, [cell.strip() for cell in cells], None
+
+
+def _places(header: Sequence[str]) -> dict[str, int]:
+    """Where each column that we know stands; the contract's own names before others."""
+    plain = [_plain(name) for name in header]
+    return {
+        meaning: plain.index(name)
+        for meaning, names in _COLUMNS.items()
+        for name in reversed(names)
+        if name in plain
+    }
+
+
+def _plain(name: str) -> str:
+    letters = unicodedata.normalize("NFD", name.casefold())
+    return "".join(c for c in letters if c.isalnum())
+
+
+def _twice(header: Sequence[str]) -> list[str]:
+    known = {name for names in _COLUMNS.values() for name in names}
+    plain = [_plain(name) for name in header]
+    return [header[at] for at, name in enumerate(plain) if name in known and name in plain[:at]]
+
+
+def _professional(
+    line: int, header: Sequence[str], places: Mapping[str, int], cells: Sequence[str]
+) -> Professional:
+    value = {meaning: cells[at] for meaning, at in places.items()}
+    surname, given = value.pop("surname", ""), value.pop("given_name", "")
+    name = value.pop("name", "") or f"{given} {surname}".strip()
+    rpps = re.sub(r"[\s.]", "", value.pop("rpps", ""))
+    if len(rpps) == 12 and rpps.startswith("8"):
+        rpps = rpps[1:]  # the national identifier is the RPPS after the digit that says so
+    others = {key: cells[at] for at, key in enumerate(header) if at not in places.values()}
+    return Professional(line, name=name, rpps=rpps, others=others, **value)
+
+
+def _faults(row: Professional, header: Sequence[str], places: Mapping[str, int]) -> Iterator[Fault]:
+    def column(*meanings: str) -> str | None:
+        return next((header[places[one]] for one in meanings if one in places), None)
+
+    if not row.address:
+        yield Fault(row.line, column("address"), "no-address")
+    elif not deliverable(row.address):
+        yield Fault(row.line, column("address"), "bad-address", row.address)
+    if row.rpps and not re.fullmatch(r"[0-9]{11}", row.rpps):
+        yield Fault(row.line, column("rpps"), "bad-rpps", row.rpps)
+    elif row.rpps and not luhn(row.rpps):
+        yield Fault(row.line, column("rpps"), "rpps-key", row.rpps)
+    if len(row.name) > LONGEST_NAME:
+        yield Fault(row.line, column("name", "surname"), "too-long")
+    if len(row.organisation) > LONGEST_NAME:
+        yield Fault(row.line, column("organisation"), "too-long")
+    for meaning in ("name", "organisation", "profession", "group", "role"):
+        if not getattr(row, meaning).isprintable():
+            yield Fault(row.line, column(meaning, "surname"), "control-character")

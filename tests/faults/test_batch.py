@@ -1,0 +1,308 @@
+"""``enrol batch`` against authorities that fail, and under SIGKILL: one certificate in use a person."""
+
+import random
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from medmail_cli.sandbox.operator import Operator
+from medmail_cli.store.keystore import Keystore
+from tests.support.cli import MEDMAIL, Done, medmail, passphrase
+from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
+from tests.support.openssl_est import Handler, OpenSslCa, OpenSslEst, Reply
+from tests.support.rosters import enrol, environment, person, registrar, report, roster, rows
+from tests.support.tools import require
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> OpenSslCa:
+    require("openssl")
+    return OpenSslCa.create(tmp_path_factory.mktemp("ca") / "one")
+
+
+@pytest.fixture
+def server(ca: OpenSslCa) -> Iterator[OpenSslEst]:
+    with OpenSslEst(ca) as running:
+        yield running
+
+
+@pytest.fixture
+def home(server: OpenSslEst, tmp_path: Path) -> Path:
+    home = tmp_path / "registrar"
+    home.mkdir()
+    passphrase(home)
+    settings(home, server)
+    return home
+
+
+def settings(home: Path, server: OpenSslEst, more: str = "") -> None:
+    (home / "password").write_text("registrar's\n")
+    (home / "config.toml").write_text(
+        f'[authorities.order]\nurl = "{server.url}"\ntls-anchors = "{server.ca.root}"\nlogin = "registrar"\n'
+        f'password-file = "password"\n{more}\n'
+    )
+
+
+def batch(home: Path, count: int, *options: str | Path) -> Done:
+    path = roster(home.parent / "roster.csv", map(person, range(count)))
+    return enrol(home, path, "--out-dir", home.parent / "out", *options)
+
+
+def counts(done: Done) -> dict[str, int]:
+    found = dict(done.objects[-1]["counts"])
+    found.pop("enrolment", None)
+    return found
+
+
+def asked(server: OpenSslEst) -> int:
+    return sum(operation == "simpleenroll" for _, operation, _ in server.seen)
+
+
+def test_a_busy_authority_is_given_time(home: Path, server: OpenSslEst) -> None:
+    refusals = iter([True, False, True, True])
+
+    def busy(_handler: Handler, body: bytes) -> Reply:
+        if next(refusals, False):
+            return 429, {"Retry-After": "1"}, b""
+        return 200, {}, server.issue(body)
+
+    server.replies["simpleenroll"] = busy
+    begun = time.monotonic()
+    done = batch(home, 4, "--jobs", "1")
+    assert (done.exit, counts(done)) == (0, {"enrolled": 4})
+    assert time.monotonic() - begun > 3
+    assert [one["unanswered"] for one in rows(done).values()] == [0] * 4
+    assert asked(server) == 7
+
+
+def test_no_more_is_asked_than_the_authority_s_limit(home: Path, server: OpenSslEst) -> None:
+    settings(home, server, "requests-per-minute = 120")
+    times: list[float] = []
+
+    def noted(_handler: Handler, body: bytes) -> Reply:
+        times.append(time.monotonic())
+        return 200, {}, server.issue(body)
+
+    server.replies["simpleenroll"] = noted
+    assert batch(home, 7, "--jobs", "4").exit == 0
+    # two a second, and what a second of silence has saved
+    assert times[-1] - times[0] >= (7 - 3) * 0.5 - 0.2
+
+
+def test_what_is_decided_later_is_asked_for_again_with_the_same_key(home: Path, server: OpenSslEst) -> None:
+    bodies: list[bytes] = []
+
+    def later(_handler: Handler, body: bytes) -> Reply:
+        bodies.append(body)
+        return 202, {"Retry-After": "3600"}, b""
+
+    server.replies["simpleenroll"] = later
+    waiting = batch(home, 2)
+    assert (waiting.exit, counts(waiting)) == (75, {"waiting": 2})
+    assert {one["code"] for one in rows(waiting).values()} == {"ca-pending"}
+
+    def now(_handler: Handler, body: bytes) -> Reply:
+        assert body in bodies
+        return 200, {}, server.issue(body)
+
+    server.replies["simpleenroll"] = now
+    done = batch(home, 2)
+    assert (done.exit, counts(done)) == (0, {"enrolled": 2})
+
+
+@pytest.mark.parametrize("how", ["cut", "garbage", "another's key"])
+def test_an_answer_that_is_lost_may_have_been_a_certificate(home: Path, server: OpenSslEst, how: str) -> None:
+    """The row says so from then on, and only where the authority does not promise the same answer."""
+    issued: list[bytes] = []
+
+    def lost(_handler: Handler, body: bytes) -> Reply | None:
+        issued.append(server.issue(body))
+        if len(issued) > 1:
+            return 200, {}, issued[-1]
+        if how == "cut":
+            return None
+        return 200, {}, b"MAo=" if how == "garbage" else server.ca.certs_only(server.ca.root.read_bytes())
+
+    server.replies["simpleenroll"] = lost
+    first = batch(home, 3, "--jobs", "1")
+    assert (first.exit, counts(first)) == (3, {"failed": 1, "enrolled": 2})
+    for expected in ("possible-duplicate", "possible-duplicate"):
+        again = batch(home, 3, "--jobs", "1")
+        assert (again.exit, counts(again)) == (0, {expected: 1, "unchanged": 2})
+        (doubtful,) = (one for one in rows(again).values() if one["status"] == expected)
+        assert (doubtful["requests"], doubtful["unanswered"]) == (2, 1)
+    assert len(issued) == 4
+
+
+def test_an_authority_that_gives_the_same_answer_leaves_no_doubt(home: Path, server: OpenSslEst) -> None:
+    settings(home, server, "same-answer = true")
+    given: dict[bytes, bytes] = {}
+
+    def same(_handler: Handler, body: bytes) -> Reply | None:
+        cut = body not in given
+        given.setdefault(body, server.issue(body))
+        return None if cut else (200, {}, given[body])
+
+    server.replies["simpleenroll"] = same
+    assert batch(home, 2).exit == 75
+    done = batch(home, 2)
+    assert (done.exit, counts(done)) == (0, {"enrolled": 2})
+
+
+def test_one_refusal_is_one_person_s(home: Path, server: OpenSslEst) -> None:
+    def strict(_handler: Handler, body: bytes) -> Reply:
+        certificate = server.issue(body)
+        if len(certificate) and asked(server) == 2:
+            return 400, {"Content-Type": "text/plain"}, b"not on our list"
+        return 200, {}, certificate
+
+    server.replies["simpleenroll"] = strict
+    done = batch(home, 5, "--jobs", "1")
+    assert (done.exit, counts(done)) == (3, {"enrolled": 4, "failed": 1})
+    (failed,) = (one for one in rows(done).values() if one["exit"])
+    assert (failed["code"], failed["detail"]) == ("ca-rejected", "not on our list")
+    # only that one is tried again
+    before = asked(server)
+    again = batch(home, 5)
+    assert counts(again) == {"unchanged": 4, "enrolled": 1}
+    assert asked(server) == before + 1
+
+
+@pytest.mark.parametrize("why", ["login", "away"])
+def test_where_the_authority_itself_fails_the_rest_is_left_alone(
+    home: Path, server: OpenSslEst, why: str
+) -> None:
+    def fails(_handler: Handler, _body: bytes) -> Reply | None:
+        return (401, {"WWW-Authenticate": "Basic"}, b"") if why == "login" else None
+
+    server.replies["simpleenroll"] = fails
+    done = batch(home, 30, "--jobs", "2")
+    code = 4 if why == "login" else 75
+    assert done.exit == code
+    assert len(rows(done)) == 30
+    assert counts(done)["not-attempted"] > 20
+    assert {one["exit"] for one in rows(done).values()} == {code}
+    del server.replies["simpleenroll"]
+    assert batch(home, 30).exit == 0
+
+
+@pytest.mark.parametrize("why", ["down", "stranger", "fingerprint"])
+def test_nothing_is_begun_with_an_authority_that_cannot_be_reached(
+    home: Path, server: OpenSslEst, ca: OpenSslCa, tmp_path: Path, why: str
+) -> None:
+    options: tuple[str, ...] = ()
+    if why == "fingerprint":
+        options = ("--ca-fingerprint", "00" * 32)
+    elif why == "down":
+        text = (home / "config.toml").read_text()
+        (home / "config.toml").write_text(text.replace(server.url, "https://localhost:1"))
+    else:
+        other = OpenSslCa.create(tmp_path / "other", "Other Root")
+        text = (home / "config.toml").read_text()
+        (home / "config.toml").write_text(text.replace(str(ca.root), str(other.root)))
+    done = batch(home, 3, *options)
+    assert done.exit == (75 if why == "down" else 5)
+    assert done.objects[-1]["type"] == "error"
+    assert not (tmp_path / "out").exists()
+
+
+# -- kills
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    with Operator(tmp_path_factory.mktemp("sandbox") / "s") as running:
+        yield running
+
+
+def check_end(
+    home: Path, out: Path, path: Path, count: int, issued: list[x509.Certificate]
+) -> dict[str, dict[str, Any]]:
+    """The batch completes; each person has one certificate, and every other one issued is accounted for."""
+    done = enrol(home, path, "--out-dir", out, "--report", home.parent / "r.jsonl")
+    assert done.exit == 0, done.stderr
+    found = rows(done)
+    assert len(found) == count
+    of_person = Counter(
+        one.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+            x509.RFC822Name
+        )[0]
+        for one in issued
+    )
+    serials = {f"{one.serial_number:x}" for one in issued}
+    for address, row in found.items():
+        assert row["serial"] in serials
+        extra = of_person[address] - 1
+        assert extra >= 0
+        # every extra certificate stands in the report, and no key has more than requests left
+        assert extra <= row["unanswered"], row
+        assert (row["status"] == "possible-duplicate") == (row["unanswered"] > 0)
+        (held,) = Keystore(out / address / "keystore").identities()
+        assert (held.state, held.sha256) == ("active", row["sha256"])
+        assert Path(row["password_file"]).read_bytes().strip()
+    assert len(list((out / ".pending").iterdir())) == 0
+    assert {line["address"] for line in report(home.parent / "r.jsonl")[1:-1]} == set(found)
+    # the log tells of every certificate in use, and of no other
+    assert medmail(home, "audit", "verify").exit == 0
+    entries = medmail(home, "audit", "log", "--json").objects
+    told = [e["objects"] for e in entries if e.get("action") == "enrol" and e.get("outcome") == "done"]
+    assert {digest for (digest,) in told} == {row["sha256"] for row in found.values()}
+    return found
+
+
+def test_killed_at_any_step_the_next_run_completes_it(operator: Operator, tmp_path: Path) -> None:
+    home = registrar(tmp_path, operator)
+    path = roster(tmp_path / "r.csv", map(person, range(3)))
+    words = ["medmail", "enrol", "batch", str(path), "--key", "p256", "--jobs", "2", "--out-dir"]
+    total = count_effects([*words, str(tmp_path / "all")], env=environment(home))
+    for k in kill_points(total, 30):
+        out = tmp_path / f"out{k}"
+        before = len(operator.authority.issued)
+        killed = run_killed_at([*words, str(out)], k, env=environment(home))
+        assert killed.returncode in (KILLED, 0)
+        done = enrol(home, path, "--out-dir", out)
+        assert done.exit == 0, (k, done.stderr)
+        found = rows(done)
+        issued = operator.authority.issued[before:]
+        assert len(found) == 3
+        assert len(issued) <= 3 + sum(row["unanswered"] for row in found.values()), k
+        assert {row["serial"] for row in found.values()} <= {f"{one.serial_number:x}" for one in issued}
+        assert list((out / ".pending").iterdir()) == [], k
+
+
+def hammer(operator: Operator, folder: Path, count: int, pause: tuple[float, float], seed: int) -> int:
+    """Kill a batch of ``count`` rows again and again until it ends by itself; how often."""
+    home = registrar(folder, operator)
+    path, out = roster(folder / "r.csv", map(person, range(count))), folder / "out"
+    before, kills, chance = len(operator.authority.issued), 0, random.Random(seed)
+    words = [MEDMAIL, "enrol", "batch", str(path), "--key", "p256", "--out-dir", str(out), "-q"]
+    while True:
+        with subprocess.Popen(words, env=environment(home), stdout=subprocess.DEVNULL) as run:
+            try:
+                assert run.wait(chance.uniform(*pause)) == 0
+                break
+            except subprocess.TimeoutExpired:
+                run.kill()
+                kills += 1
+    check_end(home, out, path, count, operator.authority.issued[before:])
+    return kills
+
+
+def test_killed_over_and_over_a_batch_ends_well(operator: Operator, tmp_path: Path) -> None:
+    assert hammer(operator, tmp_path, 300, (0.4, 1.0), 7) > 3
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_hundreds_of_times(
+    operator: Operator, tmp_path: Path, seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kills = hammer(operator, tmp_path, 1000, (0.35, 0.9), seed)
+    with capsys.disabled():
+        print(f"seed {seed}: {kills} kills")  # noqa: T201 - the soak's figures

@@ -1,0 +1,128 @@
+"""Rosters: any usual file is read, and every fault is told with its line before anything is done."""
+
+import contextlib
+import random
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.workflows.roster import deliverable, luhn, read_roster
+
+HEADER = "address,name,rpps,profession,organisation,group,role,floor\n"
+
+
+def rpps(number: int) -> str:
+    """The RPPS with that number: ten digits and their key."""
+    return next(text for key in range(10) if luhn(text := f"{10**9 + number}{key}"))
+
+
+def test_a_roster_in_any_order_with_columns_of_its_own() -> None:
+    (row,), faults = read_roster(
+        f"floor,rpps,address,name\n2,{rpps(1)},dr.martin@medecin.test,Dr Martin\n".encode(), "r.csv"
+    )
+    assert faults == ()
+    assert (row.line, row.address, row.name, row.rpps) == (2, "dr.martin@medecin.test", "Dr Martin", rpps(1))
+    assert row.others == {"floor": "2"}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_usual_encodings_and_separators(separator: str, encoding: str, end: str) -> None:
+    lines = ["Name;Address", '"Élodie ""Lo"" Dùrand";elodie@medecin.test', "", "Zoë;zoe@medecin.test"]
+    (first, second), faults = read_roster(
+        end.join(lines).replace(";", separator).encode(encoding), "roster.csv"
+    )
+    assert faults == ()
+    assert (first.name, second.name, second.line) == ('Élodie "Lo" Dùrand', "Zoë", 4)
+
+
+def test_the_annuaire_extraction() -> None:
+    text = (
+        "Type de BAL|Adresse BAL|Identifiant PP|Identification Nationale PP|Nom d'exercice|"
+        "Prénom d'exercice|Libellé Profession|Libellé savoir-faire|Raison sociale structure BAL|\n"
+        f"PER|jeanne.martin@medecin.mssante.fr|{rpps(7)}|8{rpps(7)}|MARTIN|JEANNE|Médecin|Cardiologie|CHU|\n"
+    )
+    (row,), faults = read_roster(text.encode(), "extraction.txt")
+    assert faults == ()
+    assert (row.name, row.rpps, row.organisation) == ("JEANNE MARTIN", rpps(7), "CHU")
+    assert (row.profession, row.role, row.others["Type de BAL"]) == ("Médecin", "Cardiologie", "PER")
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "reason"),
+    [
+        (",Dr No,,,,,,", "address", "no-address"),
+        ("dr.no(at)medecin.test,Dr No,,,,,,", "address", "bad-address"),
+        ("dr.no@medecin,Dr No,,,,,,", "address", "bad-address"),
+        ("a@medecin.test;b@medecin.test,Dr No,,,,,,", "address", "bad-address"),
+        ("dr.no@medecin.test,Dr No,123,,,,,", "rpps", "bad-rpps"),
+        (f"dr.no@medecin.test,Dr No,{int(rpps(1)) + 1},,,,,", "rpps", "rpps-key"),
+        (f"dr.no@medecin.test,{'N' * 65},,,,,,", "name", "too-long"),
+        ("dr.no@medecin.test,Dr\x07No,,,,,,", "name", "control-character"),
+        ("dr.no@medecin.test,Dr No,,,,,", None, "too-few-fields"),
+        ("dr.no@medecin.test,Dr No,,,,,,,,", None, "too-many-fields"),
+        ("FIRST@medecin.test,Dr No,,,,,,", "address", "duplicate-address"),
+        ('dr.no@medecin.test,"Dr No,,,,,,', None, "bad-quoting"),
+        ('dr.no@medecin.test,"Dr" No,,,,,,', None, "bad-quoting"),
+    ],
+)
+def test_each_fault_is_told_with_its_line_and_column(row: str, column: str | None, reason: str) -> None:
+    (right,), (fault,) = read_roster(f"{HEADER}first@medecin.test,Dr Un,,,,,,\n{row}".encode(), "r.csv")
+    assert right.address == "first@medecin.test"
+    assert (fault.line, fault.column, fault.reason) == (3, column, reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", (1, "address", "column-missing")),
+        ("name,rpps\nDr No,\n", (1, "address", "column-missing")),
+        ("address,name,Address\na@b.test,x,c@d.test\n", (1, "Address", "column-twice")),
+        ('address,"name\na@b.test,x\n', (1, None, "bad-quoting")),
+    ],
+)
+def test_a_header_that_cannot_be_used(text: str, fault: tuple[int, str | None, str]) -> None:
+    rows, (told,) = read_roster(text.encode(), "r.csv")
+    assert rows == ()
+    assert (told.line, told.column, told.reason) == fault
+
+
+@pytest.mark.parametrize("data", [b"address\n\0\0", b"\x89PNG\x81\x8d\x8f", b"\xff\xfe\0"])
+def test_what_is_no_text_is_refused(data: bytes) -> None:
+    with pytest.raises(MedmailError) as refused:
+        read_roster(data, "r.csv")
+    assert refused.value.code == "not-text"
+
+
+def test_two_hundred_faults_among_ten_thousand_rows() -> None:
+    chance = random.Random(4)
+    lines = [f"p{n}@medecin.test,Dr P{n},{rpps(n)},médecin,CHU,g{n % 7},," for n in range(10_000)]
+    planted = sorted(chance.sample(range(1, 10_000), 200))
+    for number, at in enumerate(planted):
+        lines[at] = [
+            f"p{at}medecin.test,Dr P{at},,,,,,",
+            f"p{at}@medecin.test,Dr P{at},{int(rpps(at)) + 1},,,,,",
+            "p0@MEDECIN.test,Dr P,,,,,,",
+            f"p{at}@medecin.test,Dr P{at},,,,",
+        ][number % 4]
+    begun = time.process_time()
+    rows, faults = read_roster((HEADER + "\n".join(lines)).encode(), "r.csv")
+    assert [fault.line for fault in faults] == [at + 2 for at in planted]
+    assert len(rows) == 9_800
+    assert time.process_time() - begun < 5
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
+def test_any_octets_are_read_or_refused(data: bytes) -> None:
+    with contextlib.suppress(MedmailError):
+        rows, _faults = read_roster(b"address,name\n" + data, "r.csv")
+        assert all(deliverable(row.address) for row in rows)
+
+
+@pytest.mark.parametrize("digits", ["79927398713", "10003456789"])
+def test_luhn_keys(digits: str) -> None:
+    assert luhn(digits) == (digits == "79927398713")
