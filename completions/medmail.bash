@@ -6,7 +6,7 @@ _medmail() {
     --lang) COMPREPLY=($(compgen -W "en fr" -- "$cur")); return ;;
     --format) COMPREPLY=($(compgen -W "text eml" -- "$cur")); return ;;
     --ca) COMPREPLY=($(compgen -W "NAME URL" -- "$cur")); return ;;
-    --method) COMPREPLY=($(compgen -W "est csr" -- "$cur")); return ;;
+    --method) COMPREPLY=($(compgen -W "est cmp csr" -- "$cur")); return ;;
     --key) COMPREPLY=($(compgen -W "rsa3072 rsa4096 p256 p384" -- "$cur")); return ;;
     --ca) COMPREPLY=($(compgen -W "NAME URL" -- "$cur")); return ;;
     --key) COMPREPLY=($(compgen -W "rsa3072 rsa4096 p256 p384" -- "$cur")); return ;;

@@ -99,7 +99,7 @@ complete -c medmail -n '__fish_seen_subcommand_from enrol ; and not __fish_seen_
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from new' -l ca -x -a 'NAME URL' -d 'The authority, by config.toml or URL'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from new' -l tls-anchors -r -F -d 'Trust the authority\'s server by these'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from new' -l ca-fingerprint -x -d 'Trust the root with this fingerprint, unasked'
-complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from new' -l method -x -a 'est csr' -d 'EST, or a request in a file to be sent by hand'
+complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from new' -l method -x -a 'est cmp csr' -d 'EST, CMP, or a request in a file to be sent by hand'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from new' -l key -x -a 'rsa3072 rsa4096 p256 p384' -d 'The kind of key; rsa3072 by default'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from new' -l name -x -d 'Your name, as it shall stand'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from new' -l rpps -x -d 'Your RPPS number'
