@@ -113,7 +113,8 @@ def binds(certificate: x509.Certificate, address: str, *, domain_bound: bool = F
     where the certificate names no mailbox at all.
     """
     mailboxes = addresses(certificate)
-    if any(same_address(mailbox, address) for mailbox in mailboxes):
+    # no blank is trimmed off what an authority certified
+    if any(mailbox == mailbox.strip() and same_address(mailbox, address) for mailbox in mailboxes):
         return True
     _, at, domain = address.strip().rpartition("@")
     return bool(domain_bound and at and not mailboxes and ascii_domain(domain) in domains(certificate))

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from medmail_cli.pki.address import SMTP_UTF8_MAILBOX, ascii_domain, decode_mailbox
+from medmail_cli.pki.address import SMTP_UTF8_MAILBOX, ascii_domain, ascii_lower, decode_mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,12 +97,17 @@ def _within(name: x509.GeneralName, tree: x509.GeneralName, *, unknown: bool) ->
 
 
 def _mail_within(address: str, tree: str, *, unknown: bool) -> bool:
+    """As ``_within``; what is ``unknown`` here is whether letter case in a local part means anything.
+
+    Since From is compared without it (RFC 8550 §3), an excluded mailbox is excluded however it is written.
+    """
     local, at, host = address.rpartition("@")
     if not at:
         return unknown
     if "@" in tree:
         tree_local, _, tree_host = tree.rpartition("@")
-        return local == tree_local and ascii_domain(host) == ascii_domain(tree_host)
+        same = ascii_lower(local) == ascii_lower(tree_local) if unknown else local == tree_local
+        return same and ascii_domain(host) == ascii_domain(tree_host)
     return _host_matches(ascii_domain(host), ascii_domain(tree))
 
 
