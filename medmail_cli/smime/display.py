@@ -5,12 +5,14 @@ to decrypted text). Which parts are shown follows RFC 2046 §5.1.4 and RFC 9788 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from medmail_cli.smime import mime
 from medmail_cli.smime.mime import Entity
 
 _HIDDEN = {"script", "style", "head", "title", "template", "noscript", "svg", "math"}
+_FOREIGN = {"svg", "math"}
+"""Of these alone HTML knows elements that are closed at once."""
 _BLOCKS = {
     "p",
     "div",
@@ -31,6 +33,9 @@ _BLOCKS = {
 _HTML = re.compile(
     r"<!--.*?(?:-->|\Z)|<(/?)([A-Za-z][^\s/>]*)[^>]*(?:>|\Z)|<[!?/][^>]*(?:>|\Z)|[^<]+|<", re.DOTALL
 )
+_COPY = re.compile(r"(?:[!-9;-~]+:.*\n(?:[ \t].*\n)*)+\n")
+"""Header fields and a blank line."""
+_COPY_CLASS = "header-protection-legacy-display"
 _HREF = re.compile(r"""\bhref\s*=\s*["']?(https?:[^\s"'>]*)""", re.IGNORECASE)
 
 
@@ -44,44 +49,52 @@ class Shown:
 
 def shown(root: Entity) -> Shown:
     """Choose what of a decrypted, verified entity is read and what is attached."""
-    texts: list[str] = []
-    attachments: list[Entity] = []
-    _visit(root, texts, attachments, top=True)
-    return Shown("\n".join(texts) if texts else None, tuple(attachments))
+    # a copy of hidden header fields is left out only where they are shown
+    hide_copy = root.parameters.get("hp", "").lower() in ("clear", "cipher")
+    chosen = _Chosen(hide_copy)
+    _visit(root, chosen, top=True)
+    return Shown("\n".join(chosen.texts) if chosen.texts else None, tuple(chosen.attachments))
 
 
-def _visit(entity: Entity, texts: list[str], attachments: list[Entity], *, top: bool) -> None:
+@dataclass
+class _Chosen:
+    """What is read and what is attached, so far."""
+
+    hide_copy: bool
+    texts: list[str] = field(default_factory=list)
+    attachments: list[Entity] = field(default_factory=list)
+
+
+def _visit(entity: Entity, chosen: _Chosen, *, top: bool) -> None:
     if entity.content_type.startswith("multipart/") and entity.children:
         if entity.content_type == "multipart/alternative":
-            _visit_alternative(entity, texts, attachments)
+            _visit_alternative(entity, chosen)
             return
         for number, child in enumerate(entity.children):
             # in multipart/related only the root is read, the rest hangs on it (RFC 2387)
-            _visit(child, texts, attachments, top=number == 0 or entity.content_type != "multipart/related")
+            _visit(child, chosen, top=number == 0 or entity.content_type != "multipart/related")
     elif _is_text(entity) and top:
-        texts.append(_read(entity))
+        chosen.texts.append(_read(entity, hide_copy=chosen.hide_copy))
     elif entity.content_type.startswith("multipart/") and not entity.source[entity.body : entity.end].strip():
         return
     else:
-        attachments.append(entity)
+        chosen.attachments.append(entity)
 
 
-def _visit_alternative(entity: Entity, texts: list[str], attachments: list[Entity]) -> None:
+def _visit_alternative(entity: Entity, chosen: _Chosen) -> None:
     """One alternative is read: plain text before HTML before anything that holds text."""
-    readings: list[tuple[int, list[str], list[Entity]]] = []
+    readings: list[tuple[int, _Chosen]] = []
     for child in entity.children:
-        inner_texts: list[str] = []
-        inner_attachments: list[Entity] = []
-        _visit(child, inner_texts, inner_attachments, top=True)
-        rank = {"text/plain": 0, "text/html": 1}.get(child.content_type, 2) if inner_texts else 3
-        readings.append((rank, inner_texts, inner_attachments))
+        inner = _Chosen(chosen.hide_copy)
+        _visit(child, inner, top=True)
+        rank = {"text/plain": 0, "text/html": 1}.get(child.content_type, 2) if inner.texts else 3
+        readings.append((rank, inner))
     if not readings:
         return
-    best = min(range(len(readings)), key=lambda i: readings[i][0])
-    texts.extend(readings[best][1])
+    chosen.texts += min(readings, key=lambda reading: reading[0])[1].texts
     # a calendar or a picture offered only as an alternative would otherwise vanish
-    for _, _, parts in readings:
-        attachments.extend(parts)
+    for _, inner in readings:
+        chosen.attachments += inner.attachments
 
 
 def _is_text(entity: Entity) -> bool:
@@ -92,19 +105,20 @@ def _is_text(entity: Entity) -> bool:
     )
 
 
-def _read(entity: Entity) -> str:
+def _read(entity: Entity, *, hide_copy: bool) -> str:
     text = mime.decode_text(entity)
+    hide_copy = hide_copy and entity.parameters.get("hp-legacy-display") == "1"
     if entity.content_type == "text/html":
-        return html_to_text(text)
-    if entity.parameters.get("hp-legacy-display") == "1":
-        # a copy of hidden headers, for readers who know no header protection; it ends at a blank line
-        return text.partition("\n\n")[2]
+        return html_to_text(text, hide_copy=hide_copy)
+    if hide_copy and (copy := _COPY.match(text)):
+        return text[copy.end() :]
     return text
 
 
-def html_to_text(html: str) -> str:
+def html_to_text(html: str, *, hide_copy: bool = False) -> str:
     """The words of an HTML text, blocks on lines of their own; links show where they lead.
 
+    ``hide_copy`` leaves out the copy of header fields (RFC 9788 §4.5.3).
     A tag is whatever stands between ``<`` and ``>``: cruder than a browser, but linear on any input.
     """
     from html import unescape
@@ -124,8 +138,9 @@ def html_to_text(html: str) -> str:
                 hidden.pop()
             elif tag == hidden[0]:
                 hidden.append(tag)
-        elif not closing and (tag in _HIDDEN or "header-protection-legacy-display" in piece):
-            hidden.append(tag)
+        elif not closing and (tag in _HIDDEN or (hide_copy and tag == "div" and _COPY_CLASS in piece)):
+            if not (tag in _FOREIGN and piece.endswith("/>")):
+                hidden.append(tag)
         elif tag in _BLOCKS:
             out.append("\n")
         elif tag == "a" and not closing:

@@ -8,6 +8,7 @@ address inside one stays part of a display name.
 import binascii
 import codecs
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -17,14 +18,16 @@ from types import MappingProxyType
 _WORD = re.compile(r"=\?([^?\s]{1,75})\?([bBqQ])\?([^?]*)\?=")
 _TOKEN = re.compile(
     r'"((?:[^"\\]|\\.?)*)(?:"|\Z)'  # 1 quoted string, an unterminated one runs to the end
-    r"|<([^<>]*)>"  # 2 angle address
-    r"|([,;:])"  # 3 separators
-    r"|(\()"  # 4 comment
-    r'|([^\s"<>,;:()]+)'  # 5 atom
-    r"|(\s+)"  # 6 white space
-    r"|(.)",  # 7 anything out of place
+    r"|(=\?[^?\s]{1,75}\?[bBqQ]\?[^?\s]*\?=)"  # 2 encoded word, whatever stands in it
+    r"|<([^<>]*)>"  # 3 angle address
+    r"|([,;:])"  # 4 separators
+    r"|(\()"  # 5 comment
+    r'|([^\s"<>,;:()]+)'  # 6 atom
+    r"|(\s+)"  # 7 white space
+    r"|(.)",  # 8 anything out of place
     re.DOTALL,
 )
+_SPECIAL = re.compile(r'[()<>\[\]:;@\\,"]')
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.?)*(?:"|\Z)|[^;]*)', re.DOTALL)
 _SEGMENT = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?\Z")
@@ -73,7 +76,13 @@ class Mailbox:
     name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} <{self.address}>" if self.name else self.address
+        """As RFC 5322 §3.4 writes it, so that no name reads as another address."""
+        if not self.name:
+            return self.address
+        name = self.name
+        if _SPECIAL.search(name):
+            name = '"' + re.sub(r'(["\\])', r"\\\1", name) + '"'
+        return f"{name} <{self.address}>"
 
 
 def to_text(data: bytes) -> str:
@@ -235,10 +244,12 @@ def _parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
     position = 0
     while (match := _TOKEN.match(value, position)) and len(found) < MOST_MAILBOXES:
         position = match.end()
-        quoted, angle, separator, comment, atom, space, odd = match.groups()
+        quoted, encoded, angle, separator, comment, atom, space, odd = match.groups()
         if quoted is not None:
             words.append(_unquote(quoted))
             bare[-1].append(match[0])
+        elif encoded is not None:
+            words.append(encoded)
         elif angle is not None:
             angles.append(angle)
         elif separator == ":":
@@ -285,7 +296,11 @@ def _address(text: str) -> str:
 
 
 def addresses_in(text: str) -> tuple[str, ...]:
-    """Every address that stands somewhere in shown text, such as a display name meant to mislead."""
+    """Every address that stands somewhere in shown text, such as a display name meant to mislead.
+
+    Wide and small forms of letters and of @ read as themselves.
+    """
+    text = unicodedata.normalize("NFKC", text)
     return tuple(
         match.rstrip(".'")
         for match in re.findall(r"[^\s\"'<>()\[\],;:@]{1,64}@[^\s\"'<>()\[\],;:@]{1,255}", text)

@@ -1,6 +1,6 @@
 """Which header fields count, and how they are shown: RFC 9788 for protected ones, RFC 8551 for wrapping."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from medmail_cli.pki import address
 from medmail_cli.pki.fitness import Problem
@@ -10,31 +10,43 @@ from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.verdict import Headers
 
 
-def choose(got: Unwrapped, payload: Entity, problems: list[Problem]) -> tuple[tuple[Field, ...], bool]:
-    """The fields that count, and whether they are protected (RFC 9788 §4.2; RFC 8551 §3.1 for wrapping)."""
+def choose(
+    got: Unwrapped, payload: Entity, delegates: Iterable[str], problems: list[Problem]
+) -> tuple[tuple[Field, ...], bool]:
+    """The fields that count, and whether they are protected (RFC 9788 §4.2; RFC 8551 §3.1 for wrapping).
+
+    One of the user's ``delegates`` may stand in Sender outside alone: servers add who handed a message in.
+    """
     outer_from = mailboxes(got.outer, "from")
-    if not got.layers or not payload.all("from"):
+    if not _guarded(got) or not payload.all("from"):
         return got.outer, False
     inner_from = mailboxes(payload.fields, "from")
     agree = not outer_from or addresses(outer_from) == addresses(inner_from)
-    if got.layers[-1] == "wrapped":
-        if not agree:
-            problems.append(Problem("header-mismatch", _pair(outer_from, inner_from)))
-        # a wrapped message of another sender is a forwarded one, and says nothing of this one
-        return (payload.fields, True) if agree else (got.outer, False)
+    wrapped = got.layers[-1] == "wrapped"
     marked = payload.parameters.get("hp", "").lower() in ("clear", "cipher") or (
         payload.parameters.get("protected-headers", "").lower() == "v1"
     )
     # a layer saved without its mail header has no other sender than the one inside
-    if not marked and outer_from:
+    if not marked and not wrapped and outer_from:
         return got.outer, False
     if not agree:
         problems.append(Problem("header-mismatch", _pair(outer_from, inner_from)))
+        if wrapped:
+            # a wrapped message of another sender is a forwarded one, and says nothing of this one
+            return got.outer, False
     outer_sender = mailboxes(got.outer, "sender")
     inner_sender = mailboxes(payload.fields, "sender") or inner_from
-    if outer_sender and addresses(outer_sender) != addresses(inner_sender):
+    strange = addresses(outer_sender) - {address.canonical(one) for one in delegates}
+    if strange and addresses(outer_sender) != addresses(inner_sender):
         problems.append(Problem("header-mismatch", _pair(outer_sender, inner_sender)))
     return payload.fields, True
+
+
+def _guarded(got: Unwrapped) -> bool:
+    """Whether anything protects what is inside: compression and wrapping do not, nor do no signers."""
+    layer = got.signature
+    signed = layer is not None and (layer.signed is None or bool(layer.signed.signers))
+    return signed or got.decrypted is not None
 
 
 def all_of(fields: Sequence[Field], name: str) -> list[Field]:

@@ -220,6 +220,9 @@ def _detached(entity: Entity) -> SignatureLayer:
         inner = signed.parse_signed(ber.parse(mime.decode_body(entity.children[1])))
     except MedmailError:
         return SignatureLayer(None, entity.children[0].raw, detached=True)
+    if inner.content_type != algorithms.DATA:
+        # a time stamp, a document: somebody signed it, but as something else than a letter
+        return SignatureLayer(None, entity.children[0].raw, detached=True)
     return SignatureLayer(inner, entity.children[0].raw, detached=True)
 
 
@@ -248,11 +251,11 @@ def _inflate(node: ber.Node) -> bytes:
 
 def holds_signature(entity: Entity) -> bool:
     """Whether a part somewhere below is signed, though nothing that covers the whole is."""
-    return any(
-        part.content_type == "multipart/signed"
-        or part.content_type in _SIGNATURE_TYPES
-        or (
-            part.content_type in _CMS_TYPES and part.parameters.get("smime-type", "").lower() == "signed-data"
-        )
-        for part in entity.walk()
-    )
+    return any(_is_signature(part) or (_is_cms(part) and _has_signers(part)) for part in entity.walk())
+
+
+def _has_signers(part: Entity) -> bool:
+    try:
+        return bool(signed.parse_signed(ber.parse(_cms_octets(part), trailing=True)).signers)
+    except MedmailError:  # encrypted, damaged, or no CMS at all
+        return False

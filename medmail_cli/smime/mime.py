@@ -25,6 +25,7 @@ MAX_DEPTH = 20
 # some gateways turn CRLF into CR CR LF
 _HEADER_END = re.compile(rb"\n\r*\n")
 _NO_HEADER = re.compile(rb"\r*\n")
+_MBOX_LINE = re.compile(rb">?From (?![ \t]*:)[^\n]{0,1000}\n")
 _FIELD = re.compile(rb"^([\x21-\x39\x3b-\x7e]{1,200})[ \t]*:.*(?:\n[ \t].*)*", re.MULTILINE)
 _TYPE = re.compile(r"[^\s/\"();,]+/[^\s/\"();,]+\Z")
 _BASE64_JUNK = bytes(
@@ -43,7 +44,7 @@ class Entity:
     end: int
     fields: tuple[Field, ...]
     content_type: str
-    """Type and subtype in lower case; ``text/plain`` where none is given (RFC 2045 §5.2)."""
+    """Type and subtype in lower case; where none is given ``text/plain`` (RFC 2045 §5.2), or a digest's."""
     parameters: Mapping[str, str]
     encoding: str
     """The content transfer encoding in lower case."""
@@ -107,9 +108,8 @@ def parse(source: bytes, start: int = 0, end: int | None = None) -> Entity:
     ``malformed`` where there is no header field at all or a limit is passed.
     """
     end = len(source) if end is None else end
-    if source.startswith((b"From ", b">From "), start):
-        line = source.find(b"\n", start, min(end, start + 1000))
-        start = line + 1 if line >= 0 else start
+    if line := _MBOX_LINE.match(source, start, end):
+        start = line.end()
     entity = _entity(source, start, end, 0, _Budget())
     if not entity.fields:
         raise MedmailError("malformed", what="message", reason="no-header")
@@ -127,7 +127,9 @@ def parse_inner(source: bytes) -> Entity:
     return Entity(source, 0, 0, len(source), (), "text/plain", _NOTHING, "8bit")
 
 
-def _entity(source: bytes, start: int, end: int, depth: int, budget: _Budget) -> Entity:
+def _entity(
+    source: bytes, start: int, end: int, depth: int, budget: _Budget, default: str = "text/plain"
+) -> Entity:
     budget.spend()
     window = min(end, start + MAX_HEADER)
     found = _NO_HEADER.match(source, start, window) or _HEADER_END.search(source, start, window)
@@ -138,7 +140,7 @@ def _entity(source: bytes, start: int, end: int, depth: int, budget: _Budget) ->
     else:
         header_end = body = end
     fields = _fields(source[start:header_end])
-    content_type, parameters = "text/plain", _NOTHING
+    content_type, parameters = default, _NOTHING
     encoding = "7bit"
     seen: set[str] = set()
     for field in fields:
@@ -162,8 +164,11 @@ def _entity(source: bytes, start: int, end: int, depth: int, budget: _Budget) ->
         return entity
     if depth >= MAX_DEPTH:
         raise MedmailError("malformed", what="message", reason="too-deep")
+    # RFC 2046 §5.1.5
+    default = "message/rfc822" if content_type == "multipart/digest" else "text/plain"
     children = tuple(
-        _entity(source, a, b, depth + 1, budget) for a, b in _parts(source, body, end, boundary.encode())
+        _entity(source, a, b, depth + 1, budget, default)
+        for a, b in _parts(source, body, end, boundary.encode())
     )
     return Entity(source, start, body, end, fields, content_type, parameters, encoding, children)
 

@@ -103,15 +103,16 @@ def open_message(
         return _failed(got, id, source, outer)
     problems: list[Problem] = []
     notes: list[Problem] = []
-    header, protected = choose(got, got.payload, problems)
+    header, protected = choose(got, got.payload, policy.delegates, problems)
     senders = mailboxes(header, "from")
     signers, infos = judge_signers(got.signature, senders, known, judge, at, problems, notes)
     _check_coverage(got, problems)
     holders = tuple(info for info in infos if not info.signer.problems)
-    check_sender(header, got.outer if protected else (), holders or infos, policy, pinned, problems)
+    hidden = got.outer if protected else ()
+    author = check_sender(header, hidden, holders or infos, policy, pinned, problems)
     for info in infos:
-        # a signature of another than the sender's excuses nothing, unless it is a forged one
-        if not holders or "bad-signature" in info.signer.problems:
+        # beside the author's good signature those of others say nothing, unless one is forged
+        if author is None or not holders or "bad-signature" in info.signer.problems:
             problems.extend(info.problems)
     signature_trusted = not problems
     _check_encryption(got, header, own_addresses, policy, problems, notes)
@@ -144,7 +145,7 @@ def open_message(
     parts = tuple(mime.decode_body(part) for part in content.attachments)
     attachments = tuple(map(_attachment, content.attachments, parts))
     verdict = replace(verdict, text=content.text, attachments=attachments)
-    proven = holders[0].proven if not found and holders else None
+    proven = author.proven if not found and author else None
     return Opened(verdict, got.payload, header, parts, proven, at, infos)
 
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from medmail_cli.cms.signed import SignerInfo, check_signer
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import address
+from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.fitness import Problem
 from medmail_cli.pki.path import NOTHING, Enclosed, Judgement
 from medmail_cli.smime import mime
@@ -96,9 +97,9 @@ def judge_signers(
         problems.append(Problem("bad-signature", "the signature cannot be read"))
         return (Signer((), None, None, None, None, None, ("bad-signature",)),), ()
     judged: list[Judged] = []
-    at_hand = dict.fromkeys(
-        (*layer.signed.certificates, *(one for box in senders for one in known(box.address)))
-    )
+    # who is looked up costs time, and a From may name thousands
+    looked_up = (one for box in senders[:MOST_CANDIDATES] for one in known(box.address))
+    at_hand = dict.fromkeys((*layer.signed.certificates, *looked_up))
     for info in layer.signed.signers:
         # anybody can put another certificate of the same name and number, or key, into a message
         named = [one for one in at_hand if info.id.names(one)][:MOST_CANDIDATES]
@@ -155,6 +156,8 @@ def _judge_signer(
     enclosed = Enclosed(signed.certificates, signed.crls, signed.ocsp)
     judgement = judge(certificate, enclosed)
     found += judgement.problems
+    if signed_at and signed_at + SKEW < facts(certificate).not_before <= at:
+        found.append(Problem("implausible-time", f"{signed_at:%Y-%m-%dT%H:%M:%SZ}"))
     notes += judgement.notes
     signer = Signer(
         addresses=addresses_of(certificate),
@@ -176,8 +179,11 @@ def check_sender(
     policy: Policy,
     pinned: Lookup,
     problems: list[Problem],
-) -> None:
-    """From, and Sender where there is one, must be the signer's (RFC 8550 §3)."""
+) -> Judged | None:
+    """From, and Sender where there is one, must be the signer's (RFC 8550 §3).
+
+    Returns the first signer who speaks for both, None where there is none.
+    """
     senders = mailboxes(header, "from")
     problems.extend(
         Problem("several-from", ", ".join(map(str, mailboxes(fields, "from"))))
@@ -185,24 +191,26 @@ def check_sender(
         if len(all_of(fields, "from")) > 1 or len(mailboxes(fields, "from")) > 1
     )
     if not judged:
-        return
+        return None
     demanded = [box.address for box in senders] or [""]
     delegates = {address.canonical(delegate) for delegate in policy.delegates}
     demanded += [
         box.address for box in mailboxes(header, "sender") if address.canonical(box.address) not in delegates
     ]
-    if any(all(_speaks_for(one, wanted, policy, pinned) for wanted in demanded) for one in judged):
-        for box in senders:
-            misleading = [a for a in addresses_in(box.name) if not address.same_address(a, box.address)]
-            if misleading:
-                problems.append(Problem("signer-is-not-sender", f"{misleading[0]} ≠ {box.address}"))
-        return
+    for one in judged:
+        if all(_speaks_for(one, wanted, policy, pinned) for wanted in demanded):
+            for box in senders:
+                misleading = [a for a in addresses_in(box.name) if not address.same_address(a, box.address)]
+                if misleading:
+                    problems.append(Problem("signer-is-not-sender", f"{misleading[0]} ≠ {box.address}"))
+            return one
     known = [one for one in judged if one.proven]
     if known and not any(one.signer.addresses for one in known):
         problems.append(Problem("no-address-in-certificate", known[0].signer.subject or ""))
     elif known:
         has = ", ".join(a for one in known for a in one.signer.addresses)
         problems.append(Problem("signer-is-not-sender", f"{has} ≠ {', '.join(demanded)}"))
+    return None
 
 
 def _speaks_for(judged: Judged, wanted: str, policy: Policy, pinned: Lookup) -> bool:

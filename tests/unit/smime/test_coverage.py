@@ -1,0 +1,104 @@
+"""What a signature covers, and what stands beside it: only the whole content under one signature counts."""
+
+import pytest
+
+from medmail_cli.cms import ber, der
+from tests.support.letters import OUTER, TEXT, codes, encrypt, entity, opened, person, sign
+from tests.unit.smime.test_signers import together
+
+FOOTER = b"Content-Type: text/plain\r\n\r\nfooter\r\n"
+UNLABELLED = sign(TEXT).replace(b"smime-type=signed-data", b"x=y")
+FILE = sign(TEXT).replace(b"application/pkcs7-mime", b"application/octet-stream")
+SIGNED = b'Content-Type: multipart/signed; boundary=m; protocol="application/%b"\r\n\r\n'
+
+
+def multipart(*parts: bytes, kind: str = "mixed", boundary: str = "m") -> bytes:
+    head = f"Content-Type: multipart/{kind}; boundary={boundary}\r\n\r\n".encode()
+    return (
+        head
+        + b"".join(f"--{boundary}\r\n".encode() + part + b"\r\n" for part in parts)
+        + (f"--{boundary}--\r\n".encode())
+    )
+
+
+@pytest.mark.parametrize("kind", ["mixed", "alternative", "related", "digest", "x-own"])
+@pytest.mark.parametrize("part", [sign(TEXT, detached=True), sign(TEXT), UNLABELLED, FILE])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_signed_part_among_others_is_partly_signed_under_any_label(
+    kind: str, part: bytes, before: bool
+) -> None:
+    result = opened(OUTER + multipart(*((FOOTER, part) if before else (part, FOOTER)), kind=kind))
+    assert codes(result) == ["partly-signed"]
+    assert (result.verdict.signature.status, result.verdict.layers) == ("none", ())
+
+
+def test_a_signed_part_deep_below_is_partly_signed() -> None:
+    raw = OUTER + multipart(multipart(multipart(sign(TEXT), boundary="x"), FOOTER, boundary="y"), FOOTER)
+    assert codes(opened(raw)) == ["partly-signed"]
+
+
+def bundle() -> bytes:
+    """Certificates alone, as they are sent for information."""
+    oid, explicit = ber.parse(together(person("alice"), detached=True)).elements()
+    (body,) = explicit.elements()
+    kept = [bytes(node.raw) for node in list(body.elements())[:-1]]
+    return der.sequence(bytes(oid.raw), der.tlv(0xA0, der.sequence(*kept, der.tlv(0x31))))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        multipart(FOOTER, entity(bundle(), "certs-only")),
+        multipart(FOOTER, entity(b"junk", "signed-data")),
+        SIGNED % b"pkcs7-signature" + multipart(TEXT, FOOTER).partition(b"\r\n\r\n")[2],
+        SIGNED % b"pgp-signature"
+        + multipart(TEXT, b"Content-Type: application/pgp-signature\r\n\r\nx").partition(b"\r\n\r\n")[2],
+    ],
+    ids=["certificates", "junk", "no signature part", "OpenPGP"],
+)
+def test_what_only_looks_like_a_signature_is_none(raw: bytes) -> None:
+    assert codes(opened(OUTER + raw)) == ["no-signature"]
+
+
+def test_in_a_digest_parts_are_messages_that_are_not_opened() -> None:
+    """RFC 2046 §5.1.5: without a Content-Type they are message/rfc822."""
+    result = opened(OUTER + sign(multipart(b"\r\n" + OUTER + TEXT, kind="digest")))
+    assert result.verdict.trusted
+    assert (result.verdict.text, [one.type for one in result.verdict.attachments]) == (
+        None,
+        ["message/rfc822"],
+    )
+
+
+@pytest.mark.parametrize("outside", [b"%b", b"Content-Type: message/rfc822\r\n\r\n" + OUTER + b"%b"])
+def test_somebody_else_s_ciphertext_in_a_signed_letter_stays_closed(outside: bytes) -> None:
+    """Carol's signature is good, and Bob could decrypt what she stole: her letter must not show it."""
+    stolen = outside.replace(b"%b", encrypt(sign(b"Content-Type: text/plain\r\n\r\nsecret\r\n")))
+    raw = OUTER.replace(b"alice", b"carol")
+    result = opened(raw + encrypt(sign(multipart(FOOTER, stolen), "carol")))
+    assert result.verdict.trusted
+    assert "secret" not in (result.verdict.text or "")
+    assert b"secret" not in b"".join(result.parts)
+
+
+@pytest.mark.parametrize("signer", ["carol", "alice"])
+def test_a_signature_around_somebody_else_s_ciphertext_is_forgotten(signer: str) -> None:
+    """Stripped and signed anew: the content is its author's or nobody's."""
+    raw = OUTER.replace(b"alice", signer.encode())
+    assert codes(opened(raw + sign(encrypt(TEXT), signer))) == ["no-signature"]
+    assert codes(opened(raw + encrypt(sign(encrypt(TEXT), signer)))) == ["no-signature"]
+    inner = opened(raw + encrypt(sign(encrypt(sign(TEXT)), signer)))
+    assert codes(inner) == ([] if signer == "alice" else ["signer-is-not-sender"])
+
+
+def test_two_content_type_fields_open_nothing() -> None:
+    for first, expected in ((b"text/plain", ["no-signature"]), (b"application/pkcs7-mime", [])):
+        raw = OUTER + b"Content-Type: " + first + b"\r\n" + sign(TEXT)
+        assert codes(opened(raw)) == expected
+
+
+def test_the_worst_of_several_encryptions_is_told() -> None:
+    raw = OUTER + encrypt(encrypt(sign(TEXT)), cipher="aes-128-cbc")
+    verdict = opened(raw).verdict
+    assert (verdict.encryption.algorithm, verdict.encryption.authenticated) == ("aes-128-cbc", False)
+    assert "unauthenticated-encryption" in [note.code for note in verdict.notes]

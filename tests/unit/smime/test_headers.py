@@ -1,0 +1,193 @@
+"""Header fields that lie: From and Sender outside and inside, protection that is none, legacy display."""
+
+import zlib
+
+import pytest
+
+from medmail_cli.cms import algorithms, ber, der, signed
+from medmail_cli.smime.fields import Mailbox, parse_mailboxes
+from medmail_cli.smime.open import Opened, Policy
+from tests.support.letters import NOW, OUTER, TEXT, codes, encrypt, entity, opened, person, sign
+
+HEAD = b"From: alice@medecin.test\r\nTo: bob@medecin.test\r\nSubject: inside\r\n"
+CAROL = b"Sender: carol@medecin.test\r\n"
+
+
+def inside(parameters: bytes = b"; hp=cipher", head: bytes = HEAD, body: bytes = b"Hello\r\n") -> bytes:
+    """A payload with header fields of its own."""
+    return head + b"Content-Type: text/plain" + parameters + b"\r\n\r\n" + body
+
+
+def wrapped(head: bytes = HEAD) -> bytes:
+    return b"Content-Type: message/rfc822\r\n\r\n" + inside(b"", head)
+
+
+def unprotected(result: Opened) -> bool:
+    """Whether the header outside counts, and is said to."""
+    noted = "headers-unprotected" in [note.code for note in result.verdict.notes]
+    assert noted != result.verdict.headers.protected
+    return noted and result.verdict.headers.subject == "outside"
+
+
+# --- protection --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["compressed", "no signer", "wrapped"])
+def test_header_fields_that_nothing_protects_are_not_called_protected(form: str) -> None:
+    if form == "no signer":
+        alice = person("alice")
+        data = signed.sign(inside(), key=alice.key, certificate=alice.certificate, signed_at=NOW)
+        oid, explicit = ber.parse(data).elements()
+        (body,) = explicit.elements()
+        kept = [bytes(node.raw) for node in list(body.elements())[:-1]]
+        data = der.sequence(bytes(oid.raw), der.tlv(0xA0, der.sequence(*kept, der.tlv(0x31))))
+        raw = entity(data, "signed-data")
+    else:
+        raw = compressed(inside() if form == "compressed" else wrapped())
+    result = opened(OUTER + raw)
+    assert codes(result) == ["no-signature"]
+    assert unprotected(result)
+
+
+def compressed(content: bytes) -> bytes:
+    inner = der.sequence(der.oid(algorithms.DATA), der.tlv(0xA0, der.octet_string(zlib.compress(content))))
+    fields = der.sequence(der.integer(0), der.sequence(der.oid(algorithms.ZLIB)), inner)
+    return entity(der.sequence(der.oid(algorithms.COMPRESSED_DATA), der.tlv(0xA0, fields)), "compressed-data")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        inside(b"; hp=other"),
+        inside(b""),
+        inside(b"; hp=cipher", b"Subject: inside\r\n"),
+        b"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n" + inside() + b"\r\n--m--\r\n",
+        b"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n" + wrapped() + b"\r\n--m--\r\n",
+    ],
+    ids=["unknown", "unmarked", "without From", "on a part", "wrapped in a part"],
+)
+def test_only_the_root_of_the_payload_with_its_own_from_is_protected(payload: bytes) -> None:
+    result = opened(OUTER + encrypt(sign(payload)))
+    assert result.verdict.trusted
+    assert unprotected(result)
+
+
+@pytest.mark.parametrize("hp", [b"clear", b"cipher"])
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_what_hp_says_of_the_encryption_does_not_matter(hp: bytes, encrypted: bool) -> None:
+    """The layers are seen; HP-Outer only says what the sender put outside (RFC 9788 §2.2)."""
+    lies = b"HP-Outer: From: carol@medecin.test\r\nHP-Outer: Subject: other\r\n"
+    content = sign(inside(b"; hp=" + hp, HEAD + lies))
+    result = opened(OUTER + (encrypt(content) if encrypted else content))
+    assert result.verdict.trusted
+    assert (result.verdict.headers.subject, result.verdict.headers.protected) == ("inside", True)
+
+
+@pytest.mark.parametrize("payload", [inside(), wrapped()], ids=["hp", "wrapped"])
+def test_a_sender_added_outside_is_told_whatever_the_form(payload: bytes) -> None:
+    raw = CAROL + OUTER + encrypt(sign(payload))
+    assert codes(opened(raw)) == ["header-mismatch"]
+    # a submission server adds who logged in (RFC 6409 §8.1)
+    assert opened(raw, policy=Policy(delegates=frozenset({"Carol@medecin.test"}))).verdict.trusted
+
+
+@pytest.mark.parametrize("payload", [inside(head=CAROL + HEAD), wrapped(CAROL + HEAD)], ids=["hp", "wrapped"])
+def test_a_sender_inside_must_be_the_signer_s_too(payload: bytes) -> None:
+    assert codes(opened(OUTER + encrypt(sign(payload)))) == ["signer-is-not-sender"]
+
+
+# --- From --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "ceo\uff20medecin.test <alice@medecin.test>",  # a wide @
+        "ceo\ufe6bmedecin.test <alice@medecin.test>",  # a small one
+        "ceo\u200b@medecin.test <alice@medecin.test>",
+        '"ceo"@medecin.test <alice@medecin.test>',
+        "alice@medecin.test (ceo@medecin.test)",
+        "=?utf-8?q?<ceo@medecin.test>?= <alice@medecin.test>",
+    ],
+)
+def test_a_display_name_that_reads_as_another_address(written: str) -> None:
+    raw = OUTER.replace(b"From: alice@medecin.test", b"From: " + written.encode()) + sign(TEXT)
+    assert codes(opened(raw)) == ["signer-is-not-sender"]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("Group: alice@medecin.test;", []),  # RFC 6854
+        ("Group: alice@medecin.test, carol@medecin.test;", ["several-from", "signer-is-not-sender"]),
+        ("Group:;", ["signer-is-not-sender"]),
+        ("alice@medecin.test\rFrom: carol@medecin.test", ["signer-is-not-sender"]),
+        ("alice@medecin.test\0", ["signer-is-not-sender"]),
+        ("\u202ealice@medecin.test", ["signer-is-not-sender"]),
+        ("alice\u200b@medecin.test", ["signer-is-not-sender"]),
+        ('"alice"@medecin.test', ["signer-is-not-sender"]),
+        ("alice@medecin.test.", ["signer-is-not-sender"]),
+        ("(carol@medecin.test) Alice <alice(c)@medecin.test>", []),
+        ("=?utf-8?q?Martin,_Alice?= <alice@medecin.test>", []),
+    ],
+)
+def test_ways_to_write_from(written: str, expected: list[str]) -> None:
+    raw = OUTER.replace(b"From: alice@medecin.test", b"From: " + written.encode()) + sign(TEXT)
+    assert codes(opened(raw)) == expected
+
+
+@pytest.mark.parametrize("name", ["From", "From ", "from\t"])
+def test_a_from_before_all_others_is_no_line_of_a_mailbox_file(name: str) -> None:
+    raw = name.encode() + b": carol@medecin.test\r\n" + OUTER + sign(TEXT)
+    assert codes(opened(raw)) == ["several-from", "signer-is-not-sender"]
+
+
+@pytest.mark.parametrize(
+    "added", [b"Resent-From: carol@medecin.test\r\nResent-Sender: carol@medecin.test\r\n"]
+)
+def test_who_sent_it_again_changes_nothing(added: bytes) -> None:
+    result = opened(added + OUTER + sign(TEXT))
+    assert result.verdict.trusted
+    assert "carol" not in str(result.verdict)
+
+
+@pytest.mark.parametrize("name", ["Martin, Élise", 'a "b" c', "x <m@evil.test>", "a\\b", "Dr. É. Martin"])
+def test_a_mailbox_written_out_reads_back_as_itself(name: str) -> None:
+    box = Mailbox("a@x.test", name)
+    assert parse_mailboxes(str(box)) == (box,)
+
+
+# --- legacy display (RFC 9788 §4.5.3) ----------------------------------------------------------------------
+
+LEGACY = b"Subject: inside\r\n\r\nHello\r\n"
+HTML = b'<div class="header-protection-legacy-display"><pre>Subject: inside</pre></div><p>Hello</p>'
+
+
+@pytest.mark.parametrize(
+    ("parameters", "body", "text"),
+    [
+        (b"; hp=cipher; hp-legacy-display=1", LEGACY, "Hello\n"),
+        (b"; hp=cipher", LEGACY, "Subject: inside\n\nHello\n"),
+        (b"; hp-legacy-display=1", LEGACY, "Subject: inside\n\nHello\n"),
+        (b"; hp=cipher; hp-legacy-display=1", b"Pay Carol.\r\n\r\nHello\r\n", "Pay Carol.\n\nHello\n"),
+        (b"; hp=cipher; hp-legacy-display=1", b"Hello\r\n", "Hello\n"),
+    ],
+    ids=["hidden", "unmarked", "unprotected", "no header fields", "all there is"],
+)
+def test_only_a_marked_copy_of_protected_fields_is_hidden(parameters: bytes, body: bytes, text: str) -> None:
+    assert opened(OUTER + encrypt(sign(inside(parameters, body=body)))).verdict.text == text
+
+
+@pytest.mark.parametrize(
+    ("parameters", "html", "text"),
+    [
+        (b"; hp=cipher; hp-legacy-display=1", HTML, "Hello\n"),
+        (b"; hp=cipher", HTML, "Subject: inside\n\nHello\n"),
+        (b"; hp=cipher; hp-legacy-display=1", HTML.replace(b"div", b"br"), "Subject: inside\n\nHello\n"),
+        (b"", b"<svg/><p>Hello</p>", "Hello\n"),
+    ],
+    ids=["hidden", "unmarked", "no element", "closed at once"],
+)
+def test_the_same_in_html(parameters: bytes, html: bytes, text: str) -> None:
+    content = HEAD + b"Content-Type: text/html" + parameters + b"\r\n\r\n" + html
+    assert opened(OUTER + encrypt(sign(content))).verdict.text == text

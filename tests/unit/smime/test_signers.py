@@ -1,0 +1,190 @@
+"""Several signers, signing times, odd addresses in certificates: who is believed to have written a letter."""
+
+import datetime as dt
+from collections.abc import Sequence
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from medmail_cli.cms import algorithms, ber, der, signed
+from medmail_cli.smime import compose
+from medmail_cli.smime.open import Opened
+from tests.support import pki
+from tests.support.letters import NOW, OUTER, TEXT, Person, authority, codes, entity, opened, person
+
+
+def together(*signers: Person, content: bytes = TEXT, **options: object) -> bytes:
+    """A SignedData with a SignerInfo of each, as anybody can put it together from several."""
+    made = [
+        signed.sign(content, key=one.key, certificate=one.certificate, signed_at=NOW, **options)  # type: ignore[arg-type]
+        for one in signers
+    ]
+    certificates = [one.certificate.public_bytes(Encoding.DER) for one in signers]
+    oid, explicit = ber.parse(made[0]).elements()
+    (body,) = explicit.elements()
+    *kept, _ = body.elements()
+    fields = [der.tlv(0xA0, *certificates) if node.tag == 0x80 else bytes(node.raw) for node in kept]
+    whole = der.sequence(*fields, der.tlv(0x31, *(_info(each) for each in made)))
+    return der.sequence(bytes(oid.raw), der.tlv(0xA0, whole))
+
+
+def _info(data: bytes) -> bytes:
+    _, explicit = ber.parse(data).elements()
+    (body,) = explicit.elements()
+    (info,) = list(body.elements())[-1].elements()
+    return bytes(info.raw)
+
+
+def letter_of(*signers: Person) -> Opened:
+    return opened(OUTER + entity(together(*signers), "signed-data"))
+
+
+# --- several signers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_sender_s_signature_counts_beside_others(turned: bool) -> None:
+    """Anybody may add a signature outside the encryption: what is learned must be the sender's own."""
+    alice, carol, stranger = person("alice"), person("carol"), person("carol", "Nobody's Root")
+    for other in (carol, stranger):
+        result = letter_of(*((other, alice) if turned else (alice, other)))
+        assert result.verdict.trusted
+        assert result.proven is not None
+        assert result.proven.certificate == alice.certificate
+
+
+@pytest.mark.parametrize(
+    ("alice", "reason"),
+    [
+        (person("alice", not_after=dt.datetime(2026, 2, 1, tzinfo=dt.UTC)), "expired"),
+        (person("alice", "Nobody's Root"), "untrusted-issuer"),
+    ],
+)
+def test_a_good_signature_of_another_does_not_hide_what_is_wrong_with_the_sender_s(
+    alice: Person, reason: str
+) -> None:
+    result = letter_of(person("carol"), alice)
+    assert codes(result) == ["signer-is-not-sender", reason]
+    assert result.proven is None
+
+
+# --- signing times -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("minutes", "expected"), [(-6, ["implausible-time"]), (-4, []), (0, [])])
+def test_nothing_was_signed_before_its_certificate_began(minutes: int, expected: list[str]) -> None:
+    alice = person("alice")
+    at = pki.EPOCH + dt.timedelta(minutes=minutes)
+    data = signed.sign(TEXT, key=alice.key, certificate=alice.certificate, signed_at=at)
+    assert codes(opened(OUTER + entity(data, "signed-data"))) == expected
+
+
+def test_of_a_certificate_that_is_not_yet_valid_nothing_more_is_said() -> None:
+    alice = person("alice", not_before=NOW + dt.timedelta(days=1))
+    assert codes(letter_of(alice)) == ["not-yet-valid"]
+
+
+# --- what was signed ---------------------------------------------------------------------------------------
+
+
+def test_a_detached_signature_over_something_else_than_a_letter_signs_no_letter() -> None:
+    """A time stamp or a document whose octets happen to read like mail (RFC 8551 §3.5.3 wants id-data)."""
+    alice = person("alice")
+    data, other = der.oid(algorithms.DATA), der.oid("1.2.840.113549.1.7.5")
+    made = together(alice, detached=True)
+    info = ber.parse(_info(made))
+    attributes = next(bytes(node.raw) for node in info.elements() if node.tag == 0x80)
+    changed = attributes.replace(data, other)
+    assert changed != attributes
+    signature = alice.key.sign(b"\x31" + changed[1:], "ecdsa-sha256")
+    fields = [changed if node.tag == 0x80 else bytes(node.raw) for node in info.elements()]
+    fields[-1] = der.octet_string(signature)
+    raw = OUTER + compose.multipart_signed(TEXT, _with_info(made, fields, data, other), micalg="sha-256")
+    result = opened(raw)
+    assert (codes(result), result.verdict.text) == (["bad-signature"], None)
+
+
+def _with_info(made: bytes, fields: list[bytes], data: bytes, other: bytes) -> bytes:
+    """The SignedData with one other SignerInfo, and another eContentType."""
+    oid, explicit = ber.parse(made).elements()
+    (body,) = explicit.elements()
+    kept = [bytes(node.raw) for node in list(body.elements())[:-1]]
+    kept[2] = kept[2].replace(data, other)
+    info = der.tlv(0x31, der.sequence(*fields))
+    return der.sequence(bytes(oid.raw), der.tlv(0xA0, der.sequence(*kept, info)))
+
+
+# --- addresses in certificates -----------------------------------------------------------------------------
+
+
+def bearing(names: Sequence[x509.GeneralName], **options: object) -> Person:
+    extension = (x509.SubjectAlternativeName(names), False)
+    certificate, key = pki.issue(
+        authority("Health Root"),
+        None,
+        key_type="p256",
+        extensions=[extension],
+        **options,  # type: ignore[arg-type]
+    )
+    return Person("", certificate, key)
+
+
+def mail(address: str) -> x509.RFC822Name:
+    """An rfc822Name that holds anything at all."""
+    return x509.RFC822Name._init_without_validation(address)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "alice@medecin.test\0.evil.test",
+        "Alice <alice@medecin.test>",
+        "alice@medecin.test.",
+        " alice@medecin.test",
+        "alice@medecin.test\n",
+        "alice@medecin.test\x1f",
+        "*@medecin.test",
+        "alice@medecin.test,carol@medecin.test",
+        "mailto:alice@medecin.test",
+        '"alice"@medecin.test',
+        "alice@mеdecin.test",  # a Cyrillic е
+    ],
+)
+def test_an_address_in_a_certificate_is_taken_as_it_stands(written: str) -> None:
+    assert codes(letter_of(bearing([mail(written)]))) == ["signer-is-not-sender"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        mail("medecin.test"),
+        x509.DNSName("medecin.test"),
+        x509.UniformResourceIdentifier("mailto:alice@medecin.test"),
+    ],
+)
+def test_other_names_are_no_address(name: x509.GeneralName) -> None:
+    assert codes(letter_of(bearing([name]))) == ["no-address-in-certificate"]
+
+
+def test_a_common_name_is_no_address() -> None:
+    certificate, key = pki.issue(authority("Health Root"), None, key_type="p256", name="alice@medecin.test")
+    assert codes(letter_of(Person("", certificate, key))) == ["no-address-in-certificate"]
+
+
+@pytest.mark.parametrize(
+    ("excluded", "expected"), [("Alice@medecin.test", ["untrusted-issuer"]), ("bob@x", [])]
+)
+def test_what_an_authority_is_forbidden_it_is_forbidden_in_any_letter_case(
+    excluded: str, expected: list[str]
+) -> None:
+    """From compares local parts without case, so an excluded one must not come back in capitals."""
+    below = pki.make_ca(
+        "Below",
+        parent=authority("Health Root"),
+        extensions=[(x509.NameConstraints(None, [mail(excluded)]), True)],
+    )
+    certificate, key = pki.issue(below, "alice@medecin.test", key_type="p256")
+    one = Person("", certificate, key)
+    data = signed.sign(TEXT, key=one.key, certificate=certificate, chain=[below.certificate], signed_at=NOW)
+    assert codes(opened(OUTER + entity(data, "signed-data"))) == expected
