@@ -419,6 +419,8 @@ REASONS: dict[str, str] = {
     "unknown-host": N_("no machine of that name is known"),
     "unfit": N_("it does not hold up ({problem})"),
     "reply-elsewhere": N_("it wants the answer elsewhere, and its sender is not proven"),
+    "several-challenges": N_("there are several, and which one is meant cannot be told"),
+    "unproven": N_("neither S/MIME nor DKIM proves its sender"),
     "wrong-challenge": N_("it is not as a challenge mail must be ({fault})"),
     "wrong-key": N_("it is for another key"),
     "wrong-name": N_("it does not bear {address}"),
