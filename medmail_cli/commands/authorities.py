@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.authority_cmp import cmp
 from medmail_cli.errors import MedmailError
 from medmail_cli.ui.words import _
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from medmail_cli.config import Authority as Settings
     from medmail_cli.session import Session
     from medmail_cli.store.identity import Identity
+    from medmail_cli.transport.cmp import CmpAuthority
     from medmail_cli.transport.est import EstAuthority
 
 Fingerprint = Annotated[
@@ -33,6 +35,7 @@ class Method(StrEnum):
     """How a certificate is asked for."""
 
     est = "est"
+    cmp = "cmp"
     csr = "csr"
 
 
@@ -59,13 +62,15 @@ def settings_of(session: "Session", address: str, ca: str | None, method: Method
 
     By ``--ca``, else the first of config.toml, else the one a waiting request went to.
     """
+    from dataclasses import replace
+
     from medmail_cli.config import Authority
 
     known = session.config.authorities
     if method is Method.csr:
         return None
     if ca is not None and "://" in ca:
-        return Authority(ca, ca)
+        return Authority(ca, ca, method=method.value if method else "est")
     if ca is not None and ca not in known:
         raise MedmailError("not-found", what="authority", name=ca)
     settings = known[ca] if ca is not None else next(iter(known.values()), None)
@@ -75,31 +80,55 @@ def settings_of(session: "Session", address: str, ca: str | None, method: Method
         waiting = [one for one in session.keystore.identities() if one.state == "waiting"]
         for one in waiting:
             if speaks_for(one, address):
-                return Authority(one.authority, one.authority) if one.authority else None
+                return _asked(one)
         raise MedmailError("no-authority")
     if settings.method == "csr" and method is None:
         return None
-    if settings.method not in ("est", "csr") and method is None:
+    if settings.method not in ("est", "cmp", "csr") and method is None:
         raise typer.BadParameter(
             _("{name} speaks {method}, which is not known yet").format(
                 name=settings.name, method=settings.method
             ),
             param_hint="--ca",
         )
-    return settings
+    return replace(settings, method=method.value) if method else settings
+
+
+def _asked(one: "Identity") -> "Settings | None":
+    """The authority that an identity, or its request, came to."""
+    from medmail_cli.config import Authority
+
+    if one.authority is None:
+        return None
+    return Authority(one.authority, one.authority, method="cmp" if one.method == "cmp" else "est")
 
 
 def settings_of_identity(session: "Session", one: "Identity", ca: str | None) -> "Settings | None":
     """The authority that renews an identity: ``--ca``, else its own, else the first of config.toml."""
-    from medmail_cli.config import Authority
-    from medmail_cli.transport.est import endpoint
+    from medmail_cli.transport import cmp, est
 
+    endpoints = {"est": est.endpoint, "cmp": cmp.endpoint}
     if ca is None and one.authority is not None:
         for settings in session.config.authorities.values():
-            if settings.method == "est" and endpoint(settings.url) == one.authority:
+            endpoint = endpoints.get(settings.method)
+            if endpoint is not None and endpoint(settings.url) == one.authority:
                 return settings
-        return Authority(one.authority, one.authority)
+        return _asked(one)
     return settings_of(session, one.address, ca, None)
+
+
+def reach(
+    session: "Session",
+    settings: "Settings",
+    address: str,
+    tls_anchors: Path | None,
+    fingerprint: str | None,
+    presented: "Identity | None",
+) -> "EstAuthority | CmpAuthority":
+    """The authority of ``settings``, by whatever it speaks; ``presented`` is the identity to be renewed."""
+    if settings.method == "cmp":
+        return cmp(session, settings, address, tls_anchors, fingerprint, presented)
+    return est(session, settings, address, tls_anchors, fingerprint, presented)
 
 
 def est(

@@ -13,8 +13,8 @@ from medmail_cli.commands.authorities import (
     Key,
     Method,
     TlsAnchors,
-    est,
     fingerprint_of,
+    reach,
     settings_of,
     settings_of_identity,
 )
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.session import Session
     from medmail_cli.store.identity import Identity
+    from medmail_cli.transport.cmp import CmpAuthority
     from medmail_cli.transport.est import EstAuthority
 
 app = typer.Typer(help=_("Get a professional identity: a key and its certificate."))
@@ -69,7 +70,8 @@ def new(
     tls_anchors: TlsAnchors = None,
     ca_fingerprint: Fingerprint = None,
     method: Annotated[
-        Method | None, typer.Option("--method", help=_("EST, or a request in a file to be sent by hand."))
+        Method | None,
+        typer.Option("--method", help=_("EST, CMP, or a request in a file to be sent by hand.")),
     ] = None,
     key: Annotated[Key | None, typer.Option("--key", help=_("The kind of key; rsa3072 by default."))] = None,
     name: Annotated[
@@ -92,11 +94,13 @@ def new(
     wanted = fingerprint_of(ca_fingerprint)
     with contextlib.ExitStack() as opened:
 
-        def authority() -> "EstAuthority | None":
+        def authority() -> "EstAuthority | CmpAuthority | None":
             settings = settings_of(session, address, ca, method)
             if settings is None:
                 return None
-            return opened.enter_context(est(session, settings, address, tls_anchors, wanted, None))
+            server = reach(session, settings, address, tls_anchors, wanted, None)
+            opened.callback(server.close)
+            return server
 
         events = enrol_new(
             session.keystore,
@@ -199,11 +203,13 @@ def renew(
         raise typer.BadParameter(_("name addresses, or use --all"))
     with contextlib.ExitStack() as opened:
 
-        def authority(one: "Identity") -> "EstAuthority | None":
+        def authority(one: "Identity") -> "EstAuthority | CmpAuthority | None":
             settings = settings_of_identity(session, one, ca)
             if settings is None:
                 return None
-            return opened.enter_context(est(session, settings, one.address, tls_anchors, None, one))
+            server = reach(session, settings, one.address, tls_anchors, None, one)
+            opened.callback(server.close)
+            return server
 
         events = enrol_renew(
             session.keystore,

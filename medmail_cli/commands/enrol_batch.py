@@ -180,6 +180,13 @@ def _reach(
     settings = settings_of(session, "", ca, None)
     if settings is None:
         raise typer.BadParameter(_("a batch needs an authority that answers"), param_hint="--ca")
+    if settings.method != "est":
+        raise typer.BadParameter(
+            _("{name} speaks {method}, which is not known yet").format(
+                name=settings.name, method=settings.method
+            ),
+            param_hint="--ca",
+        )
     lock, known = threading.Lock(), dict[str, bytes]()
 
     def password() -> bytes:
