@@ -61,4 +61,7 @@ def reply(
     heading = _("{author} wrote:").format(author=made.author)
     template = f"\n\n{heading}\n{made.quoted}" if made.quoted else "\n"
     draft = drafts.finished(replace(made.draft, body=text(session, body, template)))
-    return show(ctx, "reply", send.send([draft], office(session, offline=offline), send.Wish(queue=queue)))
+    desk = office(session, offline=offline)
+    if made.confidential:
+        desk.directory.profile = replace(desk.directory.profile, end_to_end="required")
+    return show(ctx, "reply", send.send([draft], desk, send.Wish(queue=queue)))

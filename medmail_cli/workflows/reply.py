@@ -30,6 +30,8 @@ class Answer:
     draft: Draft
     author: str
     quoted: str
+    confidential: bool
+    """The letter came encrypted, so that what answers it must not go in the clear."""
 
 
 def answer(
@@ -91,7 +93,18 @@ def _answer(verdict: Verdict, own: Sequence[str], *, everybody: bool) -> Answer:
         in_reply_to=headers.message_id,
         references=thread,
     )
-    return Answer(draft, author[0].name or author[0].address if author else "", quote(verdict.text or ""))
+    # to recipients whom anybody on the way could have added, nothing is shown of what was decrypted
+    vouched = headers.protected or _only(author, (*draft.to, *draft.cc))
+    return Answer(
+        draft,
+        author=author[0].name or author[0].address if author else "",
+        quoted=quote(verdict.text or "") if vouched else "",
+        confidential=verdict.encryption.status == "ok",
+    )
+
+
+def _only(author: Sequence[Mailbox], boxes: Sequence[Mailbox]) -> bool:
+    return all(same_address(box.address, one.address) for one in author for box in boxes)
 
 
 def subject(original: str) -> str:

@@ -11,6 +11,7 @@ import pexpect
 import pytest
 
 from medmail_cli.smime.fields import Mailbox
+from medmail_cli.smime.protect import sign_only
 from tests.support import letters
 from tests.support.cli import MEDMAIL, Done
 from tests.support.homes import make_home
@@ -280,3 +281,26 @@ def test_stdin_is_read_only_for_a_dash(alice: Sender) -> None:
     assert process.wait(20) == 2
     process.send_signal(signal.SIGTERM)
     process.communicate()
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_what_came_encrypted_is_not_answered_in_the_clear(
+    alice: Sender, tmp_path: Path, encrypted: bool
+) -> None:
+    """Its subject stands in the answer's, and perhaps its text."""
+    (alice.home / "list").write_text("medecin.test\n")
+    (alice.home / "own.toml").write_text('end-to-end = "when-possible"\nwhitelist = "list"\n')
+    (alice.home / "config.toml").write_text('profile = "own.toml"\n' + CONFIG)
+    letter = letters.letter(from_=CAROL.box, to=(alice.person.box,))
+    raw = tmp_path / "letter.eml"
+    if encrypted:
+        raw.write_bytes(letters.sealed(letter, signer="carol", to=("alice",)))
+    else:
+        signed = sign_only(letter, signer=CAROL.signer, signed_at=letters.NOW)
+        raw.write_bytes(signed[0].message)
+    done = alice.run("reply", "--json", "--queue", raw, "-", stdin=b"Oui.\n")
+    fate = recipients(done)[CAROL.address]
+    if encrypted:
+        assert (done.exit, fate["code"]) == (5, "no-recipient-certificate")
+    else:
+        assert (done.exit, fate["protection"]) == (0, "transport-only")
