@@ -70,7 +70,7 @@ def settings_of(session: "Session", address: str, ca: str | None, method: Method
     if method is Method.csr:
         return None
     if ca is not None and "://" in ca:
-        return Authority(ca, ca, method=method.value if method else "est")
+        return Authority(ca, ca, method="cmp" if method is Method.cmp else "est")
     if ca is not None and ca not in known:
         raise MedmailError("not-found", what="authority", name=ca)
     settings = known[ca] if ca is not None else next(iter(known.values()), None)
@@ -91,7 +91,9 @@ def settings_of(session: "Session", address: str, ca: str | None, method: Method
             ),
             param_hint="--ca",
         )
-    return replace(settings, method=method.value) if method else settings
+    if method is None:
+        return settings
+    return replace(settings, method="cmp" if method is Method.cmp else "est")
 
 
 def _asked(one: "Identity") -> "Settings | None":

@@ -106,8 +106,8 @@ def test_killed_anywhere_one_certificate_is_left(home: Path, operator: Operator,
 
 
 def test_a_batch_does_not_speak_it_yet(home: Path, tmp_path: Path) -> None:
-    done = medmail(
-        home, "enrol", "batch", tmp_path / "roster.csv", "--ca", "order", "--out-dir", tmp_path / "o"
-    )
+    roster = tmp_path / "roster.csv"
+    roster.write_text(f"address\n{ADDRESS}\n")
+    done = medmail(home, "enrol", "batch", roster, "--ca", "order", "--out-dir", tmp_path / "out")
     assert done.exit == 2
     assert "cmp" in done.stderr
