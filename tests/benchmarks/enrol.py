@@ -1,4 +1,4 @@
-"""Enrolling a roster at the sandbox's authority: time a person, memory, jobs, shards; against a shell loop."""
+"""Enrolling a roster at the sandbox's authority: time a person, memory, jobs, shards; a shell loop beside."""
 
 import os
 import resource
@@ -33,7 +33,7 @@ done
 
 @dataclass(frozen=True)
 class Run:
-    """One batch: seconds of wall, of the client's processors and of the authority's; the client's memory (KiB)."""
+    """One batch: seconds of wall and of processors, the client's and the authority's; memory in KiB."""
 
     wall: float
     client: float
