@@ -60,11 +60,14 @@ def _public_key(certificate: x509.Certificate) -> bytes:
 
 
 def _requested_addresses(csr: x509.CertificateSigningRequest) -> list[str]:
+    """The mailboxes asked for, SmtpUTF8Mailbox (RFC 9598) among them."""
     try:
         names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return []
-    return names.get_values_for_type(x509.RFC822Name)
+    others = [name for name in names if isinstance(name, x509.OtherName)]
+    mailboxes = [address.decode_mailbox(n.value) for n in others if n.type_id == address.SMTP_UTF8_MAILBOX]
+    return names.get_values_for_type(x509.RFC822Name) + [mailbox for mailbox in mailboxes if mailbox]
 
 
 def _purpose(certificate: x509.Certificate) -> Literal["sign", "encrypt"]:
