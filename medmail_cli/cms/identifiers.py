@@ -1,6 +1,7 @@
 """How CMS names a certificate: by issuer and serial number, or by key identifier (RFC 5652 10.2.4, 5.3)."""
 
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,6 +9,15 @@ from cryptography import x509
 
 from medmail_cli.cms import algorithms, ber, der
 from medmail_cli.errors import MedmailError
+
+_STRINGS = {
+    0x0C: "utf-8",
+    0x13: "ascii",  # PrintableString
+    0x14: "latin-1",  # TeletexString, as it is used
+    0x16: "ascii",  # IA5String
+    0x1C: "utf-32-be",
+    0x1E: "utf-16-be",
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,8 @@ class CertificateId:
     def names(self, certificate: x509.Certificate) -> bool:
         """Whether this names the certificate.
 
-        Issuers are compared as octets, in DER. A certificate without a subjectKeyIdentifier is taken to have
+        Issuers are compared as RFC 5280 7.1 has it: software writes them out anew, with other kinds of
+        strings. A certificate without a subjectKeyIdentifier is taken to have
         the SHA-1 of its public key (RFC 5280 4.2.1.2).
         """
         if self.key_identifier is not None:
@@ -32,9 +43,34 @@ class CertificateId:
         if self.issuer == issuer:
             return True
         try:
-            return der.canonical(ber.parse(self.issuer)) == issuer
+            written = der.canonical(ber.parse(self.issuer))
+            return written == issuer or _compared(written) == _compared(issuer)
         except MedmailError:  # not a Name at all: names nobody
             return False
+
+
+def folded(text: str) -> str:
+    """A string of a distinguished name as RFC 5280 7.1 compares it: no case, spaces folded."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _compared(name: bytes) -> list[frozenset[tuple[str, str | bytes]]]:
+    """A Name in DER by what its attributes say, whatever kind of string says it."""
+    return [
+        frozenset(_attribute(pair) for pair in rdn.elements(ber.SET))
+        for rdn in ber.parse(name).elements(ber.SEQUENCE)
+    ]
+
+
+def _attribute(pair: ber.Node) -> tuple[str, str | bytes]:
+    fields = pair.fields()
+    oid, value = fields.take(ber.OID).oid(), fields.take()
+    fields.end()
+    charset = _STRINGS.get(value.tag)
+    try:
+        return oid, folded(bytes(value.content).decode(charset)) if charset else bytes(value.raw)
+    except UnicodeDecodeError:
+        return oid, bytes(value.raw)
 
 
 def read(node: ber.Node, key_identifier_tag: int = 0x80) -> CertificateId:

@@ -1,13 +1,13 @@
 """Comparing names, and the constraints an authority is held to (RFC 5280 §4.2.1.10, §7)."""
 
 import ipaddress
-import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from medmail_cli.cms.identifiers import folded
 from medmail_cli.pki.address import SMTP_UTF8_MAILBOX, ascii_domain, ascii_lower, decode_mailbox
 
 if TYPE_CHECKING:
@@ -21,13 +21,12 @@ NameKey = tuple[frozenset[tuple[str, str | bytes]], ...]
 
 def name_key(name: x509.Name) -> NameKey:
     """A distinguished name as RFC 5280 §7.1 compares it: no case, spaces folded, any string type."""
-    return tuple(frozenset((a.oid.dotted_string, _folded(a.value)) for a in rdn) for rdn in name.rdns)
-
-
-def _folded(value: str | bytes) -> str | bytes:
-    if isinstance(value, bytes):
-        return value
-    return " ".join(unicodedata.normalize("NFKC", value).casefold().split())
+    return tuple(
+        frozenset(
+            (a.oid.dotted_string, folded(a.value) if isinstance(a.value, str) else a.value) for a in rdn
+        )
+        for rdn in name.rdns
+    )
 
 
 def violates(

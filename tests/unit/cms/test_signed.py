@@ -266,6 +266,29 @@ def test_same_issuer_and_serial_in_another_encoding() -> None:
     assert pki.named(read.signers[0], [who.certificate]) == who.certificate
 
 
+@pytest.mark.parametrize(
+    ("tag", "text", "same"),
+    [
+        (0x0C, "People's Root", True),
+        (0x13, "people's  ROOT ", True),
+        (0x16, "People's Root", True),
+        (0x1E, "People's Root", True),
+        (0x0C, "People's Roof", False),
+        (0x04, "People's Root", False),
+        (0x1E, "odd", False),
+    ],
+)
+def test_issuers_are_one_by_what_they_say(tag: int, text: str, same: bool) -> None:
+    """RFC 5280 7.1: some software writes names out anew, with its own kind of strings."""
+    certificate = person("rsa2048").certificate
+    assert b"\x0c\x0dPeople's Root" in identifiers.issuer_octets(certificate)
+    written = b"odd" if text == "odd" else text.encode("utf-16-be" if tag == 0x1E else "ascii")
+    name = der.sequence(der.tlv(0x31, der.sequence(der.oid("2.5.4.3"), der.tlv(tag, written))))
+    serial = identifiers.serial_number(certificate)
+    assert identifiers.CertificateId(name, serial).names(certificate) == same
+    assert not identifiers.CertificateId(name, serial + 1).names(certificate)
+
+
 def test_an_issuer_that_is_no_name_names_nobody() -> None:
     certificate = person("p256").certificate
     identifier = identifiers.CertificateId(issuer=b"\x30\x80", serial=certificate.serial_number)
