@@ -70,15 +70,22 @@ def _visit(entity: Entity, chosen: _Chosen, *, top: bool) -> None:
         if entity.content_type == "multipart/alternative":
             _visit_alternative(entity, chosen)
             return
-        for number, child in enumerate(entity.children):
-            # in multipart/related only the root is read, the rest hangs on it (RFC 2387)
-            _visit(child, chosen, top=number == 0 or entity.content_type != "multipart/related")
+        root = _root_of(entity) if entity.content_type == "multipart/related" else None
+        for child in entity.children:
+            _visit(child, chosen, top=root is None or child is root)
     elif _is_text(entity) and top:
         chosen.texts.append(_read(entity, hide_copy=chosen.hide_copy))
     elif entity.content_type.startswith("multipart/") and not entity.source[entity.body : entity.end].strip():
         return
     else:
         chosen.attachments.append(entity)
+
+
+def _root_of(related: Entity) -> Entity:
+    """The one part of a multipart/related that is read; the rest hangs on it (RFC 2387 §3.2)."""
+    start = related.parameters.get("start")
+    named = (child for child in related.children if start and child.first("content-id") == start)
+    return next(named, related.children[0])
 
 
 def _visit_alternative(entity: Entity, chosen: _Chosen) -> None:

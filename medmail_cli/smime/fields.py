@@ -250,6 +250,7 @@ def _parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
             bare[-1].append(match[0])
         elif encoded is not None:
             words.append(encoded)
+            bare[-1].append(encoded)
         elif angle is not None:
             angles.append(angle)
         elif separator == ":":

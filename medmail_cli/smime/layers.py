@@ -103,7 +103,8 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
                     if inner.content is None:  # a bundle of certificates, or a signature lost from its letter
                         break
                     layers.append("signed")
-                    signature = SignatureLayer(inner, inner.content, detached=False)
+                    if inner.signers or signature is None:
+                        signature = SignatureLayer(inner, inner.content, detached=False)
                     del entity
                     entity = _inner(inner.content_type, bytes(inner.content))
                 elif kind == "compressed-data":

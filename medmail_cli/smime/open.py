@@ -45,6 +45,9 @@ from medmail_cli.smime.verdict import (
 
 __all__ = ["Judge", "Judgement", "Lookup", "Opened", "Policy", "Proven", "open_message"]
 
+_TOLD_BY_HEADERS = {"several-from", "header-mismatch", "signer-is-not-sender"}
+"""Problems whose detail cites header fields, perhaps decrypted ones."""
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -123,6 +126,8 @@ def open_message(
     changeable = got.decrypted is not None and not got.decrypted.authenticated and not signature_trusted
     # integrity broken, or content that anybody may have changed without a signature that says not
     withheld = not policy.show_unverified and (exit_code == INTEGRITY or changeable)
+    if withheld and got.decrypted is not None:
+        found = tuple(replace(p, detail="") if p.code in _TOLD_BY_HEADERS else p for p in found)
     verdict = Verdict(
         id=id,
         source=source,

@@ -3,6 +3,7 @@
 import pytest
 
 from medmail_cli.cms import ber, der
+from medmail_cli.smime.open import Policy
 from tests.support.letters import OUTER, TEXT, codes, encrypt, entity, opened, person, sign
 from tests.unit.smime.test_signers import together
 
@@ -102,3 +103,41 @@ def test_the_worst_of_several_encryptions_is_told() -> None:
     verdict = opened(raw).verdict
     assert (verdict.encryption.algorithm, verdict.encryption.authenticated) == ("aes-128-cbc", False)
     assert "unauthenticated-encryption" in [note.code for note in verdict.notes]
+
+
+def test_a_structure_without_signers_inside_a_signature_is_signed_by_that() -> None:
+    oid, explicit = ber.parse(together(person("carol"))).elements()
+    (body,) = explicit.elements()
+    kept = [bytes(node.raw) for node in list(body.elements())[:-1]]
+    unsigned = der.sequence(bytes(oid.raw), der.tlv(0xA0, der.sequence(*kept, der.tlv(0x31))))
+    result = opened(OUTER + sign(entity(unsigned, "signed-data")))
+    assert (result.verdict.trusted, result.verdict.text) == (True, "Hello\n")
+    assert codes(opened(OUTER + sign(encrypt(entity(unsigned, "signed-data"))))) == ["no-signature"]
+
+
+def test_of_related_parts_the_root_is_read() -> None:
+    """RFC 2387 §3.2: ``start`` may name another than the first."""
+    first, root = (
+        b"Content-ID: <%b>\r\nContent-Type: text/plain\r\n\r\n%b\r\n" % pair
+        for pair in ((b"a", b"aside"), (b"b", b"read"))
+    )
+    plain = multipart(first, root, kind="related")
+    for raw, text in ((plain, "aside\n"), (plain.replace(b"related;", b'related; start="<b>";'), "read\n")):
+        assert opened(OUTER + sign(raw)).verdict.text == text
+
+
+@pytest.mark.parametrize("cipher", ["aes-256-cbc", "aes-256-gcm"])
+def test_of_what_is_withheld_no_word_is_told(cipher: str) -> None:
+    """Not in the reasons either: under CBC somebody else may have chosen where a secret stands."""
+    secret = b"From: secret@x.test, other@x.test\r\nContent-Type: text/plain; hp=cipher\r\n\r\nHello\r\n"
+    content = sign(secret, "mallory", detached=True)
+    if cipher == "aes-256-gcm":
+        content = content.replace(b"Hello", b"Hallo")
+    result = opened(OUTER + encrypt(content, cipher=cipher))
+    assert result.verdict.withheld
+    assert {"header-mismatch", "several-from", "signer-is-not-sender"} <= set(codes(result))
+    assert "x.test" not in str(result.verdict)
+    assert "x.test" in str(opened(OUTER + encrypt(content, cipher=cipher), policy=SHOWN).verdict)
+
+
+SHOWN = Policy(show_unverified=True)

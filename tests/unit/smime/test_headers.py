@@ -129,6 +129,7 @@ def test_a_display_name_that_reads_as_another_address(written: str) -> None:
         ("alice@medecin.test.", ["signer-is-not-sender"]),
         ("(carol@medecin.test) Alice <alice(c)@medecin.test>", []),
         ("=?utf-8?q?Martin,_Alice?= <alice@medecin.test>", []),
+        ("=?utf-8?q?carol=40x.test=2C?=alice@medecin.test", ["signer-is-not-sender"]),
     ],
 )
 def test_ways_to_write_from(written: str, expected: list[str]) -> None:
