@@ -228,9 +228,8 @@ def endpoint(url: str) -> str:
 
 
 def _problem(answer: Answer) -> acme.Problem:
-    kind = answer.header("Content-Type").partition(";")[0].strip().lower()
-    # some servers say application/json all the same
-    return acme.problem(answer.body) if kind.endswith("json") else acme.Problem()
+    # some servers call it application/json, or nothing at all
+    return acme.problem(answer.body)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -3,9 +3,12 @@
 import contextlib
 import datetime as dt
 import email
+import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,28 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.commands.judging import validator
 from medmail_cli.commands.send import postage
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, exit_of
+from medmail_cli.pki import acme, jose
 from medmail_cli.session import Options, Session
 from medmail_cli.transport.acme import AcmeAuthority
+from medmail_cli.transport.acmeserver import AcmeServer as Client
+from medmail_cli.transport.acmeserver import ExternalAccount
+from medmail_cli.transport.est import sha256
 from medmail_cli.workflows.acme_mail import Correspondence, by_smime
 from medmail_cli.workflows.fetch import Source
 from medmail_cli.workflows.reading import Reader
 from tests.support import pki
-from tests.support.acme_server import SENDER, AcmeServer, Front
-from tests.support.servers import MailServers
+from tests.support.acme_server import (
+    KID,
+    MAC_KEY,
+    SENDER,
+    AcmeServer,
+    Cut,
+    Reply,
+    as_it_is,
+    pebble,
+)
+from tests.support.servers import MailServers, until
 from tests.support.tools import require, run
 
 
@@ -43,6 +59,10 @@ class Kept:
         self.state = state
 
 
+def _unchanged(message: bytes) -> bytes:
+    return message
+
+
 @dataclass
 class Signer:
     """The mail server of the authority: it says that a machine wrote the mail, and signs by S/MIME."""
@@ -50,7 +70,7 @@ class Signer:
     folder: Path
     ca: pki.Authority
     address: str = SENDER
-    change: Callable[[bytes], bytes] = lambda message: message
+    change: Callable[[bytes], bytes] = _unchanged
 
     def __post_init__(self) -> None:
         require("openssl")
@@ -158,8 +178,9 @@ def running(
 @pytest.fixture
 def server(running: AcmeServer, signer: Signer) -> Iterator[AcmeServer]:
     yield running
-    running.held, running.sign, running.front.change = False, signer, Front.change
-    signer.change = Signer.change
+    running.held, running.sign, running.front.change = False, signer, as_it_is
+    signer.change = _unchanged
+    running.front.seen.clear()
 
 
 @pytest.fixture
@@ -177,17 +198,414 @@ def refused(code: str, call: Callable[[], object]) -> MedmailError:
     return caught.value
 
 
+def answers(applicant: Applicant) -> list[Message]:
+    """What the authority was sent by this applicant."""
+    found = [email.message_from_bytes(raw) for raw in applicant.mail.messages(SENDER)]
+    return [one for one in found if one["From"] == applicant.address]
+
+
+def finalized(server: AcmeServer) -> int:
+    """How many requests were handed over."""
+    return sum(path.endswith("/finalize") for _, path in server.front.seen)
+
+
 # -- the right way
 
 
 def test_a_certificate_by_answering_the_challenge_mail(server: AcmeServer, applicant: Applicant) -> None:
-    began = time.monotonic()
     chain = applicant.enrol(server.url)
-    assert time.monotonic() - began < 15
     assert chain[0].public_key() == applicant.csr.public_key()
     assert chain[-1] == server.ca.certificate
-    answers = [email.message_from_bytes(raw) for raw in applicant.mail.messages(SENDER)]
-    (answer,) = [one for one in answers if one["From"] == applicant.address]
-    challenge = email.message_from_bytes(server.sent[-1])
-    assert answer["In-Reply-To"] == challenge["Message-ID"]
+    (answer,) = answers(applicant)
+    assert answer["In-Reply-To"] == email.message_from_bytes(server.sent[-1])["Message-ID"]
     assert applicant.mail.flags(applicant.address) == [""]  # nothing was marked
+    assert applicant.enrol(server.url) == chain  # asked again, the same order has the same certificate
+    assert (finalized(server), len(answers(applicant))) == (1, 1)
+
+
+def test_an_account_is_used_again_and_its_certificate_is_revoked(
+    server: AcmeServer, applicant: Applicant
+) -> None:
+    first = applicant.enrol(server.url)
+    applicant.csr, applicant.memory = request_for(applicant.address), Kept()
+    with applicant.authority(server.url) as authority:
+        second = authority.enrol(applicant.csr, applicant.memory)
+        assert authority.anchors() == (server.ca.certificate,)
+        for _ in range(2):  # to have it done already is no error
+            authority.revoke(first[0], reason=4)
+    assert second[0].public_key() != first[0].public_key()
+    crl = x509.load_pem_x509_crl((server.folder / "ca.crl").read_bytes())
+    assert [one.serial_number for one in crl] == [first[0].serial_number]
+
+
+def test_an_external_account_and_terms_of_service(
+    mail_servers: MailServers, signer: Signer, mail_ca: pki.Authority, tmp_path: Path
+) -> None:
+    asked = []
+
+    def agree(terms: str) -> bool:
+        asked.append(terms)
+        return len(asked) > 1
+
+    bound = ExternalAccount(KID, lambda: MAC_KEY.encode() + b"=")
+    with AcmeServer(
+        tmp_path / "acme", mail_servers, signer, terms="https://ca.test/terms", binding=True
+    ) as server:
+        roots = (server.ca.certificate, mail_ca.certificate)
+        applicant = Applicant(mail_servers, tmp_path / "home", mail_servers.new_mailbox("bound"), roots)
+        error = refused("ca-refused", lambda: applicant.enrol(server.url, agree=agree))
+        assert (error.facts["detail"], asked, exit_of(error.code)) == ("externalAccountRequired", [], 4)
+        error = refused("ca-refused", lambda: applicant.enrol(server.url, agree=agree, external=bound))
+        assert "https://ca.test/terms" in str(error.facts["detail"])
+        wrong = ExternalAccount(KID, lambda: b"d3Jvbmc")
+        refused("ca-refused", lambda: applicant.enrol(server.url, agree=agree, external=wrong))
+        applicant.enrol(server.url, agree=agree, external=bound)
+        assert asked == ["https://ca.test/terms"] * 3
+        applicant.enrol(server.url)  # neither is asked for again
+
+
+def test_a_strict_server_that_rejects_every_other_nonce(mail_servers: MailServers, tmp_path: Path) -> None:
+    """Pebble judges signatures, headers and URLs; as it certifies no addresses, a domain has to do."""
+    with pebble(tmp_path, mail_servers, binding=True) as url:
+        key = SoftwareKey(ec.generate_private_key(ec.SECP256R1()))
+        client = Client(url, key, tls_anchors=mail_servers.anchors)
+        agreed: list[str] = []
+
+        def agree(terms: str) -> bool:
+            agreed.append(terms)
+            return True
+
+        client.sign_up(agree, ExternalAccount(KID, MAC_KEY.encode))
+        again = Client(url, key, tls_anchors=mail_servers.anchors)
+        again.sign_up(lambda _terms: False)
+        assert agreed
+        assert again.account == client.account
+        answer = client.post(
+            client.directory.new_order, {"identifiers": [{"type": "dns", "value": "ca.test"}]}
+        )
+        order = acme.order(answer.body)
+        for each in order.authorizations:
+            found = acme.authorization(client.post(each).body)
+            client.post(next(one.url for one in found.challenges if one.type == "http-01"), {})
+        where = client.location(answer)
+        until(lambda: acme.order(client.post(where).body).status == "ready", "the order to be ready")
+        csr = (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(x509.Name([]))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("ca.test")]), critical=False)
+            .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+        )
+        client.post(order.finalize, {"csr": jose.encode(csr.public_bytes(Encoding.DER))})
+        until(lambda: acme.order(client.post(where).body).status == "valid", "the certificate")
+        chain = acme.chain(client.post(acme.order(client.post(where).body).certificate).body)
+        assert chain[0].public_key() == csr.public_key()
+        client.close()
+        again.close()
+
+
+# -- mails that are not what they should be
+
+
+def test_a_mail_that_nothing_proves_is_not_answered_unless_so_configured(
+    server: AcmeServer, applicant: Applicant
+) -> None:
+    server.sign = complete
+    error = refused("challenge-not-genuine", lambda: applicant.enrol(server.url, patience=2.0))
+    assert (error.facts["reason"], exit_of(error.code), answers(applicant)) == ("unproven", 5, [])
+    assert applicant.enrol(server.url, unsigned=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (b"auto-generated", b"no", "not-automatic"),
+        (b"To: applicant", b"To: b-applicant", "wrong-recipient"),
+        (b"Subject: ACME: ", b"Subject: ACME: AAAA\r\nSubject: ACME: ", "several-subject"),
+    ],
+)
+def test_a_signed_mail_that_is_no_challenge_of_ours_is_not_answered(
+    server: AcmeServer, signer: Signer, applicant: Applicant, old: bytes, new: bytes, fault: str
+) -> None:
+    signer.change = lambda message: message.replace(old, new)
+    error = refused("challenge-not-genuine", lambda: applicant.enrol(server.url, patience=2.0))
+    assert (error.facts["fault"], answers(applicant)) == (fault, [])
+
+
+def test_somebody_elses_signed_challenge_is_not_answered_and_ours_is(
+    server: AcmeServer, applicant: Applicant, mail_ca: pki.Authority, signer: Signer, tmp_path: Path
+) -> None:
+    """A mail that is all it should be but from another: trusted, signed, with a token of its own."""
+    mallory = Signer(tmp_path / "mallory", mail_ca, "mallory@hosp.test")
+    unsigned = complete
+
+    def both(message: bytes) -> bytes:
+        forged = message.replace(SENDER.encode(), b"mallory@hosp.test").replace(b"ACME: ", b"ACME: AAAA")
+        impostor = message.replace(b"ACME: ", b"ACME: BBBB")
+        # as its own; under the authority's name with its own certificate; and without any signature
+        server.mail.inject(applicant.address, [mallory(forged), mallory(impostor), unsigned(impostor)])
+        return signer(message)
+
+    server.sign = both
+    applicant.enrol(server.url)
+    (answer,) = answers(applicant)
+    assert answer["Subject"] == "Re: " + email.message_from_bytes(server.sent[-1])["Subject"]
+
+
+def test_of_several_challenges_none_is_answered_and_the_next_order_is_fine(
+    server: AcmeServer, applicant: Applicant, signer: Signer
+) -> None:
+    def twice(message: bytes) -> bytes:
+        server.mail.inject(applicant.address, [signer(message.replace(b"ACME: ", b"ACME: AAAA"))])
+        return signer(message)
+
+    server.sign = twice
+    error = refused("challenge-not-genuine", lambda: applicant.enrol(server.url))
+    assert (error.facts["reason"], answers(applicant)) == ("several-challenges", [])
+    server.sign = signer
+    assert applicant.enrol(server.url)
+
+
+def test_the_same_challenge_delivered_twice_is_answered_once(
+    server: AcmeServer, applicant: Applicant, signer: Signer
+) -> None:
+    def again(message: bytes) -> bytes:
+        signed = signer(message)
+        server.mail.inject(applicant.address, [signed])
+        return signed + b"\r\n"
+
+    server.sign = again
+    applicant.enrol(server.url)
+    assert len(answers(applicant)) == 1
+
+
+def test_a_challenge_that_takes_its_time_is_waited_for_in_the_same_order(
+    server: AcmeServer, applicant: Applicant, signer: Signer
+) -> None:
+    server.held = True
+    error = refused("ca-pending", lambda: applicant.enrol(server.url, patience=1.0))
+    assert exit_of(error.code) == 75
+    orders = [path for _, path in server.front.seen if path.endswith("/neworders")]
+    applicant.mail.inject(applicant.address, [signer(server.sent[-1])])
+    applicant.enrol(server.url)
+    assert [path for _, path in server.front.seen if path.endswith("/neworders")] == orders
+
+
+def test_a_challenge_of_an_order_before_is_not_mistaken_for_ours(
+    server: AcmeServer, applicant: Applicant
+) -> None:
+    applicant.enrol(server.url)
+    applicant.csr, applicant.memory = request_for(applicant.address), Kept()
+    server.held = True
+    refused("ca-pending", lambda: applicant.enrol(server.url, patience=1.0))
+    assert len(answers(applicant)) == 1
+
+
+# -- what servers do
+
+
+def test_a_wrong_answer_ends_the_order_and_the_next_run_makes_another(
+    server: AcmeServer, applicant: Applicant
+) -> None:
+    def other_token(_method: str, path: str, _body: bytes, ask: Callable[[], Reply]) -> Reply:
+        status, headers, answer = ask()
+        if "/authz/" in path:
+            answer = re.sub(rb'"token": "..', b'"token": "xx', answer)
+        return status, headers, answer
+
+    server.front.change = other_token
+    error = refused("ca-rejected", lambda: applicant.enrol(server.url))
+    assert exit_of(error.code) == 1
+    server.front.change = as_it_is
+    assert applicant.enrol(server.url)
+
+
+def test_nonces_that_were_used_before_are_replaced(server: AcmeServer, applicant: Applicant) -> None:
+    used: list[str] = []
+
+    def replayed(_method: str, _path: str, _body: bytes, ask: Callable[[], Reply]) -> Reply:
+        status, headers, answer = ask()
+        if status in (200, 201) and used and len(used) % 2:
+            headers["Replay-Nonce"], kept = used[0], headers.get("Replay-Nonce", "")
+            used.append(kept)
+        else:
+            used.append(headers.get("Replay-Nonce", "none"))
+        return status, headers, answer
+
+    server.front.change = replayed
+    assert applicant.enrol(server.url)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (503, "", "ca-busy"),
+        (429, "rateLimited", "ca-busy"),
+        (403, "rateLimited", "ca-busy"),
+        (400, "badNonce", "ca-busy"),
+        (403, "unauthorized", "ca-refused"),
+        (400, "rejectedIdentifier", "ca-rejected"),
+        (307, "", "ca-redirected"),
+    ],
+)
+def test_refusals_and_the_run_after(
+    server: AcmeServer, applicant: Applicant, status: int, kind: str, code: str
+) -> None:
+    body = json.dumps({"type": f"urn:ietf:params:acme:error:{kind}", "detail": "why\x1b[31m not"}).encode()
+    headers = {"Retry-After": "7", "Content-Type": "application/problem+json", "Location": "https://x.test/"}
+
+    def refusing(_method: str, path: str, _body: bytes, ask: Callable[[], Reply]) -> Reply:
+        return (status, headers, body) if path.endswith("/neworders") else ask()
+
+    server.front.change = refusing
+    error = refused(code, lambda: applicant.enrol(server.url))
+    if code == "ca-busy":
+        assert (error.facts["seconds"], exit_of(code)) == (7, 75)
+    if code == "ca-rejected":
+        assert error.facts["detail"] == "rejectedIdentifier: why\x1b[31m not"
+    server.front.change = as_it_is
+    assert applicant.enrol(server.url)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"[]",
+        b"<html>Welcome to the hotel</html>",
+        b'{"status":"pending"}',
+        b"\xff" * 2000,
+        b"[" * 900_000,
+    ],
+    ids=["empty", "list", "portal", "little", "binary", "deep"],
+)
+@pytest.mark.parametrize("where", ["/directory", "/neworders", "/authz/", "/order/", "/cert/"])
+def test_garbage(server: AcmeServer, applicant: Applicant, where: str, garbage: bytes) -> None:
+    def garbled(_method: str, path: str, _body: bytes, ask: Callable[[], Reply]) -> Reply:
+        status, headers, answer = ask()
+        return status, headers, garbage if where in path else answer
+
+    server.front.change = garbled
+    assert exit_of(refused("server-answer-malformed", lambda: applicant.enrol(server.url)).code) == 1
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [b"https://elsewhere.test/", b"http://127.0.0.1/", b"https://a@127.0.0.1:1/", b"https://[/"]
+)
+def test_another_server_is_never_asked(server: AcmeServer, applicant: Applicant, elsewhere: bytes) -> None:
+    def leading_away(_method: str, path: str, _body: bytes, ask: Callable[[], Reply]) -> Reply:
+        status, headers, answer = ask()
+        if "/authz/" in path:
+            answer = re.sub(rb'"url": "https://[^/]*/', b'"url": "' + elsewhere, answer)
+        return status, headers, answer
+
+    server.front.change = leading_away
+    refused("server-answer-malformed", lambda: applicant.enrol(server.url))
+
+
+@pytest.mark.parametrize("status", [b"processing", b"pending", b"ready"])
+def test_an_order_that_never_ends_is_left_for_another_day(
+    server: AcmeServer, applicant: Applicant, status: bytes
+) -> None:
+    def stuck(_method: str, path: str, _body: bytes, ask: Callable[[], Reply]) -> Reply:
+        code, headers, answer = ask()
+        if "/order/" in path:
+            answer = re.sub(rb'"status": "[a-z]+"', b'"status": "%s"' % status, answer)
+        return code, headers, answer
+
+    server.front.change = stuck
+    began = time.monotonic()
+    refused("ca-pending", lambda: applicant.enrol(server.url, patience=4.0))
+    assert time.monotonic() - began < 8
+    server.front.change = as_it_is
+    applicant.enrol(server.url)
+    assert finalized(server) <= 1 or status == b"ready"
+
+
+def test_a_certificate_that_is_not_ours_is_refused_and_no_second_one_is_made(
+    server: AcmeServer, applicant: Applicant
+) -> None:
+    other = pki.pem(pki.issue(server.ca, applicant.address)[0])
+
+    def another(_method: str, path: str, _body: bytes, ask: Callable[[], Reply]) -> Reply:
+        status, headers, answer = ask()
+        return status, headers, other if "/cert/" in path else answer
+
+    server.front.change = another
+    error = refused("certificate-not-as-requested", lambda: applicant.enrol(server.url))
+    assert (error.facts["reason"], exit_of(error.code)) == ("wrong-key", 5)
+    server.front.change = as_it_is
+    assert applicant.enrol(server.url)[0].public_key() == applicant.csr.public_key()
+    assert finalized(server) == 1
+
+
+def test_the_root_that_comes_along_must_bear_the_fingerprint(
+    server: AcmeServer, applicant: Applicant
+) -> None:
+    applicant.roots = applicant.roots[1:]
+    error = refused("ca-fingerprint-mismatch", lambda: applicant.enrol(server.url, fingerprint="ab" * 32))
+    assert exit_of(error.code) == 5
+    assert sha256(server.ca.certificate) in error.facts["found"]  # type: ignore[operator]
+    with applicant.authority(server.url, fingerprint=sha256(server.ca.certificate)) as authority:
+        assert authority.anchors() == ()
+        authority.enrol(applicant.csr, applicant.memory)
+        assert authority.anchors() == (server.ca.certificate,)
+    assert finalized(server) == 1
+
+
+def test_a_root_nobody_knows_and_that_does_not_come_along(server: AcmeServer, applicant: Applicant) -> None:
+    def leaf_alone(_method: str, path: str, _body: bytes, ask: Callable[[], Reply]) -> Reply:
+        status, headers, answer = ask()
+        end = b"-----END CERTIFICATE-----\n"
+        return status, headers, answer.partition(end)[0] + end if "/cert/" in path else answer
+
+    server.front.change = leaf_alone
+    known, applicant.roots = applicant.roots, applicant.roots[1:]
+    error = refused("certificate-not-as-requested", lambda: applicant.enrol(server.url))
+    assert error.facts["problem"] == "untrusted-issuer"
+    applicant.roots = known
+    assert applicant.enrol(server.url)[-1] == server.ca.certificate
+    assert finalized(server) == 1
+
+
+# -- being killed
+
+
+def test_cut_off_at_any_request_the_next_run_goes_on_and_one_certificate_is_made(
+    server: AcmeServer, applicant: Applicant
+) -> None:
+    applicant.enrol(server.url)
+    requests = len(server.front.seen)
+    assert requests < 25
+    for reached in (False, True):
+        for number in range(requests):
+            count = iter(range(1000))
+
+            def cut(
+                _method: str, _path: str, _body: bytes, ask: Callable[[], Reply],
+                count: Iterator[int] = count, number: int = number, reached: bool = reached,
+            ) -> Reply:  # fmt: skip
+                now = next(count)
+                if now == number and not reached:
+                    raise Cut
+                reply = ask()
+                if now == number:
+                    raise Cut
+                return reply
+
+            applicant.csr, applicant.memory = request_for(applicant.address), Kept()
+            issued, sent = server.issued, len(answers(applicant))
+            server.front.change = cut
+            with contextlib.suppress(MedmailError):
+                applicant.enrol(server.url)
+            server.front.change = as_it_is
+            for _ in range(3):
+                try:
+                    chain = applicant.enrol(server.url)
+                    break
+                except MedmailError as error:
+                    # an order whose URL got lost may have sent its challenge beside the next one's
+                    if error.facts.get("reason") != "several-challenges":
+                        raise
+            assert chain[0].public_key() == applicant.csr.public_key(), (number, reached)
+            assert server.issued == issued + 1, (number, reached)
+            assert len(answers(applicant)) == sent + 1, (number, reached)

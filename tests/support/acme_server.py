@@ -205,6 +205,17 @@ class _Gateway:
 
 
 Reply = tuple[int, dict[str, str], bytes]
+Change = Callable[[str, str, bytes, Callable[[], Reply]], Reply]
+"""What answers a request, by its method, path and body; the last argument asks the server itself."""
+
+
+class Cut(Exception):  # noqa: N818 - what is to happen
+    """The connection is to end without an answer."""
+
+
+def as_it_is(_method: str, _path: str, _body: bytes, ask: Callable[[], Reply]) -> Reply:
+    """Nothing is changed."""
+    return ask()
 
 
 @dataclass
@@ -213,7 +224,7 @@ class Front:
 
     upstream: int
     context: ssl.SSLContext
-    change: Callable[[str, str, bytes, Callable[[], Reply]], Reply] = lambda _m, _p, _b, ask: ask()
+    change: Change = as_it_is
     seen: list[tuple[str, str]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -257,7 +268,11 @@ class _Passing(BaseHTTPRequestHandler):
                 kept = {name: value for name, value in response.getheaders() if name.lower() not in dropped}
                 return response.status, kept, response.read()
 
-        status, headers, answer = front.change(self.command, self.path, body, ask)
+        try:
+            status, headers, answer = front.change(self.command, self.path, body, ask)
+        except Cut:
+            self.close_connection = True
+            return
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
