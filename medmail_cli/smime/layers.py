@@ -132,7 +132,9 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
             raise
         failed = "encrypted" in layers
         changeable = state.decrypted is not None and not state.decrypted.authenticated
-        if changeable or (state.decrypted is not None and error.code in ("malformed", "too-large")):
+        if error.code == "too-large":
+            error = MedmailError("malformed", what="message", reason="too-large")
+        if changeable or (state.decrypted is not None and error.code == "malformed"):
             # whatever goes wrong once our key was named looks the same (contract, decrypt)
             error = MedmailError("bad-tag")
         if error.code == "bad-tag":

@@ -12,6 +12,7 @@ from medmail_cli.smime.compose import base64_lines
 from medmail_cli.smime.filenames import LONGEST, distinct, safe_name
 from medmail_cli.smime.protect import Style, sign_only
 from tests.support.letters import FILE, NOW, OUTER, TEXT, encrypt, letter, opened, person, sealed, sign
+from tests.unit.smime.test_headers import compressed
 
 
 @cache
@@ -103,6 +104,14 @@ def test_all_failures_after_our_key_was_named_are_one() -> None:
             if verdict.problems[0].code == "bad-tag":
                 seen.add((verdict.exit, verdict.problems, verdict.notes, verdict.encryption, verdict.layers))
     assert len(seen) == 1
+
+
+def test_a_letter_that_grows_without_end_is_malformed() -> None:
+    """Told in the contract's words; inside an encryption like any other failure."""
+    bomb = compressed(bytes(17 << 20))
+    for raw, told in ((OUTER + bomb, (1, "malformed")), (OUTER + encrypt(bomb), (6, "bad-tag"))):
+        verdict = opened(raw).verdict
+        assert (verdict.exit, verdict.problems[0].code) == told
 
 
 @given(
