@@ -16,10 +16,12 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.smime import acme_challenge, mime
+from medmail_cli.pki.address import ascii_domain
+from medmail_cli.smime import acme_challenge, dkim, mime
 from medmail_cli.smime.compose import new_message_id
 from medmail_cli.store.outbox import Parcel
 from medmail_cli.workflows import submit
@@ -37,18 +39,32 @@ MOST_MAILS = 500
 LONGEST_WAIT = 10.0
 """Seconds after which a server that announces nothing is asked again."""
 
-Prove = Callable[[bytes], "Sequence[Field] | None"]
-"""The header fields of a mail that a signature proves to be of its sender; None where there is none."""
+Prove = Callable[[bytes, str], "Sequence[Field] | None"]
+"""The header fields of a mail that a signature proves to be of this sender; None where there is none."""
 
 
 def by_smime(reader: "Reader") -> Prove:
     """Proof by an S/MIME signature that is trusted, of somebody who may sign for From, header included."""
 
-    def prove(message: bytes) -> "Sequence[Field] | None":
+    def prove(message: bytes, _sender: str) -> "Sequence[Field] | None":
         opened = reader.open(message, id="", source=FOLDER)
         verdict = opened.verdict
         proven = verdict.trusted and verdict.headers.protected and "signed" in verdict.layers
         return opened.header if proven else None
+
+    return prove
+
+
+def by_dkim(lookup: dkim.Lookup, now: Callable[[], datetime]) -> Prove:
+    """Proof by a DKIM signature of the sender's domain (RFC 8823 §3.1, item 6).
+
+    §3.1 also lists what the signature must cover; here a field that it does not cover is not there, so that
+    a signature over less than what is read proves nothing, and one over no more is no weaker for it.
+    """
+
+    def prove(message: bytes, sender: str) -> "Sequence[Field] | None":
+        found = dkim.verify(message, ascii_domain(sender.rpartition("@")[2]), lookup, now())
+        return found[0].fields if found else None
 
     return prove
 
@@ -162,8 +178,10 @@ class _Search:
             return  # no mail at all
         if not acme_challenge.announces(fields):
             return
-        proven = next((found for prove in self._proofs if (found := prove(message)) is not None), None)
         try:
+            proven = next(
+                (found for prove in self._proofs if (found := prove(message, self._sender)) is not None), None
+            )
             if proven is None and not self._unsigned:
                 raise MedmailError("challenge-not-genuine", reason="unproven")
             mail = acme_challenge.read(

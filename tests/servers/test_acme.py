@@ -1,5 +1,6 @@
 """Certificates by ACME from acme2certifier, the challenge mail passing through Postfix and Dovecot."""
 
+import base64
 import contextlib
 import datetime as dt
 import email
@@ -12,11 +13,12 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
+import dkim
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.commands.judging import validator
@@ -28,7 +30,7 @@ from medmail_cli.transport.acme import AcmeAuthority
 from medmail_cli.transport.acmeserver import AcmeServer as Client
 from medmail_cli.transport.acmeserver import ExternalAccount
 from medmail_cli.transport.est import sha256
-from medmail_cli.workflows.acme_mail import Correspondence, by_smime
+from medmail_cli.workflows.acme_mail import Correspondence, by_dkim, by_smime
 from medmail_cli.workflows.fetch import Source
 from medmail_cli.workflows.reading import Reader
 from tests.support import pki
@@ -109,6 +111,7 @@ class Applicant:
         default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
     )
     memory: Kept = field(default_factory=Kept)
+    records: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.mail.write_config(self.home, self.address)
@@ -116,6 +119,9 @@ class Applicant:
         for root in self.roots:
             session.trust.add(root.public_bytes(Encoding.PEM), "root")
         self.csr = request_for(self.address)
+
+    def lookup(self, name: str) -> list[bytes]:
+        return [self.records[name]] if name in self.records else []
 
     @contextlib.contextmanager
     def authority(self, url: str, *, unsigned: bool = False, **how: Any) -> Iterator[AcmeAuthority]:
@@ -127,7 +133,7 @@ class Applicant:
         post = Correspondence(
             Source(account, lambda: session.tls_context(account), lambda: session.credentials(account)),
             postage(session),
-            [by_smime(reader)],
+            [by_smime(reader), by_dkim(self.lookup, now)],
             unsigned,
         )
         how = {"tls_anchors": self.mail.anchors, "patience": 20.0, "roots": self.roots, **how}
@@ -313,6 +319,24 @@ def test_a_mail_that_nothing_proves_is_not_answered_unless_so_configured(
     error = refused("challenge-not-genuine", lambda: applicant.enrol(server.url, patience=2.0))
     assert (error.facts["reason"], exit_of(error.code), answers(applicant)) == ("unproven", 5, [])
     assert applicant.enrol(server.url, unsigned=True)
+
+
+def test_dkim_proves_a_challenge_as_well(server: AcmeServer, applicant: Applicant) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    public = base64.b64encode(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    covered = [b"From", b"To", b"Subject", b"Message-ID", b"Auto-Submitted", b"Reply-To"]
+
+    def sign(message: bytes) -> bytes:
+        message = complete(message)
+        made: bytes = dkim.sign(message, b"acme", b"hosp.test", pem, include_headers=covered)
+        return made + message
+
+    server.sign = sign
+    error = refused("challenge-not-genuine", lambda: applicant.enrol(server.url, patience=2.0))
+    assert error.facts["reason"] == "unproven"  # nobody has published the key
+    applicant.records["acme._domainkey.hosp.test"] = b"v=DKIM1; p=" + public
+    assert applicant.enrol(server.url)
 
 
 @pytest.mark.parametrize(
