@@ -22,6 +22,8 @@ class Profile:
     weakest_cipher: Cipher = "aes-128-cbc"
     """The floor: a recipient who reads only less is not sent to."""
     post_quantum: bool = False
+    certificates: Literal["one", "two"] = "one"
+    """Whether one certificate signs and encrypts, or each has a key of its own."""
     signature: Literal["opaque", "detached"] = "opaque"
     rsa_signature: Literal["pkcs1v15", "pss"] = "pkcs1v15"
     rsa_encryption: Literal["pkcs1v15", "oaep"] = "pkcs1v15"

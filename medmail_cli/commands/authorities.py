@@ -46,6 +46,10 @@ class Key(StrEnum):
     rsa4096 = "rsa4096"
     p256 = "p256"
     p384 = "p384"
+    ed25519 = "ed25519"
+    x25519 = "x25519"
+    ml_kem_768 = "ml-kem-768"
+    ml_kem_1024 = "ml-kem-1024"
 
 
 def fingerprint_of(text: str | None) -> str | None:

@@ -111,6 +111,7 @@ def new(
             Subject(address, name, rpps),
             now=session.now,
             key=key.value if key else None,
+            two=session.profile.certificates == "two",
             replace=replace,
             output=None if output is None or str(output) == "-" else output,
             force=force,

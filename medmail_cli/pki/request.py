@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from medmail_cli.cms import der
+from medmail_cli.cms.algorithms import ml_name
+from medmail_cli.cms.identifiers import issuer_and_serial_of
 from medmail_cli.cms.signed import default_scheme
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import SMTP_UTF8_MAILBOX, exact, unicode_domain
@@ -36,6 +38,8 @@ _ALGORITHMS: "dict[SignatureScheme, tuple[str, bytes]]" = {
 }
 """Scheme to its identifier and parameters (RFC 4055, 5758, 8410)."""
 _EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
+STATEMENT_OF_POSSESSION = "1.3.6.1.4.1.22112.2.1"
+"""privateKeyPossessionStatement (RFC 9883 §3)."""
 
 
 def build_request(
@@ -47,15 +51,17 @@ def build_request(
     organisation: str | None = None,
     like: x509.Certificate | None = None,
     extra: "Sequence[x509.ExtensionType]" = (),
+    vouched: "tuple[PublicKeyTypes, x509.Certificate] | None" = None,
 ) -> bytes:
     """A PKCS#10 request, DER, for ``address``, signed by ``key``.
 
     ``name`` becomes the common name (the address without one), ``rpps`` the subject's serialNumber; the
     address stands in subjectAltName, as SmtpUTF8Mailbox where its local part is not ASCII (RFC 9598).
     ``like`` is the certificate to be renewed, whose subject and subjectAltName are asked for again as they
-    are (RFC 7030 §4.2.2). A key that cannot sign (X25519) cannot prove itself this way: raises
-    ``unsupported-algorithm``. Text too long for its attribute (64 characters, RFC 5280 appendix A) raises
-    ``malformed``.
+    are (RFC 7030 §4.2.2). A key that cannot sign (X25519, ML-KEM) cannot prove itself: then ``vouched`` is
+    that key, and the certificate of ``key``, whose holder states to possess it (RFC 9883). Raises
+    ``unsupported-algorithm`` where ``key`` cannot sign, ``malformed`` for text too long for its attribute
+    (64 characters, RFC 5280 appendix A).
     """
     subject = [(NameOID.COMMON_NAME, name or address), (NameOID.ORGANIZATION_NAME, organisation)]
     subject.append((NameOID.SERIAL_NUMBER, rpps))
@@ -77,14 +83,19 @@ def build_request(
             alternative = like.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     extensions = [alternative, *extra]
     requested = der.sequence(*(_extension(extension) for extension in extensions))
-    attribute = der.sequence(der.oid(_EXTENSION_REQUEST), der.set_of([requested]))
+    attributes = [der.sequence(der.oid(_EXTENSION_REQUEST), der.set_of([requested]))]
+    public = key.public_key
+    if vouched is not None:
+        public, certificate = vouched
+        statement = der.sequence(issuer_and_serial_of(certificate), certificate.public_bytes(Encoding.DER))
+        attributes.append(der.sequence(der.oid(STATEMENT_OF_POSSESSION), der.set_of([statement])))
     scheme = default_scheme(key)
     algorithm = signature_algorithm(scheme)
     body = der.sequence(
         der.integer(0),
         shown.public_bytes(),
-        key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-        der.set_of([attribute], tag=0xA0),
+        public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        der.set_of(attributes, tag=0xA0),
     )
     return der.sequence(body, algorithm, der.bit_string(key.sign(body, scheme)))
 
@@ -101,7 +112,9 @@ def usage_of(purpose: "Purpose", key: "PublicKeyTypes") -> "tuple[x509.KeyUsage,
     """The keyUsage to ask for where a key shall sign or encrypt alone; nothing where it may do both."""
     if purpose == "both":
         return ()
-    signs, transports = purpose == "sign", isinstance(key, rsa.RSAPublicKey)
+    signs = purpose == "sign"
+    # RFC 4055 §1.2, RFC 9935 §5; keys that agree on one: RFC 5480 §3, RFC 9295
+    transports = isinstance(key, rsa.RSAPublicKey) or ml_name(key).startswith("ml-kem")
     return (
         x509.KeyUsage(
             digital_signature=signs,

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, mlkem, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from medmail_cli.pki.address import addresses, same_address
+from medmail_cli.sandbox.possession import voucher
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -107,11 +108,16 @@ class IdentityAuthority:
         """
         try:
             csr = x509.load_der_x509_csr(der)
-            proven = proven or csr.is_signature_valid
             key = csr.public_key()
             extensions = csr.extensions
+            if _signs(key):
+                proven = proven or csr.is_signature_valid
         except (ValueError, x509.DuplicateExtension) as error:
             raise RequestRefused(f"unreadable request: {error}") from None
+        if not _signs(key):
+            by = voucher(der, self.issued)
+            told = [] if by is None or by.serial_number in self.revoked else addresses(by)
+            proven = bool(told) and all(same_address(told[0], one) for one in _addresses(extensions))
         if not proven:
             raise RequestRefused("the request does not prove possession of the key")
         if isinstance(key, dsa.DSAPublicKey) or (isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048):
@@ -272,6 +278,10 @@ def _key_usage(*usages: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{usage: usage in usages for usage in _USAGES})
 
 
+def _signs(key: object) -> bool:
+    return not isinstance(key, x25519.X25519PublicKey | mlkem.MLKEM768PublicKey | mlkem.MLKEM1024PublicKey)
+
+
 def _usage(key: object, extensions: x509.Extensions) -> x509.KeyUsage:
     """What the key can do, as far as the request does not ask for less (a key for signing only, say)."""
     if isinstance(key, rsa.RSAPublicKey):
@@ -280,6 +290,10 @@ def _usage(key: object, extensions: x509.Extensions) -> x509.KeyUsage:
         able = {"digital_signature", "content_commitment", "key_agreement"}
     elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
         able = {"digital_signature", "content_commitment"}
+    elif isinstance(key, x25519.X25519PublicKey):
+        able = {"key_agreement"}
+    elif isinstance(key, mlkem.MLKEM768PublicKey | mlkem.MLKEM1024PublicKey):
+        able = {"key_encipherment"}
     else:
         raise RequestRefused("keys of this type are not certified here")
     try:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.errors import TRY_LATER, MedmailError, exit_of
 from medmail_cli.pki import cmp, cmp_request
@@ -100,13 +100,14 @@ class CmpAuthority:
     ) -> tuple[x509.Certificate, ...]:
         """The certificate for ``csr`` and those above it, the root last; on disk in ``memory``, confirmed.
 
-        ``key`` proves possession (ir by a shared secret, cr by a certificate); without it the PKCS#10 itself
-        does (p10cr). Raises ``ca-pending`` and ``ca-busy`` (ask again later, with the same request and
-        memory), ``ca-refused`` (secret or certificate), ``ca-rejected`` (the request), ``ca-redirected``,
+        ``key`` proves possession (ir by a shared secret, cr by a certificate); without it, or where it only
+        vouches for a key that cannot sign (RFC 9883), the PKCS#10 itself does (p10cr). Raises ``ca-pending``
+        and ``ca-busy`` (ask again later, with the same request and memory), ``ca-refused`` (secret or
+        certificate), ``ca-rejected`` (the request), ``ca-redirected``,
         ``ca-fingerprint-mismatch``, ``certificate-not-as-requested``, ``server-answer-malformed``,
         ``server-untrusted`` and ``server-unreachable``.
         """
-        if key is None:
+        if key is None or not _own(csr, key):
             transaction = Transaction(cmp_request.PKCS10_REQUEST)
             return self._obtain(transaction, "p10cr", csr.public_bytes(Encoding.DER), csr, memory)
         kind: cmp.Kind = "ir" if isinstance(self._server.protection, SharedSecret) else "cr"
@@ -121,7 +122,7 @@ class CmpAuthority:
         With a shared secret, or without the new key, there is nothing to be replaced by it: as :meth:`enrol`.
         """
         protection = self._server.protection
-        if key is None or isinstance(protection, SharedSecret):
+        if key is None or not _own(csr, key) or isinstance(protection, SharedSecret):
             return self.enrol(csr, key, memory)
         body = cmp_request.certificate_request(csr, key, protection.chain[0])
         return self._obtain(Transaction(cmp_request.REQUEST), "kur", body, csr, memory)
@@ -278,3 +279,9 @@ def _certificates(path: "Path | None") -> tuple[x509.Certificate, ...]:
     except OSError as error:
         raise MedmailError("not-readable", path=str(path), reason=error.strerror or "") from None
     return read_bundle(data, str(path)).certificates
+
+
+def _own(csr: x509.CertificateSigningRequest, key: "PrivateKey") -> bool:
+    """Whether the key is the request's."""
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return key.public_key.public_bytes(*form) == csr.public_key().public_bytes(*form)

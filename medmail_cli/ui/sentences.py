@@ -41,6 +41,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("no acceptable certificate is known for {addresses}; nothing was sent"),
         N_("`medmail contacts add` takes one, `contacts invite` asks for it, --partial leaves them out"),
     ),
+    "no-signer": (
+        N_("nobody vouches for the {key} key of {address}: no key signs for that address yet"),
+        N_("enrol one that signs first, then run this again"),
+    ),
     "no-reply-address": (N_("the letter names nobody to answer"), ""),
     "no-smtp-server": (N_("the account “{account}” names no SMTP server"), N_("add it to config.toml")),
     "no-smtputf8": (N_("the server cannot carry the address {address}"), ""),

@@ -34,7 +34,7 @@ from medmail_cli.workflows.roster import Fault, Professional
 
 if TYPE_CHECKING:
     from medmail_cli.store.auditlog import AuditLog
-    from medmail_cli.workflows.enrol import KeyChoice
+    from medmail_cli.workflows.keypairs import KeyChoice
 
 Chain = tuple[x509.Certificate, ...]
 Ask = Callable[[bytes], Chain]

@@ -31,8 +31,8 @@ from medmail_cli.pki.request import build_request
 from medmail_cli.store import files, seal
 from medmail_cli.store.identity import fingerprint, key_digest
 from medmail_cli.store.keystore import Keystore
-from medmail_cli.workflows.enrol import KeyChoice, make_key
 from medmail_cli.workflows.identity import serves_for, whom
+from medmail_cli.workflows.keypairs import KeyChoice, make_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12PrivateKeyTypes
@@ -100,6 +100,7 @@ def prepare(row: "Professional", key: KeyChoice, out: Handout) -> Pending:
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         stored = None  # none waits, or none that this keystore can read
     private = make_key(key)
+    assert isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)  # noqa: S101 - what a batch may ask for
     pending = Pending(
         private,
         build_request(

@@ -4,21 +4,19 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import FAILED, OK, MedmailError, exit_of
 from medmail_cli.model import Note
-from medmail_cli.pki.request import build_request, usage_of
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store.files import write_output
 from medmail_cli.store.identity import Identity, key_digest, request_pem
 from medmail_cli.store.transactions import memory_of
 from medmail_cli.workflows.anchors import Anchor, AskTrust, offer_roots
 from medmail_cli.workflows.identity import Enrolment, certify, enrolment, roots_of, speaks_for, warnings
+from medmail_cli.workflows.keypairs import KeyChoice, Pair, kind_of, make_key, pairs, prover, request, voucher
 from medmail_cli.workflows.logged import logged
 
 if TYPE_CHECKING:
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.keystore import Keystore, Unlocked
     from medmail_cli.store.trust import Trust
-
-KeyChoice = Literal["rsa3072", "rsa4096", "p256", "p384"]
 
 
 class Authority(Protocol):
@@ -47,7 +43,7 @@ class Authority(Protocol):
     ) -> tuple[x509.Certificate, ...]:
         """The certificate for a request and those above it. Raises ``ca-…`` and ``server-…``.
 
-        ``key`` is the request's, for proofs other than the PKCS#10; ``memory`` outlives a kill.
+        ``key`` is the one that signed the request; ``memory`` outlives a kill.
         """
 
     def renew(
@@ -90,43 +86,55 @@ def enrol_new(
     *,
     now: Callable[[], dt.datetime],
     key: KeyChoice | None = None,
+    two: bool = False,
     replace: bool = False,
     output: Path | None = None,
     force: bool = False,
     ca_fingerprint: str | None = None,
     ask_trust: AskTrust | None = None,
 ) -> Iterator[Enrolment | Anchor | Note]:
-    """Make a key and get a certificate for it; by hand (``authority()`` is None) the request is given out.
+    """Make a key, or ``two``, and get a certificate for each; by hand the request is given out.
 
     A request that waits is sent, or given out, again; an identity that is valid now is left unchanged
-    unless ``replace``. The key is sealed on disk before the request leaves, so a kill loses nothing.
+    unless ``replace``. A key is sealed on disk before its request leaves, so a kill loses nothing.
     ``unlock`` opens the keystore, or makes it, when it is needed. Raises what the authority raises.
     """
-    held = [one for one in keystore.identities() if speaks_for(one, subject.address)]
-    waiting = [one for one in held if one.state == "waiting"]
-    in_use = [one for one in held if one.state == "active"]
-    valid = [one for one in in_use if one.certificate and one.certificate.not_valid_after_utc > now()]
-    enough = {"sign", "encrypt"} <= {use for one in valid for use in _uses(one)}
-    if enough and not waiting and not replace:
-        for one in valid:
-            yield enrolment("unchanged", one)
-        yield from offer_roots(trust, log, subject.address, roots_of(valid), ca_fingerprint, ask_trust)
-        return
-    ca, store = authority(), unlock()
-    if waiting:
-        one = waiting[-1]
-        if key is not None and key != one.key_type:
-            yield Note("request-waits", {"address": subject.address, "key": one.key_type})
-    else:
-        replaces = [old.id for old in in_use if replace or old not in valid]
-        one = _request(store, log, ca, subject, key or "rsa3072", replaces, now())
-    if ca is None:
-        yield _by_hand(one, output, force=force)
-        return
-    enrolled = _certified(store, log, "enrol", one, ca.enrol, ca, now)
-    yield enrolment("enrolled", enrolled)
-    yield from warnings(enrolled, now())
-    yield from offer_roots(trust, log, enrolled.address, ca.anchors(), ca_fingerprint, ask_trust)
+    ca: Authority | None = None
+    asked, unchanged, roots = False, dict[str, Identity](), dict[x509.Certificate, None]()
+    by_hand: list[Identity] = []
+    for pair in pairs(key, two=two):
+        held = [one for one in keystore.identities() if speaks_for(one, subject.address)]
+        waiting = [one for one in held if one.state == "waiting" and pair.fits(one)]
+        in_use = [one for one in held if one.state == "active"]
+        valid = [one for one in in_use if one.certificate and one.certificate.not_valid_after_utc > now()]
+        does = [one for one in valid if one.purpose in (pair.purpose, "both") or pair.purpose == "both"]
+        does = [one for one in does if pair.post_quantum == one.key_type.startswith("ml-kem")]
+        enough = {use for one in does for use in _uses(one)} >= set(_uses(pair))
+        if enough and not waiting and not replace:
+            unchanged |= {one.id: one for one in does}
+            roots |= dict.fromkeys(roots_of(does))
+            continue
+        if not asked:
+            ca, asked = authority(), True
+        store = unlock()
+        if waiting:
+            one = waiting[-1]
+            if key is not None and pair.kind != one.key_type:
+                yield Note("request-waits", {"address": subject.address, "key": one.key_type})
+        else:
+            old = [one for one in in_use if pair.replaces(one) and (replace or one not in valid)]
+            one = _request(store, log, ca, subject, pair, [each.id for each in old], now())
+        if ca is None:
+            by_hand.append(one)
+            continue
+        enrolled = _certified(store, log, "enrol", one, ca.enrol, ca, now)
+        yield enrolment("enrolled", enrolled)
+        yield from warnings(enrolled, now())
+        roots |= dict.fromkeys(ca.anchors())
+    for one in unchanged.values():
+        yield enrolment("unchanged", one)
+    yield from _given_out(by_hand, output, force=force)
+    yield from offer_roots(trust, log, subject.address, tuple(roots), ca_fingerprint, ask_trust)
 
 
 def enrol_renew(
@@ -182,26 +190,23 @@ def _renew(
     held = store.identities()
     one = next((each for each in held if each.state == "waiting" and old.id in each.replaces), None)
     if one is None:
-        subject = Subject(old.address, old.name)
-        one = _request(store, log, ca, subject, key or _same_kind(old), [old.id], now(), renewed=old)
+        subject, pair = Subject(old.address, old.name), Pair(key or kind_of(old), old.purpose)
+        one = _request(store, log, ca, subject, pair, [old.id], now(), renewed=old)
     if ca is None:
-        yield _by_hand(one, None, force=False)
+        yield from _given_out([one], None, force=False)
         return
     renewed = _certified(store, log, "enrol-renew", one, ca.renew, ca, now)
     yield enrolment("renewed", renewed)
     yield from warnings(renewed, now())
 
 
-def _same_kind(old: Identity) -> KeyChoice:
-    kinds: dict[str, KeyChoice] = {kind: kind for kind in get_args(KeyChoice)}
-    return kinds.get(old.key_type, "rsa3072")
-
-
-def _by_hand(one: Identity, output: Path | None, *, force: bool) -> Enrolment:
-    request = request_pem(one.request or b"")
-    if output is not None:
-        write_output(output, request, force=force, mode=0o644)
-    return enrolment("waiting", one, request=request.decode(), saved_as=output)
+def _given_out(waiting: Sequence[Identity], output: Path | None, *, force: bool) -> Iterator[Enrolment]:
+    """Requests to be sent by hand: told, and put into one file."""
+    texts = [request_pem(one.request or b"") for one in waiting]
+    if output is not None and texts:
+        write_output(output, b"".join(texts), force=force, mode=0o644)
+    for one, text in zip(waiting, texts, strict=True):
+        yield enrolment("waiting", one, request=text.decode(), saved_as=output)
 
 
 def _certified(
@@ -217,8 +222,8 @@ def _certified(
     facts = {"method": ca.method, "authority": ca.url, "key": one.key_type}
     with logged(log, action, one.address, (one.key_sha256,), **facts):
         memory = memory_of(store.keystore, one)
-        request = x509.load_der_x509_csr(one.request or b"")
-        certificate, *chain = ask(request, store.private_key(one), memory)
+        csr = x509.load_der_x509_csr(one.request or b"")
+        certificate, *chain = ask(csr, prover(store, one), memory)
         certified = certify(store, one, certificate, chain, method=ca.method, now=now())
         memory.save(b"")
         return certified
@@ -229,46 +234,41 @@ def _request(
     log: "AuditLog",
     ca: Authority | None,
     subject: Subject,
-    key: KeyChoice,
+    pair: Pair,
     replaces: Sequence[str],
     now: dt.datetime,
     renewed: Identity | None = None,
 ) -> Identity:
-    """A new key and a request for it, both on disk; ``renewed`` gives the names and the use."""
-    private_key = make_key(key)
+    """A new key and a request for it, both on disk; ``renewed`` gives the names. Raises ``no-signer``."""
+    signer = voucher(store, subject.address, pair.kind)
+    private_key = make_key(pair.kind)
     digest = key_digest(private_key.public_key())
     method = ca.method if ca else "csr"
-    with logged(log, "enrol-request", subject.address, (digest,), method=method, key=key):
-        request = build_request(
-            SoftwareKey(private_key),
+    with logged(log, "enrol-request", subject.address, (digest,), method=method, key=pair.kind):
+        wanted = request(
+            private_key,
+            pair,
             address=subject.address,
-            name=subject.name or None,
-            rpps=subject.rpps or None,
+            name=subject.name,
+            rpps=subject.rpps,
             like=renewed.certificate if renewed else None,
-            extra=usage_of(renewed.purpose, private_key.public_key()) if renewed else (),
+            signer=signer,
         )
         return store.add_waiting(
             private_key,
-            request,
+            wanted,
             address=subject.address,
             method=method,
             authority=ca.url if ca else None,
             name=subject.name,
-            purpose=renewed.purpose if renewed else "both",
+            purpose=pair.purpose,
             now=now,
             replaces=replaces,
         )
 
 
-def _uses(one: Identity) -> tuple[str, ...]:
+def _uses(one: Identity | Pair) -> tuple[str, ...]:
     return ("sign", "encrypt") if one.purpose == "both" else (one.purpose,)
-
-
-def make_key(choice: KeyChoice) -> "rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey":
-    """A fresh private key; RSA takes a second or so."""
-    if choice.startswith("rsa"):
-        return rsa.generate_private_key(65537, int(choice[3:]))
-    return ec.generate_private_key(ec.SECP256R1() if choice == "p256" else ec.SECP384R1())
 
 
 def status(keystore: "Keystore", *, now: dt.datetime, within: dt.timedelta) -> Iterator[Expiry]:
@@ -298,5 +298,7 @@ def _expiry(
 
 
 def _covers(other: Identity, one: Identity) -> bool:
-    """Whether ``other`` does all the work of ``one``."""
-    return other.purpose in (one.purpose, "both") and all(speaks_for(other, mine) for mine in one.addresses)
+    """Whether ``other`` does all the work of ``one``; ML-KEM stands beside other keys, for none of them."""
+    alike = other.key_type.startswith("ml-kem") == one.key_type.startswith("ml-kem")
+    does = other.purpose in (one.purpose, "both")
+    return alike and does and all(speaks_for(other, mine) for mine in one.addresses)

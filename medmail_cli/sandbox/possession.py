@@ -1,0 +1,37 @@
+"""Statements of possession (RFC 9883): who vouches for a key that cannot sign its own request."""
+
+from collections.abc import Sequence
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from medmail_cli.cms import algorithms, ber
+from medmail_cli.cms.verify import check_plain
+from medmail_cli.errors import MedmailError
+from medmail_cli.pki.request import STATEMENT_OF_POSSESSION
+
+
+def voucher(der: bytes, issued: Sequence[x509.Certificate]) -> x509.Certificate | None:
+    """The certificate, one of those issued, whose holder signed a request and states to possess its key."""
+    try:
+        request = ber.parse(der).fields()
+        body = request.take(ber.SEQUENCE)
+        algorithm = algorithms.read(request.take(ber.SEQUENCE))
+        signature = bytes(request.take(ber.BIT_STRING).bits())
+        fields = body.fields()
+        for tag in (ber.INTEGER, ber.SEQUENCE, ber.SEQUENCE):
+            fields.take(tag)
+        for attribute in fields.take(0x80).elements(0x80):
+            parts = attribute.fields()
+            if parts.take(ber.OID).oid() == STATEMENT_OF_POSSESSION:
+                (statement,) = parts.take(ber.SET).elements()
+                named = statement.fields()
+                named.take(ber.SEQUENCE)
+                shown = bytes(named.take(ber.SEQUENCE).raw)
+                for certificate in issued:
+                    if certificate.public_bytes(Encoding.DER) == shown:
+                        holds = check_plain(algorithm, certificate, signature, bytes(body.raw))
+                        return certificate if holds else None
+    except (MedmailError, ValueError):  # no such request: nobody vouches
+        return None
+    return None
