@@ -7,6 +7,7 @@ log's checkpoint if the run wrote to it.
 import datetime
 import os
 import sys
+import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +63,7 @@ class Session:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._secrets: dict[tuple[str, str], bytes] = {}
+        self._asking = threading.Lock()
         self._stdin_reader: str | None = None
 
     # -- where things are, and when it is
@@ -174,9 +176,10 @@ class Session:
         ``no-secret`` where nothing gives it and no person can be asked.
         """
         key = (name, owner)
-        if key not in self._secrets:
-            found = self.given_secret(name, source, owner=owner)
-            self._secrets[key] = self._ask_secret(name, owner, new=False) if found is None else found
+        with self._asking:  # several connections may want the same at a time
+            if key not in self._secrets:
+                found = self.given_secret(name, source, owner=owner)
+                self._secrets[key] = self._ask_secret(name, owner, new=False) if found is None else found
         return self._secrets[key]
 
     def new_secret(self, name: str, source: SecretSource | None = None, *, owner: str = "") -> bytes:

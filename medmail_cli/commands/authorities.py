@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,13 +11,14 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from medmail_cli.config import Authority as Settings
     from medmail_cli.session import Session
     from medmail_cli.store.identity import Identity
     from medmail_cli.transport.cmp import CmpAuthority
     from medmail_cli.transport.est import EstAuthority
+
+_SPOKEN: "dict[str | None, Literal['est', 'cmp', 'acme']]" = {"cmp": "cmp", "acme": "acme"}
+"""What an authority speaks where it is named; EST where nothing is."""
 
 Fingerprint = Annotated[
     str | None,
@@ -30,12 +31,17 @@ TlsAnchors = Annotated[
     typer.Option("--tls-anchors", metavar="FILE", help=_("Trust the authority's server by these.")),
 ]
 
+AgreeTerms = Annotated[
+    bool, typer.Option("--agree-terms", help=_("Agree to the authority's terms of service (ACME)."))
+]
+
 
 class Method(StrEnum):
     """How a certificate is asked for."""
 
     est = "est"
     cmp = "cmp"
+    acme = "acme"
     csr = "csr"
 
 
@@ -74,7 +80,7 @@ def settings_of(session: "Session", address: str, ca: str | None, method: Method
     if method is Method.csr:
         return None
     if ca is not None and "://" in ca:
-        return Authority(ca, ca, method="cmp" if method is Method.cmp else "est")
+        return Authority(ca, ca, method=_SPOKEN.get(method, "est"))
     if ca is not None and ca not in known:
         raise MedmailError("not-found", what="authority", name=ca)
     settings = known[ca] if ca is not None else next(iter(known.values()), None)
@@ -88,16 +94,9 @@ def settings_of(session: "Session", address: str, ca: str | None, method: Method
         raise MedmailError("no-authority")
     if settings.method == "csr" and method is None:
         return None
-    if settings.method not in ("est", "cmp", "csr") and method is None:
-        raise typer.BadParameter(
-            _("{name} speaks {method}, which is not known yet").format(
-                name=settings.name, method=settings.method
-            ),
-            param_hint="--ca",
-        )
     if method is None:
         return settings
-    return replace(settings, method="cmp" if method is Method.cmp else "est")
+    return replace(settings, method=_SPOKEN.get(method, "est"))
 
 
 def _asked(one: "Identity") -> "Settings | None":
@@ -106,14 +105,14 @@ def _asked(one: "Identity") -> "Settings | None":
 
     if one.authority is None:
         return None
-    return Authority(one.authority, one.authority, method="cmp" if one.method == "cmp" else "est")
+    return Authority(one.authority, one.authority, method=_SPOKEN.get(one.method, "est"))
 
 
 def settings_of_identity(session: "Session", one: "Identity", ca: str | None) -> "Settings | None":
     """The authority that renews an identity: ``--ca``, else its own, else the first of config.toml."""
-    from medmail_cli.transport import cmp, est
+    from medmail_cli.transport import acmeserver, cmp, est
 
-    endpoints = {"est": est.endpoint, "cmp": cmp.endpoint}
+    endpoints = {"est": est.endpoint, "cmp": cmp.endpoint, "acme": acmeserver.endpoint}
     if ca is None and one.authority is not None:
         for settings in session.config.authorities.values():
             endpoint = endpoints.get(settings.method)
@@ -130,27 +129,27 @@ def reach(
     tls_anchors: Path | None,
     fingerprint: str | None,
     presented: "Identity | None",
+    patience: float = 60.0,
 ) -> "EstAuthority | CmpAuthority":
-    """The authority of ``settings``, by whatever it speaks; ``presented`` is the identity to be renewed."""
+    """The authority of ``settings``, by whatever it speaks; ``presented`` is the identity to be renewed.
+
+    ``patience`` is how many seconds to wait for a certificate that is decided upon later.
+    """
     if settings.method == "cmp":
-        return cmp(session, settings, address, tls_anchors, fingerprint, presented)
-    return est(session, settings, address, tls_anchors, fingerprint, presented)
+        return cmp(session, settings, address, tls_anchors, fingerprint, presented, patience)
+    return _est(session, settings, address, tls_anchors, fingerprint, presented, patience)
 
 
-def est(
+def _est(
     session: "Session",
     settings: "Settings",
     address: str,
     tls_anchors: Path | None,
     fingerprint: str | None,
     presented: "Identity | None",
-    password: "Callable[[], bytes] | None" = None,
-    patience: float = 60.0,
+    patience: float,
 ) -> "EstAuthority":
-    """``presented`` is the identity that is shown where the authority asks for a certificate.
-
-    ``patience`` is how many seconds to wait for one that is decided upon later.
-    """
+    """``presented`` is the identity that is shown where the authority asks for a certificate."""
     from medmail_cli.transport.est import EstAuthority
 
     identity = None
@@ -165,7 +164,7 @@ def est(
         tls_anchors=tls_anchors or settings.tls_anchors,
         fingerprint=fingerprint,
         login=login,
-        password=password or (lambda: session.secret("password", settings.password, owner=login)),
+        password=lambda: session.secret("password", settings.password, owner=login),
         identity=identity,
         patience=patience,
     )

@@ -18,6 +18,7 @@ def cmp(
     tls_anchors: Path | None,
     fingerprint: str | None,
     presented: "Identity | None",
+    patience: float,
 ) -> "CmpAuthority":
     """``presented`` is the identity to be renewed, which signs for that; else the password is the secret.
 
@@ -42,4 +43,5 @@ def cmp(
         tls_anchors=tls_anchors or settings.tls_anchors,
         roots=roots_of([presented]) if presented is not None else (),
         fingerprint=fingerprint,
+        patience=patience,
     )

@@ -2,14 +2,13 @@
 
 import contextlib
 import re
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medmail_cli.commands.authorities import Fingerprint, Key, TlsAnchors, est, fingerprint_of, settings_of
+from medmail_cli.commands.authorities import Fingerprint, Key, TlsAnchors, fingerprint_of, reach, settings_of
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -175,36 +174,19 @@ def _reach(
     opened: contextlib.ExitStack,
 ) -> _Asked:
     """The authority, asked for its certificates, so that nothing is begun with one that is away."""
-    from cryptography import x509
-
     settings = settings_of(session, "", ca, None)
     if settings is None:
         raise typer.BadParameter(_("a batch needs an authority that answers"), param_hint="--ca")
-    if settings.method != "est":
-        raise typer.BadParameter(
-            _("{name} speaks {method}, which is not known yet").format(
-                name=settings.name, method=settings.method
-            ),
-            param_hint="--ca",
-        )
-    lock, known = threading.Lock(), dict[str, bytes]()
-
-    def password() -> bytes:
-        # asked for once, though several workers hear that the authority wants it
-        with lock:
-            if "password" not in known:
-                known["password"] = session.secret("password", settings.password, owner=settings.login)
-            return known["password"]
+    found = reach(session, settings, settings.login, tls_anchors, fingerprint, None)
 
     def way() -> "Ask":
-        server = opened.enter_context(
-            est(session, settings, settings.login, tls_anchors, fingerprint, None, password, _PATIENCE)
-        )
-        return lambda request: server.enrol(x509.load_der_x509_csr(request))
+        worker = reach(session, settings, settings.login, tls_anchors, fingerprint, None, _PATIENCE)
+        opened.enter_context(contextlib.closing(worker))
+        return worker.enrol
 
-    with est(session, settings, settings.login, tls_anchors, fingerprint, None, password) as first:
-        roots = first.anchors()
-        return _Asked(settings, roots if fingerprint else (), way, first.url)
+    with found:
+        roots = found.anchors()
+        return _Asked(settings, roots if fingerprint else (), way, found.url)
 
 
 def _handout(
@@ -240,7 +222,10 @@ def _home_files(session: "Session", asked: _Asked) -> "Callable[[str], dict[str,
 
     config, files = session.config, dict[str, bytes]()
     account = next(iter(config.accounts.values()), None)
-    content: dict[str, Any] = {"profile": session.profile.name}
+    content: dict[str, Any] = {"profile": config.profile}
+    if config.profile.endswith(".toml"):
+        content["profile"] = "./profile.toml"
+        files["profile.toml"] = session.read(Path(config.profile), "profile")
     if config.lang:
         content["lang"] = config.lang
     authority: dict[str, Any] = {"url": asked.settings.url, "method": asked.settings.method}
@@ -281,5 +266,6 @@ def _registry(
         out=out,
         now=session.now,
         interval=60 / rate if rate else 0.0,
-        same_answer=asked.settings.same_answer,
+        # what CMP has issued and we have not confirmed is void
+        same_answer=asked.settings.same_answer or asked.settings.method == "cmp",
     )

@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.audit.entry import Intent, Outcome
+from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, exit_of
 from medmail_cli.model import Progress
 from medmail_cli.pki.address import canonical
@@ -33,12 +34,13 @@ from medmail_cli.workflows.batch_report import BatchRow, Status, of_row
 from medmail_cli.workflows.roster import Fault, Professional
 
 if TYPE_CHECKING:
+    from medmail_cli.model import Memory, PrivateKey
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.workflows.keypairs import KeyChoice
 
 Chain = tuple[x509.Certificate, ...]
-Ask = Callable[[bytes], Chain]
-"""Sends a request (PKCS#10, DER) to the authority. Raises ``ca-…`` and ``server-…``."""
+Ask = Callable[[x509.CertificateSigningRequest, "PrivateKey", "Memory"], Chain]
+"""An authority's ``enrol``: see :class:`medmail_cli.workflows.enrol.Authority`."""
 
 _UNISSUED = {"ca-refused", "ca-rejected", "ca-busy", "ca-pending", "ca-redirected", "server-untrusted"}
 """After these, the request has brought no certificate, or will bring the same when it is sent again."""
@@ -242,7 +244,7 @@ class _Run:
             intents = self.registry.log.intents(map(self._intent, leaving))
             for one, intent in zip(leaving, intents, strict=True):
                 one.intent, one.tries = intent, one.tries + 1
-                self._submit("ask", one, self._asked, one.waiting.request)
+                self._submit("ask", one, self._asked, one)
 
     def _intent(self, one: _Row) -> Intent:
         facts = {
@@ -252,11 +254,13 @@ class _Run:
         }
         return Intent("enrol", self.registry.actor, (one.waiting.key_sha256,), facts)
 
-    def _asked(self, request: bytes) -> Chain:
+    def _asked(self, one: _Row) -> Chain:
         """In a worker, each of which has a connection of its own."""
         if not hasattr(self.asks, "ask"):
             self.asks.ask = self.registry.ask()
-        found: Chain = self.asks.ask(request)
+        memory = batch_person.memory(one.row, self.registry.out)
+        csr = x509.load_der_x509_csr(one.waiting.request)
+        found: Chain = self.asks.ask(csr, SoftwareKey(one.waiting.key), memory)
         return found
 
     def _received(self, ended: "Sequence[tuple[Future[Any], _Phase, _Row]]") -> None:

@@ -31,6 +31,7 @@ from medmail_cli.pki.request import build_request
 from medmail_cli.store import files, seal
 from medmail_cli.store.identity import fingerprint, key_digest
 from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.transactions import FileMemory
 from medmail_cli.workflows.identity import serves_for, whom
 from medmail_cli.workflows.keypairs import KeyChoice, make_key
 
@@ -124,6 +125,11 @@ def prepare(row: "Professional", key: KeyChoice, out: Handout) -> Pending:
     sealed = seal.seal(out.sealing, json.dumps(values).encode(), bound)
     files.write_atomic(path, json.dumps(sealed).encode())
     return pending
+
+
+def memory(row: "Professional", out: Handout) -> FileMemory:
+    """Where what a request has come to is kept, until it is forgotten with the rest."""
+    return FileMemory(_folder(row, out) / "transaction")
 
 
 def hand_out(
