@@ -74,6 +74,8 @@ class Authority:
     """The most that a batch may send; 0 for no limit of ours."""
     same_answer: bool = False
     """Whether a request that is sent again brings the same certificate again."""
+    unsigned_challenges: bool = False
+    """Whether ACME's challenge mails count though nothing proves their sender."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,7 @@ def _authority(name: str, table: Table) -> Authority:
         password=table.source("password"),
         requests_per_minute=table.take("requests-per-minute", int, 0),
         same_answer=table.take("same-answer", bool, False),
+        unsigned_challenges=table.take("unsigned-challenges", bool, False),
     )
 
 

@@ -9,6 +9,7 @@ import typer
 
 from medmail_cli.commands import enrol_batch
 from medmail_cli.commands.authorities import (
+    AgreeTerms,
     Fingerprint,
     Key,
     Method,
@@ -18,6 +19,7 @@ from medmail_cli.commands.authorities import (
     settings_of,
     settings_of_identity,
 )
+from medmail_cli.commands.authority_acme import acme
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.session import Session
     from medmail_cli.store.identity import Identity
+    from medmail_cli.transport.acme import AcmeAuthority
     from medmail_cli.transport.cmp import CmpAuthority
     from medmail_cli.transport.est import EstAuthority
 
@@ -71,7 +74,7 @@ def new(
     ca_fingerprint: Fingerprint = None,
     method: Annotated[
         Method | None,
-        typer.Option("--method", help=_("EST, CMP, or a request in a file to be sent by hand.")),
+        typer.Option("--method", help=_("EST, CMP, ACME, or a request in a file to be sent by hand.")),
     ] = None,
     key: Annotated[Key | None, typer.Option("--key", help=_("The kind of key; rsa3072 by default."))] = None,
     name: Annotated[
@@ -83,6 +86,7 @@ def new(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help=_("Write the request to FILE."))
     ] = None,
     force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
+    agree_terms: AgreeTerms = False,
 ) -> int:
     from medmail_cli.pki.address import is_address
     from medmail_cli.ui.render import show
@@ -94,11 +98,18 @@ def new(
     wanted = fingerprint_of(ca_fingerprint)
     with contextlib.ExitStack() as opened:
 
-        def authority() -> "EstAuthority | CmpAuthority | None":
+        def authority() -> "EstAuthority | CmpAuthority | AcmeAuthority | None":
             settings = settings_of(session, address, ca, method)
             if settings is None:
                 return None
-            server = reach(session, settings, address, tls_anchors, wanted, None)
+            server: EstAuthority | CmpAuthority | AcmeAuthority
+            if settings.method == "acme":
+                if name or rpps:
+                    said = _("an authority that speaks ACME certifies the address alone")
+                    raise typer.BadParameter(said, param_hint="--name" if name else "--rpps")
+                server = acme(session, settings, address, tls_anchors, wanted, agreed=agree_terms)
+            else:
+                server = reach(session, settings, address, tls_anchors, wanted, None)
             opened.callback(server.close)
             return server
 
@@ -195,6 +206,7 @@ def renew(
     key: Annotated[
         Key | None, typer.Option("--key", help=_("The kind of key; the old one's by default."))
     ] = None,
+    agree_terms: AgreeTerms = False,
 ) -> int:
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.enrol import enrol_renew
@@ -204,11 +216,15 @@ def renew(
         raise typer.BadParameter(_("name addresses, or use --all"))
     with contextlib.ExitStack() as opened:
 
-        def authority(one: "Identity") -> "EstAuthority | CmpAuthority | None":
+        def authority(one: "Identity") -> "EstAuthority | CmpAuthority | AcmeAuthority | None":
             settings = settings_of_identity(session, one, ca)
             if settings is None:
                 return None
-            server = reach(session, settings, one.address, tls_anchors, None, one)
+            server: EstAuthority | CmpAuthority | AcmeAuthority
+            if settings.method == "acme":
+                server = acme(session, settings, one.address, tls_anchors, None, agreed=agree_terms)
+            else:
+                server = reach(session, settings, one.address, tls_anchors, None, one)
             opened.callback(server.close)
             return server
 

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from http.client import NOT_FOUND
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -33,6 +33,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.pki import acme, jose
 from medmail_cli.pki.address import same_address
 from medmail_cli.pki.bundle import read_bundle
+from medmail_cli.pki.cmp_request import Reason
 from medmail_cli.pki.issued import checked
 from medmail_cli.transport.acmeserver import AcmeServer, ExternalAccount
 from medmail_cli.transport.est import read_fingerprint, sha256
@@ -139,14 +140,17 @@ class AcmeAuthority:
         """The root of what was issued to us; nothing before that."""
         return self._roots
 
-    def enrol(self, csr: x509.CertificateSigningRequest, memory: "Memory") -> tuple[x509.Certificate, ...]:
+    def enrol(
+        self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory"
+    ) -> tuple[x509.Certificate, ...]:
         """The certificate for ``csr`` and those above it, the root last.
 
-        Raises ``ca-pending`` and ``ca-busy`` (ask again later, with the same request and memory),
-        ``ca-refused`` (the account), ``ca-rejected`` (the request, or the proof of the address),
-        ``ca-redirected``, ``challenge-not-genuine``, ``certificate-not-as-requested``, what ``server-…``
-        there is, and what sending and fetching mail raise.
+        ACME has no use for ``key``: the PKCS#10 proves it. Raises ``ca-pending`` and ``ca-busy`` (ask again
+        later, with the same request and memory), ``ca-refused`` (the account), ``ca-rejected`` (the request,
+        or the proof of the address), ``ca-redirected``, ``challenge-not-genuine``, ``server-…`` codes,
+        ``certificate-not-as-requested``, and whatever fetching and sending mail raise.
         """
+        del key
         self._server.close()  # what was left open may have been closed at the other end
         give_up = time.monotonic() + self._patience
         address = _address(csr)
@@ -176,20 +180,23 @@ class AcmeAuthority:
             raise
         return self._fetched(csr, order)
 
-    def renew(self, csr: x509.CertificateSigningRequest, memory: "Memory") -> tuple[x509.Certificate, ...]:
+    def renew(
+        self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory"
+    ) -> tuple[x509.Certificate, ...]:
         """As :meth:`enrol`: ACME has no other way."""
-        return self.enrol(csr, memory)
+        return self.enrol(csr, key, memory)
 
-    def revoke(self, certificate: x509.Certificate, reason: int = 0) -> None:
+    def revoke(self, certificate: x509.Certificate, reason: Reason = "unspecified") -> None:
         """Have a certificate of this account revoked (RFC 8555 §7.6); one revoked already is no error.
 
-        ``reason`` is a CRLReason (RFC 5280 §5.3.1). Raises what :meth:`enrol` raises of accounts and servers.
+        Raises what :meth:`enrol` raises of accounts and servers.
         """
         self._server.close()
         self._server.sign_up(self._agree, self._external)
         if not (url := self._server.directory.revoke):
             raise self._server.malformed("revokeCert")
-        wish = {"certificate": jose.encode(certificate.public_bytes(Encoding.DER)), "reason": reason}
+        number = get_args(Reason).index(reason)
+        wish = {"certificate": jose.encode(certificate.public_bytes(Encoding.DER)), "reason": number}
         try:
             self._server.post(url, wish)
         except MedmailError as error:

@@ -369,6 +369,7 @@ ADVICE = frozenset(
 """Notes about what went well: off a terminal success writes nothing to stderr (contract, Streams)."""
 
 QUESTIONS: dict[str, str] = {
+    "acme-terms": N_("Agree to the authority's terms of service, {url}?"),
     "drop": N_("give up the letter {id} to {addresses}, which has not been sent?"),
     "trust-root": N_(
         "Trust “{subject}” as an anchor? Its authority published this fingerprint, if it is genuine: {sha256}"
@@ -380,6 +381,7 @@ QUESTIONS: dict[str, str] = {
 """Code of a question to its sentence."""
 
 SECRETS: dict[str, str] = {
+    "mac-key": N_("MAC key of the account at the authority"),
     "passphrase": N_("Passphrase of the keystore"),
     "new-passphrase": N_("Passphrase of the keystore"),
     "password": N_("Password of the mailbox"),

@@ -185,7 +185,10 @@ class _Search:
             if proven is None and not self._unsigned:
                 raise MedmailError("challenge-not-genuine", reason="unproven")
             mail = acme_challenge.read(
-                proven or fields, sender=self._sender, recipient=self._address, proven=proven is not None
+                fields if proven is None else proven,
+                sender=self._sender,
+                recipient=self._address,
+                proven=proven is not None,
             )
         except MedmailError as error:
             self.fault = error

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class Authority(Protocol):
-    """Who makes certificates, by EST or CMP; a certificate by hand has no such object."""
+    """Who makes certificates, by EST, CMP or ACME; a certificate by hand has no such object."""
 
     @property
-    def method(self) -> Literal["est", "cmp"]:
+    def method(self) -> Literal["est", "cmp", "acme"]:
         """How it is spoken to."""
 
     url: str

@@ -41,11 +41,16 @@ from tests.support.acme_server import (
     AcmeServer,
     Cut,
     Reply,
+    Signer,
     as_it_is,
+    complete,
     pebble,
+    unchanged,
 )
 from tests.support.servers import MailServers, until
-from tests.support.tools import require, run
+
+NO_KEY = SoftwareKey(ec.generate_private_key(ec.SECP256R1()))
+"""What other methods prove possession with."""
 
 
 @dataclass
@@ -59,44 +64,6 @@ class Kept:
 
     def save(self, state: bytes) -> None:
         self.state = state
-
-
-def _unchanged(message: bytes) -> bytes:
-    return message
-
-
-@dataclass
-class Signer:
-    """The mail server of the authority: it says that a machine wrote the mail, and signs by S/MIME."""
-
-    folder: Path
-    ca: pki.Authority
-    address: str = SENDER
-    change: Callable[[bytes], bytes] = _unchanged
-
-    def __post_init__(self) -> None:
-        require("openssl")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        certificate, key = pki.issue(self.ca, self.address, "sign", "p256")
-        (self.folder / "signer.pem").write_bytes(pki.pem(certificate, key))
-
-    def __call__(self, message: bytes) -> bytes:
-        head, _, body = self.change(complete(message)).partition(b"\r\n\r\n")
-        # as RFC 9788 has it: the whole header inside, and the part marked
-        inside = head.replace(b'charset="us-ascii"', b'charset="us-ascii"; hp="clear"')
-        done = run(
-            "openssl", "cms", "-sign", "-binary", "-signer", self.folder / "signer.pem",
-            "-outform", "SMIME", "-crlfeol", stdin=inside + b"\r\n\r\n" + body,
-        )  # fmt: skip
-        outside = b"".join(
-            line + b"\r\n" for line in head.split(b"\r\n") if not line.startswith((b"Content-", b"MIME-"))
-        )
-        return outside + done.stdout
-
-
-def complete(message: bytes) -> bytes:
-    """What RFC 8823 wants in the header and acme2certifier leaves out."""
-    return b"Auto-Submitted: auto-generated; type=acme\r\n" + message
 
 
 @dataclass
@@ -146,7 +113,7 @@ class Applicant:
 
     def enrol(self, url: str, **how: Any) -> tuple[x509.Certificate, ...]:
         with self.authority(url, **how) as authority:
-            return authority.enrol(self.csr, self.memory)
+            return authority.enrol(self.csr, NO_KEY, self.memory)
 
 
 def now() -> dt.datetime:
@@ -185,7 +152,7 @@ def running(
 def server(running: AcmeServer, signer: Signer) -> Iterator[AcmeServer]:
     yield running
     running.held, running.sign, running.front.change = False, signer, as_it_is
-    signer.change = _unchanged
+    signer.change = unchanged
     running.front.seen.clear()
 
 
@@ -235,10 +202,10 @@ def test_an_account_is_used_again_and_its_certificate_is_revoked(
     first = applicant.enrol(server.url)
     applicant.csr, applicant.memory = request_for(applicant.address), Kept()
     with applicant.authority(server.url) as authority:
-        second = authority.enrol(applicant.csr, applicant.memory)
+        second = authority.enrol(applicant.csr, NO_KEY, applicant.memory)
         assert authority.anchors() == (server.ca.certificate,)
         for _ in range(2):  # to have it done already is no error
-            authority.revoke(first[0], reason=4)
+            authority.revoke(first[0], reason="superseded")
     assert second[0].public_key() != first[0].public_key()
     crl = x509.load_pem_x509_crl((server.folder / "ca.crl").read_bytes())
     assert [one.serial_number for one in crl] == [first[0].serial_number]
@@ -571,7 +538,7 @@ def test_the_root_that_comes_along_must_bear_the_fingerprint(
     assert sha256(server.ca.certificate) in error.facts["found"]  # type: ignore[operator]
     with applicant.authority(server.url, fingerprint=sha256(server.ca.certificate)) as authority:
         assert authority.anchors() == ()
-        authority.enrol(applicant.csr, applicant.memory)
+        authority.enrol(applicant.csr, NO_KEY, applicant.memory)
         assert authority.anchors() == (server.ca.certificate,)
     assert finalized(server) == 1
 

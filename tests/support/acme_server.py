@@ -26,6 +26,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 from tests.support import pki
 from tests.support.servers import HOST, MailServers, _free_ports, _wait_for_port
+from tests.support.tools import require, run
 
 PACKAGES = ("acme2certifier==0.46.3", "waitress==3.0.2")
 SENDER = "acme@hosp.test"
@@ -68,12 +69,51 @@ _EXTENSIONS = """\
 subjectKeyIdentifier = hash, issuer:always
 authorityKeyIdentifier = keyid:always, issuer:always
 basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature, keyEncipherment
+keyUsage = critical, digitalSignature, keyEncipherment, keyAgreement
 extendedKeyUsage = emailProtection
 """
 
 Sign = Callable[[bytes], bytes]
 """What becomes of a challenge mail on its way."""
+
+
+def unchanged(message: bytes) -> bytes:
+    """As it was sent."""
+    return message
+
+
+@dataclass
+class Signer:
+    """The mail server of the authority: it says that a machine wrote the mail, and signs by S/MIME."""
+
+    folder: Path
+    ca: pki.Authority
+    address: str = SENDER
+    change: Callable[[bytes], bytes] = unchanged
+
+    def __post_init__(self) -> None:
+        require("openssl")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        certificate, key = pki.issue(self.ca, self.address, "sign", "p256")
+        (self.folder / "signer.pem").write_bytes(pki.pem(certificate, key))
+
+    def __call__(self, message: bytes) -> bytes:
+        head, _, body = self.change(complete(message)).partition(b"\r\n\r\n")
+        # as RFC 9788 has it: the whole header inside, and the part marked
+        inside = head.replace(b'charset="us-ascii"', b'charset="us-ascii"; hp="clear"')
+        done = run(
+            "openssl", "cms", "-sign", "-binary", "-signer", self.folder / "signer.pem",
+            "-outform", "SMIME", "-crlfeol", stdin=inside + b"\r\n\r\n" + body,
+        )  # fmt: skip
+        outside = b"".join(
+            line + b"\r\n" for line in head.split(b"\r\n") if not line.startswith((b"Content-", b"MIME-"))
+        )
+        return outside + done.stdout
+
+
+def complete(message: bytes) -> bytes:
+    """What RFC 8823 wants in the header and acme2certifier leaves out."""
+    return b"Auto-Submitted: auto-generated; type=acme\r\n" + message
 
 
 def program() -> Path:

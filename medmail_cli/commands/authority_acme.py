@@ -1,0 +1,81 @@
+"""Reaching an authority that speaks ACME, with what its table in config.toml says."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medmail_cli.errors import MedmailError
+
+if TYPE_CHECKING:
+    from medmail_cli.config import Account
+    from medmail_cli.config import Authority as Settings
+    from medmail_cli.session import Session
+    from medmail_cli.transport.acme import AcmeAuthority
+
+
+def acme(
+    session: "Session",
+    settings: "Settings",
+    address: str,
+    tls_anchors: Path | None,
+    fingerprint: str | None,
+    *,
+    agreed: bool,
+) -> "AcmeAuthority":
+    """The login is the id of an external account, and the password's place is where its MAC key is.
+
+    ``agreed`` says that the terms of service were agreed to on the command line.
+    """
+    from medmail_cli.commands.judging import validator
+    from medmail_cli.commands.send import postage
+    from medmail_cli.store.accountkeys import account_key
+    from medmail_cli.transport import dns
+    from medmail_cli.transport.acme import AcmeAuthority
+    from medmail_cli.transport.acmeserver import ExternalAccount, endpoint
+    from medmail_cli.workflows.acme_mail import Correspondence, by_dkim, by_smime
+    from medmail_cli.workflows.fetch import Source
+    from medmail_cli.workflows.reading import Reader
+
+    account = _account(session, address)
+    reader = Reader(
+        keys=(),
+        own_addresses=(address,),
+        validator=validator(session, offline=True),
+        contacts=session.contacts,
+        profile=session.profile,
+        now=session.now(),
+    )
+    post = Correspondence(
+        Source(account, lambda: session.tls_context(account), lambda: session.credentials(account)),
+        postage(session),
+        [by_smime(reader), by_dkim(dns.texts, session.now)],
+        settings.unsigned_challenges,
+    )
+    kid = settings.login
+
+    def agree(terms: str) -> bool:
+        return agreed or session.ask("acme-terms", "--agree-terms", url=terms)
+
+    def mac_key() -> bytes:
+        return session.secret("mac-key", settings.password, owner=kid)
+
+    return AcmeAuthority(
+        settings.url,
+        account_key=account_key(session.unlock_or_create(), endpoint(settings.url)),
+        post=post,
+        now=session.now,
+        agree=agree,
+        external=ExternalAccount(kid, mac_key) if kid else None,
+        tls_anchors=tls_anchors or settings.tls_anchors,
+        roots=session.trust.anchors(),
+        fingerprint=fingerprint,
+    )
+
+
+def _account(session: "Session", address: str) -> "Account":
+    """The account whose mail is that of the address. Raises ``no-config`` and ``no-account``."""
+    from medmail_cli.pki.address import same_address
+
+    account = session.account(address=address)
+    if not same_address(account.address, address):
+        raise MedmailError("no-account", name=address, path=str(session.paths.config))
+    return account
