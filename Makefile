@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # each program that the tests run, and the Debian packages it comes from
 TOOLS := openssl=openssl postfix=postfix dovecot=dovecot-imapd,dovecot-lmtpd gpgsm=gpgsm mbsync=isync msmtp=msmtp \
   bash=bash zsh=zsh fish=fish groff=groff-base javac=default-jdk-headless node=nodejs npm=npm \
-  cmsutil=libnss3-tools pebble=pebble /usr/share/java/bcmail.jar=libbcmail-java
+  cmsutil=libnss3-tools pebble=pebble softhsm2-util=softhsm2 pkcs11-tool=opensc /usr/share/java/bcmail.jar=libbcmail-java
 
 .PHONY: demo test lint bench soak generated translations setup servers clean
 

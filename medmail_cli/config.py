@@ -91,6 +91,8 @@ class Config:
     keyring: bool = True
     delegates: tuple[str, ...] = ()
     unlock_for: str | None = None
+    card_module: Path | None = None
+    """The PKCS#11 module to find cards by, where it is not one that is found anyway."""
     fetch_private: bool = False
     """Whether what certificates name may also be fetched from this machine and private networks."""
 
@@ -140,6 +142,7 @@ def load(path: Path) -> Config:
         keyring=top.take("keyring", bool, True),
         delegates=tuple(_addresses(top, "delegates")),
         unlock_for=_duration(top, "unlock-for"),
+        card_module=top.take_path("card-module"),
         fetch_private=top.take("fetch-private", bool, False),
     )
     top.end()

@@ -60,6 +60,20 @@ class PrivateKey(Protocol):
 
 
 @dataclass(frozen=True)
+class CardPlace:
+    """Where a private key stands that cannot leave its card (PKCS#11): what the keystore holds of it.
+
+    ``module`` is the path of the card's PKCS#11 module; ``label`` and ``serial`` name the token, ``key_id``
+    (CKA_ID in hex) the key.
+    """
+
+    module: str
+    label: str
+    serial: str
+    key_id: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far long work has come; ``total`` is 0 where it is unknown."""
 

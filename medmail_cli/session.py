@@ -28,6 +28,7 @@ from medmail_cli.toml import SecretSource
 if TYPE_CHECKING:
     import ssl
 
+    from medmail_cli.devices.card import Cards
     from medmail_cli.model import Note
     from medmail_cli.profile import Profile
     from medmail_cli.store.auditlog import AuditLog
@@ -312,6 +313,9 @@ class Session:
     @cached_property
     def unlocked(self) -> "Unlocked":
         """The keystore, open: by the kernel's keyring if unlocked for a while, else by the passphrase."""
+        return self._with_cards(self._unlock())
+
+    def _unlock(self) -> "Unlocked":
         from contextlib import suppress
 
         from medmail_cli.devices import keyring
@@ -326,8 +330,25 @@ class Session:
     def unlock_or_create(self) -> "Unlocked":
         """The keystore, open; where there is none yet it is made, with a new passphrase."""
         if "unlocked" not in self.__dict__ and not self.keystore.exists:
-            self.__dict__["unlocked"] = self.keystore.create(self.new_secret("passphrase"), self.now())
+            created = self.keystore.create(self.new_secret("passphrase"), self.now())
+            self.__dict__["unlocked"] = self._with_cards(created)
         return self.unlocked
+
+    def _with_cards(self, unlocked: "Unlocked") -> "Unlocked":
+        unlocked.open_card = lambda place, public_key: self.cards.key(place, public_key)
+        return unlocked
+
+    @cached_property
+    def cards(self) -> "Cards":
+        """The cards that this run uses, logged out of at its end."""
+        from medmail_cli.devices.card import Cards
+        from medmail_cli.store.refusedpins import RefusedPins
+
+        return Cards(
+            lambda label: self.secret("pin", owner=label),
+            lambda: RefusedPins(self.paths.keystore, self.unlock_or_create().subkey("refused pins")),
+            self.config.card_module,
+        )
 
     @cached_property
     def log(self) -> "AuditLog":
@@ -367,8 +388,8 @@ class Session:
         return notes
 
     def close(self) -> None:
-        """Close what was opened; the audit log's checkpoint is signed here."""
-        for name in ("log", "mailbox", "outbox"):
+        """Close what was opened; cards are logged out of, and the audit log's checkpoint is signed, here."""
+        for name in ("cards", "log", "mailbox", "outbox"):
             if name in self.__dict__:
                 self.__dict__[name].close()
 

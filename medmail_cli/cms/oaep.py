@@ -1,4 +1,4 @@
-"""RSAES-OAEP over SHA-3 (RFC 8017 7.1.2), which cryptography does not offer; else its own is used."""
+"""RSAES-OAEP (RFC 8017 7.1.2) where cryptography offers none: over SHA-3, and after a card's bare RSA."""
 
 import hashlib
 import hmac
@@ -18,16 +18,22 @@ def decrypt(key: rsa.RSAPrivateKey, ciphertext: bytes, scheme: Oaep) -> bytes:
     modulus, exponent = numbers.public_numbers.n, numbers.public_numbers.e
     size = (modulus.bit_length() + 7) // 8
     number = int.from_bytes(ciphertext, "big")
-    label = _hash(scheme.digest, scheme.label)
-    width = len(label)
-    if len(ciphertext) != size or number >= modulus or size < 2 * width + 2:
+    if len(ciphertext) != size or number >= modulus:
         raise ValueError("ciphertext")
     blind = 2 + secrets.randbelow(modulus - 3)
     blinded = number * pow(blind, exponent, modulus) % modulus
     above = pow(blinded % numbers.p, numbers.dmp1, numbers.p)
     below = pow(blinded % numbers.q, numbers.dmq1, numbers.q)
     raised = below + numbers.iqmp * (above - below) % numbers.p * numbers.q
-    encoded = (raised * pow(blind, -1, modulus) % modulus).to_bytes(size, "big")
+    return decode((raised * pow(blind, -1, modulus) % modulus).to_bytes(size, "big"), scheme)
+
+
+def decode(encoded: bytes, scheme: Oaep) -> bytes:
+    """EME-OAEP decoding of what bare RSA gave, as long as the modulus; ValueError, whatever was wrong."""
+    label = _hash(scheme.digest, scheme.label)
+    width = len(label)
+    if len(encoded) < 2 * width + 2:
+        raise ValueError("ciphertext")
     masked_seed, masked = encoded[1 : 1 + width], encoded[1 + width :]
     seed = _xor(masked_seed, _mask(scheme.mgf_digest, masked, width))
     block = _xor(masked, _mask(scheme.mgf_digest, seed, len(masked)))

@@ -46,6 +46,7 @@ def events() -> dict[str, tuple[type, ...]]:
     from medmail_cli.model import Note
     from medmail_cli.workflows.anchors import Anchor
     from medmail_cli.workflows.enrol import Expiry
+    from medmail_cli.workflows.enrol_card import CardCertificate
     from medmail_cli.workflows.identity import Enrolment
 
     return enrol_batch.events() | {
@@ -53,6 +54,7 @@ def events() -> dict[str, tuple[type, ...]]:
         "enrol import": (Enrolment, Anchor, Note),
         "enrol renew": (Enrolment, Note),
         "enrol status": (Expiry,),
+        "enrol card": (CardCertificate, Enrolment, Anchor, Note),
     }
 
 
@@ -182,6 +184,53 @@ def import_(
         ask_trust=_ask_trust(session),
     )
     return show(ctx, "enrol import", events)
+
+
+@app.command(
+    "card",
+    help=_("Use the keys of a card (CPS, or any other with PKCS#11); they never leave it."),
+    epilog=_(
+        "Examples: medmail enrol card · medmail enrol card --token CPS --address dr.martin@medecin.test · "
+        "medmail enrol card --module /usr/lib/libcps3_pkcs11_lux.so --pin-file pin.txt"
+    ),
+)
+def card(
+    ctx: typer.Context,
+    module: Annotated[
+        Path | None,
+        typer.Option("--module", metavar="FILE", help=_("The PKCS#11 module; found by itself by default.")),
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", metavar="LABEL", help=_("Which card, where there are several."))
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="ADDR", help=_("Whose it is, where the certificate does not say.")),
+    ] = None,
+    ca_fingerprint: Fingerprint = None,
+) -> int:
+    from medmail_cli.pki.address import is_address
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.enrol_card import enrol_card
+
+    session: Session = ctx.obj
+    if address is not None and not is_address(address):
+        raise typer.BadParameter(_("this is no mail address"), param_hint="--address")
+    wanted = fingerprint_of(ca_fingerprint)
+    events = enrol_card(
+        session.keystore,
+        session.unlock_or_create,
+        session.log,
+        session.trust,
+        session.cards,
+        module=module,
+        label=token,
+        now=session.now(),
+        address=address,
+        ca_fingerprint=wanted,
+        ask_trust=_ask_trust(session),
+    )
+    return show(ctx, "enrol card", events)
 
 
 @app.command(

@@ -45,7 +45,7 @@ def write_backup(
     header = store.keystore.read_header()
     held = store.identities()
     for one in held:
-        store.unseal(one)
+        store.opened_seal(one)
     content = {
         "id": header["id"],
         "created": header["created"],
@@ -106,5 +106,5 @@ def restore_backup(keystore: "Keystore", backup: Backup, passphrase: bytes) -> "
             backup.master, passphrase, backup.store_id, backup.created, backup.identities
         )
     for one in store.identities():
-        store.unseal(one)
+        store.opened_seal(one)
     return store

@@ -4,7 +4,8 @@ Its folder, named after the certificate's SHA-256 (the public key's while no cer
 first 32 hex digits), holds
 
 - ``identity.json``: a checked document (see :mod:`medmail_cli.store.seal`) of the metadata below, and the
-  private key (PKCS#8, DER) sealed by AES-256-GCM. The seal is bound to ``medmail-identity\0`` and all of
+  private key (PKCS#8, DER; where it cannot leave its card, JSON that says where it stands: module, token,
+  CKA_ID) sealed by AES-256-GCM. The seal is bound to ``medmail-identity\0`` and all of
   the metadata in canonical JSON, so that no key can be put under another name, address or certificate;
 - ``chain.pem``: the certificate, then what its issuer sent along; or, while it waits for its certificate,
   ``request.pem``: the request (RFC 2986). Its SHA-256 stands in the metadata.
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 METADATA, CHAIN, REQUEST = "identity.json", "chain.pem", "request.pem"
 VERSION = 1
+CARD = "card"
+"""The method of an identity whose key stands on a card."""
 ID_DIGITS = 32
 """Hex digits of a digest that name a folder."""
 _BOUND = b"medmail-identity\0"

@@ -8,10 +8,10 @@
 
 The passphrase gives a key by Argon2id, that key opens the random *master key* (AES-256-GCM, bound to the
 parameters and to the store's id). Subkeys of the master key (HKDF-SHA-256) seal the rest: ``medmail
-identity`` each private key (one folder each, see :mod:`medmail_cli.store.identity`), others what letters
-said. ``check`` is the start of one more subkey and tells whether a master key is this store's. Changing the
-passphrase wraps the same master key again: whoever holds an old copy of the store and the old passphrase
-keeps what that copy gave.
+identity`` each private key, or where its card has it (one folder each, see
+:mod:`medmail_cli.store.identity`), others what letters said. ``check`` is the start of one more subkey and
+tells whether a master key is this store's. Changing the passphrase wraps the same master key again: whoever
+holds an old copy of the store and the old passphrase keeps what that copy gave.
 
 A changed byte is ``store-damaged`` with the file's name, whether the store is locked or not. Files and
 folders appear whole by rename; what a kill left half-made has a name that begins with a dot, counts for
@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import same_address
 from medmail_cli.store import files, seal
-from medmail_cli.store.identity import ID_DIGITS, Identity, fingerprint, key_digest, read
+from medmail_cli.store.identity import CARD, ID_DIGITS, Identity, fingerprint, key_digest, read
 from medmail_cli.store.seal import Cost
 from medmail_cli.store.unlocked import SealedKey, Unlocked
 
@@ -109,7 +109,7 @@ class Keystore:
         return found[0]
 
     def signer(self, address: str, *, at: dt.datetime | None = None) -> Identity:
-        """The active identity that signs for ``address``: one valid ``at`` that time, else the newest.
+        """The active identity that signs for ``address``: one valid ``at`` that time, a card's, the newest.
 
         Raises ``no-identity``.
         """
@@ -130,6 +130,7 @@ class Keystore:
             (
                 _valid(one.certificate, at),
                 one.key_type.startswith("ml-kem") is post_quantum,
+                purpose == "sign" and one.method == CARD,
                 one.certificate.not_valid_before_utc,
                 one.created,
                 one.id,

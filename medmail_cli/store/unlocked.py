@@ -1,8 +1,9 @@
 """An open keystore: its private keys, unsealed one by one as they are needed, and what is added to it."""
 
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import replace
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,21 +12,30 @@ from cryptography.hazmat.primitives import serialization
 
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
+from medmail_cli.model import CardPlace
 from medmail_cli.pki.usage import Purpose, key_type
 from medmail_cli.store import seal
-from medmail_cli.store.identity import ID_DIGITS, METADATA, Identity, fingerprint, key_digest
+from medmail_cli.store.identity import CARD, ID_DIGITS, METADATA, Identity, fingerprint, key_digest
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
-    from medmail_cli.model import KeyTransport, SignatureScheme
+    from medmail_cli.model import KeyTransport, PrivateKey, SignatureScheme
     from medmail_cli.store.keystore import Keystore
+
+OpenCard = Callable[[CardPlace, "PublicKeyTypes"], "PrivateKey"]
+"""Gives the key with that public half that stands on a card; the card is opened when it is first used."""
 
 _IDENTITY_LABEL = "medmail identity"
 
 
 class Unlocked:
-    """An open keystore. Private keys stay sealed until they are first used."""
+    """An open keystore. Private keys stay sealed until they are first used.
+
+    ``open_card`` is set by whoever can reach cards; without it a key on a card is ``card-absent``.
+    """
+
+    open_card: "OpenCard | None" = None
 
     def __init__(self, keystore: "Keystore", master: bytes) -> None:
         self.keystore = keystore
@@ -54,9 +64,11 @@ class Unlocked:
     def decryption_keys(self) -> list[tuple[x509.Certificate, "SealedKey"]]:
         """Every certificate ever held with its key, those meant for encryption first; all still sealed.
 
-        Certificates meant for signing alone come last: somebody may have encrypted to one all the same.
+        Certificates meant for signing alone come last: somebody may have encrypted to one all the same. A
+        card's that sign alone are left out: no letter of a stranger's shall ask for a PIN in vain.
         """
         held = sorted(self.identities(), key=lambda one: one.purpose == "sign")
+        held = [one for one in held if one.method != CARD or one.purpose != "sign"]
         return [(one.certificate, self.private_key(one)) for one in held if one.certificate is not None]
 
     def subkey(self, label: str) -> bytes:
@@ -68,16 +80,29 @@ class Unlocked:
         return self._master
 
     def unseal(self, identity: Identity) -> "PrivateKeyTypes":
-        """The private key itself. Raises ``store-damaged`` where seal and metadata do not belong together."""
-        path = str(self.keystore.folder / identity.id / METADATA)
-        try:
-            der = seal.unseal(self._identity_key, identity.sealed_key, identity.bound())
-        except ValueError:
-            der = None
-        if der is None:
-            raise MedmailError("store-damaged", path=path)
+        """The private key itself. Raises ``store-damaged`` where seal and metadata do not belong together.
+
+        Raises ``key-on-card`` for a key that cannot leave its card.
+        """
+        sealed = self.opened_seal(identity)
+        if identity.method == CARD:
+            raise MedmailError("key-on-card", address=identity.address)
         # the seal vouches for the key, so RSA's primes need no testing each time
-        return serialization.load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
+        return serialization.load_der_private_key(sealed, None, unsafe_skip_rsa_key_validation=True)
+
+    def card_place(self, identity: Identity) -> CardPlace:
+        """Where the key of a card's identity stands. Raises ``store-damaged``."""
+        return CardPlace(**json.loads(self.opened_seal(identity)))
+
+    def opened_seal(self, identity: Identity) -> bytes:
+        """What an identity's seal holds: the key (PKCS#8), or a card's place. Raises ``store-damaged``."""
+        try:
+            plain = seal.unseal(self._identity_key, identity.sealed_key, identity.bound())
+        except ValueError:
+            plain = None
+        if plain is None:
+            raise MedmailError("store-damaged", path=str(self.keystore.folder / identity.id / METADATA))
+        return plain
 
     def add(
         self,
@@ -99,11 +124,58 @@ class Unlocked:
         ``replaces`` are the ids of identities that it retires. Raises ValueError where key and certificate
         do not belong together.
         """
-        digest = key_digest(certificate.public_key())
-        if key_digest(private_key.public_key()) != digest:
+        if key_digest(private_key.public_key()) != key_digest(certificate.public_key()):
             raise ValueError("the key is not the certificate's")
+        return self._certified(
+            _pkcs8(private_key),
+            certificate,
+            chain,
+            addresses,
+            purpose,
+            method,
+            now,
+            name,
+            pinned,
+            replaces,
+            authority,
+        )
+
+    def add_card(
+        self,
+        place: CardPlace,
+        certificate: x509.Certificate,
+        chain: Sequence[x509.Certificate] = (),
+        *,
+        addresses: Sequence[str],
+        purpose: Purpose,
+        now: dt.datetime,
+        name: str = "",
+        pinned: bool = False,
+        replaces: Sequence[str] = (),
+    ) -> Identity:
+        """Keep the certificate of a key that stands on a card; ``purpose`` is what the card does with it."""
+        place_ = seal.canonical(asdict(place))
+        return self._certified(
+            place_, certificate, chain, addresses, purpose, CARD, now, name, pinned, replaces, None
+        )
+
+    def _certified(
+        self,
+        secret: bytes,
+        certificate: x509.Certificate,
+        chain: Sequence[x509.Certificate],
+        addresses: Sequence[str],
+        purpose: Purpose,
+        method: str,
+        now: dt.datetime,
+        name: str,
+        pinned: bool,
+        replaces: Sequence[str],
+        authority: str | None,
+    ) -> Identity:
+        public_key = certificate.public_key()
         return self._keep(
-            private_key,
+            secret,
             Identity(
                 id=fingerprint(certificate)[:ID_DIGITS],
                 addresses=tuple(addresses),
@@ -111,8 +183,8 @@ class Unlocked:
                 purpose=purpose,
                 method=method,
                 created=now,
-                key_type=key_type(private_key.public_key()),
-                key_sha256=digest,
+                key_type=key_type(public_key),
+                key_sha256=key_digest(public_key),
                 pinned=pinned,
                 replaces=tuple(replaces),
                 authority=authority,
@@ -137,7 +209,7 @@ class Unlocked:
         """Keep a key whose certificate is asked for with ``request`` (DER of a PKCS#10 request)."""
         digest = key_digest(private_key.public_key())
         return self._keep(
-            private_key,
+            _pkcs8(private_key),
             Identity(
                 id=digest[:ID_DIGITS],
                 addresses=(address,),
@@ -154,11 +226,8 @@ class Unlocked:
             ),
         )
 
-    def _keep(self, private_key: "PrivateKeyTypes", identity: Identity) -> Identity:
-        der = private_key.private_bytes(
-            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        sealed = replace(identity, sealed_key=seal.seal(self._identity_key, der, identity.bound()))
+    def _keep(self, secret: bytes, identity: Identity) -> Identity:
+        sealed = replace(identity, sealed_key=seal.seal(self._identity_key, secret, identity.bound()))
         store = self.keystore
         with store.writing():
             for one in store.identities():
@@ -176,8 +245,17 @@ class Unlocked:
             self.keystore.wrap(self.keystore.read_header(), self._master, passphrase)
 
 
+def _pkcs8(private_key: "PrivateKeyTypes") -> bytes:
+    return private_key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
 class SealedKey:
-    """A private key of the keystore behind the protocol of :class:`medmail_cli.model.PrivateKey`."""
+    """A private key of the keystore behind the protocol of :class:`medmail_cli.model.PrivateKey`.
+
+    It is unsealed, or its card opened, when it is first used.
+    """
 
     def __init__(self, unlocked: Unlocked, identity: Identity) -> None:
         self._unlocked, self._identity = unlocked, identity
@@ -186,27 +264,33 @@ class SealedKey:
         return f"SealedKey({self._identity.id})"
 
     @cached_property
-    def _software(self) -> SoftwareKey:
-        return SoftwareKey(self._unlocked.unseal(self._identity))
+    def _key(self) -> "PrivateKey":
+        store, one = self._unlocked, self._identity
+        if one.method != CARD or one.certificate is None:
+            return SoftwareKey(store.unseal(one))
+        place = store.card_place(one)
+        if store.open_card is None:
+            raise MedmailError("card-absent", label=place.label)
+        return store.open_card(place, one.certificate.public_key())
 
     @property
     def public_key(self) -> "PublicKeyTypes":
         """The public half, from the certificate where there is one."""
         certificate = self._identity.certificate
-        return certificate.public_key() if certificate else self._software.public_key
+        return certificate.public_key() if certificate else self._key.public_key
 
     def sign(self, message: bytes, scheme: "SignatureScheme") -> bytes:
         """See :class:`medmail_cli.model.PrivateKey`."""
-        return self._software.sign(message, scheme)
+        return self._key.sign(message, scheme)
 
     def decrypt(self, ciphertext: bytes, scheme: "KeyTransport") -> bytes:
         """See :class:`medmail_cli.model.PrivateKey`."""
-        return self._software.decrypt(ciphertext, scheme)
+        return self._key.decrypt(ciphertext, scheme)
 
     def agree(self, peer_public_key: "PublicKeyTypes") -> bytes:
         """See :class:`medmail_cli.model.PrivateKey`."""
-        return self._software.agree(peer_public_key)
+        return self._key.agree(peer_public_key)
 
     def decapsulate(self, ciphertext: bytes) -> bytes:
         """See :class:`medmail_cli.model.PrivateKey`."""
-        return self._software.decapsulate(ciphertext)
+        return self._key.decapsulate(ciphertext)

@@ -167,6 +167,47 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("the private key does not belong to the certificate"),
         N_("give the certificate that was made for this key, or the key with --key-file"),
     ),
+    "card-absent": (
+        N_("the card “{label}” is not there"),
+        N_("put it into its reader; `pcsc_scan` shows whether the reader sees it"),
+    ),
+    "card-empty": (
+        N_("the card “{label}” holds no certificate whose key signs or decrypts mail"),
+        N_("`pkcs11-tool --list-objects` shows what it holds; --token names another card"),
+    ),
+    "card-failed": (
+        N_("the card “{label}” failed: {reason}"),
+        N_("take it out, put it in again and run the command once more"),
+    ),
+    "no-card-module": (
+        N_("no PKCS#11 module for cards can be used ({path}: {reason})"),
+        N_("install OpenSC, or your card's own software (Cryptolib CPS), and name its module with --module"),
+    ),
+    "several-cards": (N_("there are several cards: {labels}"), N_("choose one with --token LABEL")),
+    "wrong-pin": (
+        N_("the card “{label}” refuses the PIN; it was tried once and is not tried again"),
+        N_("check where the PIN comes from before the next run: a few wrong ones lock the card"),
+    ),
+    "pin-locked": (
+        N_("the PIN of the card “{label}” is locked"),
+        N_("its issuer, or its own software with the unblocking code, can unlock it"),
+    ),
+    "pin-last-try": (
+        N_("one more wrong PIN would lock the card “{label}”; it was not tried"),
+        N_("enter the right one with the card's own software first, then run this again"),
+    ),
+    "pin-refused-before": (
+        N_("the card “{label}” has refused this PIN before; it was not tried again"),
+        N_("give another; if the card's PIN has changed to this one since, delete {path}"),
+    ),
+    "pin-unset": (
+        N_("the card “{label}” has no PIN that can be used yet"),
+        N_("set it with the card's own software"),
+    ),
+    "key-on-card": (
+        N_("the key of {address} cannot leave its card"),
+        N_("`medmail keys export` without --private gives its certificate"),
+    ),
     "key-not-here": (
         N_("there is no private key to this certificate, in the file or in the keystore"),
         N_("give its key with --key-file"),
@@ -409,6 +450,8 @@ FAULTS: dict[str, str] = {
 """What is wrong with a row of a roster."""
 
 REASONS: dict[str, str] = {
+    "no-such-key": N_("the key is not on it any more"),
+    "none-found": N_("this machine has none"),
     "cut-off": N_("the connection was cut off"),
     "empty": N_("it printed nothing"),
     "missing": N_("{key} is missing"),

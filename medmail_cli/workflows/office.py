@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from medmail_cli.cms.algorithms import DEFAULT_CAPABILITIES
 from medmail_cli.errors import MedmailError
 from medmail_cli.smime.protect import Signer
+from medmail_cli.store.identity import CARD
 from medmail_cli.workflows.addressing import Directory
 from medmail_cli.workflows.submit import Postage
 
@@ -47,7 +48,7 @@ class Office:
                 identity.certificate,
                 tuple(dict.fromkeys([*identity.chain, *along])),
                 reader.certificate if reader.id != identity.id else None,
-                (*DEFAULT_CAPABILITIES, *(one.key_type for one in kem)),
+                (*_capabilities(reader), *(one.key_type for one in kem)),
             )
         return self._signers[address]
 
@@ -63,3 +64,9 @@ class Office:
     def lacks_post_quantum(self, address: str) -> bool:
         """Whether ML-KEM is wanted, and nobody who sends as ``address`` could open the letter by it."""
         return self.directory.post_quantum and not self._post_quantum_reader(address)
+
+
+def _capabilities(reader: "Identity") -> tuple[str, ...]:
+    """What correspondents may use for us: not every card does OAEP with the digest they would choose."""
+    on_card = reader.method == CARD
+    return tuple(name for name in DEFAULT_CAPABILITIES if not (on_card and name == "rsa-oaep-sha256"))

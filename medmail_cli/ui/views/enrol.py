@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from medmail_cli.ui.console import Console, Line
     from medmail_cli.workflows.anchors import Anchor
     from medmail_cli.workflows.batch_report import BatchRow
+    from medmail_cli.workflows.enrol_card import CardCertificate
     from medmail_cli.workflows.identity import Enrolment
     from medmail_cli.workflows.roster import Fault
 
@@ -89,6 +90,29 @@ def fault(event: "Fault", _console: "Console") -> "Iterable[Line]":
     where = f"{event.line}:{event.column}" if event.column else str(event.line)
     said = _(FAULTS[event.reason]) + (f" ({event.detail})" if event.detail else "")
     yield f"{sanitize.line(where)}\t{sanitize.line(said)}"
+
+
+_LEFT_OUT = {
+    "certificate-without-key": N_("the card has no key to it that works"),
+    "malformed": N_("it cannot be read"),
+    "needs-address": N_("it bears no address"),
+    "other-preferred": N_("another signs for the same address"),
+    "wrong-key-usage": N_("it is neither for signing nor for encryption"),
+}
+"""Why a certificate of a card is not used."""
+
+
+def card_certificate(event: "CardCertificate", console: "Console") -> "Iterable[Line]":
+    until = f"{event.not_after.astimezone():%Y-%m-%d}"
+    what = _(PURPOSES[event.purpose]) if event.purpose else _(_LEFT_OUT[event.code or ""])
+    console.say(sanitize.line(f"{event.card}: {event.subject} ({what}, {until})"))
+    return ()
+
+
+def keystore(event: "KeystoreChange", console: "Console") -> "Iterable[Line]":
+    from medmail_cli.ui.views import keys
+
+    yield from keys.keystore(event, console)
 
 
 def anchor(event: "Anchor", console: "Console") -> "Iterable[Line]":

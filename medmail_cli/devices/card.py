@@ -1,0 +1,339 @@
+"""Cards and other PKCS#11 tokens (OASIS PKCS#11 3.0): finding them, logging in to them, leaving them.
+
+A token is logged in to once a run, when one of its keys is first used, and logged out of at the end of the
+run, however it ends. A PIN is a thing of few tries, so a run tries at most one on a token, none where the
+token says that the next wrong one locks it, and none that this token has refused before.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cryptography import x509
+
+from medmail_cli.devices import modules
+from medmail_cli.errors import MedmailError
+
+if TYPE_CHECKING:
+    import pkcs11
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    from medmail_cli.devices.cardkey import CardKey
+    from medmail_cli.model import CardPlace
+
+Pin = Callable[[str], bytes]
+"""Gives the PIN of the token of that label."""
+
+_MOST_CERTIFICATES = 256
+_LARGEST_CERTIFICATE = 64 * 1024
+
+
+class Refused(Protocol):
+    """What remembers the PINs that a token has refused, from run to run, in the file ``path``."""
+
+    path: Path
+
+    def knows(self, token: str, pin: bytes) -> bool:
+        """Whether the token has refused this PIN."""
+
+    def remember(self, token: str, pin: bytes) -> None:
+        """The token has refused this PIN."""
+
+    def forget(self, token: str) -> None:
+        """The token has taken another PIN: what it refused is of no interest any more."""
+
+
+class Card:
+    """A token in its slot."""
+
+    def __init__(self, module: str, token: "pkcs11.Token", pin: Pin, refused: Callable[[], Refused]) -> None:
+        self.module = module
+        self._token = token
+        self._pin, self._refused = pin, refused
+        self._session: pkcs11.Session | None = None
+        self._failure: MedmailError | None = None
+
+    @property
+    def label(self) -> str:
+        """The token's label, whoever wrote it."""
+        return self._token.label
+
+    @property
+    def serial(self) -> str:
+        """The token's serial number."""
+        return self._token.serial.decode("utf-8", "replace").strip()
+
+    def mechanisms(self) -> "set[pkcs11.Mechanism]":
+        """What the token can do."""
+        return self._token.slot.get_mechanisms()
+
+    def certificates(self) -> list[tuple[bytes, x509.Certificate]]:
+        """The certificates on the card as far as it shows them now, each with its CKA_ID."""
+        import pkcs11
+        from pkcs11 import Attribute, CertificateType, ObjectClass
+
+        found = []
+        wanted = {
+            Attribute.CLASS: ObjectClass.CERTIFICATE,
+            Attribute.CERTIFICATE_TYPE: CertificateType.X_509,
+        }
+        try:
+            with self._reading() as session:
+                for number, one in enumerate(session.get_objects(wanted)):
+                    if number >= _MOST_CERTIFICATES:
+                        break
+                    value, key_id = bytes(one[Attribute.VALUE]), bytes(one[Attribute.ID])
+                    if len(value) <= _LARGEST_CERTIFICATE:
+                        with contextlib.suppress(ValueError):  # nobody else could read it either
+                            found.append((key_id, x509.load_der_x509_certificate(value)))
+        except pkcs11.PKCS11Error as error:
+            raise self.failed(error) from None
+        return list(dict.fromkeys(found))
+
+    @contextlib.contextmanager
+    def _reading(self) -> "Iterator[pkcs11.Session]":
+        """The session that is logged in, else one that sees what is public."""
+        if self._session is not None:
+            yield self._session
+            return
+        session = self._token.open()
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def session(self) -> "pkcs11.Session":
+        """The session, logged in; what went wrong with it once goes wrong again without another try.
+
+        Raises ``wrong-pin``, ``pin-locked``, ``pin-last-try``, ``pin-unset``, ``pin-refused-before``,
+        ``card-absent``, ``card-failed``, and what asking for the PIN raises.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._session is None:
+            try:
+                self._session = self._login()
+            except MedmailError as error:
+                self._failure = error
+                raise
+        return self._session
+
+    def _login(self) -> "pkcs11.Session":
+        import pkcs11
+        from pkcs11 import TokenFlag
+
+        try:
+            flags = self._token.slot.get_token().flags
+            if not flags & TokenFlag.LOGIN_REQUIRED:
+                return self._token.open()
+        except pkcs11.PKCS11Error as error:
+            raise self.failed(error) from None
+        check_pin_flags(flags, self.label)
+        if flags & TokenFlag.PROTECTED_AUTHENTICATION_PATH:
+            return self._open(pkcs11.PROTECTED_AUTH)
+        pin = self._pin(self.label)
+        refused, name = self._refused(), f"{self.serial}\0{self.label}"
+        if refused.knows(name, pin):
+            raise MedmailError("pin-refused-before", label=self.label, path=str(refused.path))
+        try:
+            opened = self._open(_text(pin, self.label))
+        except MedmailError as error:
+            if error.code in ("wrong-pin", "pin-locked"):
+                refused.remember(name, pin)
+            raise
+        refused.forget(name)
+        return opened
+
+    def _open(self, pin: object) -> "pkcs11.Session":
+        import pkcs11
+
+        try:
+            return self._token.open(user_pin=pin)
+        except pkcs11.PKCS11Error as error:
+            raise self.failed(error) from None
+
+    def pin_again(self) -> str:
+        """The PIN once more, for a key that wants it at each use; empty where the reader asks for it."""
+        from pkcs11 import TokenFlag
+
+        if self._token.flags & TokenFlag.PROTECTED_AUTHENTICATION_PATH:
+            return ""
+        return _text(self._pin(self.label), self.label)
+
+    def failed(self, error: "pkcs11.PKCS11Error") -> MedmailError:
+        """What an error of the token means."""
+        return self.refusal(error) or self.absence() or self._failed(type(error).__name__)
+
+    def refusal(self, error: "pkcs11.PKCS11Error") -> MedmailError | None:
+        """What an error says of the PIN, if it does; the token is not asked again in this run."""
+        import pkcs11
+
+        refusals: dict[str, tuple[type[Exception], ...]] = {
+            "wrong-pin": (pkcs11.PinIncorrect, pkcs11.PinInvalid, pkcs11.PinLenRange),
+            "pin-locked": (pkcs11.PinLocked,),
+            "pin-unset": (pkcs11.PinExpired, pkcs11.UserPinNotInitialized),
+        }
+        for code, kinds in refusals.items():
+            if isinstance(error, kinds):
+                self._failure = MedmailError(code, label=self.label)
+                return self._failure
+        return None
+
+    def absence(self) -> MedmailError | None:
+        """``card-absent`` if the card is no longer there."""
+        return None if self.present() else MedmailError("card-absent", label=self.label)
+
+    def no_such_key(self) -> MedmailError:
+        """What to say where the key cannot be found."""
+        return self.absence() or self._failed("no-such-key")
+
+    def _failed(self, reason: str) -> MedmailError:
+        return MedmailError("card-failed", label=self.label, reason=reason)
+
+    def present(self) -> bool:
+        """Whether the token is still where it was, and the session with it where there is one."""
+        import pkcs11
+        from pkcs11 import Attribute, ObjectClass
+
+        try:
+            token = self._token.slot.get_token()
+            if (token.serial, token.label) != (self._token.serial, self._token.label):
+                return False
+            if self._session is None:
+                return True
+            # a card that came back is another session's: it shows its private keys to this one no more
+            return bool(list(self._session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})))
+        except pkcs11.PKCS11Error:
+            return False
+
+    def close(self) -> None:
+        """Log out and leave; a card that has gone is left already."""
+        import pkcs11
+
+        session, self._session = self._session, None
+        if session is not None:
+            with contextlib.suppress(pkcs11.PKCS11Error):
+                session.close()
+
+
+class Cards:
+    """The cards of one run. ``module`` is where a card's module is if the one it was enrolled by is gone."""
+
+    def __init__(self, pin: Pin, refused: Callable[[], Refused], module: Path | None = None) -> None:
+        self._pin, self._refused, self._module = pin, refused, module
+        self._libraries: dict[str, Any] = {}
+        self._cards: dict[tuple[str, str], Card] = {}
+
+    def choose(self, module: Path | None, label: str | None) -> Card:
+        """The card of that label, or the only one there is, by ``module`` or any that this machine has.
+
+        Raises ``no-card-module``, ``card-absent``, ``several-cards``, ``extra-missing``.
+        """
+        given = module or self._module
+        named = [given] if given is not None else modules.modules()
+        found: dict[tuple[str, str], Card] = {}
+        loaded = 0
+        for path in named:
+            try:
+                tokens = self._tokens(str(path))
+            except MedmailError as error:
+                if given is not None or error.code != "no-card-module":
+                    raise
+                continue  # a module that does not run here is none; another may have the card
+            loaded += 1
+            for token in tokens:
+                card = Card(str(path), token, self._pin, self._refused)
+                # two modules may show the same card: the first knows it best
+                found.setdefault((card.serial, card.label), card)
+        if not loaded:
+            raise MedmailError("no-card-module", path="", reason="none-found")
+        fitting = [card for card in found.values() if label is None or card.label == label]
+        if not fitting:
+            raise MedmailError("card-absent", label=label or "")
+        if len(fitting) > 1:
+            raise MedmailError("several-cards", labels=[card.label for card in fitting])
+        return self._kept(fitting[0])
+
+    def key(self, place: "CardPlace", public_key: "PublicKeyTypes") -> "CardKey":
+        """The key at ``place``. Raises ``no-card-module``, ``card-absent``, ``extra-missing``."""
+        from medmail_cli.devices.cardkey import CardKey
+
+        return CardKey(self._at(place), bytes.fromhex(place.key_id), public_key)
+
+    def _at(self, place: "CardPlace") -> Card:
+        if (place.serial, place.label) in self._cards:
+            return self._cards[place.serial, place.label]
+        path = place.module
+        if self._module is not None and not Path(path).exists():
+            path = str(self._module)
+        for token in self._tokens(path):
+            card = Card(path, token, self._pin, self._refused)
+            if (card.serial, card.label) == (place.serial, place.label):
+                return self._kept(card)
+        raise MedmailError("card-absent", label=place.label)
+
+    def _kept(self, card: Card) -> Card:
+        return self._cards.setdefault((card.serial, card.label), card)
+
+    def _tokens(self, path: str) -> "Sequence[pkcs11.Token]":
+        """The tokens that are there and set up. Raises ``no-card-module``, ``extra-missing``."""
+        try:
+            import pkcs11
+        except ImportError:
+            raise MedmailError("extra-missing", packages=["python-pkcs11"], extra="card") from None
+        from pkcs11 import TokenFlag
+
+        if path not in self._libraries:
+            try:
+                self._libraries[path] = pkcs11.lib(path)
+            except (RuntimeError, OSError) as error:
+                reason = str(error) or type(error).__name__
+                raise MedmailError("no-card-module", path=path, reason=reason) from None
+        found = []
+        with contextlib.suppress(pkcs11.PKCS11Error):  # a module whose readers have gone shows no card
+            for slot in self._libraries[path].get_slots(token_present=True):
+                with contextlib.suppress(pkcs11.PKCS11Error):
+                    token = slot.get_token()
+                    if token.flags & (TokenFlag.TOKEN_INITIALIZED | TokenFlag.USER_PIN_INITIALIZED):
+                        found.append(token)
+        return found
+
+    def close(self) -> None:
+        """Log out of every card and let go of the modules."""
+        cards, self._cards = self._cards, {}
+        for card in cards.values():
+            card.close()
+        libraries, self._libraries = self._libraries, {}
+        if libraries:
+            import pkcs11
+
+            for path in libraries:
+                with contextlib.suppress(pkcs11.PKCS11Error):
+                    pkcs11.unload(path)
+
+
+def check_pin_flags(flags: int, label: str) -> None:
+    """Refuse where a PIN cannot be right, or a wrong one would lock the card (CK_TOKEN_INFO, PKCS#11 3.2).
+
+    Raises ``pin-locked``, ``pin-unset``, ``pin-last-try``.
+    """
+    from pkcs11 import TokenFlag
+
+    if flags & TokenFlag.USER_PIN_LOCKED:
+        raise MedmailError("pin-locked", label=label)
+    if not flags & TokenFlag.USER_PIN_INITIALIZED:
+        raise MedmailError("pin-unset", label=label)
+    if flags & TokenFlag.USER_PIN_FINAL_TRY:
+        raise MedmailError("pin-last-try", label=label)
+
+
+def _text(pin: bytes, label: str) -> str:
+    """A PIN as PKCS#11 has it, UTF-8. Raises ``wrong-pin`` for what can be none, without trying it."""
+    try:
+        text = pin.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text:
+        raise MedmailError("wrong-pin", label=label)
+    return text

@@ -1,0 +1,327 @@
+"""A private key on a card, behind the protocol of :class:`medmail_cli.model.PrivateKey`.
+
+A letter's sender must not learn what a card made of the key that was wrapped for it, and many cards tell
+wrong padding by an error of their own (Bardou et al., Efficient Padding Oracle Attacks on Cryptographic
+Hardware, 2012). So the card is opened before the letter is looked at, whatever error it then gives counts
+as a wrong key and nothing else, and after each decryption, good or bad, it is asked whether it is still
+there: only the card's own state, never a letter, decides whether ``card-absent`` is said.
+"""
+
+import secrets
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from medmail_cli.cms import algorithms, der, oaep
+from medmail_cli.errors import MedmailError
+from medmail_cli.model import Oaep
+
+if TYPE_CHECKING:
+    import pkcs11
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    from medmail_cli.devices.card import Card
+    from medmail_cli.model import KeyTransport, SignatureScheme
+
+_SAMPLE = 32
+_MOST_WAYS, _LONGEST_LABEL = 64, 255
+
+
+class CardKey:
+    """The private key with CKA_ID ``key_id`` on a card that belongs to ``public_key``."""
+
+    def __init__(self, card: "Card", key_id: bytes, public_key: "PublicKeyTypes") -> None:
+        self._card, self._id, self._public = card, key_id, public_key
+        self._object: Any = None
+        self._oaep: dict[Oaep, Callable[[bytes], bytes] | None] = {}
+
+    def __repr__(self) -> str:
+        return f"CardKey({self._id.hex()})"
+
+    @property
+    def public_key(self) -> "PublicKeyTypes":
+        """The public half."""
+        return self._public
+
+    # --- what it can do --------------------------------------------------------------------------------
+
+    def can_sign(self) -> bool:
+        """Whether the card signs with it, so that the public half says so: tried once."""
+        message = secrets.token_bytes(_SAMPLE)
+        try:
+            if isinstance(self._public, rsa.RSAPublicKey):
+                signature = self.sign(message, "rsa-pkcs1v15-sha256")
+                self._public.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+            elif isinstance(self._public, ec.EllipticCurvePublicKey):
+                self._public.verify(self.sign(message, "ecdsa-sha256"), message, ec.ECDSA(hashes.SHA256()))
+            elif isinstance(self._public, ed25519.Ed25519PublicKey):
+                self._public.verify(self.sign(message, "ed25519"), message)
+            else:
+                return False
+        except InvalidSignature:
+            return False
+        except MedmailError as error:
+            if error.code not in ("card-failed", "unsupported-algorithm"):
+                raise
+            return False
+        return True
+
+    def can_decrypt(self) -> bool:
+        """Whether the card opens what was encrypted for the public half: tried once."""
+        sample = secrets.token_bytes(_SAMPLE)
+        try:
+            if isinstance(self._public, rsa.RSAPublicKey):
+                return (
+                    self.decrypt(self._public.encrypt(sample, padding.PKCS1v15()), "rsa-pkcs1v15") == sample
+                )
+            if isinstance(self._public, ec.EllipticCurvePublicKey):
+                other = ec.generate_private_key(self._public.curve)
+                return self.agree(other.public_key()) == other.exchange(ec.ECDH(), self._public)
+        except ValueError:
+            return False
+        except MedmailError as error:
+            if error.code != "card-failed":
+                raise
+        return False
+
+    # --- signing ---------------------------------------------------------------------------------------
+
+    def sign(self, message: bytes, scheme: "SignatureScheme") -> bytes:
+        """Sign ``message``, hashed here where the card lets us, so that little goes to it.
+
+        Raises ``unsupported-algorithm``, ``card-failed``, and what :meth:`Card.session` raises.
+        """
+        import pkcs11
+
+        key = self._key()
+        if not hasattr(key, "sign"):
+            raise MedmailError("unsupported-algorithm", algorithm=scheme)
+        data, how = self._signing(message, scheme)
+        try:
+            signature: bytes = key.sign(data, **how, **self._pin_again(key))
+        except pkcs11.PKCS11Error as error:
+            raise self._card.failed(error) from None
+        return _ecdsa(signature) if scheme.startswith("ecdsa-") else signature
+
+    def _signing(self, message: bytes, scheme: "SignatureScheme") -> tuple[bytes, dict[str, Any]]:
+        """What the card is given to sign, and by which mechanism (PKCS#11 mechanisms 2.1, 2.3)."""
+        from pkcs11 import MGF, Mechanism
+
+        if scheme == "ed25519" and isinstance(self._public, ed25519.Ed25519PublicKey):
+            return message, {"mechanism": Mechanism.EDDSA}
+        kind, _, digest = scheme.rpartition("-")
+        kinds = {
+            "rsa-pkcs1v15": rsa.RSAPublicKey,
+            "rsa-pss": rsa.RSAPublicKey,
+            "ecdsa": ec.EllipticCurvePublicKey,
+        }
+        if kind not in kinds or not isinstance(self._public, kinds[kind]):
+            raise MedmailError("unsupported-algorithm", algorithm=scheme)
+        hasher = hashes.Hash(algorithms.hash_of(digest))
+        hasher.update(message)
+        hashed, name, offered = hasher.finalize(), digest.upper(), self._card.mechanisms()
+        if kind == "ecdsa":
+            assert isinstance(self._public, ec.EllipticCurvePublicKey)  # noqa: S101 - for mypy
+            if Mechanism.ECDSA in offered:
+                # the leftmost bits, as many as the order has (FIPS 186-5 6.4.1); some cards leave it to us
+                return hashed[: (self._public.key_size + 7) // 8], {"mechanism": Mechanism.ECDSA}
+            return message, {"mechanism": Mechanism[f"ECDSA_{name}"]}
+        if kind == "rsa-pss":
+            parameters = (Mechanism[name], MGF[name], len(hashed))
+            if Mechanism.RSA_PKCS_PSS in offered:
+                return hashed, {"mechanism": Mechanism.RSA_PKCS_PSS, "mechanism_param": parameters}
+            return message, {"mechanism": Mechanism[f"{name}_RSA_PKCS_PSS"], "mechanism_param": parameters}
+        if Mechanism.RSA_PKCS in offered:
+            info = der.sequence(
+                algorithms.identifier(algorithms.DIGESTS[digest], der.NULL), der.octet_string(hashed)
+            )
+            return info, {"mechanism": Mechanism.RSA_PKCS}
+        return message, {"mechanism": Mechanism[f"{name}_RSA_PKCS"]}
+
+    # --- decrypting ------------------------------------------------------------------------------------
+
+    def decrypt(self, ciphertext: bytes, scheme: "KeyTransport") -> bytes:
+        """Unwrap a content-encryption key; v1.5 that the card refuses gives random octets in its place."""
+        from pkcs11 import Mechanism
+
+        key = self._key()
+        instead = secrets.token_bytes(_SAMPLE)
+        if not hasattr(key, "decrypt") or not isinstance(self._public, rsa.RSAPublicKey):
+            raise ValueError("not a key that decrypts")
+        if scheme == "rsa-pkcs1v15":
+            found = self._ask(partial(self._decrypted, Mechanism.RSA_PKCS, None, ciphertext))
+            return instead if found is None else found
+        if len(scheme.label) > _LONGEST_LABEL:
+            raise ValueError("OAEP with a label that no card would take")
+        way = self._way(scheme)
+        if way is None or len(ciphertext) != (self._public.key_size + 7) // 8:
+            raise ValueError("OAEP with parameters that the card does not know")
+        found = self._ask(partial(way, ciphertext))
+        if found is None:
+            raise ValueError("OAEP")
+        return found
+
+    def _way(self, scheme: Oaep) -> Callable[[bytes], bytes] | None:
+        """How the card does OAEP with these parameters: all of it, else bare RSA, the padding taken off here.
+
+        Cards differ in the digests they know, and what they say of one they do not know is what they say of
+        wrong padding; so a sample of our own tells, not the letter.
+        """
+        if scheme not in self._oaep:
+            if len(self._oaep) >= _MOST_WAYS:
+                self._oaep.clear()
+            sample = secrets.token_bytes(_SAMPLE)
+            wrapped = self._wrapped(sample, scheme)
+            ways = (self._oaep_on_card(scheme), self._oaep_here(scheme)) if wrapped else ()
+            working = (way for way in ways if way and self._ask(partial(way, wrapped)) == sample)
+            self._oaep[scheme] = next(working, None)
+        return self._oaep[scheme]
+
+    def _wrapped(self, sample: bytes, scheme: Oaep) -> bytes:
+        """The sample wrapped for us, nothing where no one here can do that."""
+        assert isinstance(self._public, rsa.RSAPublicKey)  # noqa: S101 - for mypy
+        try:
+            digest, mgf = map(algorithms.hash_of, (scheme.digest, scheme.mgf_digest))
+            return self._public.encrypt(sample, padding.OAEP(padding.MGF1(mgf), digest, scheme.label or None))
+        except (ValueError, TypeError, KeyError, MedmailError, UnsupportedAlgorithm):
+            return b""
+
+    def _oaep_on_card(self, scheme: Oaep) -> Callable[[bytes], bytes] | None:
+        from pkcs11 import MGF, Mechanism
+
+        names = {"sha1": "SHA_1"}
+        digest, mgf = names.get(scheme.digest, scheme.digest.upper()), scheme.mgf_digest.upper()
+        if digest not in Mechanism.__members__ or mgf not in MGF.__members__:
+            return None
+        parameters = (Mechanism[digest], MGF[mgf], scheme.label or None)
+        return partial(self._decrypted, Mechanism.RSA_PKCS_OAEP, parameters)
+
+    def _oaep_here(self, scheme: Oaep) -> Callable[[bytes], bytes] | None:
+        from pkcs11 import Mechanism
+
+        if Mechanism.RSA_X_509 not in self._card.mechanisms():
+            return None
+
+        def bare(ciphertext: bytes) -> bytes:
+            raised = self._decrypted(Mechanism.RSA_X_509, None, ciphertext)
+            return oaep.decode(raised.rjust(len(ciphertext), b"\0"), scheme)
+
+        return bare
+
+    def _decrypted(self, mechanism: "pkcs11.Mechanism", parameters: object, ciphertext: bytes) -> bytes:
+        key = self._key()
+        found: bytes = key.decrypt(
+            ciphertext, mechanism=mechanism, mechanism_param=parameters, **self._pin_again(key)
+        )
+        return found
+
+    def agree(self, peer_public_key: "PublicKeyTypes") -> bytes:
+        """The raw shared secret by the card's ECDH (CKM_ECDH1_DERIVE without a derivation function)."""
+        key = self._key()
+        if not isinstance(self._public, ec.EllipticCurvePublicKey):
+            raise ValueError("not a key that agrees")  # noqa: TRY004 - one exception for all that goes wrong
+        if not isinstance(peer_public_key, ec.EllipticCurvePublicKey):
+            raise ValueError("keys of different kinds")  # noqa: TRY004 - likewise
+        if not hasattr(key, "derive_key") or peer_public_key.curve.name != self._public.curve.name:
+            raise ValueError("keys of different kinds")
+        point = peer_public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        # bare since PKCS#11 2.30; cards from before want it wrapped
+        for octets in (point, der.octet_string(point)):
+            found = self._ask(partial(self._derived, key, octets))
+            if found is not None:
+                return found
+        raise ValueError("the card does not agree")
+
+    def _derived(self, key: Any, point: bytes) -> bytes:
+        from pkcs11 import KDF, Attribute, KeyType, Mechanism
+
+        assert isinstance(self._public, ec.EllipticCurvePublicKey)  # noqa: S101 - for mypy
+        size = (self._public.key_size + 7) // 8
+        secret = key.derive_key(
+            KeyType.GENERIC_SECRET,
+            8 * size,
+            capabilities=0,
+            mechanism=Mechanism.ECDH1_DERIVE,
+            mechanism_param=(KDF.NULL, None, point),
+            template={Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True},
+        )
+        value = bytes(secret[Attribute.VALUE])
+        secret.destroy()
+        return value.rjust(size, b"\0")
+
+    def decapsulate(self, ciphertext: bytes) -> bytes:  # noqa: ARG002 - the protocol's
+        """No card is known that opens ML-KEM: always ValueError."""
+        raise ValueError("not a KEM key")
+
+    def _ask(self, operation: Callable[[], bytes]) -> bytes | None:
+        """What the card answers about a letter; None for whatever it does not like about it.
+
+        Raises only what the card's own state says: ``card-absent``, ``wrong-pin`` and its like.
+        """
+        import pkcs11
+
+        found = None
+        try:
+            found = operation()
+        except pkcs11.PKCS11Error as error:
+            if refusal := self._card.refusal(error):
+                raise refusal from None
+        except ValueError:
+            found = None  # the padding of OAEP, taken off here
+        if absence := self._card.absence():
+            raise absence
+        return found
+
+    # --- the object on the card ------------------------------------------------------------------------
+
+    def _key(self) -> Any:
+        """The key's object. Logs in where that was not done yet."""
+        import pkcs11
+        from pkcs11 import Attribute, KeyType, ObjectClass
+
+        session = self._card.session()
+        if self._object is None:
+            kinds = {
+                rsa.RSAPublicKey: KeyType.RSA,
+                ec.EllipticCurvePublicKey: KeyType.EC,
+                ed25519.Ed25519PublicKey: KeyType.EC_EDWARDS,
+            }
+            kind = next((kind for of, kind in kinds.items() if isinstance(self._public, of)), None)
+            if kind is None:
+                raise self._card.no_such_key()
+            wanted = {
+                Attribute.CLASS: ObjectClass.PRIVATE_KEY,
+                Attribute.ID: self._id,
+                Attribute.KEY_TYPE: kind,
+            }
+            try:
+                objects = list(session.get_objects(wanted))
+            except pkcs11.PKCS11Error as error:
+                raise self._card.failed(error) from None
+            if not objects:
+                raise self._card.no_such_key()
+            self._object = objects[0]
+        return self._object
+
+    def _pin_again(self, key: Any) -> dict[str, str]:
+        """The PIN, for a key that wants it at each use (CKA_ALWAYS_AUTHENTICATE, PKCS#11 4.9)."""
+        import pkcs11
+        from pkcs11 import Attribute
+
+        try:
+            always = bool(key[Attribute.ALWAYS_AUTHENTICATE])
+        except pkcs11.PKCS11Error:
+            always = False  # a card from before 2.20, which has no such keys
+        return {"pin": self._card.pin_again()} if always else {}
+
+
+def _ecdsa(raw: bytes) -> bytes:
+    """An ECDSA signature in DER (RFC 3279 2.2.3) of the two numbers that a card gives (PKCS#11 2.3.1)."""
+    half = len(raw) // 2
+    return encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
