@@ -33,6 +33,8 @@ class Profile:
     smime_type_auth_enveloped: Literal["authEnveloped-data", "authenticated-enveloped-data"] = (
         "authEnveloped-data"
     )
+    escrow: Path | None = None
+    """The certificate of an organisation that gets a copy of every key that only encrypts."""
     revocation: Literal["hard", "soft"] = "soft"
     unauthenticated_encryption: Literal["problem", "note"] = "note"
     not_addressed: Literal["problem", "note"] = "note"
@@ -66,7 +68,7 @@ def load(name: str) -> Profile:
         if switch.name == "name":
             continue
         key = switch.name.replace("_", "-")
-        if switch.name == "whitelist":
+        if switch.name in ("whitelist", "escrow"):
             value: Any = table.take_path(key)
         elif switch.name == "headers":
             value = table.take(key, dict)
@@ -76,5 +78,8 @@ def load(name: str) -> Profile:
             value = table.take(key, str, None, getattr(switch.type, "__args__", ()))
         if value is not None:
             taken[switch.name] = value
+    if taken.get("escrow") and taken.get("certificates") != "two":
+        # a key that signs too is nobody's but its holder's
+        table.fail("certificates", "not-one-of", expected="two")
     table.end()
     return Profile(**taken)

@@ -20,6 +20,7 @@ from medmail_cli.commands.authorities import (
     settings_of_identity,
 )
 from medmail_cli.commands.authority_acme import acme
+from medmail_cli.commands.keeping import Backup, NoBackup, check, escrow_of, kept
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -48,11 +49,12 @@ def events() -> dict[str, tuple[type, ...]]:
     from medmail_cli.workflows.enrol import Expiry
     from medmail_cli.workflows.enrol_card import CardCertificate
     from medmail_cli.workflows.identity import Enrolment
+    from medmail_cli.workflows.keys import KeystoreChange
 
     return enrol_batch.events() | {
-        "enrol new": (Enrolment, Anchor, Note),
+        "enrol new": (Enrolment, Anchor, Note, KeystoreChange),
         "enrol import": (Enrolment, Anchor, Note),
-        "enrol renew": (Enrolment, Note),
+        "enrol renew": (Enrolment, Note, KeystoreChange),
         "enrol status": (Expiry,),
         "enrol card": (CardCertificate, Enrolment, Anchor, Note),
     }
@@ -89,6 +91,8 @@ def new(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
     agree_terms: AgreeTerms = False,
+    backup: Backup = None,
+    no_backup: NoBackup = False,
 ) -> int:
     from medmail_cli.pki.address import is_address
     from medmail_cli.ui.render import show
@@ -97,6 +101,7 @@ def new(
     session: Session = ctx.obj
     if not is_address(address):
         raise typer.BadParameter(_("this is no mail address"), param_hint="ADDRESS")
+    check(session, backup, no_backup=no_backup)
     wanted = fingerprint_of(ca_fingerprint)
     with contextlib.ExitStack() as opened:
 
@@ -130,8 +135,9 @@ def new(
             force=force,
             ca_fingerprint=wanted,
             ask_trust=_ask_trust(session),
+            escrow=escrow_of(session),
         )
-        return show(ctx, "enrol new", events)
+        return show(ctx, "enrol new", kept(session, events, backup, no_backup=no_backup))
 
 
 @app.command(
@@ -182,6 +188,7 @@ def import_(
         replace=replace,
         ca_fingerprint=wanted,
         ask_trust=_ask_trust(session),
+        escrow=escrow_of(session),
     )
     return show(ctx, "enrol import", events)
 
@@ -255,6 +262,8 @@ def renew(
     key: Annotated[
         Key | None, typer.Option("--key", help=_("The kind of key; the old one's by default."))
     ] = None,
+    backup: Backup = None,
+    no_backup: NoBackup = False,
     agree_terms: AgreeTerms = False,
 ) -> int:
     from medmail_cli.ui.render import show
@@ -263,6 +272,7 @@ def renew(
     session: Session = ctx.obj
     if bool(addresses) == everybody:
         raise typer.BadParameter(_("name addresses, or use --all"))
+    check(session, backup, no_backup=no_backup)
     with contextlib.ExitStack() as opened:
 
         def authority(one: "Identity") -> "EstAuthority | CmpAuthority | AcmeAuthority | None":
@@ -286,8 +296,9 @@ def renew(
             now=session.now,
             within=_duration(within, "--within") if within is not None else None,
             key=key.value if key else None,
+            escrow=escrow_of(session),
         )
-        return show(ctx, "enrol renew", events)
+        return show(ctx, "enrol renew", kept(session, events, backup, no_backup=no_backup))
 
 
 @app.command(

@@ -377,6 +377,9 @@ NOTES: dict[str, str] = {
     ),
     "retry-failed": N_("letters waiting in the outbox could not be sent now ({error})"),
     "sent-copy-not-appended": N_("the copy could not be put into {folder} on the server ({error})"),
+    "not-backed-up": N_(
+        "no backup holds the new key of {addresses}: `medmail keys backup` makes one, --no-backup wants none"
+    ),
     "address-pinned": N_(
         "the certificate does not bear {address}; recipients will see that signer and sender differ"
     ),
@@ -405,11 +408,15 @@ NOTES: dict[str, str] = {
 
 ADVICE = frozenset(
     {"address-pinned", "address-resembles", "certificate-without-key", "identity-expired", "mixed-scripts"}
-    | {"identity-not-yet-valid", "not-for-mail", "request-waits", "root-not-trusted", "audit-none"}
+    | {"identity-not-yet-valid", "not-backed-up", "not-for-mail", "request-waits", "root-not-trusted"}
+    | {"audit-none"}
 )
 """Notes about what went well: off a terminal success writes nothing to stderr (contract, Streams)."""
 
 QUESTIONS: dict[str, str] = {
+    "no-backup": N_(
+        "No backup holds the new key of {addresses}; if it is lost, nobody opens letters to it. Do without?"
+    ),
     "acme-terms": N_("Agree to the authority's terms of service, {url}?"),
     "drop": N_("give up the letter {id} to {addresses}, which has not been sent?"),
     "trust-root": N_(

@@ -227,7 +227,7 @@ def _home(
         pinned=pinned,
         name=row.name,
         purpose=serves_for(certificate),
-        method="batch",
+        method="registrar-held",
         now=now,
     )
     if above and is_root(above[-1]) and fingerprint(above[-1]) in out.trusted:

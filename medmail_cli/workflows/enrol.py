@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.keystore import Keystore, Unlocked
     from medmail_cli.store.trust import Trust
+    from medmail_cli.workflows.escrow import Escrow
 
 
 class Authority(Protocol):
@@ -92,6 +93,7 @@ def enrol_new(
     force: bool = False,
     ca_fingerprint: str | None = None,
     ask_trust: AskTrust | None = None,
+    escrow: "Escrow | None" = None,
 ) -> Iterator[Enrolment | Anchor | Note]:
     """Make a key, or ``two``, and get a certificate for each; by hand the request is given out.
 
@@ -127,7 +129,7 @@ def enrol_new(
         if ca is None:
             by_hand.append(one)
             continue
-        enrolled = _certified(store, log, "enrol", one, ca.enrol, ca, now)
+        enrolled = _certified(store, log, "enrol", one, ca.enrol, ca, now, escrow)
         yield enrolment("enrolled", enrolled)
         yield from warnings(enrolled, now())
         roots |= dict.fromkeys(ca.anchors())
@@ -147,6 +149,7 @@ def enrol_renew(
     now: Callable[[], dt.datetime],
     within: dt.timedelta | None = None,
     key: KeyChoice | None = None,
+    escrow: "Escrow | None" = None,
 ) -> Iterator[Enrolment | Note]:
     """A new key and certificate for every identity in use of ``addresses`` (none: of all).
 
@@ -167,7 +170,7 @@ def enrol_renew(
             yield enrolment("unchanged", one)
             continue
         try:
-            yield from _renew(unlock(), log, authority(one), one, key, now)
+            yield from _renew(unlock(), log, authority(one), one, key, now, escrow)
         except MedmailError as error:
             if len(wanted) == 1:
                 raise
@@ -186,6 +189,7 @@ def _renew(
     old: Identity,
     key: KeyChoice | None,
     now: Callable[[], dt.datetime],
+    escrow: "Escrow | None",
 ) -> Iterator[Enrolment | Note]:
     held = store.identities()
     one = next((each for each in held if each.state == "waiting" and old.id in each.replaces), None)
@@ -195,7 +199,7 @@ def _renew(
     if ca is None:
         yield from _given_out([one], None, force=False)
         return
-    renewed = _certified(store, log, "enrol-renew", one, ca.renew, ca, now)
+    renewed = _certified(store, log, "enrol-renew", one, ca.renew, ca, now, escrow)
     yield enrolment("renewed", renewed)
     yield from warnings(renewed, now())
 
@@ -217,6 +221,7 @@ def _certified(
     ask: "Callable[[x509.CertificateSigningRequest, PrivateKey, Memory], tuple[x509.Certificate, ...]]",
     ca: Authority,
     now: Callable[[], dt.datetime],
+    escrow: "Escrow | None",
 ) -> Identity:
     """Send a waiting request and keep the certificate that comes."""
     facts = {"method": ca.method, "authority": ca.url, "key": one.key_type}
@@ -224,7 +229,7 @@ def _certified(
         memory = memory_of(store.keystore, one)
         csr = x509.load_der_x509_csr(one.request or b"")
         certificate, *chain = ask(csr, prover(store, one), memory)
-        certified = certify(store, one, certificate, chain, method=ca.method, now=now())
+        certified = certify(store, one, certificate, chain, method=ca.method, now=now(), escrow=escrow)
         memory.save(b"")
         return certified
 

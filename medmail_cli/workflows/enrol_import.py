@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.keystore import Keystore, Unlocked
     from medmail_cli.store.trust import Trust
+    from medmail_cli.workflows.escrow import Escrow
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def enrol_import(
     replace: bool = False,
     ca_fingerprint: str | None = None,
     ask_trust: AskTrust | None = None,
+    escrow: "Escrow | None" = None,
 ) -> Iterator[Enrolment | Anchor | Note]:
     """Keep every key pair that ``found`` holds; a certificate alone finds its key in the keystore.
 
@@ -67,7 +69,8 @@ def enrol_import(
     ``ca-fingerprint-mismatch``.
     """
     held = keystore.identities()
-    pairs = _pairs(found, held, address)
+    # the one that signs comes first: it vouches for the others' copies
+    pairs = sorted(_pairs(found, held, address), key=lambda pair: pair.purpose == "encrypt")
     own = [pair.certificate for pair in pairs]
     roots = [one for one in found.certificates if is_root(one) and one not in own]
     roots += [root for root in roots_of(held) if root not in roots and ca_fingerprint == fingerprint(root)]
@@ -79,7 +82,7 @@ def enrol_import(
             continue
         chain = chain_of(pair.certificate, found.certificates)
         retires = _retired(held, pair) if replace else ()
-        one = _import(unlock(), log, pair, chain, now=now, retires=retires)
+        one = _import(unlock(), log, pair, chain, now=now, retires=retires, escrow=escrow)
         yield enrolment("imported", one)
         yield from warnings(one, now)
     for left in _left_over(found, own):
@@ -95,13 +98,16 @@ def _import(
     *,
     now: dt.datetime,
     retires: Sequence[str],
+    escrow: "Escrow | None",
 ) -> Identity:
     certificate, twin = pair.certificate, pair.twin
     objects = (fingerprint(certificate),)
     with logged(log, "enrol", pair.addresses[0], objects, method="import", purpose=pair.purpose):
         if twin is not None and twin.state == "waiting":
             address = pair.addresses[0]
-            return certify(store, twin, certificate, chain, method=twin.method, now=now, address=address)
+            return certify(
+                store, twin, certificate, chain, method=twin.method, now=now, address=address, escrow=escrow
+            )
         if pair.private_key is not None:
             private_key = pair.private_key
         elif twin is not None:

@@ -19,6 +19,7 @@ from medmail_cli.store.identity import Identity, fingerprint
 
 if TYPE_CHECKING:
     from medmail_cli.store.keystore import Unlocked
+    from medmail_cli.workflows.escrow import Escrow
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,18 @@ def certify(
     method: str,
     now: dt.datetime,
     address: str | None = None,
+    escrow: "Escrow | None" = None,
 ) -> Identity:
     """Make a waiting key an identity with the certificate that came for it.
 
-    Raises ``wrong-key-usage`` for one that serves neither signing nor encryption, ``needs-address``.
+    One that only encrypts is copied for whom the profile wants to have it (``escrow``). Raises
+    ``wrong-key-usage`` for one that serves neither signing nor encryption, ``needs-address``.
     """
     bears, pinned = whom(certificate, address or waiting.address)
+    if escrow is not None and serves_for(certificate) == "encrypt":
+        from medmail_cli.workflows.escrow import lay_down
+
+        lay_down(escrow, store, waiting, certificate, chain, now)
     return store.add(
         store.unseal(waiting),
         certificate,

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from medmail_cli.errors import OK, MedmailError
 from medmail_cli.pki.usage import Purpose
+from medmail_cli.store import backups
 from medmail_cli.store.backup import Backup, restore_backup, write_backup
 from medmail_cli.store.files import write_output
 from medmail_cli.store.identity import Identity, chain_pem
@@ -216,7 +217,9 @@ def backup(
         data = write_backup(store, passphrase, log.checkpoint(), now)
         if output is not None:
             write_output(output, data, force=force)
-    count = len(store.identities())
+    held = store.identities()
+    backups.record(store.keystore.folder, (one.key_sha256 for one in held), "backed-up")
+    count = len(held)
     shown = data if output is None else b""
     yield KeystoreChange("backed-up", output or Path("-"), count, data=shown)
 

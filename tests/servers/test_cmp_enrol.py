@@ -103,11 +103,3 @@ def test_killed_anywhere_one_certificate_is_left(home: Path, operator: Operator,
         assert one.certificate is not None
         assert valid_at(operator, one.certificate) == [one.certificate]
     assert killed > 9
-
-
-def test_a_batch_does_not_speak_it_yet(home: Path, tmp_path: Path) -> None:
-    roster = tmp_path / "roster.csv"
-    roster.write_text(f"address\n{ADDRESS}\n")
-    done = medmail(home, "enrol", "batch", roster, "--ca", "order", "--out-dir", tmp_path / "out")
-    assert done.exit == 2
-    assert "cmp" in done.stderr

@@ -41,7 +41,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def enrol(home: Path, server: OpenSslEst, *more: str | Path) -> Done:
-    return medmail(home, "enrol", "new", ADDRESS, "--key", "p256", "--json", "--ca", server.url, *more)
+    words = ("--key", "p256", "--no-backup", "--json", "--ca", server.url)
+    return medmail(home, "enrol", "new", ADDRESS, *words, *more)
 
 
 def held(home: Path) -> tuple[Identity, ...]:

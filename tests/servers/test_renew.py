@@ -48,7 +48,7 @@ def held(home: Path, address: str = ADDRESS) -> list[Identity]:
 
 
 def renew(home: Path, *more: str) -> Done:
-    return medmail(home, "enrol", "renew", *more, "--json")
+    return medmail(home, "enrol", "renew", *more, "--no-backup", "--json")
 
 
 def test_a_new_key_under_the_same_names(home: Path, server: OpenSslEst) -> None:

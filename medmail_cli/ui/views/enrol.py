@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from medmail_cli.workflows.batch_report import BatchRow
     from medmail_cli.workflows.enrol_card import CardCertificate
     from medmail_cli.workflows.identity import Enrolment
+    from medmail_cli.workflows.keys import KeystoreChange
     from medmail_cli.workflows.roster import Fault
 
 PURPOSES = {"sign": N_("signing"), "encrypt": N_("encryption"), "both": N_("signing and encryption")}

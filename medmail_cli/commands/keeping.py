@@ -1,0 +1,73 @@
+"""What a new key that opens letters wants: a backup or its owner's refusal, and the organisation's copy."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from medmail_cli.session import Session
+    from medmail_cli.workflows.escrow import Escrow
+
+Backup = Annotated[
+    Path | None,
+    typer.Option("--backup", metavar="FILE", help=_("Back up the keystore into FILE, as `keys backup`.")),
+]
+NoBackup = Annotated[
+    bool, typer.Option("--no-backup", help=_("Do without a backup of the new key, and be asked no more."))
+]
+
+
+def check(session: "Session", backup: Path | None, *, no_backup: bool) -> None:
+    """Refuse before anything is done what cannot be done at the end. Raises ``not-writable``, ``usage``."""
+    from medmail_cli.store.files import check_output
+
+    if backup is not None and no_backup:
+        raise typer.BadParameter(_("--backup and --no-backup exclude each other"))
+    if backup is not None:
+        check_output(backup, force=False)
+        session.new_secret("backup-passphrase")
+
+
+def kept(
+    session: "Session", events: Iterable[object], backup: Path | None, *, no_backup: bool
+) -> Iterator[object]:
+    """Pass events on; then see to a backup of the keys that letters are encrypted to from now on."""
+    from medmail_cli.model import Note
+    from medmail_cli.store import backups
+    from medmail_cli.workflows import keys
+
+    fresh = False
+    for event in events:
+        fresh = fresh or getattr(event, "status", None) in ("enrolled", "renewed")
+        yield event
+    if not fresh:
+        return
+    folder = session.keystore.folder
+    missing = backups.missing(folder, session.keystore.identities())
+    names = [one.key_sha256 for one in missing]
+    if backup is not None:
+        secret = session.new_secret("backup-passphrase")
+        yield from keys.backup(
+            session.unlocked, session.log, session.actor, secret, backup, now=session.now(), force=False
+        )
+    elif missing:
+        addresses = ", ".join(dict.fromkeys(one.address for one in missing))
+        if no_backup or (session.can_ask and session.ask("no-backup", "--no-backup", addresses=addresses)):
+            backups.record(folder, names, "refused")
+        else:
+            yield Note("not-backed-up", {"addresses": addresses})
+
+
+def escrow_of(session: "Session") -> "Escrow | None":
+    """For whom the profile wants keys that encrypt to be copied; None where it does not."""
+    path = session.profile.escrow
+    if path is None:
+        return None
+    from medmail_cli.workflows.escrow import Escrow, read_organisation
+
+    organisation = read_organisation(path, session.now())
+    return Escrow(organisation, session.paths.keystore.parent / "escrow", session.log)

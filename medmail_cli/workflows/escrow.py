@@ -1,0 +1,104 @@
+"""Escrow: a copy of a key that only encrypts, readable by an organisation that must open its people's mail.
+
+Where the profile names the organisation's certificate, the copy is laid down before the key is used: a
+letter, signed by the key's holder and encrypted to the organisation (and the holder), that carries the
+PKCS#8 key (RFC 5958) and its certificates. So any S/MIME reader opens it, medmail's ``decrypt`` too, and
+``enrol import`` takes what is in it. A key that signs is its holder's alone and is never copied.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.pki.address import addresses
+from medmail_cli.smime.compose import Attachment, Letter
+from medmail_cli.smime.fields import Mailbox
+from medmail_cli.smime.protect import Signer, protect
+from medmail_cli.store import files
+from medmail_cli.store.identity import Identity, chain_pem, fingerprint
+from medmail_cli.workflows.logged import logged
+
+if TYPE_CHECKING:
+    from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.keystore import Unlocked
+
+
+@dataclass(frozen=True)
+class Escrow:
+    """Whose copies are made, and where they are laid down."""
+
+    organisation: x509.Certificate
+    folder: Path
+    log: "AuditLog"
+
+
+def read_organisation(path: Path, now: dt.datetime) -> x509.Certificate:
+    """The organisation's certificate. Raises ``not-readable``, ``malformed``, ``expired``."""
+    from medmail_cli.pki.bundle import read_bundle
+    from medmail_cli.pki.fitness import fit
+
+    try:
+        found = read_bundle(path.read_bytes(), str(path)).certificates
+    except OSError as error:
+        raise MedmailError("not-readable", path=str(path), reason=error.strerror or str(error)) from None
+    usable = [one for one in found if fit(one, "encrypt")]
+    if len(usable) != 1:
+        raise MedmailError("malformed", what=str(path))
+    if not usable[0].not_valid_before_utc <= now <= usable[0].not_valid_after_utc:
+        raise MedmailError("expired")
+    return usable[0]
+
+
+def lay_down(
+    escrow: Escrow,
+    store: "Unlocked",
+    waiting: Identity,
+    certificate: x509.Certificate,
+    chain: Sequence[x509.Certificate],
+    now: dt.datetime,
+) -> Path:
+    """Copy the key that the certificate came for; where the copy is.
+
+    Raises ``no-signer`` while no key signs for the address, ``disk-full``, ``not-writable``.
+    """
+    try:
+        signer = store.signer(waiting.address, at=now)
+    except MedmailError as error:
+        if error.code != "no-identity":
+            raise
+        raise MedmailError("no-signer", address=waiting.address, key=waiting.key_type) from None
+    assert signer.certificate is not None  # noqa: S101 - an active identity has one
+    der = store.unseal(waiting).private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    name = fingerprint(certificate)
+    recipient = next(iter(addresses(escrow.organisation)), waiting.address)
+    letter = Letter(
+        from_=Mailbox(waiting.address, ""),
+        to=(Mailbox(recipient, ""),),
+        subject=f"Key escrow {name}",
+        body=f"{waiting.address}\n{name}\n",
+        attachments=(
+            Attachment(f"{name}.p8", "application/pkcs8", der),
+            Attachment(f"{name}.pem", "application/pem-certificate-chain", chain_pem((certificate, *chain))),
+        ),
+        date=now,
+        message_id=f"<{name[:32]}@{waiting.address.rpartition('@')[2]}>",
+    )
+    (made,) = protect(
+        letter,
+        signer=Signer(store.private_key(signer), signer.certificate, signer.chain, certificate),
+        recipients={recipient: escrow.organisation},
+        signed_at=now,
+    )
+    path = escrow.folder / f"{name}.eml"
+    objects = (waiting.key_sha256, fingerprint(escrow.organisation))
+    with logged(escrow.log, "key-escrow", waiting.address, objects):
+        files.write_atomic(path, made.message)
+    return path
