@@ -76,6 +76,7 @@ EXITS: dict[str, int] = {
     "no-key": FAILED,
     "no-identity": FAILED,
     "no-keystore": FAILED,
+    "ca-cannot-revoke": FAILED,
     "no-signer": FAILED,
     "no-certificate": FAILED,
     "key-mismatch": FAILED,

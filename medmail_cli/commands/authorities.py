@@ -31,6 +31,9 @@ TlsAnchors = Annotated[
     typer.Option("--tls-anchors", metavar="FILE", help=_("Trust the authority's server by these.")),
 ]
 
+PATIENCE = 60.0
+"""Seconds to wait for what an authority decides upon later."""
+
 AgreeTerms = Annotated[
     bool, typer.Option("--agree-terms", help=_("Agree to the authority's terms of service (ACME)."))
 ]
@@ -129,7 +132,7 @@ def reach(
     tls_anchors: Path | None,
     fingerprint: str | None,
     presented: "Identity | None",
-    patience: float = 60.0,
+    patience: float = PATIENCE,
 ) -> "EstAuthority | CmpAuthority":
     """The authority of ``settings``, by whatever it speaks; ``presented`` is the identity to be renewed.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands import enrol_batch
+from medmail_cli.commands import enrol_batch, enrol_revoke
 from medmail_cli.commands.authorities import (
     AgreeTerms,
     Fingerprint,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help=_("Get a professional identity: a key and its certificate."))
 app.add_typer(enrol_batch.app)
+app.add_typer(enrol_revoke.app)
 
 Replace = Annotated[
     bool, typer.Option("--replace", help=_("Retire the identity in use; it goes on opening old mail."))
@@ -51,7 +52,7 @@ def events() -> dict[str, tuple[type, ...]]:
     from medmail_cli.workflows.identity import Enrolment
     from medmail_cli.workflows.keys import KeystoreChange
 
-    return enrol_batch.events() | {
+    return enrol_batch.events() | enrol_revoke.events() | {
         "enrol new": (Enrolment, Anchor, Note, KeystoreChange),
         "enrol import": (Enrolment, Anchor, Note),
         "enrol renew": (Enrolment, Note, KeystoreChange),

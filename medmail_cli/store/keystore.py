@@ -34,6 +34,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import same_address
 from medmail_cli.store import files, seal
 from medmail_cli.store.identity import CARD, ID_DIGITS, Identity, fingerprint, key_digest, read
+from medmail_cli.store.revoked import revoked
 from medmail_cli.store.seal import Cost
 from medmail_cli.store.unlocked import SealedKey, Unlocked
 
@@ -84,8 +85,11 @@ class Keystore:
                 found[folder.name] = read(folder)
         certified = {one.key_sha256 for one in found.values() if one.certificate}
         replaced = {old for one in found.values() if one.certificate for old in one.replaces}
+        gone = revoked(self.folder)
         present = [
-            replace(one, state="retired") if one.id in replaced and one.certificate else one
+            replace(one, state="retired")
+            if one.certificate and (one.id in replaced or (gone and one.sha256 in gone))
+            else one
             for one in found.values()
             if one.certificate or one.key_sha256 not in certified
         ]

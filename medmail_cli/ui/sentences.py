@@ -45,6 +45,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("nobody vouches for the {key} key of {address}: no key signs for that address yet"),
         N_("enrol one that signs first, then run this again"),
     ),
+    "ca-cannot-revoke": (
+        N_("the authority of {address} takes no such request; nothing was revoked"),
+        N_("tell the authority in its own way, soon if others know the key; the serial is {serial}"),
+    ),
     "no-reply-address": (N_("the letter names nobody to answer"), ""),
     "no-smtp-server": (N_("the account “{account}” names no SMTP server"), N_("add it to config.toml")),
     "no-smtputf8": (N_("the server cannot carry the address {address}"), ""),
@@ -422,6 +426,7 @@ QUESTIONS: dict[str, str] = {
     "trust-root": N_(
         "Trust “{subject}” as an anchor? Its authority published this fingerprint, if it is genuine: {sha256}"
     ),
+    "revoke": N_("Revoke the certificates {serials} of {address}? This cannot be taken back"),
     "delete-identity": N_(
         "Delete the key of {address} ({id})? Letters encrypted for it alone can never be opened again"
     ),

@@ -31,7 +31,7 @@ class Enrolment:
     """
 
     type: ClassVar[str] = "enrolment"
-    status: Literal["enrolled", "renewed", "imported", "waiting", "unchanged", "failed"]
+    status: Literal["enrolled", "renewed", "imported", "revoked", "waiting", "unchanged", "failed"]
     id: str
     address: str
     addresses: tuple[str, ...]
@@ -129,7 +129,7 @@ def warnings(one: Identity, now: dt.datetime) -> Iterator[Note]:
 
 
 def enrolment(
-    what: Literal["enrolled", "renewed", "imported", "waiting", "unchanged", "failed"],
+    what: Literal["enrolled", "renewed", "imported", "revoked", "waiting", "unchanged", "failed"],
     one: Identity,
     request: str | None = None,
     saved_as: Path | None = None,

@@ -22,6 +22,7 @@ PURPOSES = {"sign": N_("signing"), "encrypt": N_("encryption"), "both": N_("sign
 STATUSES = {
     "enrolled": N_("enrolled"),
     "renewed": N_("renewed"),
+    "revoked": N_("revoked"),
     "failed": N_("failed"),
     "imported": N_("imported"),
     "waiting": N_("waiting for its certificate"),

@@ -1,0 +1,81 @@
+"""``medmail enrol revoke``: a certificate is taken back by the authority that gave it."""
+
+import contextlib
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medmail_cli.commands.authorities import PATIENCE, AgreeTerms, TlsAnchors, settings_of_identity
+from medmail_cli.commands.authority_acme import acme
+from medmail_cli.commands.authority_cmp import cmp
+from medmail_cli.ui.words import _
+
+if TYPE_CHECKING:
+    from medmail_cli.session import Session
+    from medmail_cli.store.identity import Identity
+    from medmail_cli.workflows.enrol_revoke import Revoking
+
+app = typer.Typer()
+
+
+class Why(StrEnum):
+    """Why, as revocation lists say it (RFC 5280 §5.3.1)."""
+
+    unspecified = "unspecified"
+    key_compromise = "keyCompromise"
+    affiliation_changed = "affiliationChanged"
+    superseded = "superseded"
+    cessation_of_operation = "cessationOfOperation"
+
+
+def events() -> dict[str, tuple[type, ...]]:
+    """What the command may print, for its schema."""
+    from medmail_cli.workflows.identity import Enrolment
+
+    return {"enrol revoke": (Enrolment,)}
+
+
+@app.command(
+    "revoke",
+    help=_("Have the authority revoke certificates; their keys go on opening old mail."),
+    epilog=_("Example: medmail enrol revoke dr.martin@medecin.test --reason keyCompromise"),
+)
+def revoke(
+    ctx: typer.Context,
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS|ID", help=_("Whose certificates, or the one with this id."))
+    ],
+    reason: Annotated[Why, typer.Option("--reason", help=_("Why."))] = Why.unspecified,
+    ca: Annotated[
+        str | None, typer.Option("--ca", metavar="NAME|URL", help=_("Ask this authority instead."))
+    ] = None,
+    tls_anchors: TlsAnchors = None,
+    agree_terms: AgreeTerms = False,
+    force: Annotated[bool, typer.Option("--force", help=_("Do not ask for confirmation."))] = False,
+) -> int:
+    from medmail_cli.errors import MedmailError
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.enrol_revoke import chosen, enrol_revoke
+
+    session: Session = ctx.obj
+    found = chosen(session.keystore, address)
+    serials = ", ".join(f"{one.certificate.serial_number:x}" for one in found if one.certificate)
+    if not force and not session.ask("revoke", address=found[0].address, serials=serials):
+        raise MedmailError("declined")
+    with contextlib.ExitStack() as opened:
+
+        def authority(one: "Identity") -> "Revoking | None":
+            settings = settings_of_identity(session, one, ca)
+            if settings is None or settings.method not in ("cmp", "acme"):
+                return None
+            if settings.method == "acme":
+                by_acme = acme(session, settings, one.address, tls_anchors, None, agreed=agree_terms)
+                opened.callback(by_acme.close)
+                return by_acme
+            server = cmp(session, settings, one.address, tls_anchors, None, one, PATIENCE)
+            opened.callback(server.close)
+            return server
+
+        asked = enrol_revoke(session.keystore, session.log, authority, found, reason.value)
+        return show(ctx, "enrol revoke", asked)
