@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from medmail_cli.errors import MedmailError, exit_of
-from medmail_cli.store.revoked import add_revoked
+from medmail_cli.store.revoked import add_revoked, revoked
 from medmail_cli.workflows.identity import Enrolment, enrolment, speaks_for
 from medmail_cli.workflows.logged import logged
 
@@ -51,6 +51,9 @@ def enrol_revoke(
     Raises ``ca-cannot-revoke`` and what asking raises, where there is only one.
     """
     for one in identities:
+        if one.sha256 in revoked(keystore.folder):
+            yield enrolment("unchanged", one)
+            continue
         try:
             _revoke(keystore, log, authority(one), one, reason)
         except MedmailError as error:

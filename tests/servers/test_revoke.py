@@ -62,7 +62,7 @@ def test_it_is_on_the_list_and_opens_old_mail_alone(home: Path, operator: Operat
     assert [each["code"] for each in opened.objects[0]["problems"]] == ["revoked"]
     # once more is no error, by its id; and there is room for another
     again = medmail(home, "enrol", "revoke", one.id, "--force", "--json")
-    assert again.exit == 0
+    assert (again.exit, again.objects[0]["status"]) == (0, "unchanged")
     assert new(home).exit == 0
     assert letter(home, tmp_path / "new.eml").exit == 0
     entries = medmail(home, "audit", "log", "--json").objects
