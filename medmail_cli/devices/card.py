@@ -52,6 +52,7 @@ class Card:
         self._token = token
         self._pin, self._refused = pin, refused
         self._session: pkcs11.Session | None = None
+        self._had_keys = False
         self._failure: MedmailError | None = None
 
     @property
@@ -109,11 +110,16 @@ class Card:
         Raises ``wrong-pin``, ``pin-locked``, ``pin-last-try``, ``pin-unset``, ``pin-refused-before``,
         ``card-absent``, ``card-failed``, and what asking for the PIN raises.
         """
+        import pkcs11
+
         if self._failure is not None:
             raise self._failure
         if self._session is None:
             try:
                 self._session = self._login()
+                self._had_keys = self._has_keys(self._session)
+            except pkcs11.PKCS11Error as error:
+                raise self.failed(error) from None
             except MedmailError as error:
                 self._failure = error
                 raise
@@ -194,7 +200,6 @@ class Card:
     def present(self) -> bool:
         """Whether the token is still where it was, and the session with it where there is one."""
         import pkcs11
-        from pkcs11 import Attribute, ObjectClass
 
         try:
             token = self._token.slot.get_token()
@@ -203,9 +208,15 @@ class Card:
             if self._session is None:
                 return True
             # a card that came back is another session's: it shows its private keys to this one no more
-            return bool(list(self._session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})))
+            return self._has_keys(self._session) or not self._had_keys
         except pkcs11.PKCS11Error:
             return False
+
+    @staticmethod
+    def _has_keys(session: "pkcs11.Session") -> bool:
+        from pkcs11 import Attribute, ObjectClass
+
+        return bool(list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})))
 
     def close(self) -> None:
         """Log out and leave; a card that has gone is left already."""

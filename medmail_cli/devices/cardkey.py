@@ -107,7 +107,7 @@ class CardKey:
             signature: bytes = key.sign(data, **how, **self._pin_again(key))
         except pkcs11.PKCS11Error as error:
             raise self._card.failed(error) from None
-        return _ecdsa(signature) if scheme.startswith("ecdsa-") else signature
+        return ecdsa_der(signature) if scheme.startswith("ecdsa-") else signature
 
     def _signing(self, message: bytes, scheme: "SignatureScheme") -> tuple[bytes, dict[str, Any]]:
         """What the card is given to sign, and by which mechanism (PKCS#11 mechanisms 2.1, 2.3)."""
@@ -321,7 +321,7 @@ class CardKey:
         return {"pin": self._card.pin_again()} if always else {}
 
 
-def _ecdsa(raw: bytes) -> bytes:
+def ecdsa_der(raw: bytes) -> bytes:
     """An ECDSA signature in DER (RFC 3279 2.2.3) of the two numbers that a card gives (PKCS#11 2.3.1)."""
     half = len(raw) // 2
     return encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))

@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
+from medmail_cli.model import CardPlace
 from medmail_cli.pki.address import addresses
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store import seal
@@ -313,3 +315,32 @@ def test_a_checked_body_comes_back_and_garbage_never_does(body: bytes, garbage: 
     assert seal.unchecked(seal.checked(body)) == body
     with pytest.raises(ValueError):
         seal.unchecked(garbage)
+
+
+def test_a_card_s_place_is_sealed_like_a_key_and_the_key_stays_where_it_is(tmp_path: Path) -> None:
+    store = Keystore(tmp_path, CHEAP).create(b"p", NOW)
+    certificate, key = pki.issue(pki.make_ca(), "a@x.test", key_type="p256")
+    place = CardPlace("/usr/lib/é.so", "CPS", "0042", "01")
+    kept = store.add_card(place, certificate, addresses=["a@x.test"], purpose="sign", now=NOW)
+    again = Keystore(tmp_path).unlock(b"p")
+    assert again.identities() == (kept,)
+    assert again.card_place(kept) == place
+    assert "CPS" not in (tmp_path / kept.id / "identity.json").read_text()
+    with pytest.raises(MedmailError) as caught:
+        again.unseal(kept)
+    assert caught.value.code == "key-on-card"
+    with pytest.raises(MedmailError) as caught:
+        again.private_key(kept).sign(b"x", "ecdsa-sha256")
+    assert caught.value.code == "card-absent"
+    asked = []
+
+    def open_card(found: CardPlace, _public: object) -> SoftwareKey:
+        asked.append(found)
+        return SoftwareKey(key)
+
+    again.open_card = open_card
+    assert again.private_key(kept).public_key == certificate.public_key()
+    assert asked == []
+    again.private_key(kept).sign(b"x", "ecdsa-sha256")
+    assert asked == [place]
+    assert again.decryption_keys() == []
