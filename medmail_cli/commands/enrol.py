@@ -52,13 +52,17 @@ def events() -> dict[str, tuple[type, ...]]:
     from medmail_cli.workflows.identity import Enrolment
     from medmail_cli.workflows.keys import KeystoreChange
 
-    return enrol_batch.events() | enrol_revoke.events() | {
-        "enrol new": (Enrolment, Anchor, Note, KeystoreChange),
-        "enrol import": (Enrolment, Anchor, Note),
-        "enrol renew": (Enrolment, Note, KeystoreChange),
-        "enrol status": (Expiry,),
-        "enrol card": (CardCertificate, Enrolment, Anchor, Note),
-    }
+    return (
+        enrol_batch.events()
+        | enrol_revoke.events()
+        | {
+            "enrol new": (Enrolment, Anchor, Note, KeystoreChange),
+            "enrol import": (Enrolment, Anchor, Note),
+            "enrol renew": (Enrolment, Note, KeystoreChange),
+            "enrol status": (Expiry,),
+            "enrol card": (CardCertificate, Enrolment, Anchor, Note),
+        }
+    )
 
 
 @app.command(
