@@ -258,7 +258,7 @@ def test_import_takes_the_root_as_anchor_where_the_fingerprint_matches(home: Pat
     certificate, key = pki.issue(CA, ADDRESS, "both", "p256")
     file = save(tmp_path / "m.pem", pki.pem(key, certificate, CA.certificate))
     wanted = fingerprint(CA.certificate)
-    wrong = "00" + wanted[2:]
+    wrong = wanted[::-1]
     (error,) = objects(home, "enrol", "import", file, "--ca-fingerprint", wrong)
     assert (error["code"], error["exit"], held(home)) == ("ca-fingerprint-mismatch", 5, ())
     assert run(home, "enrol", "import", file, "--ca-fingerprint", "xyz").exit == 2

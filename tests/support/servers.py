@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -159,19 +160,19 @@ class MailServers:
 
     def messages(self, address: str, folder: str = "INBOX") -> list[bytes]:
         """What lies in a folder, as Dovecot stored it."""
-        maildir = self.maildir(address, folder)
-        paths = [
-            p for part in ("new", "cur") if (maildir / part).is_dir() for p in (maildir / part).iterdir()
-        ]
-        return [path.read_bytes() for path in sorted(paths, key=lambda p: p.name)]
+        return [path.read_bytes() for path in self._stored(address, folder)]
 
     def flags(self, address: str, folder: str = "INBOX") -> list[str]:
         """The Maildir flags of every message in a folder; empty where nobody has marked it."""
+        return [path.name.partition(":2,")[2] for path in self._stored(address, folder)]
+
+    def _stored(self, address: str, folder: str) -> list[Path]:
+        """The files of a folder, as they came: Dovecot names them by seconds, then unpadded microseconds."""
         maildir = self.maildir(address, folder)
         paths = [
             p for part in ("new", "cur") if (maildir / part).is_dir() for p in (maildir / part).iterdir()
         ]
-        return [path.name.partition(":2,")[2] for path in sorted(paths, key=lambda p: p.name)]
+        return sorted(paths, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)[:2]])
 
     def wait_for(self, address: str, count: int, folder: str = "INBOX", seconds: float = 10) -> list[bytes]:
         """The messages of a folder once there are ``count``; fails where that takes too long."""
