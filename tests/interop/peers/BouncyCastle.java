@@ -94,8 +94,21 @@ public class BouncyCastle {
             case "decrypt": return decrypt(values);
             case "compress": return compress(values);
             case "mail": return mail(values);
+            case "time": return time(words, values);
             default: throw new IllegalArgumentException(words[0]);
         }
+    }
+
+    /** Nanoseconds that each of so many runs of another command takes, here and without the line between. */
+    static byte[] time(String[] words, Map<String, byte[]> values) throws Exception {
+        String[] timed = words.clone();
+        timed[0] = text(values, "timed");
+        int runs = Integer.parseInt(text(values, "runs"));
+        long begun = System.nanoTime();
+        for (int i = 0; i < runs; i++) {
+            answer(timed);
+        }
+        return Long.toString((System.nanoTime() - begun) / runs).getBytes(StandardCharsets.UTF_8);
     }
 
     static String text(Map<String, byte[]> values, String name) {
