@@ -88,7 +88,8 @@ def _own_options(command: "Command") -> str:
 
 
 def _examples(command: "Command") -> str:
-    return roff(str(getattr(command, "epilog", "") or "")) + "\n"
+    heading, *lines = str(getattr(command, "epilog", "") or "").split("\n")
+    return "".join([f"{roff(heading)}\n.RS 4\n", *(f".br\n{roff(line)}\n" for line in lines), ".RE\n"])
 
 
 def page_of(verb: str, command: "Command") -> str:
@@ -116,7 +117,7 @@ def page_of(verb: str, command: "Command") -> str:
         out += f".SH OPTIONS\n{options}"
     out += prose(f"medmail-{verb}")
     if not children:
-        out += f".SH EXAMPLES\n{_examples(command)}"
+        out += f".SH EXAMPLES\n{_examples(command).partition(chr(10))[2]}"
     return out + ".SH SEE ALSO\n.BR medmail (1),\n.BR medmail\\-config (5)\n"
 
 

@@ -242,6 +242,9 @@ def command_tree(verbs: tuple[str, ...] = VERBS) -> "Command":
         else:
             root.add_typer(app, name=verb)
     tree = typer.main.get_command(root)
+    children: dict[str, Command] = tree.commands  # type: ignore[attr-defined]
+    for verb in verbs:  # Typer puts groups last
+        children[verb] = children.pop(verb)
     _add_global_options(tree)
     return tree
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.commands.judging import instant
 from medmail_cli.ui.words import _
 
@@ -47,7 +48,7 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "log",
     help=_("List the entries: who did what, when, and how it ended."),
-    epilog=_("Example: medmail audit log --since 2026-01-01 --action send --last 20"),
+    epilog=examples("medmail audit log --since 2026-01-01 --action send --last 20"),
 )
 def log(
     ctx: typer.Context,
@@ -66,7 +67,7 @@ def log(
 @app.command(
     "verify",
     help=_("Check that no entry was changed, moved or removed."),
-    epilog=_("Example: medmail audit verify --checkpoint /mnt/archive/2026-01.checkpoint"),
+    epilog=examples("medmail audit verify --checkpoint archive/2026-01.checkpoint"),
 )
 def verify(
     ctx: typer.Context,
@@ -94,7 +95,7 @@ def verify(
 @app.command(
     "prove",
     help=_("Prove to others that an entry is in the log (a C2SP tlog-proof)."),
-    epilog=_("Example: medmail audit prove 41 -o entry-41.tlog-proof"),
+    epilog=examples("medmail audit prove 41 -o entry-41.tlog-proof"),
 )
 def prove(
     ctx: typer.Context,
@@ -117,7 +118,7 @@ def prove(
 @app.command(
     "checkpoint",
     help=_("Print a signed checkpoint, to be kept where nobody here can change it."),
-    epilog=_("Example: medmail audit checkpoint -o /mnt/archive/2026-01.checkpoint"),
+    epilog=examples("medmail audit checkpoint -o archive/2026-01.checkpoint"),
 )
 def checkpoint(ctx: typer.Context, output: Output = None, force: Force = False) -> int:
     from medmail_cli.ui.render import show
@@ -135,7 +136,7 @@ def checkpoint(ctx: typer.Context, output: Output = None, force: Force = False) 
 @app.command(
     "export",
     help=_("Write every entry as it stands in the log, one JSON object a line."),
-    epilog=_("Example: medmail audit export -o audit.jsonl"),
+    epilog=examples("medmail audit export -o audit.jsonl"),
 )
 def export(ctx: typer.Context, output: Output = None, force: Force = False) -> int:
     from medmail_cli.ui.render import Raw, show

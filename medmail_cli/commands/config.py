@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "init",
     help=_("Write a first config.toml; one that is there is never changed."),
-    epilog=_("Example: medmail config init --address dr.martin@medecin.test --server mail.medecin.test"),
+    epilog=examples("medmail config init --address dr.martin@medecin.test --server mail.medecin.test"),
 )
 def init(
     ctx: typer.Context,
@@ -44,7 +45,7 @@ def init(
 @app.command(
     "show",
     help=_("Show every setting in force, without any secret."),
-    epilog=_("Example: medmail config show --json"),
+    epilog=examples("medmail config show --json"),
 )
 def show_(ctx: typer.Context) -> int:
     from medmail_cli.ui.render import show
@@ -57,7 +58,7 @@ def show_(ctx: typer.Context) -> int:
 @app.command(
     "path",
     help=_("Print where configuration, keystore, mail and the rest are."),
-    epilog=_("Example: medmail config path"),
+    epilog=examples("medmail config path"),
 )
 def path(ctx: typer.Context) -> int:
     from medmail_cli.ui.render import show

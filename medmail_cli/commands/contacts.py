@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "find",
     help=_("Find contacts by a part of their address or name."),
-    epilog=_("Example: medmail contacts find martin"),
+    epilog=examples("medmail contacts find martin"),
 )
 def find(
     ctx: typer.Context,
@@ -45,7 +46,7 @@ def find(
 @app.command(
     "list",
     help=_("List every contact."),
-    epilog=_("Example: medmail contacts list --json"),
+    epilog=examples("medmail contacts list --json"),
 )
 def list_(ctx: typer.Context) -> int:
     from medmail_cli.ui.render import show
@@ -59,7 +60,7 @@ def list_(ctx: typer.Context) -> int:
 @app.command(
     "add",
     help=_("Take recipients' certificates from a PEM, DER or PKCS#7 file."),
-    epilog=_("Example: medmail contacts add dr-martin.pem --address dr.martin@medecin.test"),
+    epilog=examples("medmail contacts add dr-martin.pem --address dr.martin@medecin.test"),
 )
 def add(
     ctx: typer.Context,
@@ -93,7 +94,7 @@ def add(
 @app.command(
     "remove",
     help=_("Forget a contact and its certificates."),
-    epilog=_("Example: medmail contacts remove dr.martin@medecin.test"),
+    epilog=examples("medmail contacts remove dr.martin@medecin.test"),
 )
 def remove(ctx: typer.Context, address: Address) -> int:
     from medmail_cli.ui.render import show
@@ -109,7 +110,7 @@ def remove(ctx: typer.Context, address: Address) -> int:
 @app.command(
     "set",
     help=_("Say what a contact's software reads: modern (AES-GCM) or legacy (AES-CBC only)."),
-    epilog=_("Example: medmail contacts set dr.martin@medecin.test --reads legacy"),
+    epilog=examples("medmail contacts set dr.martin@medecin.test --reads legacy"),
 )
 def set_(
     ctx: typer.Context,
@@ -135,7 +136,7 @@ def set_(
 @app.command(
     "accept",
     help=_("Take a contact's waiting certificate, of another issuer than those before, into use."),
-    epilog=_("Example: medmail contacts accept dr.martin@medecin.test"),
+    epilog=examples("medmail contacts accept dr.martin@medecin.test"),
 )
 def accept(
     ctx: typer.Context,
@@ -163,7 +164,7 @@ def accept(
 @app.command(
     "invite",
     help=_("Open a first contact: send a fixed text, signed only, that carries your certificates."),
-    epilog=_("Example: medmail contacts invite dr.b@clinic.test"),
+    epilog=examples("medmail contacts invite dr.bernard@medecin.test"),
 )
 def invite(
     ctx: typer.Context,

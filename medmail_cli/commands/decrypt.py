@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.commands.judging import At, Offline, instant, validator
 from medmail_cli.ui.words import _
 
@@ -40,9 +41,10 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "decrypt",
     help=_("Open messages: who signed, by whose authority, whether to believe it, and what they say."),
-    epilog=_(
-        "Examples: medmail decrypt 3fa9c1 · medmail decrypt letter.eml --out-dir results · "
-        "medmail decrypt --unopened --json"
+    epilog=examples(
+        "medmail decrypt 3fa9c1",
+        "medmail decrypt letter.eml --out-dir results",
+        "medmail decrypt --unopened --json",
     ),
 )
 def decrypt(

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 app = typer.Typer()
@@ -23,7 +24,7 @@ def events() -> dict[str, tuple[type, ...]]:
         "Show it all in twenty seconds: two physicians enrol, write, read, answer and prove it, with the "
         "real commands on an operator of their own. Everything is removed afterwards."
     ),
-    epilog=_("Example: medmail demo --dir tour"),
+    epilog=examples("medmail demo --dir tour"),
 )
 def demo(
     ctx: typer.Context,

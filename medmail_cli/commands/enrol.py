@@ -20,6 +20,7 @@ from medmail_cli.commands.authorities import (
     settings_of_identity,
 )
 from medmail_cli.commands.authority_acme import acme
+from medmail_cli.commands.examples import examples
 from medmail_cli.commands.keeping import Backup, NoBackup, check, escrow_of, kept
 from medmail_cli.ui.words import _
 
@@ -68,9 +69,9 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "new",
     help=_("Make a key and get a certificate for ADDRESS; a request that waits is taken up again."),
-    epilog=_(
-        "Examples: medmail enrol new dr.martin@medecin.test --ca order · "
-        "medmail enrol new dr.martin@medecin.test --method csr -o martin.csr"
+    epilog=examples(
+        "medmail enrol new dr.martin@medecin.test --ca order",
+        "medmail enrol new dr.martin@medecin.test --method csr -o martin.csr",
     ),
 )
 def new(
@@ -148,7 +149,7 @@ def new(
 @app.command(
     "import",
     help=_("Keep the keys and certificates of a PKCS#12, PEM or DER file."),
-    epilog=_("Example: medmail enrol import martin.p12 --p12-password-file password.txt"),
+    epilog=examples("medmail enrol import martin.p12 --p12-password-file password.txt"),
 )
 def import_(
     ctx: typer.Context,
@@ -201,9 +202,10 @@ def import_(
 @app.command(
     "card",
     help=_("Use the keys of a card (CPS, or any other with PKCS#11); they never leave it."),
-    epilog=_(
-        "Examples: medmail enrol card · medmail enrol card --token CPS --address dr.martin@medecin.test · "
-        "medmail enrol card --module /usr/lib/libcps3_pkcs11_lux.so --pin-file pin.txt"
+    epilog=examples(
+        "medmail enrol card",
+        "medmail enrol card --token CPS --address dr.martin@medecin.test",
+        "medmail enrol card --module /usr/lib/libcps3_pkcs11_lux.so --pin-file pin.txt",
     ),
 )
 def card(
@@ -248,7 +250,10 @@ def card(
 @app.command(
     "renew",
     help=_("Get a new key and certificate for identities in use; the old ones go on opening old mail."),
-    epilog=_("Examples: medmail enrol renew dr.martin@medecin.test · medmail enrol renew --all --within 30d"),
+    epilog=examples(
+        "medmail enrol renew dr.martin@medecin.test",
+        "medmail enrol renew --all --within 30d",
+    ),
 )
 def renew(
     ctx: typer.Context,
@@ -309,7 +314,7 @@ def renew(
 @app.command(
     "status",
     help=_("Tell when each identity ends; exit 1 if one ends within the time given."),
-    epilog=_("Example, for monitoring: medmail enrol status --fail-within 30d"),
+    epilog=examples("medmail enrol status --fail-within 30d"),
 )
 def status_(
     ctx: typer.Context,

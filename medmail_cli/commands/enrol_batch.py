@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medmail_cli.commands.authorities import Fingerprint, Key, TlsAnchors, fingerprint_of, reach, settings_of
+from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "batch",
     help=_("Enrol everybody on a roster; run again after whatever cut it off, it goes on where it was."),
-    epilog=_(
-        "Examples: medmail enrol batch roster.csv --dry-run · "
-        "medmail enrol batch roster.csv --only group=pilot --letters letters --report pilot.jsonl · "
-        "medmail enrol batch roster.csv --shard 0/4 --report 0.jsonl"
+    epilog=examples(
+        "medmail enrol batch roster.csv --dry-run",
+        "medmail enrol batch roster.csv --only group=pilot --letters letters --report pilot.jsonl",
+        "medmail enrol batch roster.csv --shard 0/2 --report 0.jsonl",
     ),
 )
 def batch(
@@ -120,7 +121,7 @@ def batch(
 @app.command(
     "merge",
     help=_("Join the reports of all shards of one batch, and check that nobody is missing or there twice."),
-    epilog=_("Example: medmail enrol merge 0.jsonl 1.jsonl 2.jsonl 3.jsonl -o all.jsonl"),
+    epilog=examples("medmail enrol merge 0.jsonl 1.jsonl -o all.jsonl"),
 )
 def merge_(
     ctx: typer.Context,

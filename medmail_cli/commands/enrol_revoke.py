@@ -9,6 +9,7 @@ import typer
 from medmail_cli.commands.authorities import PATIENCE, AgreeTerms, TlsAnchors, settings_of_identity
 from medmail_cli.commands.authority_acme import acme
 from medmail_cli.commands.authority_cmp import cmp
+from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "revoke",
     help=_("Have the authority revoke certificates; their keys go on opening old mail."),
-    epilog=_("Example: medmail enrol revoke dr.martin@medecin.test --reason keyCompromise"),
+    epilog=examples("medmail enrol revoke dr.martin@medecin.test --reason keyCompromise"),
 )
 def revoke(
     ctx: typer.Context,

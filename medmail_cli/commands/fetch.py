@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "fetch",
     help=_("Fetch new messages; on the server nothing is marked or deleted."),
-    epilog=_("Example: medmail fetch --all-folders && medmail inbox --unopened"),
+    epilog=examples("medmail fetch --all-folders && medmail inbox --unopened"),
 )
 def fetch(
     ctx: typer.Context,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.commands.judging import instant
 from medmail_cli.ui.words import _
 
@@ -26,7 +27,7 @@ def events() -> dict[str, tuple[type, ...]]:
         "List messages, newest first, and search them. While the keystore is unlocked, what opened letters"
         " say inside is searched and shown too."
     ),
-    epilog=_("Example: medmail inbox dupont --since 2026-11-01 --unopened"),
+    epilog=examples("medmail inbox dupont --since 2026-11-01 --unopened"),
 )
 def inbox(
     ctx: typer.Context,

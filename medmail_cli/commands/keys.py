@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "list",
     help=_("List your identities; no passphrase is needed."),
-    epilog=_("Example: medmail keys list"),
+    epilog=examples("medmail keys list"),
 )
 def list_(ctx: typer.Context) -> int:
     from medmail_cli.ui.render import show
@@ -64,7 +65,7 @@ def list_(ctx: typer.Context) -> int:
 @app.command(
     "show",
     help=_("Show all there is to say about one identity."),
-    epilog=_("Example: medmail keys show dr.martin@medecin.test"),
+    epilog=examples("medmail keys show dr.martin@medecin.test"),
 )
 def show_(ctx: typer.Context, identity: Identity) -> int:
     from medmail_cli.ui.render import show
@@ -77,9 +78,9 @@ def show_(ctx: typer.Context, identity: Identity) -> int:
 @app.command(
     "export",
     help=_("Take out a certificate, or with --private the key too, encrypted under the p12-password."),
-    epilog=_(
-        "Examples: medmail keys export dr.martin@medecin.test -o martin.pem · "
-        "medmail keys export dr.martin@medecin.test --private --format p12 -o martin.p12"
+    epilog=examples(
+        "medmail keys export dr.martin@medecin.test -o martin.pem",
+        "medmail keys export dr.martin@medecin.test --private --format p12 -o martin.p12",
     ),
 )
 def export(
@@ -110,7 +111,7 @@ def export(
 @app.command(
     "backup",
     help=_("Save the whole keystore in one file, encrypted under a backup-passphrase."),
-    epilog=_("Example: medmail keys backup -o keystore.medmail"),
+    epilog=examples("medmail keys backup -o keystore.medmail"),
 )
 def backup(
     ctx: typer.Context,
@@ -133,7 +134,7 @@ def backup(
 @app.command(
     "restore",
     help=_("Put a saved keystore back where there is none, under a new passphrase."),
-    epilog=_("Example: medmail keys restore keystore.medmail"),
+    epilog=examples("medmail keys restore keystore.medmail"),
 )
 def restore(
     ctx: typer.Context,
@@ -157,7 +158,7 @@ def restore(
 @app.command(
     "passwd",
     help=_("Change the passphrase."),
-    epilog=_("Example: medmail keys passwd --new-passphrase-file new.txt"),
+    epilog=examples("medmail keys passwd --new-passphrase-file new.txt"),
 )
 def passwd(
     ctx: typer.Context,
@@ -188,7 +189,7 @@ def passwd(
 @app.command(
     "unlock",
     help=_("Do without the passphrase for a while: the kernel keeps the key, never a file."),
-    epilog=_("Example: medmail keys unlock --for 1h"),
+    epilog=examples("medmail keys unlock --for 1h"),
 )
 def unlock(
     ctx: typer.Context,
@@ -215,7 +216,7 @@ def unlock(
 @app.command(
     "lock",
     help=_("Make the kernel forget the key now."),
-    epilog=_("Example: medmail keys lock"),
+    epilog=examples("medmail keys lock"),
 )
 def lock(ctx: typer.Context) -> int:
     from medmail_cli.ui.render import show
@@ -228,7 +229,7 @@ def lock(ctx: typer.Context) -> int:
 @app.command(
     "delete",
     help=_("Delete an identity and its key for good; letters for it alone can never be opened again."),
-    epilog=_("Example: medmail keys delete 3f9ac1d2"),
+    epilog=examples("medmail keys delete 3f9ac1d2"),
 )
 def delete(
     ctx: typer.Context,

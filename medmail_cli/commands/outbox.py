@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def events() -> dict[str, tuple[type, ...]]:
     return {"outbox list": (Waiting,), "outbox flush": (Recipient,), "outbox drop": (Dropped,)}
 
 
-@app.command("list", help=_("Show what waits to be sent, and why."), epilog=_("Example: medmail outbox list"))
+@app.command("list", help=_("Show what waits to be sent, and why."), epilog=examples("medmail outbox list"))
 def list_(ctx: typer.Context) -> int:
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.outbox import listing
@@ -36,7 +37,10 @@ def list_(ctx: typer.Context) -> int:
 @app.command(
     "flush",
     help=_("Send what waits: all of it, the letters named, or with --due what has waited long enough."),
-    epilog=_("Examples: medmail outbox flush · medmail outbox flush --due -q (in cron)"),
+    epilog=examples(
+        "medmail outbox flush",
+        "medmail outbox flush --due -q",
+    ),
 )
 def flush(
     ctx: typer.Context,
@@ -58,7 +62,7 @@ def flush(
 @app.command(
     "drop",
     help=_("Give up letters that have not been sent; asks first."),
-    epilog=_("Example: medmail outbox drop 3fa9c1"),
+    epilog=examples("medmail outbox drop 3fa9c1"),
 )
 def drop(
     ctx: typer.Context,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.commands.judging import At, Offline, instant
 from medmail_cli.ui.words import _
 
@@ -24,7 +25,10 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "reply",
     help=_("Answer a letter: in its thread, under its subject; only if it is trusted."),
-    epilog=_("Examples: medmail reply 3fa9c1 · medmail reply 3fa9c1 --all answer.txt"),
+    epilog=examples(
+        "medmail reply 3fa9c1",
+        "medmail reply 3fa9c1 --all answer.txt",
+    ),
 )
 def reply(
     ctx: typer.Context,

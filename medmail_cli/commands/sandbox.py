@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _port(words: str) -> Any:
         "Run a mail operator and a certificate authority on this machine, for training and for tests. "
         "They know the domain medecin.test only, keep letters in memory, and end with Ctrl-C."
     ),
-    epilog=_("Example: medmail sandbox --mailbox dr.martin@medecin.test --mailbox dr.bernard@medecin.test"),
+    epilog=examples("medmail sandbox --mailbox dr.martin@medecin.test --mailbox dr.bernard@medecin.test"),
 )
 def sandbox(
     ctx: typer.Context,

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 app = typer.Typer()
@@ -19,7 +20,11 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "schema",
     help=_("Print the JSON Schema of a command's output, or every code with its exit."),
-    epilog=_("Examples: medmail schema decrypt · medmail schema enrol import · medmail schema --errors"),
+    epilog=examples(
+        "medmail schema decrypt",
+        "medmail schema enrol import",
+        "medmail schema --errors",
+    ),
 )
 def schema(
     ctx: typer.Context,

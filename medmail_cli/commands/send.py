@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.commands.judging import Offline
 from medmail_cli.ui.words import _
 
@@ -32,9 +33,10 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "send",
     help=_("Send a letter, signed and encrypted; each recipient's fate is told."),
-    epilog=_(
-        "Examples: medmail send --to dr.b@clinic.test --attach report.pdf letter.txt · "
-        "medmail send --batch results.jsonl --json · medmail send --to dr.b@clinic.test"
+    epilog=examples(
+        "medmail send --to dr.bernard@medecin.test --attach report.pdf letter.txt",
+        "medmail send --batch results.jsonl --json",
+        "medmail send --to dr.bernard@medecin.test",
     ),
 )
 def send(

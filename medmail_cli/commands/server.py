@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def server() -> None:
 @app.command(
     "check",
     help=_("Connect to the account's servers, log in, and say what they offer; nothing is sent or read."),
-    epilog=_("Example: medmail server check --account work"),
+    epilog=examples("medmail server check --account work"),
 )
 def check(ctx: typer.Context) -> int:
     from medmail_cli.ui.render import show

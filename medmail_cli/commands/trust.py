@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command(
     "add",
     help=_("Take certificates as trust anchors, and CRLs, from a PEM, DER or PKCS#7 file."),
-    epilog=_("Example: medmail trust add order-root.pem"),
+    epilog=examples("medmail trust add order-root.pem"),
 )
 def add(
     ctx: typer.Context,
@@ -58,7 +59,7 @@ def add(
 @app.command(
     "list",
     help=_("List anchors, intermediates and CRLs."),
-    epilog=_("Example: medmail trust list --json"),
+    epilog=examples("medmail trust list --json"),
 )
 def list_(ctx: typer.Context) -> int:
     from medmail_cli.ui.render import show
@@ -71,7 +72,7 @@ def list_(ctx: typer.Context) -> int:
 @app.command(
     "remove",
     help=_("Stop trusting: take a certificate or CRL out."),
-    epilog=_("Example: medmail trust remove 3f9ac1d2"),
+    epilog=examples("medmail trust remove 3f9ac1d2"),
 )
 def remove(
     ctx: typer.Context,
@@ -89,7 +90,7 @@ def remove(
 @app.command(
     "update",
     help=_("Fetch fresh CRLs, OCSP answers and missing intermediates for your certificates and contacts."),
-    epilog=_("Example: medmail trust update"),
+    epilog=examples("medmail trust update"),
 )
 def update(
     ctx: typer.Context,

@@ -180,7 +180,10 @@ class Operator:
             "password-file": str(self.password_file.absolute()),
         }
         folder = make_private(folder or self.folder / "homes" / name)
-        content = tomli_w.dumps({"accounts": {"work": account}, "authorities": {"order": authority}})
+        content = tomli_w.dumps(
+            # its CRLs are on this machine
+            {"fetch-private": True, "accounts": {"work": account}, "authorities": {"order": authority}}
+        )
         write_atomic(folder / "config.toml", content.encode())
         return folder
 

@@ -1,7 +1,6 @@
 """Sentences of the contract that belong to no single command: help, places, secrets, strangers' strings."""
 
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,19 +63,6 @@ def start(argv: list[str]) -> None:
         rest = [*ctx._protected_args, *ctx.args]
         child = children[rest[0]]
         ctx = child.make_context(rest[0], rest[1:], parent=ctx)
-
-
-def test_every_example_of_the_help_can_be_typed() -> None:
-    found = 0
-    for path, command in commands():
-        examples = re.split(" · | && ", command.epilog.partition(": ")[2])
-        assert examples, path
-        for example in examples:
-            words = shlex.split(re.sub(r" \(.*\)$", "", example))
-            assert words[: len(path) + 1] == ["medmail", *path] or "&&" in command.epilog, example
-            start(words[1:])
-            found += 1
-    assert found > 40
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])

@@ -28,7 +28,7 @@ def home(operator: Operator, tmp_path: Path) -> Path:
 def by_cmp(home: Path, operator: Operator) -> None:
     text = (home / "config.toml").read_text()
     text = text.replace(operator.est_url, operator.cmp_url).replace('method = "est"', 'method = "cmp"')
-    (home / "config.toml").write_text(f"fetch-private = true\n{text}")
+    (home / "config.toml").write_text(text)
 
 
 def new(home: Path, *options: str) -> Done:
