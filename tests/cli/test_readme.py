@@ -9,6 +9,7 @@ import pytest
 import medmail_cli
 from medmail_cli.app import command_tree
 from medmail_cli.session import Options, Session
+from tests.support.cli import medmail
 
 ROOT = Path(medmail_cli.__file__).parent.parent
 
@@ -29,3 +30,12 @@ def test_a_command_of_the_readme_is_one_the_command_line_takes(line: str) -> Non
         name, command, rest = command.resolve_command(context, context._protected_args + context.args)  # type: ignore[attr-defined]
         assert command is not None
         context = command.make_context(name, rest, parent=context)
+
+
+def test_the_configurations_of_the_readme_are_accepted(tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "config.toml").write_text(block)
+        done = medmail(tmp_path, "config", "show", "--json")
+        assert done.exit == 0, done.stderr
