@@ -80,10 +80,11 @@ def header(data: bytes) -> None:
     """Header protection: the octets are what a trusted person signed, or signed and encrypted."""
     from tests.support.letters import OUTER, encrypt, opened, sign
 
-    for raw in (OUTER + sign(data), OUTER + encrypt(sign(data))):
-        verdict = opened(raw).verdict
-        # whatever stands inside, what is shown as the sender is the signer where the letter is trusted
-        assert not verdict.trusted or "alice@medecin.test" in (verdict.headers.from_ or "").lower()
+    signed = sign(data)
+    # the one or the other, as the rules for what stands outside differ: making them takes most of the time
+    verdict = opened(OUTER + (encrypt(signed) if len(data) % 2 else signed)).verdict
+    # whatever stands inside, what is shown as the sender is the signer where the letter is trusted
+    assert not verdict.trusted or "alice@medecin.test" in (verdict.headers.from_ or "").lower()
 
 
 def certificate(data: bytes) -> None:
