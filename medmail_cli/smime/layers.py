@@ -47,6 +47,8 @@ class SignatureLayer:
     signed: SignedData | None
     over: bytes | memoryview
     detached: bool
+    depth: int
+    """How many layers there are down to this one, itself included."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Unwrapped:
     """The encryption, without its content; of several the one to be trusted least."""
     failure: MedmailError | None = None
     encryption_failed: bool = False
+    repaired: bool = False
+    """Line ends were not as they had been sent, and were put right."""
 
 
 def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
@@ -73,15 +77,38 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
     The caller should hold no other reference to ``raw``: a large message's bytes are then freed as soon
     as they are decoded.
     """
-    layers: list[Layer] = []
-    state = Unwrapped((), (), None)
     try:
-        entity = _read(raw)
-        del raw
-        state = Unwrapped(entity.fields, (), None)
-        signature: SignatureLayer | None = None
-        decrypted: Decrypted | None = None
-        for _ in range(MAX_LAYERS):
+        entity, repaired = _read(raw)
+    except MedmailError as error:
+        return Unwrapped((), (), None, failure=error)
+    del raw
+    begun = Unwrapped(entity.fields, (), None, repaired=repaired)
+    handed = [entity]
+    del entity
+    return _peel(handed, begun, keys, allow_weak=allow_weak)
+
+
+def with_line_ends_repaired(got: Unwrapped, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
+    """The message read anew below a detached signature that holds only over content with CRLF line ends.
+
+    What is shown must be what was signed: with other line ends a header field, a part or a boundary may
+    begin elsewhere.
+    """
+    assert got.signature is not None  # noqa: S101 - the caller has checked it
+    octets = mime.canonical(bytes(got.signature.over))
+    signature = replace(got.signature, over=octets)
+    layers = got.layers[: signature.depth]
+    begun = Unwrapped(got.outer, layers, None, signature, got.decrypted, repaired=True)
+    return _peel([mime.parse_inner(octets)], begun, keys, allow_weak=allow_weak)
+
+
+def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: bool) -> Unwrapped:
+    """Take off the layers of the one entity that is handed over, below those of ``begun``."""
+    layers, state = list(begun.layers), begun
+    try:
+        entity = handed.pop()
+        signature, decrypted = begun.signature, begun.decrypted
+        for _ in range(len(layers), MAX_LAYERS):
             entity = _alone(entity)
             if _is_cms(entity):
                 # what list software appends to the encoded structure is no part of it, and never shown
@@ -96,7 +123,7 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
                     entity, signature = _inside(opened, envelope.content_type), None
                     if decrypted is None or _worse(opened, decrypted):
                         decrypted = replace(opened, content=b"")
-                        state = Unwrapped(state.outer, (), None, decrypted=decrypted)
+                        state = replace(state, decrypted=decrypted)
                     del opened, envelope
                 elif kind == "signed-data":
                     inner = signed.parse_signed(node)
@@ -104,7 +131,7 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
                         break
                     layers.append("signed")
                     if inner.signers or signature is None:
-                        signature = SignatureLayer(inner, inner.content, detached=False)
+                        signature = SignatureLayer(inner, inner.content, False, len(layers))
                     del entity
                     entity = _inner(inner.content_type, bytes(inner.content))
                 elif kind == "compressed-data":
@@ -115,7 +142,7 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
                 del node
             elif _is_multipart_signed(entity):
                 layers.append("signed")
-                signature = _detached(entity)
+                signature = _detached(entity, len(layers))
                 entity = entity.children[0]
             elif layers and entity.content_type == "message/rfc822":
                 layers.append("wrapped")
@@ -126,7 +153,7 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
                 break
         else:
             raise MedmailError("malformed", what="message", reason="too-many-layers")
-        return Unwrapped(state.outer, tuple(layers), entity, signature, decrypted)
+        return replace(state, layers=tuple(layers), payload=entity, signature=signature, decrypted=decrypted)
     except MedmailError as error:
         if error.code not in _OF_THE_MESSAGE:
             raise
@@ -147,13 +174,17 @@ def _worse(one: Decrypted, other: Decrypted) -> bool:
     return (one.authenticated, not one.weak) < (other.authenticated, not other.weak)
 
 
-def _read(raw: bytes) -> Entity:
-    """The message, or a bare CMS structure as some mail programs save it (``smime.p7m``, PEM)."""
+def _read(raw: bytes) -> tuple[Entity, bool]:
+    """The message, or a bare CMS structure as some mail programs save it (``smime.p7m``, PEM).
+
+    Also whether its lines ended in CR alone, which is repaired.
+    """
     if raw[:1] == b"\x30" or _ARMOUR.match(raw):
-        return Entity(raw, 0, 0, len(raw), (), "application/pkcs7-mime", {}, "binary")
-    if b"\n" not in raw[: mime.MAX_HEADER]:
+        return Entity(raw, 0, 0, len(raw), (), "application/pkcs7-mime", {}, "binary"), False
+    repaired = b"\n" not in raw[: mime.MAX_HEADER] and b"\r" in raw
+    if repaired:
         raw = raw.replace(b"\r", b"\r\n")
-    return mime.parse(raw.removeprefix(b"\xef\xbb\xbf"))
+    return mime.parse(raw.removeprefix(b"\xef\xbb\xbf")), repaired
 
 
 def _alone(entity: Entity) -> Entity:
@@ -218,15 +249,15 @@ def _is_multipart_signed(entity: Entity) -> bool:
     return len(entity.children) == 2 and _is_signature(entity.children[1])
 
 
-def _detached(entity: Entity) -> SignatureLayer:
+def _detached(entity: Entity, depth: int) -> SignatureLayer:
     try:
         inner = signed.parse_signed(ber.parse(mime.decode_body(entity.children[1])))
     except MedmailError:
-        return SignatureLayer(None, entity.children[0].raw, detached=True)
+        return SignatureLayer(None, entity.children[0].raw, True, depth)
     if inner.content_type != algorithms.DATA:
         # a time stamp, a document: somebody signed it, but as something else than a letter
-        return SignatureLayer(None, entity.children[0].raw, detached=True)
-    return SignatureLayer(inner, entity.children[0].raw, detached=True)
+        return SignatureLayer(None, entity.children[0].raw, True, depth)
+    return SignatureLayer(inner, entity.children[0].raw, True, depth)
 
 
 def _inside(opened: Decrypted, content_type: str) -> Entity:

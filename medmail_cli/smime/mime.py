@@ -122,7 +122,7 @@ def parse_inner(source: bytes) -> Entity:
     Peers sign and encrypt bare texts too, though RFC 8551 §3.1 asks for a MIME entity.
     """
     entity = _entity(source, 0, len(source), 0, _Budget())
-    if entity.fields:
+    if entity.fields or _NO_HEADER.match(source):  # an empty header is one too
         return entity
     return Entity(source, 0, 0, len(source), (), "text/plain", _NOTHING, "8bit")
 

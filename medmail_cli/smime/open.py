@@ -17,7 +17,7 @@ from medmail_cli.pki.path import Judgement
 from medmail_cli.smime import display, mime
 from medmail_cli.smime.fields import Field
 from medmail_cli.smime.header import choose, headers, mailboxes, shown
-from medmail_cli.smime.layers import Keys, Unwrapped, holds_signature, unwrap
+from medmail_cli.smime.layers import Keys, Unwrapped, holds_signature, unwrap, with_line_ends_repaired
 from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.signers import (
     DEFAULT_POLICY,
@@ -102,13 +102,19 @@ def open_message(
     del raw
     got = unwrap(handed.pop(), keys, allow_weak=policy.allow_weak)
     outer = OuterHeaders(shown(got.outer, "from"), shown(got.outer, "subject"))
-    if got.payload is None:
-        return _failed(got, id, source, outer)
-    problems: list[Problem] = []
-    notes: list[Problem] = []
-    header, protected = choose(got, got.payload, policy.delegates, problems)
-    senders = mailboxes(header, "from")
-    signers, infos = judge_signers(got.signature, senders, known, judge, at, problems, notes)
+    while True:
+        if got.payload is None:
+            return _failed(got, id, source, outer)
+        problems: list[Problem] = []
+        notes: list[Problem] = []
+        header, protected = choose(got, got.payload, policy.delegates, problems)
+        senders = mailboxes(header, "from")
+        signers, infos = judge_signers(got.signature, senders, known, judge, at, problems, notes)
+        if not any(info.needs_repair for info in infos):
+            break
+        got = with_line_ends_repaired(got, keys, allow_weak=policy.allow_weak)
+    if got.repaired:
+        notes.append(Problem("line-endings-repaired"))
     _check_coverage(got, problems)
     holders = tuple(info for info in infos if not info.signer.problems)
     hidden = got.outer if protected else ()

@@ -79,6 +79,8 @@ class Judged:
     info: SignerInfo
     judgement: Judgement | None = None
     enclosed: Enclosed = NOTHING
+    needs_repair: bool = False
+    """The signature holds, but over CRLF line ends, not over those that came."""
 
 
 def judge_signers(
@@ -144,13 +146,13 @@ def _judge_signer(
         return Judged(Signer((), None, None, None, None, signed_at, codes), tuple(found), None, info)
     over = layer.over if layer.detached else None
     wrong = check_signer(signed, info, certificate, over)
+    needs_repair = False
     if layer.detached and "bad-signature" in wrong:
         repaired = mime.canonical(bytes(layer.over))
         if repaired != layer.over:
             again = check_signer(signed, info, certificate, repaired)
-            if "bad-signature" not in again:
-                wrong = again
-                notes.append(Problem("line-endings-repaired"))
+            needs_repair = "bad-signature" not in again
+            wrong = again if needs_repair else wrong
     subject = subject_of(certificate)
     found += [Problem(code, subject) for code in wrong]
     enclosed = Enclosed(signed.certificates, signed.crls, signed.ocsp)
@@ -169,7 +171,7 @@ def _judge_signer(
         problems=tuple(problem.code for problem in unique(found)),
     )
     proven = Proven(certificate, info, signed.certificates)
-    return Judged(signer, tuple(found), proven, info, judgement, enclosed)
+    return Judged(signer, tuple(found), proven, info, judgement, enclosed, needs_repair)
 
 
 def check_sender(

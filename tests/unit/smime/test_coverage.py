@@ -141,3 +141,38 @@ def test_of_what_is_withheld_no_word_is_told(cipher: str) -> None:
 
 
 SHOWN = Policy(show_unverified=True)
+
+
+TWO = b"From: alice@medecin.test\r\nTo: bob@medecin.test\r\nSubject: inside\r\n" + multipart(
+    b"Content-Type: text/plain\r\n\r\nDo not pay.",
+    b"Content-Type: application/x-own\r\n\r\na\r\nb",
+    boundary="p",
+).replace(b"mixed;", b"mixed; hp=clear;")
+
+
+@pytest.mark.parametrize(
+    ("sent", "changed"),
+    [
+        (b"inside\r\nContent", b"inside\rContent"),
+        (b"To: bob@medecin.test\r\nSubject: inside", b"To: bob@medecin.test\rSubject: inside"),
+        (b"pay.\r\n--p", b"pay.\r--p"),
+        (b"plain\r\n\r\nDo", b"plain\r\n\rDo"),
+        (b"a\r\nb", b"a\nb"),
+    ],
+    ids=["no protection", "no subject", "no second part", "no text", "other octets"],
+)
+def test_what_is_shown_is_what_was_signed_whatever_became_of_line_ends(sent: bytes, changed: bytes) -> None:
+    """A signature holds over CRLF again, but on the way somebody chose where fields and parts begin."""
+    raw = OUTER + sign(TWO, detached=True)
+    assert raw.count(sent) == 1
+    whole, result = opened(raw), opened(raw.replace(sent, changed))
+    assert result.verdict.trusted
+    assert result.verdict.headers == whole.verdict.headers
+    assert (result.verdict.text, result.parts) == (whole.verdict.text, (b"a\r\nb",))
+    assert "line-endings-repaired" in [note.code for note in result.verdict.notes]
+
+
+def test_a_layer_that_repaired_line_ends_bring_to_light_is_judged_too() -> None:
+    """Its header was hidden by one CR: what was signed holds an encrypted letter, not a text."""
+    content = sign(b"X-Own: y\r\n" + encrypt(TEXT), detached=True)
+    assert codes(opened(OUTER + content.replace(b"y\r\nContent", b"y\rContent"))) == ["no-signature"]
