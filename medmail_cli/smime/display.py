@@ -5,7 +5,7 @@ to decrypted text). Which parts are shown follows RFC 2046 §5.1.4 and RFC 9788 
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from medmail_cli.smime import mime
 from medmail_cli.smime.mime import Entity
@@ -47,13 +47,28 @@ class Shown:
     attachments: tuple[Entity, ...]
 
 
-def shown(root: Entity) -> Shown:
-    """Choose what of a decrypted, verified entity is read and what is attached."""
-    # a copy of hidden header fields is left out only where they are shown
-    hide_copy = root.parameters.get("hp", "").lower() in ("clear", "cipher")
-    chosen = _Chosen(hide_copy)
+def shown(root: Entity, *, protected: bool = False) -> Shown:
+    """Choose what of a decrypted, verified entity is read and what is attached.
+
+    ``protected`` where its own header fields are shown: a copy of them in the text is then left out.
+    """
+    chosen = _Chosen(protected and root.parameters.get("hp", "").lower() in ("clear", "cipher"))
+    if protected and root.children and _is_older_copy(root, root.children[0]):
+        root = replace(root, children=root.children[1:])
     _visit(root, chosen, top=True)
     return Shown("\n".join(chosen.texts) if chosen.texts else None, tuple(chosen.attachments))
+
+
+def _is_older_copy(root: Entity, part: Entity) -> bool:
+    """Whether the first part is the copy of header fields that older programs put before the rest.
+
+    By ``protected-headers="v1"``, a draft that RFC 9788 came after, it is a part of its own.
+    """
+    marked = all(one.parameters.get("protected-headers", "").lower() == "v1" for one in (root, part))
+    kind = part.content_type in ("text/plain", "text/rfc822-headers")
+    if not (marked and kind and root.content_type == "multipart/mixed"):
+        return False
+    return _COPY.fullmatch(mime.decode_text(part).rstrip("\n") + "\n\n") is not None
 
 
 @dataclass
@@ -94,7 +109,9 @@ def _visit_alternative(entity: Entity, chosen: _Chosen) -> None:
     for child in entity.children:
         inner = _Chosen(chosen.hide_copy)
         _visit(child, inner, top=True)
-        rank = {"text/plain": 0, "text/html": 1}.get(child.content_type, 2) if inner.texts else 3
+        rank = {"text/plain": 0, "text/html": 1}.get(child.content_type, 2)
+        # an empty text stands beside the one to be read
+        rank = rank if any(text.strip() for text in inner.texts) else 3
         readings.append((rank, inner))
     if not readings:
         return

@@ -299,13 +299,15 @@ def _address(text: str) -> str:
 def addresses_in(text: str) -> tuple[str, ...]:
     """Every address that stands somewhere in shown text, such as a display name meant to mislead.
 
-    Wide and small forms of letters and of @ read as themselves.
+    Wide and small forms of letters and of @ read as themselves; blanks around the @ are read over where a
+    domain follows (RFC 5322 §4.4 allows them, and the eye does).
     """
-    text = unicodedata.normalize("NFKC", text)
-    return tuple(
-        match.rstrip(".'")
-        for match in re.findall(r"[^\s\"'<>()\[\],;:@]{1,64}@[^\s\"'<>()\[\],;:@]{1,255}", text)
+    text = " ".join(unicodedata.normalize("NFKC", text).split())
+    found = (
+        (match[1], match[2], match[3].rstrip(".'"))
+        for match in re.finditer(r"([^\s\"'<>()\[\],;:@]{1,64})( ?@ ?)([^\s\"'<>()\[\],;:@]{1,255})", text)
     )
+    return tuple(f"{local}@{domain}" for local, at, domain in found if at == "@" or "." in domain)
 
 
 def parse_date(value: str) -> datetime | None:

@@ -144,7 +144,7 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
                 layers.append("signed")
                 signature = _detached(entity, len(layers))
                 entity = entity.children[0]
-            elif layers and entity.content_type == "message/rfc822":
+            elif layers and _is_wrapped(entity):
                 layers.append("wrapped")
                 # what a wrapped message holds is shown, never opened: it may be somebody else's
                 entity = mime.parse(mime.decode_body(entity))
@@ -188,11 +188,22 @@ def _read(raw: bytes) -> tuple[Entity, bool]:
 
 
 def _alone(entity: Entity) -> Entity:
-    """The CMS body that is all there is in a multipart/mixed, where software made an attachment of it."""
-    if entity.content_type != "multipart/mixed":
-        return entity
-    parts = [one for one in entity.children if not _is_blank(one)]
-    return parts[0] if len(parts) == 1 and _is_cms(parts[0]) else entity
+    """The layer that is all there is in a multipart/mixed, where software made an attachment of it."""
+    only = entity
+    while only.content_type == "multipart/mixed":
+        parts = [one for one in only.children if not _is_blank(one)]
+        if len(parts) != 1:
+            return entity
+        (only,) = parts
+    return only if _is_cms(only) or _is_multipart_signed(only) else entity
+
+
+def _is_wrapped(entity: Entity) -> bool:
+    """Whether the content is a message that was wrapped to protect its header (RFC 8551 §3.1).
+
+    Where the header around it is protected it is a message that somebody passes on (RFC 9788 §4.10.1).
+    """
+    return entity.content_type in ("message/rfc822", "message/global") and "hp" not in entity.parameters
 
 
 def _is_blank(entity: Entity) -> bool:
@@ -246,7 +257,11 @@ def _is_multipart_signed(entity: Entity) -> bool:
     if len(entity.children) < 2:
         raise MedmailError("malformed", what="message", reason="multipart-signed")
     # with a third part beside them the signature no longer covers everything (RFC 1847 §2.1)
-    return len(entity.children) == 2 and _is_signature(entity.children[1])
+    if len(entity.children) != 2:
+        return False
+    # what it is said to be around may have lost its label, and its name, on the way
+    unlabelled = entity.children[1].content_type in ("application/octet-stream", *_CMS_TYPES)
+    return _is_signature(entity.children[1]) or (bool(protocol) and unlabelled)
 
 
 def _detached(entity: Entity, depth: int) -> SignatureLayer:

@@ -153,7 +153,7 @@ def _entity(
             if not _TYPE.match(content_type):
                 content_type = "text/plain"
         elif field.name == "content-transfer-encoding":
-            encoding = field.value.partition(";")[0].strip().lower()
+            encoding = re.sub(r"\([^()]*\)", "", field.value).partition(";")[0].strip().lower()
     entity = Entity(source, start, body, end, fields, content_type, parameters, encoding)
     boundary = parameters.get("boundary", "")
     if (

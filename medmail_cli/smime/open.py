@@ -152,7 +152,7 @@ def open_message(
     )
     if withheld:
         return Opened(verdict, header=got.outer, at=at, judged=infos)
-    content = display.shown(got.payload)
+    content = display.shown(got.payload, protected=protected)
     parts = tuple(mime.decode_body(part) for part in content.attachments)
     attachments = tuple(map(_attachment, content.attachments, parts))
     verdict = replace(verdict, text=content.text, attachments=attachments)

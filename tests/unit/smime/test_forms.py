@@ -76,6 +76,41 @@ def test_a_detached_signature_sent_as_a_plain_attachment(multipart: str, kind: s
     trusted(opened(raw), "signed")
 
 
+@pytest.mark.parametrize("kind", ["application/octet-stream", "application/pkcs7-mime"])
+def test_a_signature_that_lost_its_label_and_name(kind: str) -> None:
+    """What multipart/signed says of its second part is enough."""
+    raw = OUTER + compose.multipart_signed(TEXT, signature(detached=True), micalg="sha-256")
+    old = raw[raw.index(b"Content-Type: application/pkcs7-signature") : raw.index(b"Content-Transfer-Enc")]
+    bare = raw.replace(old, f"Content-Type: {kind}\r\n".encode()).replace(b"smime.p7s", b"file")
+    trusted(opened(bare), "signed")
+    assert codes(opened(bare.replace(b"multipart/signed", b"multipart/mixed")))[0] != "bad-signature"
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("form", ["opaque", "detached", "encrypted"])
+def test_a_layer_alone_in_a_multipart_is_the_whole(depth: int, form: str) -> None:
+    """Some gateways put every message into a multipart/mixed, to append a notice or not."""
+    raw = {
+        "opaque": sign(TEXT),
+        "detached": sign(TEXT, detached=True),
+        "encrypted": encrypt(sign(TEXT, detached=True)),
+    }[form]
+    for number in range(depth):
+        mark = b"--m%d" % number
+        blank = mark + b"\r\nContent-Type: text/plain\r\n\r\n\r\n"
+        raw = (
+            b"Content-Type: multipart/mixed; boundary="
+            + mark[2:]
+            + b"\r\n\r\n"
+            + blank
+            + mark
+            + b"\r\n"
+            + raw
+        )
+        raw += b"\r\n" + mark + b"--\r\n"
+    trusted(opened(OUTER + raw), *(("encrypted", "signed") if form == "encrypted" else ("signed",)))
+
+
 @pytest.mark.parametrize("before", [b"", b"Content-Type: text/plain\r\n\r\n \r\n\r\n--m\r\n"])
 def test_an_opaque_message_sent_as_the_only_attachment(before: bytes) -> None:
     raw = OUTER + b"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n" + before

@@ -72,6 +72,21 @@ def test_only_the_root_of_the_payload_with_its_own_from_is_protected(payload: by
     assert unprotected(result)
 
 
+@pytest.mark.parametrize("kind", [b"rfc822", b"global"])
+def test_a_message_passed_on_under_a_protected_header_is_attached(kind: bytes) -> None:
+    """RFC 9788 §4.10.1: only without ``hp`` is a message/rfc822 the letter itself."""
+    carols = b"From: carol@medecin.test\r\nSubject: hers\r\n\r\nHello\r\n"
+    typed = b"Content-Type: message/" + kind
+    result = opened(OUTER + encrypt(sign(HEAD + typed + b"; hp=cipher\r\n\r\n" + carols)))
+    assert (codes(result), result.verdict.layers) == ([], ("encrypted", "signed"))
+    assert (result.verdict.headers.subject, result.verdict.text) == ("inside", None)
+    assert result.parts == (carols,)
+    # and without, it is
+    own = carols.replace(b"carol", b"alice")
+    plain = opened(OUTER + encrypt(sign(typed + b"\r\n\r\n" + own)))
+    assert (plain.verdict.layers[-1], plain.verdict.headers.subject) == ("wrapped", "hers")
+
+
 @pytest.mark.parametrize("hp", [b"clear", b"cipher"])
 @pytest.mark.parametrize("encrypted", [True, False])
 def test_what_hp_says_of_the_encryption_does_not_matter(hp: bytes, encrypted: bool) -> None:
@@ -106,6 +121,9 @@ def test_a_sender_inside_must_be_the_signer_s_too(payload: bytes) -> None:
         "ceo\ufe6bmedecin.test <alice@medecin.test>",  # a small one
         "ceo\u200b@medecin.test <alice@medecin.test>",
         '"ceo"@medecin.test <alice@medecin.test>',
+        "ceo @ medecin.test <alice@medecin.test>",
+        "=?utf-8?q?ceo?= @medecin.test <alice@medecin.test>",
+        "ceo\ufe6b\u3000medecin.test <alice@medecin.test>",
         "alice@medecin.test (ceo@medecin.test)",
         "=?utf-8?q?<ceo@medecin.test>?= <alice@medecin.test>",
     ],
@@ -135,6 +153,12 @@ def test_a_display_name_that_reads_as_another_address(written: str) -> None:
 def test_ways_to_write_from(written: str, expected: list[str]) -> None:
     raw = OUTER.replace(b"From: alice@medecin.test", b"From: " + written.encode()) + sign(TEXT)
     assert codes(opened(raw)) == expected
+
+
+@pytest.mark.parametrize("name", ["Alice @ Radiology", "Alice (alice @ medecin.test)", "alice@home"])
+def test_a_display_name_that_reads_as_no_other_address(name: str) -> None:
+    raw = OUTER.replace(b"From: ", f'From: "{name}" <'.encode()).replace(b"test\r\nTo", b"test>\r\nTo")
+    assert opened(raw + sign(TEXT)).verdict.trusted == (name != "alice@home")
 
 
 @pytest.mark.parametrize("name", ["From", "From ", "from\t"])
@@ -192,3 +216,35 @@ def test_only_a_marked_copy_of_protected_fields_is_hidden(parameters: bytes, bod
 def test_the_same_in_html(parameters: bytes, html: bytes, text: str) -> None:
     content = HEAD + b"Content-Type: text/html" + parameters + b"\r\n\r\n" + html
     assert opened(OUTER + encrypt(sign(content))).verdict.text == text
+
+
+@pytest.mark.parametrize("kind", [b"text/plain", b"text/rfc822-headers"])
+@pytest.mark.parametrize(
+    ("part", "hidden"),
+    [
+        (b"; protected-headers=v1\r\n\r\nSubject: inside\r\n", True),
+        (b"; protected-headers=v1\r\n\r\nSubject:\r\n inside\r\nFrom: alice@medecin.test\r\n\r\n", True),
+        (b"\r\n\r\nSubject: inside\r\n", False),
+        (b"; protected-headers=v1\r\n\r\nSubject: inside\r\n\r\nPay Carol.\r\n", False),
+        (b"; protected-headers=v1\r\n\r\nPay Carol.\r\n", False),
+    ],
+)
+def test_the_copy_of_the_older_form_is_a_part_of_its_own(kind: bytes, part: bytes, hidden: bool) -> None:
+    body = (
+        b"--v\r\nContent-Type: "
+        + kind
+        + part
+        + b"\r\n--v\r\nContent-Type: text/plain\r\n\r\nHello\r\n--v--\r\n"
+    )
+    marked = HEAD + b'Content-Type: multipart/mixed; boundary=v; protected-headers="v1"\r\n\r\n' + body
+    verdict = opened(OUTER + encrypt(sign(marked))).verdict
+    assert verdict.trusted
+    assert (verdict.text == "Hello" and verdict.attachments == ()) == hidden
+    # where the header outside is shown, the copy is the only trace of the one inside
+    outside = opened(OUTER + encrypt(sign(marked.replace(b"From: alice@medecin.test\r\nTo", b"To")))).verdict
+    assert outside.text != "Hello" or outside.attachments
+
+
+def test_a_copy_is_shown_where_no_header_is_protected() -> None:
+    content = inside(b"; hp=cipher; hp-legacy-display=1", b"Subject: inside\r\n", LEGACY)
+    assert opened(OUTER + encrypt(sign(content))).verdict.text == "Subject: inside\n\nHello\n"

@@ -153,6 +153,16 @@ def test_text_is_preferred_to_html_and_files_are_attachments() -> None:
     assert [part.content_type for part in shown.attachments] == ["application/pdf"]
 
 
+def test_an_empty_alternative_is_not_the_one_to_read() -> None:
+    root = entity(NESTED.replace("plain\n--", " \n--"))
+    assert display.shown(root).text == "html\n"
+    assert display.shown(entity(NESTED.replace("plain\n--", " \n--").replace("<p>html", " "))).text == " "
+
+
+def test_a_transfer_encoding_may_bear_a_comment() -> None:
+    assert mime.decode_body(entity("Content-Transfer-Encoding: BASE64 (RFC 2045)\n\nSGVsbG8=\n")) == b"Hello"
+
+
 def test_flowed_text_is_joined() -> None:
     root = entity("Content-Type: text/plain; format=flowed\n\none \ntwo\n> quoted \n> more\n-- \nsig\n")
     assert mime.decode_text(root) == "one two\n> quoted more\n-- \nsig\n"
