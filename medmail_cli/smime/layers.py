@@ -99,7 +99,7 @@ def with_line_ends_repaired(got: Unwrapped, keys: Keys, *, allow_weak: bool = Fa
     signature = replace(got.signature, over=octets)
     layers = got.layers[: signature.depth]
     begun = Unwrapped(got.outer, layers, None, signature, got.decrypted, repaired=True)
-    return _peel([mime.parse_inner(octets)], begun, keys, allow_weak=allow_weak)
+    return _peel([mime.parse_part(octets)], begun, keys, allow_weak=allow_weak)
 
 
 def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: bool) -> Unwrapped:

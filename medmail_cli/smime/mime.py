@@ -116,13 +116,20 @@ def parse(source: bytes, start: int = 0, end: int | None = None) -> Entity:
     return entity
 
 
-def parse_inner(source: bytes) -> Entity:
-    """Read what a CMS layer held: like :func:`parse`, but without any header field it is a plain text.
+def parse_part(source: bytes) -> Entity:
+    """Read what stood between two boundaries: like :func:`parse`, but the header may be empty."""
+    return _entity(source, 0, len(source), 0, _Budget())
 
-    Peers sign and encrypt bare texts too, though RFC 8551 §3.1 asks for a MIME entity.
+
+def parse_inner(source: bytes) -> Entity:
+    """Read what a CMS layer held: a MIME entity, or without any field of MIME's a plain text.
+
+    Peers sign and encrypt bare texts too, though RFC 8551 §3.1 asks for a MIME entity; a first line with a
+    colon makes no header of what was written to be read.
     """
-    entity = _entity(source, 0, len(source), 0, _Budget())
-    if entity.fields or _NO_HEADER.match(source):  # an empty header is one too
+    entity = parse_part(source)
+    names = (field.name for field in entity.fields)
+    if _NO_HEADER.match(source) or any(n == "mime-version" or n.startswith("content-") for n in names):
         return entity
     return Entity(source, 0, 0, len(source), (), "text/plain", _NOTHING, "8bit")
 

@@ -76,6 +76,27 @@ def test_a_detached_signature_sent_as_a_plain_attachment(multipart: str, kind: s
     trusted(opened(raw), "signed")
 
 
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"Hello\r\n", "Hello\n"),
+        (b"Note: do not pay\r\n\r\nHello\r\n", "Note: do not pay\n\nHello\n"),
+        (b"Bonjour: voici\r\nla suite\r\n", "Bonjour: voici\nla suite\n"),
+        (b"Subject: x\r\n", "Subject: x\n"),
+        (b"\r\nHello\r\n", "Hello\n"),
+        (b"Content-Language: fr\r\n\r\nHello\r\n", "Hello\n"),
+        (b"MIME-Version: 1.0\r\n\r\nHello\r\n", "Hello\n"),
+    ],
+)
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_of_a_text_without_a_header_of_mime_no_line_is_lost(
+    content: bytes, text: str, encrypted: bool
+) -> None:
+    raw = sign(content)
+    result = opened(OUTER + (encrypt(raw) if encrypted else raw))
+    assert (result.verdict.trusted, result.verdict.text) == (True, text)
+
+
 @pytest.mark.parametrize("kind", ["application/octet-stream", "application/pkcs7-mime"])
 def test_a_signature_that_lost_its_label_and_name(kind: str) -> None:
     """What multipart/signed says of its second part is enough."""
