@@ -67,6 +67,11 @@ class Field:
         """The value with encoded words decoded, for showing."""
         return decode_words(self.value)
 
+    @cached_property
+    def mailboxes(self) -> "tuple[Mailbox, ...]":
+        """The mailboxes that the value lists, read once however often they are looked at."""
+        return parse_mailboxes(self.value)
+
 
 @dataclass(frozen=True)
 class Mailbox:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from medmail_cli.pki import address
 from medmail_cli.pki.fitness import Problem
-from medmail_cli.smime.fields import Field, Mailbox, parse_date, parse_mailboxes
+from medmail_cli.smime.fields import Field, Mailbox, parse_date
 from medmail_cli.smime.layers import Unwrapped
 from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.verdict import Headers
@@ -56,7 +56,7 @@ def all_of(fields: Sequence[Field], name: str) -> list[Field]:
 
 def mailboxes(fields: Sequence[Field], name: str) -> tuple[Mailbox, ...]:
     """The mailboxes in every field of that name."""
-    return tuple(box for field in fields if field.name == name for box in parse_mailboxes(field.value))
+    return tuple(box for field in fields if field.name == name for box in field.mailboxes)
 
 
 def addresses(boxes: Sequence[Mailbox]) -> frozenset[str]:
