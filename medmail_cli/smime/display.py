@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from medmail_cli.smime import mime
+from medmail_cli.smime.layers import signed_content
 from medmail_cli.smime.mime import Entity
 
 _HIDDEN = {"script", "style", "head", "title", "template", "noscript", "svg", "math"}
@@ -47,12 +48,14 @@ class Shown:
     attachments: tuple[Entity, ...]
 
 
-def shown(root: Entity, *, protected: bool = False) -> Shown:
+def shown(root: Entity, *, protected: bool = False, partly_signed: bool = False) -> Shown:
     """Choose what of a decrypted, verified entity is read and what is attached.
 
     ``protected`` where its own header fields are shown: a copy of them in the text is then left out.
+    ``partly_signed`` where a list, say, put a footer beside the signed letter: that is read all the same.
     """
-    chosen = _Chosen(protected and root.parameters.get("hp", "").lower() in ("clear", "cipher"))
+    hide_copy = protected and root.parameters.get("hp", "").lower() in ("clear", "cipher")
+    chosen = _Chosen(hide_copy, partly_signed)
     if protected and root.children and _is_older_copy(root, root.children[0]):
         root = replace(root, children=root.children[1:])
     _visit(root, chosen, top=True)
@@ -76,12 +79,19 @@ class _Chosen:
     """What is read and what is attached, so far."""
 
     hide_copy: bool
+    open_signed: bool = False
     texts: list[str] = field(default_factory=list)
     attachments: list[Entity] = field(default_factory=list)
 
 
 def _visit(entity: Entity, chosen: _Chosen, *, top: bool) -> None:
-    if entity.content_type.startswith("multipart/") and entity.children:
+    if chosen.open_signed and (content := signed_content(entity)):
+        # one level, or a purpose-made letter would take for ever
+        inner = _Chosen(chosen.hide_copy)
+        _visit(content, inner, top=top)
+        chosen.texts += inner.texts
+        chosen.attachments += inner.attachments
+    elif entity.content_type.startswith("multipart/") and entity.children:
         if entity.content_type == "multipart/alternative":
             _visit_alternative(entity, chosen)
             return
@@ -107,7 +117,7 @@ def _visit_alternative(entity: Entity, chosen: _Chosen) -> None:
     """One alternative is read: plain text before HTML before anything that holds text."""
     readings: list[tuple[int, _Chosen]] = []
     for child in entity.children:
-        inner = _Chosen(chosen.hide_copy)
+        inner = _Chosen(chosen.hide_copy, chosen.open_signed)
         _visit(child, inner, top=True)
         rank = {"text/plain": 0, "text/html": 1}.get(child.content_type, 2)
         # an empty text stands beside the one to be read

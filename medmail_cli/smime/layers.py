@@ -300,11 +300,31 @@ def _inflate(node: ber.Node) -> bytes:
 
 def holds_signature(entity: Entity) -> bool:
     """Whether a part somewhere below is signed, though nothing that covers the whole is."""
-    return any(_is_signature(part) or (_is_cms(part) and _has_signers(part)) for part in entity.walk())
+    return any(
+        _is_signature(part) or (_is_cms(part) and _signed_in(part) is not None) for part in entity.walk()
+    )
 
 
-def _has_signers(part: Entity) -> bool:
+def signed_content(part: Entity) -> Entity | None:
+    """What an opaque signature is over that stands among other parts, None where the part is none.
+
+    To be read, as one can what stands beside a detached one; a signed document with a name of its own is not.
+    """
+    if part.content_type not in _CMS_TYPES or (part.filename or "smime.p7m").lower() != "smime.p7m":
+        return None
+    found = _signed_in(part)
+    if found is None or found.content is None or found.content_type != algorithms.DATA:
+        return None
     try:
-        return bool(signed.parse_signed(ber.parse(_cms_octets(part), trailing=True)).signers)
+        return mime.parse_inner(bytes(found.content))
+    except MedmailError:  # too deep, too long
+        return None
+
+
+def _signed_in(part: Entity) -> SignedData | None:
+    """The SignedData with signers that a part holds."""
+    try:
+        found = signed.parse_signed(ber.parse(_cms_octets(part), trailing=True))
     except MedmailError:  # encrypted, damaged, or no CMS at all
-        return False
+        return None
+    return found if found.signers else None

@@ -152,7 +152,8 @@ def open_message(
     )
     if withheld:
         return Opened(verdict, header=got.outer, at=at, judged=infos)
-    content = display.shown(got.payload, protected=protected)
+    partly = any(problem.code == "partly-signed" for problem in found)
+    content = display.shown(got.payload, protected=protected, partly_signed=partly)
     parts = tuple(mime.decode_body(part) for part in content.attachments)
     attachments = tuple(map(_attachment, content.attachments, parts))
     verdict = replace(verdict, text=content.text, attachments=attachments)

@@ -33,6 +33,33 @@ def test_a_signed_part_among_others_is_partly_signed_under_any_label(
     assert (result.verdict.signature.status, result.verdict.layers) == ("none", ())
 
 
+@pytest.mark.parametrize("detached", [True, False])
+def test_a_letter_to_a_list_is_read_beside_its_footer(detached: bool) -> None:
+    """Marked as what it is: nobody vouches for the whole."""
+    letter = multipart(TEXT, b"Content-Type: application/pdf; name=a.pdf\r\n\r\n%PDF")
+    result = opened(OUTER + multipart(sign(letter, detached=detached), FOOTER, boundary="l"))
+    assert (codes(result), result.verdict.layers) == (["partly-signed"], ())
+    assert result.verdict.text == "Hello\n" + "\nfooter\n"
+    assert [one.name for one in result.verdict.attachments if one.name != "smime.p7s"] == ["a.pdf"]
+
+
+def test_signed_documents_and_what_others_sealed_stay_attached() -> None:
+    document = sign(b"%PDF-1.7").replace(b"smime.p7m", b"report.pdf.p7m")
+    nested = sign(multipart(sign(b"Content-Type: text/plain\r\n\r\ndeeper"), TEXT))
+    for part, name in (
+        (document, "report.pdf.p7m"),
+        (encrypt(sign(TEXT)), "smime.p7m"),
+        (nested, "smime.p7m"),
+    ):
+        result = opened(OUTER + multipart(part, sign(TEXT, detached=True), FOOTER, boundary="l"))
+        assert codes(result) == ["partly-signed"]
+        assert [one.name for one in result.verdict.attachments] == [name, "smime.p7s"]
+        assert "deeper" not in (result.verdict.text or "")
+    # in a letter that is signed as a whole somebody else's signature is no part of the text
+    within = opened(OUTER + sign(multipart(FOOTER, sign(TEXT, "carol"))))
+    assert (within.verdict.trusted, within.verdict.text) == (True, "footer\n")
+
+
 def test_a_signed_part_deep_below_is_partly_signed() -> None:
     raw = OUTER + multipart(multipart(multipart(sign(TEXT), boundary="x"), FOOTER, boundary="y"), FOOTER)
     assert codes(opened(raw)) == ["partly-signed"]
