@@ -67,7 +67,7 @@ def _told(opened: Opened, authorities: Authorities) -> Iterator[Step]:
     if not opened.judged:
         yield _step(verdict, "signature", "RFC 5652 §5.4 to §5.6", "", made=False)
     has = ", ".join(address for one in verdict.signature.signers for address in one.addresses)
-    signers = bool(verdict.signature.signers)
+    signers = any(one.sha256 for one in verdict.signature.signers)
     yield _step(verdict, "sender", "RFC 8550 §3", f"{has} · From: {headers.from_ or ''}", made=signers)
     where = "protected" if headers.protected else "outside"
     outside = verdict.outer_headers
@@ -112,8 +112,12 @@ def _signer(judged: Judged, opened: Opened, authorities: Authorities) -> Iterato
     repaired = [p.code for p in opened.verdict.notes if p.code in codes]
     evidence += [f"{p.code}: {p.detail}" if p.detail else p.code for p in failed] + repaired
     result: Result = "failed" if failed else "noted" if repaired else "held"
+    if judged.proven is None and not failed:
+        result = "not-made"  # without the certificate there is no key to check it with
     yield Step("signature", "RFC 5652 §5.4 to §5.6", result, tuple(evidence), signer.subject)
     if judged.judgement is None or opened.at is None:
+        missing = tuple(f"{p.code}: {p.detail}" for p in judged.problems if p.code == "untrusted-issuer")
+        yield Step("anchor", "RFC 5652 §5.1, RFC 5280 §6.1.1 (d)", "failed", missing)
         return
     for found in paths.explain(judged.judgement, authorities, at=opened.at, enclosed=judged.enclosed):
         results: dict[bool | None, Result] = {True: "held", False: "failed", None: "noted"}

@@ -99,7 +99,7 @@ def with_line_ends_repaired(got: Unwrapped, keys: Keys, *, allow_weak: bool = Fa
     signature = replace(got.signature, over=octets)
     layers = got.layers[: signature.depth]
     begun = Unwrapped(got.outer, layers, None, signature, got.decrypted, repaired=True)
-    return _peel([mime.parse_part(octets)], begun, keys, allow_weak=allow_weak)
+    return _peel([mime.parse_inner(octets)], begun, keys, allow_weak=allow_weak)
 
 
 def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: bool) -> Unwrapped:
@@ -143,7 +143,7 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
             elif _is_multipart_signed(entity):
                 layers.append("signed")
                 signature = _detached(entity, len(layers))
-                entity = entity.children[0]
+                entity = mime.or_text(entity.children[0])
             elif layers and _is_wrapped(entity):
                 layers.append("wrapped")
                 # what a wrapped message holds is shown, never opened: it may be somebody else's

@@ -116,22 +116,23 @@ def parse(source: bytes, start: int = 0, end: int | None = None) -> Entity:
     return entity
 
 
-def parse_part(source: bytes) -> Entity:
-    """Read what stood between two boundaries: like :func:`parse`, but the header may be empty."""
-    return _entity(source, 0, len(source), 0, _Budget())
-
-
 def parse_inner(source: bytes) -> Entity:
-    """Read what a CMS layer held: a MIME entity, or without any field of MIME's a plain text.
+    """Read what a CMS layer held: like :func:`parse`, but it may be a bare text (:func:`or_text`)."""
+    return or_text(_entity(source, 0, len(source), 0, _Budget()))
+
+
+def or_text(entity: Entity) -> Entity:
+    """The entity, or where it has no header field of MIME's all of it as plain text.
 
     Peers sign and encrypt bare texts too, though RFC 8551 §3.1 asks for a MIME entity; a first line with a
     colon makes no header of what was written to be read.
     """
-    entity = parse_part(source)
+    whole = Entity(entity.source, entity.start, entity.start, entity.end, (), "text/plain", _NOTHING, "8bit")
     names = (field.name for field in entity.fields)
-    if _NO_HEADER.match(source) or any(n == "mime-version" or n.startswith("content-") for n in names):
+    if any(name == "mime-version" or name.startswith("content-") for name in names):
         return entity
-    return Entity(source, 0, 0, len(source), (), "text/plain", _NOTHING, "8bit")
+    # an empty header is one too
+    return entity if _NO_HEADER.match(entity.source, entity.start, entity.end) else whole
 
 
 def _entity(
@@ -147,6 +148,8 @@ def _entity(
     else:
         header_end = body = end
     fields = _fields(source[start:header_end])
+    if not fields and header_end > start:
+        body = start  # the empty line before a text was forgotten
     content_type, parameters = default, _NOTHING
     encoding = "7bit"
     seen: set[str] = set()

@@ -2,13 +2,16 @@
 
 import pytest
 
+from medmail_cli.cms import ber, der
 from medmail_cli.pki.path import Authorities
+from medmail_cli.smime import compose
 from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.open import Opened
 from medmail_cli.ui.sentences import ERRORS
 from medmail_cli.ui.views.decrypt import _CHECKS, _OWN_WORDS
 from tests.support import pki
-from tests.support.letters import NOW, OUTER, TEXT, authority, encrypt, opened, person, sealed, sign
+from tests.support.letters import NOW, OUTER, TEXT, authority, encrypt, entity, opened, person, sealed, sign
+from tests.unit.smime.test_signers import together
 
 ROOT = authority("Health Root")
 AUTHORITIES = Authorities([ROOT.certificate])
@@ -78,6 +81,27 @@ def test_the_step_that_failed(raw: bytes, check: str, code: str) -> None:
     failed = [step for step in steps if step.result == "failed"]
     assert [step.check for step in failed] == [check]
     assert any(evidence.startswith(code) for evidence in failed[0].evidence)
+
+
+@pytest.mark.parametrize(
+    ("signature", "failed"), [("lost", "anchor"), ("unreadable", "signature"), ("of another", "signature")]
+)
+def test_of_a_signer_nobody_knows_only_what_was_checked_holds(signature: str, failed: str) -> None:
+    data = together(person("alice"))
+    oid, explicit = ber.parse(data).elements()
+    (body,) = explicit.elements()
+    kept = [bytes(node.raw) for node in body.elements() if node.tag != 0x80]
+    lost = der.sequence(bytes(oid.raw), der.tlv(0xA0, der.sequence(*kept)))
+    raw = {
+        "lost": entity(lost, "signed-data"),
+        "unreadable": compose.multipart_signed(TEXT, b"junk", micalg="sha-256"),
+        "of another": sign(TEXT, detached=True).replace(b"Hello", b"Hallo"),
+    }[signature]
+    steps = told(opened(OUTER + raw))
+    assert [step.check for step in steps if step.result == "failed"] == [failed]
+    results = {step.check: step.result for step in steps}
+    assert results["sender"] == ("held" if signature == "of another" else "not-made")
+    assert results["signature"] == ("not-made" if signature == "lost" else "failed")
 
 
 def test_a_stranger_s_chain_is_told_as_far_as_it_goes() -> None:

@@ -88,13 +88,22 @@ def test_a_detached_signature_sent_as_a_plain_attachment(multipart: str, kind: s
         (b"MIME-Version: 1.0\r\n\r\nHello\r\n", "Hello\n"),
     ],
 )
-@pytest.mark.parametrize("encrypted", [True, False])
-def test_of_a_text_without_a_header_of_mime_no_line_is_lost(
-    content: bytes, text: str, encrypted: bool
-) -> None:
-    raw = sign(content)
-    result = opened(OUTER + (encrypt(raw) if encrypted else raw))
-    assert (result.verdict.trusted, result.verdict.text) == (True, text)
+@pytest.mark.parametrize("form", ["opaque", "detached", "encrypted", "LF", "footer"])
+def test_of_a_text_without_a_header_of_mime_no_line_is_lost(content: bytes, text: str, form: str) -> None:
+    """As ``openssl cms -sign`` makes it of any text."""
+    raw = sign(content, detached=form in ("detached", "LF", "footer"))
+    if form == "footer":
+        raw = (
+            b"Content-Type: multipart/mixed; boundary=f\r\n\r\n--f\r\n"
+            + raw
+            + b"\r\n--f\r\n\r\nfooter\r\n--f--"
+        )
+    result = opened(OUTER + {"encrypted": encrypt(raw), "LF": raw.replace(b"\r\n", b"\n")}.get(form, raw))
+    assert result.verdict.trusted == (form != "footer")
+    if form != "footer":
+        assert result.verdict.text == text
+    elif ":" not in text:  # nobody signed the whole, so that fields may be fields
+        assert result.verdict.text == text + "\nfooter"
 
 
 @pytest.mark.parametrize("kind", ["application/octet-stream", "application/pkcs7-mime"])
