@@ -27,6 +27,7 @@ _TOKEN = re.compile(
     r"|(.)",  # 8 anything out of place
     re.DOTALL,
 )
+_HALVES = re.compile("[\ud800-\udfff]")
 _SPECIAL = re.compile(r'[()<>\[\]:;@\\,"]')
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.?)*(?:"|\Z)|[^;]*)', re.DOTALL)
@@ -118,7 +119,8 @@ def decode_charset(data: bytes, charset: str) -> str:
         except UnicodeDecodeError:
             return data.decode("cp1252" if name == "ascii" else "utf-8", "replace")
     try:
-        return data.decode(name, "replace")
+        # UTF-7 can say halves of a character, which no strict reader of our JSON takes
+        return _HALVES.sub("\ufffd", data.decode(name, "replace"))
     except (UnicodeError, ValueError):
         return data.decode("utf-8", "replace")
 
