@@ -66,7 +66,7 @@ def _told(opened: Opened, authorities: Authorities) -> Iterator[Step]:
         yield from _signer(judged, opened, authorities)
     if not opened.judged:
         yield _step(verdict, "signature", "RFC 5652 §5.4 to §5.6", "", made=False)
-    has = ", ".join(address for one in verdict.signature.signers for address in one.addresses)
+    has = ", ".join(address for one in verdict.signature.vouching for address in one.addresses)
     signers = any(one.sha256 for one in verdict.signature.signers)
     yield _step(verdict, "sender", "RFC 8550 §3", f"{has} · From: {headers.from_ or ''}", made=signers)
     where = "protected" if headers.protected else "outside"

@@ -50,6 +50,14 @@ class Signature:
     status: SignatureStatus = "none"
     signers: tuple[Signer, ...] = ()
 
+    @property
+    def vouching(self) -> tuple[Signer, ...]:
+        """Those to name as who signed: the ones without a problem; where there is none, all.
+
+        Anybody on the way can put a signature of a stranger beside the author's.
+        """
+        return tuple(one for one in self.signers if not one.problems) or self.signers
+
 
 @dataclass(frozen=True)
 class Headers:

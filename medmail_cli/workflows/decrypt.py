@@ -246,7 +246,7 @@ def _is_in(mailbox: "Mailbox", id_: str, folder: str) -> bool:
 
 def _outcome(intent: int, opened: "Opened", verdict: "Verdict") -> Outcome:
     endings: dict[int, Ending] = {0: "done", UNTRUSTED: "refused" if verdict.withheld else "done"}
-    signers = verdict.signature.signers
+    signers = verdict.signature.vouching
     return Outcome(
         intent,
         endings.get(verdict.exit, "failed"),

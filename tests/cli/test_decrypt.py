@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from cryptography.hazmat.primitives import hashes
 
 from medmail_cli.commands.decrypt import events
 from medmail_cli.smime import mime
@@ -15,9 +16,10 @@ from medmail_cli.store.mailbox import Mailbox
 from medmail_cli.ui.schema import of_command
 from tests.support.cli import Done, medmail
 from tests.support.homes import make_home
-from tests.support.letters import FILE, NOW, OUTER, TEXT, encrypt, letter, person, sealed, sign
+from tests.support.letters import FILE, NOW, OUTER, TEXT, encrypt, entity, letter, person, sealed, sign
 from tests.support.pki import pem
 from tests.support.tools import run
+from tests.unit.smime.test_signers import together
 
 ALICES_CONFIG = """\
 [accounts.work]
@@ -86,6 +88,23 @@ def test_an_untrusted_letter_is_shown_and_marked(home: Path, tmp_path: Path) -> 
     assert done.exit == 5
     assert "DO NOT BELIEVE IT: " in done.stdout
     assert "voici les résultats" in done.stdout
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_stranger_who_signed_beside_the_author_is_not_named(
+    home: Path, tmp_path: Path, turned: bool
+) -> None:
+    """Anybody can add a signature of his own making to a letter, under any name."""
+    signers = [person("boss", "Mallory Root"), person("alice")]
+    data = together(*(signers[::-1] if turned else signers))
+    done = medmail(home, "decrypt", save(tmp_path, OUTER + entity(data, "signed-data")), "--explain")
+    assert done.exit == 0
+    assert done.stdout.startswith("Signed by alice@medecin.test on ")
+    assert "boss" not in done.stdout.partition("\n\n")[0]
+    assert "alice@medecin.test · From: alice@medecin.test" in done.stdout
+    log = medmail(home, "audit", "log", "--json").objects
+    told = [line["facts"]["signer"] for line in log if "signer" in line.get("facts", {})]
+    assert told[-1] == person("alice").certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def test_control_characters_of_strangers_are_escaped(home: Path, tmp_path: Path) -> None:

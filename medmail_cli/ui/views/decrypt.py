@@ -81,7 +81,7 @@ def explanation(event: "Explanation", _console: "Console") -> "Iterable[Line]":
 
 
 def _verdict(event: "Verdict") -> "Iterator[Line]":
-    signers = event.signature.signers
+    signers = event.signature.vouching
     if signers:
         who = "; ".join(", ".join(s.addresses) or s.subject or _("somebody unknown") for s in signers)
         when = next((s.signed_at for s in signers if s.signed_at), None)
