@@ -109,7 +109,8 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
         entity = handed.pop()
         signature, decrypted = begun.signature, begun.decrypted
         for _ in range(len(layers), MAX_LAYERS):
-            entity = _alone(entity)
+            if signature is None:  # what somebody signed as a part stays one (RFC 9787 §4)
+                entity = _alone(entity)
             if _is_cms(entity):
                 # what list software appends to the encoded structure is no part of it, and never shown
                 node = ber.parse(_cms_octets(entity), trailing=True)
@@ -140,7 +141,7 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
                 else:
                     raise MedmailError("malformed", what="message", reason="content-type")
                 del node
-            elif _is_multipart_signed(entity):
+            elif _is_multipart_signed(entity, renamed=signature is None):
                 layers.append("signed")
                 signature = _detached(entity, len(layers))
                 entity = mime.or_text(entity.children[0])
@@ -245,8 +246,8 @@ def _is_signature(entity: Entity) -> bool:
     return entity.content_type in _SIGNATURE_TYPES or _is_file(entity, (".p7s",))
 
 
-def _is_multipart_signed(entity: Entity) -> bool:
-    if entity.content_type == "multipart/mixed":
+def _is_multipart_signed(entity: Entity, *, renamed: bool = True) -> bool:
+    if renamed and entity.content_type == "multipart/mixed":
         # software that did not know the type may have renamed it: content and signature alone are the same
         return len(entity.children) == 2 and _is_signature(entity.children[1])
     if entity.content_type != "multipart/signed":

@@ -43,6 +43,23 @@ def test_a_letter_to_a_list_is_read_beside_its_footer(detached: bool) -> None:
     assert [one.name for one in result.verdict.attachments if one.name != "smime.p7s"] == ["a.pdf"]
 
 
+@pytest.mark.parametrize("inner", [sign(TEXT, "carol", detached=True), sign(TEXT, "carol"), encrypt(TEXT)])
+def test_what_is_passed_on_alone_in_a_signed_letter_stays_a_part_of_it(inner: bytes) -> None:
+    """The author vouches for the whole; nobody else's layer is taken off, and nothing decrypted."""
+    result = opened(OUTER + encrypt(sign(multipart(b"\r\n\r\n", inner))))
+    assert (codes(result), result.verdict.layers) == ([], ("encrypted", "signed"))
+    assert len(result.verdict.attachments) == 1
+
+
+def test_a_signature_of_a_document_is_a_file_in_a_signed_letter() -> None:
+    """Text and a .p7s in a multipart/mixed are a renamed multipart/signed only where nobody signed both."""
+    file = sign(b"%PDF-1.7", "carol", detached=True)
+    file = file[file.index(b"Content-Type: application/pkcs7-signature") :].partition(b"\r\n--")[0]
+    result = opened(OUTER + sign(multipart(TEXT, file.replace(b"smime.p7s", b"report.pdf.p7s"))))
+    assert (codes(result), result.verdict.text) == ([], "Hello\n")
+    assert [one.name for one in result.verdict.attachments] == ["report.pdf.p7s"]
+
+
 def test_signed_documents_and_what_others_sealed_stay_attached() -> None:
     document = sign(b"%PDF-1.7").replace(b"smime.p7m", b"report.pdf.p7m")
     nested = sign(multipart(sign(b"Content-Type: text/plain\r\n\r\ndeeper"), TEXT))
