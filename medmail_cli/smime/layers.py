@@ -185,7 +185,7 @@ def _read(raw: bytes) -> tuple[Entity, bool]:
     repaired = b"\n" not in raw[: mime.MAX_HEADER] and b"\r" in raw
     if repaired:
         raw = raw.replace(b"\r", b"\r\n")
-    return mime.parse(raw.removeprefix(b"\xef\xbb\xbf")), repaired
+    return mime.parse(raw.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")), repaired
 
 
 def _alone(entity: Entity) -> Entity:

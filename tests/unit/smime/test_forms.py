@@ -203,8 +203,9 @@ def test_a_signature_over_something_else_than_a_letter_signs_no_letter() -> None
         lambda raw: raw.replace(b"\r\n", b"\r"),
         lambda raw: raw.replace(b"\r\n", b"\r\r\n"),
         lambda raw: raw + b"\r\n" * 50,
+        lambda raw: b"\r\n\n" + raw,
     ],
-    ids=["mark", "mbox", "LF", "CR", "CRCRLF", "blank lines"],
+    ids=["mark", "mbox", "LF", "CR", "CRCRLF", "blank lines", "blank lines before"],
 )
 @pytest.mark.parametrize("form", ["opaque", "detached", "encrypted"])
 def test_what_gateways_do_to_line_ends(change: Callable[[bytes], bytes], form: str) -> None:
