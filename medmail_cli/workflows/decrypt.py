@@ -124,9 +124,9 @@ def decrypt(
     learned of it sealed under ``subkey``. Raises ``exists``, ``disk-full`` and the like for the first output
     that cannot be written: what was done before stays done, and running it again goes on.
     """
-    inside: dict[str, str] = {}
+    met: dict[str, str] = {}
     for group in _groups(sources):
-        yield from _open_group(group, reader, log, actor, output, explained, flush, mailbox, subkey, inside)
+        yield from _open_group(group, reader, log, actor, output, explained, flush, mailbox, subkey, met)
 
 
 @dataclass
@@ -163,9 +163,9 @@ def _open_group(
     flush: Callable[[], None],
     mailbox: "Mailbox | None",
     subkey: Callable[[], bytes] | None,
-    inside: dict[str, str],
+    met: dict[str, str],
 ) -> "Iterator[Verdict | Explanation | Content | Note]":
-    """``inside`` are the protected Message-IDs that this run has met, and where."""
+    """``met`` are the Message-IDs that this run has seen, and where first."""
     intents = log.intents(Intent("decrypt", actor, (loaded.id,)) for loaded in group)
     outcomes: list[Outcome] = []
     seen: list[Opened] = []
@@ -179,8 +179,7 @@ def _open_group(
                     source=loaded.source.name,
                     stored_at=stored.stored_at if stored else None,
                 )
-                if mailbox is not None and stored is not None:
-                    opened = _note_replay(opened, stored, mailbox, subkey, inside)
+                opened = _note_replay(opened, stored, mailbox, subkey, met)
                 verdict = _write(opened, output)
             except MedmailError as error:
                 outcomes.append(Outcome(intent, "failed", exit_of(error.code), facts={"error": error.code}))
@@ -208,30 +207,30 @@ def _open_group(
 
 def _note_replay(
     opened: "Opened",
-    stored: "Stored",
-    mailbox: "Mailbox",
+    stored: "Stored | None",
+    mailbox: "Mailbox | None",
     subkey: Callable[[], bytes] | None,
-    inside: dict[str, str],
+    met: dict[str, str],
 ) -> "Opened":
-    """Note other bytes under the same Message-ID in the mailbox, our own copies of what we sent aside.
+    """Note other bytes under the same Message-ID, in the mailbox or in this run; our own copies aside.
 
     An old letter sent again may bear any Message-ID outside; the one inside stays what it was.
     """
     from medmail_cli.store.mailbox import SENT
 
-    headers = opened.verdict.headers
+    headers, own = opened.verdict.headers, opened.verdict.id
     named = headers.message_id or ""
-    if stored.folder == SENT:
+    if not named or (stored is not None and stored.folder == SENT):
         return opened
-    others = list(mailbox.same_message_id(named, stored.id))
-    if headers.protected and named and subkey is not None:
-        others += mailbox.same_inner_message_id(named, stored.id, subkey())
-        met = inside.setdefault(named, stored.id)
-        others += [met] if met != stored.id else []
-    received = [other for other in others if not _is_in(mailbox, other, SENT)]
-    if not received:
+    others = [other for other in (met.setdefault(named, own),) if other != own]
+    if mailbox is not None and stored is not None:
+        known = list(mailbox.same_message_id(named, own))
+        if headers.protected and subkey is not None:
+            known += mailbox.same_inner_message_id(named, own, subkey())
+        others = [*(other for other in known if not _is_in(mailbox, other, SENT)), *others]
+    if not others:
         return opened
-    notes = (*opened.verdict.notes, Problem("replayed", received[0]))
+    notes = (*opened.verdict.notes, Problem("replayed", others[0]))
     return replace(opened, verdict=replace(opened.verdict, notes=notes))
 
 

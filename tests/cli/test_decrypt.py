@@ -358,6 +358,18 @@ def test_an_old_letter_in_a_new_envelope_is_noted(tmp_path: Path, together: bool
     assert b"@medecin.test" not in (own / "mail" / "learned.db").read_bytes()
 
 
+def test_a_replay_among_files_is_noted(home: Path, tmp_path: Path) -> None:
+    """The same letter in two envelopes; a third that is another; the first once more, the same bytes."""
+    first, again = (save(tmp_path, sealed(), f"{n}.eml") for n in (1, 2))
+    other = save(tmp_path, sealed(letter(message_id="<2@medecin.test>")), "3.eml")
+    same = save(tmp_path, first.read_bytes(), "4.eml")
+    done = medmail(home, "decrypt", first, other, again, same, "--json")
+    assert done.exit == 0
+    found = [one for one in done.objects if one["type"] == "message"]
+    told = [[note["detail"] for note in one["notes"] if note["code"] == "replayed"] for one in found]
+    assert told == [[], [], [found[0]["id"]], []]
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_a_delegate_may_send_for_another(tmp_path: Path, named: bool) -> None:
     own = make_home(tmp_path, person("bob"))
