@@ -107,6 +107,14 @@ def test_a_stranger_who_signed_beside_the_author_is_not_named(
     assert told[-1] == person("alice").certificate.fingerprint(hashes.SHA256()).hex()
 
 
+def test_of_a_bad_signature_nobody_is_said_to_have_signed(home: Path, tmp_path: Path) -> None:
+    raw = OUTER + sign(TEXT, detached=True).replace(b"Hello", b"Hallo")
+    done = medmail(home, "decrypt", save(tmp_path, raw), env={"TZ": "UTC"})
+    assert done.exit == 6
+    assert "Signed by" not in done.stdout
+    assert done.stdout.startswith("A signature in the name of alice@medecin.test that does not hold\n")
+
+
 def test_control_characters_of_strangers_are_escaped(home: Path, tmp_path: Path) -> None:
     written = letter(body="a\x1b[2Jb\u202ec\n", subject="x")
     done = medmail(home, "decrypt", save(tmp_path, sealed(written)))

@@ -85,8 +85,10 @@ def _verdict(event: "Verdict") -> "Iterator[Line]":
     if signers:
         who = "; ".join(", ".join(s.addresses) or s.subject or _("somebody unknown") for s in signers)
         when = next((s.signed_at for s in signers if s.signed_at), None)
-        signed = _("Signed by {who}").format(who=sanitize.line(who))
-        if when:
+        claimed = any("bad-signature" in one.problems for one in signers)
+        said = _("A signature in the name of {who} that does not hold") if claimed else _("Signed by {who}")
+        signed = said.format(who=sanitize.line(who))
+        if when and not claimed:
             signed += _(" on {when}").format(when=when.astimezone().strftime("%Y-%m-%d %H:%M"))
         yield signed
         anchor = next((s.anchor for s in signers if s.anchor), None)
