@@ -11,7 +11,7 @@ from medmail_cli.smime import mime
 from medmail_cli.smime.layers import signed_content
 from medmail_cli.smime.mime import Entity
 
-_HIDDEN = {"script", "style", "head", "title", "template", "noscript", "svg", "math"}
+_HIDDEN = {"script", "style", "title", "template", "svg", "math"}
 _FOREIGN = {"svg", "math"}
 """Of these alone HTML knows elements that are closed at once."""
 _BLOCKS = {
@@ -37,6 +37,9 @@ _HTML = re.compile(
 _COPY = re.compile(r"(?:[!-9;-~]+:.*\n(?:[ \t].*\n)*)+\n")
 """Header fields and a blank line."""
 _COPY_CLASS = "header-protection-legacy-display"
+_CELLS = {"td", "th"}
+_KEPT = "\ue000"
+"""A blank of preformatted text, until the others are drawn together: a private character no letter has."""
 _HREF = re.compile(r"""\bhref\s*=\s*["']?(https?:[^\s"'>]*)""", re.IGNORECASE)
 
 
@@ -160,11 +163,14 @@ def html_to_text(html: str, *, hide_copy: bool = False) -> str:
     out: list[str] = []
     links: list[str] = []
     hidden: list[str] = []
+    preformatted = 0
     for token in _HTML.finditer(html):
         piece = token[0]
         if not token[2]:
             if not hidden and not piece.startswith(("<!", "<?")):
-                out.append(re.sub(r"\s+", " ", unescape(piece)))
+                words = unescape(piece)
+                drawn = re.sub(r"[^\S\n]", _KEPT, words) if preformatted else re.sub(r"\s+", " ", words)
+                out.append(drawn)
             continue
         closing, tag = bool(token[1]), token[2].lower()
         if hidden:
@@ -176,11 +182,16 @@ def html_to_text(html: str, *, hide_copy: bool = False) -> str:
             if not (tag in _FOREIGN and piece.endswith("/>")):
                 hidden.append(tag)
         elif tag in _BLOCKS:
-            out.append("\n")
+            if not (closing and tag in ("tr", "li")):  # the next begins a line anyway
+                out.append("\n")
+            if tag == "pre":
+                preformatted = max(0, preformatted + (-1 if closing else 1))
+        elif tag in _CELLS:
+            out.append(" ")  # or two values would read as one
         elif tag == "a" and not closing:
             found = _HREF.search(piece)
             links.append(unescape(found[1]) if found else "")
         elif tag == "a" and links and (target := links.pop()):
             out.append(f" <{target}>")
-    lines = [" ".join(line.split()) for line in "".join(out).split("\n")]
+    lines = [" ".join(line.split()).replace(_KEPT, " ").rstrip() for line in "".join(out).split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"

@@ -147,6 +147,21 @@ def test_html_shows_words_and_where_links_lead_and_nothing_hidden() -> None:
     assert display.html_to_text(html) == "Chère élise,\nvoici\nnotre site <https://evil.test/?a=1&b>\n"
 
 
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<html><head><title>t</title><body>Hello</html>", "Hello\n"),  # </head> may be left out
+        ("<head><meta charset=utf-8><style>p{}</style><p>Hello", "Hello\n"),
+        ("<noscript>Hello</noscript>", "Hello\n"),  # no script ever runs
+        ("<table><tr><td>Na</td><td>140</td><td>1</td></tr><tr><th>K<th>4.1</table>", "Na 140 1\nK 4.1\n"),
+        ("<p>a\n  b</p><pre>\nNa   140\n K\t4.1  \n\n</pre><p>c\n d", "a b\n\nNa   140\n K 4.1\n\nc d\n"),
+        ("<pre>a  b</pre></pre>c  d", "a  b\n\nc d\n"),
+    ],
+)
+def test_html_loses_no_words_and_runs_none_together(html: str, text: str) -> None:
+    assert display.html_to_text(html) == text
+
+
 def test_text_is_preferred_to_html_and_files_are_attachments() -> None:
     shown = display.shown(entity(NESTED))
     assert shown.text == "plain"
