@@ -25,6 +25,8 @@ MAX_LAYERS = 8
 _CMS_TYPES = {"application/pkcs7-mime", "application/x-pkcs7-mime"}
 _SIGNATURE_TYPES = {"application/pkcs7-signature", "application/x-pkcs7-signature"}
 _ARMOUR = re.compile(rb"\s*-----BEGIN (?:CMS|PKCS ?#?7(?: SIGNED DATA)?)-----\r?\n")
+_BASE64 = re.compile(rb"\s*MI[A-T][A-Za-z0-9+/]")
+"""A SEQUENCE of more than 127 octets, or of indefinite length."""
 _NESTED = {
     algorithms.SIGNED_DATA,
     algorithms.ENVELOPED_DATA,
@@ -214,7 +216,10 @@ def _is_blank(entity: Entity) -> bool:
 
 
 def _cms_octets(entity: Entity) -> bytes:
+    """The structure in a body: in its transfer encoding, in PEM, or in base64 that lost its label."""
     octets = mime.decode_body(entity)
+    if _BASE64.match(octets):
+        return mime.decode_base64(octets)
     found = _ARMOUR.match(octets)
     return mime.decode_base64(octets[found.end() : octets.find(b"-----", found.end())]) if found else octets
 
@@ -267,7 +272,7 @@ def _is_multipart_signed(entity: Entity, *, renamed: bool = True) -> bool:
 
 def _detached(entity: Entity, depth: int) -> SignatureLayer:
     try:
-        inner = signed.parse_signed(ber.parse(mime.decode_body(entity.children[1])))
+        inner = signed.parse_signed(ber.parse(_cms_octets(entity.children[1])))
     except MedmailError:
         return SignatureLayer(None, entity.children[0].raw, True, depth)
     if inner.content_type != algorithms.DATA:

@@ -235,6 +235,17 @@ def test_any_transfer_encoding(encoding: str) -> None:
     trusted(opened(OUTER + head.encode() + written[encoding]), "signed")
 
 
+@pytest.mark.parametrize("form", ["opaque", "detached", "encrypted"])
+@pytest.mark.parametrize("label", [b"", b"Content-Transfer-Encoding: 7bit\r\n"])
+def test_base64_that_lost_its_label(form: str, label: bytes) -> None:
+    raw = {"opaque": sign(TEXT), "detached": sign(TEXT, detached=True), "encrypted": encrypt(sign(TEXT))}[
+        form
+    ]
+    stripped = raw.replace(b"Content-Transfer-Encoding: base64\r\n", label)
+    assert stripped != raw
+    trusted(opened(OUTER + stripped), *(("encrypted", "signed") if form == "encrypted" else ("signed",)))
+
+
 def test_triple_wrapping_and_deeper() -> None:
     triple = OUTER + sign(encrypt(sign(TEXT)), "carol", detached=True)
     trusted(opened(triple), "signed", "encrypted", "signed")
