@@ -233,7 +233,8 @@ def _encryption(got: Unwrapped) -> Encryption:
 
 
 def _attachment(part: Entity, data: bytes) -> Attachment:
-    name = part.filename or ("message.eml" if part.content_type == "message/rfc822" else "")
+    passed_on = part.content_type in ("message/rfc822", "message/global")
+    name = part.filename or ("message.eml" if passed_on else "")
     return Attachment(name, part.content_type, len(data), hashlib.sha256(data).hexdigest())
 
 

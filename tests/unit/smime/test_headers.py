@@ -81,6 +81,7 @@ def test_a_message_passed_on_under_a_protected_header_is_attached(kind: bytes) -
     assert (codes(result), result.verdict.layers) == ([], ("encrypted", "signed"))
     assert (result.verdict.headers.subject, result.verdict.text) == ("inside", None)
     assert result.parts == (carols,)
+    assert [one.name for one in result.verdict.attachments] == ["message.eml"]
     # and without, it is
     own = carols.replace(b"carol", b"alice")
     plain = opened(OUTER + encrypt(sign(typed + b"\r\n\r\n" + own)))
