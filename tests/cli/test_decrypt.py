@@ -366,6 +366,17 @@ def test_an_old_letter_in_a_new_envelope_is_noted(tmp_path: Path, together: bool
     assert b"@medecin.test" not in (own / "mail" / "learned.db").read_bytes()
 
 
+@pytest.mark.parametrize(("profile", "where"), [("generic", "notes"), ("direct", "problems")])
+def test_who_is_not_named_reads_as_the_profile_says(tmp_path: Path, profile: str, where: str) -> None:
+    """Carol passes on to Bob, in an envelope of her own, what Alice had signed for her."""
+    own = make_home(tmp_path, person("bob"))
+    (own / "config.toml").write_text(f'profile = "{profile}"\n')
+    raw = OUTER.replace(b"bob@", b"carol@") + encrypt(sign(TEXT))
+    found = medmail(own, "decrypt", save(tmp_path, raw), "--json").objects[0]
+    for name in ("notes", "problems"):
+        assert ("not-addressed-to-you" in [one["code"] for one in found[name]]) == (name == where)
+
+
 def test_a_replay_among_files_is_noted(home: Path, tmp_path: Path) -> None:
     """The same letter in two envelopes; a third that is another; the first once more, the same bytes."""
     first, again = (save(tmp_path, sealed(), f"{n}.eml") for n in (1, 2))
