@@ -141,18 +141,28 @@ def decrypt(
         mailbox=session.mailbox if stored else None,
         subkey=lambda: session.unlocked.subkey("learned"),
     )
-    return show(ctx, "decrypt", _shown(found))
+    named = 0 if session.options.json or len(sources) == 1 else len(sources)
+    return show(ctx, "decrypt", _shown(found, named))
 
 
-def _shown(found: "Generator[object, None, None]") -> "Iterator[object]":
-    """Content for stdout as the console writes it."""
+def _shown(found: "Generator[object, None, None]", named: int) -> "Iterator[object]":
+    """Content for stdout as the console writes it; of ``named`` messages each under its number and name.
+
+    So that no letter passes for the next one's verdict, whatever it says.
+    """
     from contextlib import closing
 
+    from medmail_cli.smime.verdict import Verdict
+    from medmail_cli.ui import sanitize
     from medmail_cli.ui.render import Raw
     from medmail_cli.workflows.decrypt import Content
 
+    number = 0
     with closing(found):
         for event in found:
+            if named and isinstance(event, Verdict):
+                number += 1
+                yield Raw(f"[{number}/{named}] {sanitize.line(event.source)}\n".encode(), text=True)
             yield Raw(event.data, text=event.text) if isinstance(event, Content) else event
 
 

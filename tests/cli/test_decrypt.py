@@ -107,6 +107,18 @@ def test_a_stranger_who_signed_beside_the_author_is_not_named(
     assert told[-1] == person("alice").certificate.fingerprint(hashes.SHA256()).hex()
 
 
+def test_of_several_messages_each_bears_its_number_and_name(home: Path, tmp_path: Path) -> None:
+    """What a letter says may look like the verdict on the next one."""
+    paths = [save(tmp_path, sealed(), "a.eml"), save(tmp_path, OUTER + TEXT, "b\x1b.eml")]
+    done = medmail(home, "decrypt", *paths)
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"[1/2] {tmp_path}/a.eml"
+    assert lines[1].startswith("Signed by alice@medecin.test")
+    second = lines.index(f"[2/2] {tmp_path}/b\\x1b.eml")
+    assert lines[second - 1 : second + 2 : 2] == ["", "Signed by nobody"]
+    assert "[1/" not in medmail(home, "decrypt", paths[0]).stdout
+
+
 def test_of_a_bad_signature_nobody_is_said_to_have_signed(home: Path, tmp_path: Path) -> None:
     raw = OUTER + sign(TEXT, detached=True).replace(b"Hello", b"Hallo")
     done = medmail(home, "decrypt", save(tmp_path, raw), env={"TZ": "UTC"})
