@@ -49,6 +49,14 @@ _RESULTS = {
 }
 
 
+_EVIDENCE = {
+    "none": N_("none"),
+    "no signed attributes": N_("no signed attributes"),
+    "no CRL and no OCSP answer at hand": N_("no CRL and no OCSP answer at hand"),
+}
+"""What there was not; other evidence is names, numbers and times, alike in every language."""
+
+
 def message(event: "Verdict", console: "Console") -> "Iterable[Line]":
     """Three lines of verdict, then headers and text; stdout is left to content that goes there."""
     verdict = list(_verdict(event))
@@ -76,7 +84,7 @@ def explanation(event: "Explanation", _console: "Console") -> "Iterable[Line]":
         if step.about:
             yield f"   {sanitize.line(step.about)}"
         for evidence in step.evidence:
-            yield f"   {sanitize.line(evidence)}"
+            yield f"   {sanitize.line(_(_EVIDENCE[evidence]) if evidence in _EVIDENCE else evidence)}"
     yield ""
 
 

@@ -8,9 +8,10 @@ from medmail_cli.smime import compose
 from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.open import Opened
 from medmail_cli.ui.sentences import ERRORS
-from medmail_cli.ui.views.decrypt import _CHECKS, _OWN_WORDS
+from medmail_cli.ui.views.decrypt import _CHECKS, _EVIDENCE, _OWN_WORDS
 from tests.support import pki
 from tests.support.letters import NOW, OUTER, TEXT, authority, encrypt, entity, opened, person, sealed, sign
+from tests.unit.smime.test_forgeries import _by_key_identifier, made, resigned
 from tests.unit.smime.test_signers import together
 
 ROOT = authority("Health Root")
@@ -120,6 +121,14 @@ def sealed_by(someone: object) -> bytes:
     return protect(letter(), signer=someone.signer, recipients={bob.address: bob.certificate}, signed_at=NOW)[
         0
     ].message
+
+
+def test_what_there_was_not_has_words_in_every_language() -> None:
+    data = resigned(made("alice"), [_by_key_identifier("alice")])
+    steps = told(opened(OUTER + entity(data, "signed-data")))
+    evidence = {one for step in steps for one in step.evidence}
+    assert evidence >= _EVIDENCE.keys()
+    assert {one for one in evidence if one.startswith("no")} <= _EVIDENCE.keys()
 
 
 @pytest.mark.parametrize("code", PROBLEMS)
