@@ -238,7 +238,8 @@ def _inner(content_type: str, octets: bytes) -> Entity:
 def _is_cms(entity: Entity) -> bool:
     if entity.content_type in _CMS_TYPES:
         return True
-    return _is_file(entity, (".p7m", ".p7z"))
+    kept = entity.content_type == "application/octet-stream" and "smime-type" in entity.parameters
+    return kept or _is_file(entity, (".p7m", ".p7z"))
 
 
 def _is_file(entity: Entity, endings: tuple[str, ...]) -> bool:

@@ -41,6 +41,7 @@ def trusted(result: Opened, *layers: str) -> None:
         ("APPLICATION/PKCS7-MIME; SMIME-TYPE=SIGNED-DATA", ()),
         ("application/pkcs7-mime; smime-type=enveloped-data", ()),
         ("application/octet-stream; name=smime.p7m", ()),
+        ("application/octet-stream; smime-type=signed-data", ()),
         ("application/octet-stream", ("Content-Disposition: attachment; filename=SMIME.P7M",)),
         ("application/x-whatever", ('Content-Disposition: attachment; filename="smime.p7m"',)),
     ],
