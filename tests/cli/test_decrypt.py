@@ -119,6 +119,20 @@ def test_of_several_messages_each_bears_its_number_and_name(home: Path, tmp_path
     assert "[1/" not in medmail(home, "decrypt", paths[0]).stdout
 
 
+def test_an_encrypted_letter_that_got_a_footer_is_opened_by_itself(home: Path, tmp_path: Path) -> None:
+    """Beside the footer it stays closed (direct exfiltration); saved, it is the letter that was sent."""
+    head, version, body = sealed().partition(b"MIME-Version: 1.0\r\n")
+    mixed = b"Content-Type: multipart/mixed; boundary=l\r\n\r\n--l\r\n%b\r\n--l\r\n\r\nfooter\r\n--l--\r\n"
+    path = save(tmp_path, head + version + mixed.replace(b"%b", body))
+    shown = medmail(home, "decrypt", path)
+    assert (shown.exit, "résultats" in shown.stdout) == (5, False)
+    assert "save it with --out-dir and open it by itself" in shown.stdout
+    done = medmail(home, "decrypt", path, "--out-dir", tmp_path / "out", "--accept-untrusted", "--json")
+    (part,) = done.objects[0]["attachments"]
+    alone = medmail(home, "decrypt", part["saved_as"])
+    assert (alone.exit, "voici les résultats" in alone.stdout) == (0, True)
+
+
 def test_of_a_bad_signature_nobody_is_said_to_have_signed(home: Path, tmp_path: Path) -> None:
     raw = OUTER + sign(TEXT, detached=True).replace(b"Hello", b"Hallo")
     done = medmail(home, "decrypt", save(tmp_path, raw), env={"TZ": "UTC"})

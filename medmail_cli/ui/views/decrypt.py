@@ -130,6 +130,7 @@ def _belief(event: "Verdict") -> "Iterator[Line]":
     ]
 
 
+_SEALED = {"application/pkcs7-mime", "application/x-pkcs7-mime"}
 _OWN_WORDS = {"malformed": N_("the message is damaged or not what it should be")}
 
 
@@ -154,6 +155,8 @@ def _letter(event: "Verdict") -> "Iterator[Line]":
             ("bold", _("Attached: ")),
             f"{name} ({sanitize.line(attachment.type)}, {size}){sanitize.line(where)}",
         ]
+    if any(one.type in _SEALED or one.name.lower() == "smime.p7m" for one in event.attachments):
+        yield _("A sealed part beside others stays closed; save it with --out-dir and open it by itself.")
     if event.output:
         yield [("bold", _("Written to: ")), sanitize.line(event.output)]
     elif event.text is not None:
