@@ -6,6 +6,7 @@ addressed to. Every reason why a message is not trusted is collected; nothing st
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -69,14 +70,22 @@ class Opened:
         """The message without its layers: content as signed, under the header fields that count."""
         if self.content is None:
             raise ValueError("nothing was released")
-        own = bytes(self.content.raw)
-        head = b"" if self.content.all("mime-version") else b"MIME-Version: 1.0\r\n"
-        if not self.verdict.headers.protected:
-            lines = [
-                f.raw for f in self.header if not f.name.startswith("content-") and f.name != "mime-version"
-            ]
-            head = b"".join(line + b"\r\n" for line in lines) + head
-        return head + own if self.content.fields else head + b"\r\n" + own
+        content = self.content
+        version = b"" if content.all("mime-version") else b"MIME-Version: 1.0\r\n"
+        if self.verdict.headers.protected:
+            return version + bytes(content.raw)
+        # one header of both: outside who wrote to whom, inside what it is; no line but those that were shown
+        lines = [_LONE.sub(b" ", f.raw) for f in self.header if not _is_of_mime(f)]
+        lines += [f.raw for f in content.fields if _is_of_mime(f)]
+        head = b"".join(line + b"\r\n" for line in lines) + version
+        return head + b"\r\n" + content.source[content.body : content.end]
+
+
+_LONE = re.compile(rb"\r(?!\n)|\0")
+
+
+def _is_of_mime(field: Field) -> bool:
+    return field.name.startswith("content-") or field.name == "mime-version"
 
 
 def open_message(

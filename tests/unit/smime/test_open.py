@@ -121,6 +121,19 @@ def test_what_a_wrapped_message_holds_is_not_opened() -> None:
     assert result.verdict.text is None
 
 
+def test_an_exported_letter_has_one_header() -> None:
+    """What stands inside unmarked is no header of the letter, and a lone CR begins no line."""
+    inner = b"From: carol@medecin.test\r\nContent-Type: text/plain\r\nX-Own: y\r\n\r\nHello\r\n"
+    result = opened(OUTER.replace(b"outside", b"a\rFrom: eve@evil.test\0") + encrypt(sign(inner)))
+    assert result.verdict.trusted
+    assert result.eml() == (
+        b"From: alice@medecin.test\r\nTo: bob@medecin.test\r\nSubject: a From: eve@evil.test \r\n"
+        b"Content-Type: text/plain\r\nMIME-Version: 1.0\r\n\r\nHello\r\n"
+    )
+    bare = opened(OUTER + sign(b"Note: x\r\n"))
+    assert bare.eml() == OUTER + b"\r\nNote: x\r\n"
+
+
 # --- release -----------------------------------------------------------------------------------------------
 
 
