@@ -62,7 +62,7 @@ class SoftwareKey:
         names = (scheme.digest, scheme.mgf_digest)
         if any(name.startswith("shake") for name in names):
             raise ValueError("OAEP has no use for SHAKE")
-        if any(name.startswith("sha3") for name in names):
+        if any(name.startswith(("sha3", "sha512-")) for name in names):
             from medmail_cli.cms import oaep
 
             return oaep.decrypt(key, ciphertext, scheme)

@@ -1,4 +1,4 @@
-"""RSAES-OAEP (RFC 8017 7.1.2) where cryptography offers none: over SHA-3, and after a card's bare RSA."""
+"""RSAES-OAEP (RFC 8017 7.1.2) where cryptography offers none: over SHA-3, SHA-512/256, on cards."""
 
 import hashlib
 import hmac
