@@ -36,6 +36,8 @@ _HTML = re.compile(
 )
 _COPY = re.compile(r"(?:[!-9;-~]+:.*\n(?:[ \t].*\n)*)+\n")
 """Header fields and a blank line."""
+_FOLDED = re.compile(r"\n[ \t]+")
+_SHOWN_ABOVE = {"subject", "from", "to", "cc", "reply-to", "date"}
 _COPY_CLASS = "header-protection-legacy-display"
 _CELLS = {"td", "th"}
 _KEPT = "\ue000"
@@ -68,13 +70,18 @@ def shown(root: Entity, *, protected: bool = False, partly_signed: bool = False)
 def _is_older_copy(root: Entity, part: Entity) -> bool:
     """Whether the first part is the copy of header fields that older programs put before the rest.
 
-    By ``protected-headers="v1"``, a draft that RFC 9788 came after, it is a part of its own.
+    By ``protected-headers="v1"`` (draft-autocrypt-lamps-protected-headers §5.2), which RFC 9788 came after,
+    it is a part of its own. It is left out only if each of its lines is a field that is shown above.
     """
     marked = all(one.parameters.get("protected-headers", "").lower() == "v1" for one in (root, part))
     kind = part.content_type in ("text/plain", "text/rfc822-headers")
     if not (marked and kind and root.content_type == "multipart/mixed"):
         return False
-    return _COPY.fullmatch(mime.decode_text(part).rstrip("\n") + "\n\n") is not None
+    unfolded = _FOLDED.sub(" ", mime.decode_text(part))
+    fields = (line.partition(":") for line in unfolded.splitlines() if line.strip())
+    return all(
+        name.lower() in _SHOWN_ABOVE and root.text(name.lower()) == value.strip() for name, _, value in fields
+    )
 
 
 @dataclass

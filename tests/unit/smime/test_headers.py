@@ -228,6 +228,7 @@ def test_the_same_in_html(parameters: bytes, html: bytes, text: str) -> None:
         (b"\r\n\r\nSubject: inside\r\n", False),
         (b"; protected-headers=v1\r\n\r\nSubject: inside\r\n\r\nPay Carol.\r\n", False),
         (b"; protected-headers=v1\r\n\r\nPay Carol.\r\n", False),
+        (b"; protected-headers=v1\r\n\r\nSubject: another\r\n", False),
     ],
 )
 def test_the_copy_of_the_older_form_is_a_part_of_its_own(kind: bytes, part: bytes, hidden: bool) -> None:
