@@ -15,11 +15,14 @@ def curve_name(curve: ec.EllipticCurve) -> str:
     return _CURVE_NAMES.get(curve.name, curve.name.lower())
 
 
-def derive(scheme: str, secret: bytes, key_info: bytes, size: int, ukm: bytes | None) -> bytes:
+def derive(
+    scheme: str, secret: bytes, key_info: bytes, size: int, ukm: bytes | None, *, salted: bool = True
+) -> bytes:
     """The key-encryption key of ``size`` octets.
 
     ``scheme`` is an identifier of ``algorithms.KEY_AGREEMENTS``, ``key_info`` the key wrap's
-    AlgorithmIdentifier in DER. The ukm enters the shared info; with HKDF it is the salt as well.
+    AlgorithmIdentifier in DER. The ukm enters the shared info; with HKDF it is the salt as well, unless not
+    ``salted``, as Bouncy Castle 1.86 has it.
     """
     entity = (der.tlv(0xA0, der.octet_string(ukm)),) if ukm is not None else ()
     bits = der.tlv(0xA2, der.octet_string((size * 8).to_bytes(4, "big")))
@@ -27,7 +30,7 @@ def derive(scheme: str, secret: bytes, key_info: bytes, size: int, ukm: bytes | 
     kdf, digest = algorithms.KEY_AGREEMENTS[scheme]
     hashed = algorithms.hash_of(digest)
     if kdf == "hkdf":
-        return HKDF(hashed, size, salt=ukm, info=shared_info).derive(secret)
+        return HKDF(hashed, size, salt=ukm if salted else None, info=shared_info).derive(secret)
     return X963KDF(hashed, size, shared_info).derive(secret)
 
 

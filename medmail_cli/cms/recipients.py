@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -261,14 +262,16 @@ def _agreement(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
     point = bytes(fields.take().bits())
     fields.end()
     # RFC 5753 7.2 wants keyInfo as it was sent; some peers derive with parameters absent or NULL whatever
-    # they sent. The wrap's integrity check tells which one it was.
+    # they sent, and some leave out the salt of HKDF. The wrap's integrity check tells which one it was.
     sent = der.canonical(wrap)
     absent, null = algorithms.identifier(wrap_oid), algorithms.identifier(wrap_oid, der.NULL)
+    salted = (True,) if recipient.ukm is None else (True, False)
+    ways = tuple(product(dict.fromkeys((sent, absent, null)), salted))
 
     def ask(key: "PrivateKey") -> bytes:
         secret = key.agree(peer_key(key.public_key, point))
-        for key_info in dict.fromkeys((sent, absent, null)):
-            kek = derive(scheme.oid, secret, key_info, size, recipient.ukm)
+        for key_info, salt in ways:
+            kek = derive(scheme.oid, secret, key_info, size, recipient.ukm, salted=salt)
             try:
                 return unwrap_key(wrap_oid, kek, recipient.encrypted_key)
             except InvalidUnwrap:

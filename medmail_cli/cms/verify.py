@@ -7,7 +7,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 
-from medmail_cli.cms import algorithms, ber, der, identifiers
+from medmail_cli.cms import algorithms, ber, der, identifiers, shake
 from medmail_cli.cms.publickey import is_weak, pss_restriction
 from medmail_cli.errors import MedmailError
 
@@ -267,6 +267,8 @@ def _verify(
             mgf = padding.MGF1(algorithms.hash_of(scheme.mgf_digest))
             hashed = algorithms.hash_of(scheme.digest)
             key.verify(signature, octets, padding.PSS(mgf, scheme.salt_length), hashed)
+        elif scheme.kind == "rsa-pss-shake" and isinstance(key, rsa.RSAPublicKey):
+            return shake.verifies(key, signature, octets, scheme.digest)
         elif scheme.kind == "ecdsa" and isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, octets, ec.ECDSA(algorithms.hash_of(scheme.digest)))
         elif scheme.kind == "dsa" and isinstance(key, dsa.DSAPublicKey):

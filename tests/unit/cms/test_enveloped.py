@@ -333,7 +333,15 @@ def test_cbc_in_authenticated_data_looks_like_any_other_failure() -> None:
 
 
 def agree(
-    reader: Person, key: bytes, scheme: str, *, ukm: bytes | None, wrap: bytes, key_info: bytes, size: int
+    reader: Person,
+    key: bytes,
+    scheme: str,
+    *,
+    ukm: bytes | None,
+    wrap: bytes,
+    key_info: bytes,
+    size: int,
+    salted: bool,
 ) -> bytes:
     """A key agreement entry by RecipientKeyIdentifier, as a peer might write it."""
     public = reader.certificate.public_key()
@@ -348,7 +356,7 @@ def agree(
         secret = ephemeral.exchange(public)
         point = ephemeral.public_key().public_bytes_raw()
         algorithm = algorithms.identifier(algorithms.X25519)
-    kek = agreement.derive(scheme, secret, key_info, size, ukm)
+    kek = agreement.derive(scheme, secret, key_info, size, ukm, salted=salted)
     identifier = der.tlv(0xA0, der.octet_string(identifiers.key_identifier(reader.certificate)))
     return der.tlv(
         0xA1,
@@ -362,7 +370,8 @@ def agree(
 
 @pytest.mark.parametrize("ukm", [None, b"", b"keying material"])
 @pytest.mark.parametrize("scheme", algorithms.KEY_AGREEMENTS)
-def test_key_agreement_as_peers_write_it(scheme: str, ukm: bytes | None) -> None:
+@pytest.mark.parametrize("salted", [True, False], ids=["salted", "as Bouncy Castle"])
+def test_key_agreement_as_peers_write_it(scheme: str, ukm: bytes | None, salted: bool) -> None:
     key = secrets.token_bytes(32)
     kinds: tuple[pki.KeyType, ...] = ("p256", "x25519")
     for kind in kinds:
@@ -370,7 +379,8 @@ def test_key_agreement_as_peers_write_it(scheme: str, ukm: bytes | None) -> None
         for oid, size in algorithms.KEY_WRAPS.items():
             absent, null = algorithms.identifier(oid), algorithms.identifier(oid, der.NULL)
             for wrap, key_info in ((absent, absent), (null, null), (absent, null), (null, absent)):
-                entry = agree(reader, key, scheme, ukm=ukm, wrap=wrap, key_info=key_info, size=size)
+                form = {"wrap": wrap, "key_info": key_info}
+                entry = agree(reader, key, scheme, ukm=ukm, size=size, salted=salted, **form)
                 assert opened(authenticated([entry], key), reader).content == LETTER
 
 
