@@ -102,6 +102,15 @@ def test_gpgsm_opens_what_we_encrypt(gpgsm: Gpgsm, cipher: enveloped.ContentCiph
     assert gpgsm("--decrypt", stdin=ours) == LETTER
 
 
+@pytest.mark.parametrize(("cipher", "oaep"), [("aes-256-gcm", False), ("aes-256-cbc", True)])
+def test_what_gpgsm_does_not_open(gpgsm: Gpgsm, cipher: enveloped.ContentCipher, oaep: bool) -> None:
+    """It finds no nonce in GCM's parameters, OpenSSL's neither (2.4.9 too), and knows no OAEP."""
+    us = {gpgsm.certificate.fingerprint(hashes.SHA256()).hex()} if oaep else set()
+    ours = enveloped.encrypt(LETTER, [gpgsm.certificate], cipher=cipher, oaep_for=us)
+    done = run("gpgsm", "--homedir", gpgsm.home, "--batch", "--decrypt", stdin=ours, expect=None)
+    assert (done.returncode != 0, done.stdout) == (True, b"")
+
+
 @pytest.mark.parametrize("cipher", ["AES", "AES192", "AES256"])
 def test_we_open_what_gpgsm_encrypts(gpgsm: Gpgsm, cipher: str) -> None:
     theirs = gpgsm("--encrypt", "--cipher-algo", cipher, "--recipient", "gpgsm@a.test", stdin=LETTER)

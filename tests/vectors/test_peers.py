@@ -1,6 +1,7 @@
-"""Messages of peers newer than those the matrix can run: OpenSSL 3.6 and Bouncy Castle 1.86 (tests/interop).
+"""Messages of peers newer than those the matrix can run (tests/interop).
 
-ML-DSA, ML-KEM, X25519, X448, ChaCha20-Poly1305, RSASSA-PSS over SHAKE, authenticated attributes.
+ML-DSA and ML-KEM of OpenSSL 3.6 and Bouncy Castle 1.86, the latter's X25519, X448, ChaCha20-Poly1305,
+RSASSA-PSS over SHAKE and authenticated attributes, the key agreement of gpgsm 2.4 and NSS 3.132.
 """
 
 import pytest
@@ -34,6 +35,7 @@ def test_message(heading: str) -> None:
     found = enveloped.decrypt(envelope, [(certificate, key)])
     assert found.content == TEXT
     assert found.authenticated == ("cbc" not in made)
+    assert found.algorithm in made
     assert bool(envelope.associated) == made.endswith("authenticated attributes")
     if found.authenticated:
         changed = octets.replace(envelope.tag, bytes(envelope.tag[:-1]) + bytes([envelope.tag[-1] ^ 1]))
@@ -45,3 +47,5 @@ def test_message(heading: str) -> None:
 def test_every_kind_is_there() -> None:
     kinds = {heading.partition(":")[0] for heading in MESSAGES}
     assert kinds >= {"ml-dsa-44", "ml-dsa-65", "ml-dsa-87", "ml-kem-768", "ml-kem-1024", "x25519", "x448"}
+    peers = {heading.partition(": ")[2].partition(",")[0] for heading in MESSAGES}
+    assert peers == {"OpenSSL", "Bouncy Castle", "gpgsm 2.4", "NSS 3.132"}
