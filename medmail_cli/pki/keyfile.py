@@ -6,7 +6,7 @@ keys encrypted or not, PKCS#8 or as OpenSSL once wrote them; DER of a key, a cer
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x448, x25519
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key, pkcs12
 
-from medmail_cli.cms import algorithms
+from medmail_cli.cms import algorithms, ber
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import issued
@@ -34,6 +34,8 @@ _KINDS = (
     x448.X448PrivateKey,
 )
 _LONGEST_CHAIN = 10
+_KEY_BAGS = {f"1.2.840.113549.1.12.10.1.{number}" for number in (1, 2)}
+_EMPTY = b"\x30\x00"
 
 Password = Callable[[], bytes]
 """Gives the file's password; called only where one is needed, and then once a file."""
@@ -109,20 +111,68 @@ def _is_pkcs12(data: bytes) -> bool:
 
 
 def _pkcs12(data: bytes, name: str, password: Password) -> KeyFile:
+    given: bytes | None = None
     try:
-        found = pkcs12.load_pkcs12(data, None)
+        first, own, more = pkcs12.load_key_and_certificates(data, given)
     except (ValueError, UnsupportedAlgorithm):
+        given = password()
         try:
-            found = pkcs12.load_pkcs12(data, password())
+            first, own, more = pkcs12.load_key_and_certificates(data, given)
         except (ValueError, UnsupportedAlgorithm):
             # damage and a wrong password look the same here: the file is one authenticated whole
             raise MedmailError("wrong-p12-password") from None
-    own = () if found.cert is None else (found.cert.certificate,)
-    return KeyFile(
-        () if found.key is None else (found.key,),
-        (*own, *(more.certificate for more in found.additional_certs)),
-        name,
-    )
+    keys: tuple[PrivateKeyTypes, ...] = () if first is None else (first,)
+    try:
+        bags = _key_bags(data)
+        if len(bags) > 1:
+            keys = _distinct(_bag_key(bag, given) for bag in bags)
+    except (MedmailError, ValueError, TypeError, UnsupportedAlgorithm):
+        raise MedmailError("malformed", what=name) from None
+    return KeyFile(keys, (*(() if own is None else (own,)), *more), name)
+
+
+def _key_bags(pfx: bytes) -> list[bytes]:
+    """The PKCS#8 structures of a PFX (RFC 7292 4.1, 4.2), encrypted or not, but for bags in encrypted safes.
+
+    OpenSSL, and so cryptography, gives the first alone; people have one to sign and one to decrypt with.
+    """
+    fields = ber.parse(pfx).fields()
+    fields.take(ber.INTEGER)
+    return [
+        bytes(value.raw)
+        for safe in ber.parse(_data(fields.take(ber.SEQUENCE))).elements(ber.SEQUENCE)
+        for bag in ber.parse(_data(safe) or _EMPTY).elements(ber.SEQUENCE)
+        for kind, value in [_bag(bag)]
+        if kind in _KEY_BAGS
+    ]
+
+
+def _data(content_info: ber.Node) -> bytes:
+    """The octets of a ContentInfo of type Data, none of any other."""
+    fields = content_info.fields()
+    if fields.take(ber.OID).oid() != algorithms.DATA:
+        return b""
+    return bytes(fields.take(0x80).explicit(0x80).octets())
+
+
+def _bag(node: ber.Node) -> tuple[str, ber.Node]:
+    fields = node.fields()
+    return fields.take(ber.OID).oid(), fields.take(0x80).explicit(0x80)
+
+
+def _distinct(keys: "Iterable[PrivateKeyTypes]") -> "tuple[PrivateKeyTypes, ...]":
+    found: list[PrivateKeyTypes] = []
+    for key in keys:
+        if all(key.public_key() != other.public_key() for other in found):
+            found.append(key)
+    return tuple(found)
+
+
+def _bag_key(bag: bytes, password: bytes | None) -> "PrivateKeyTypes":
+    try:
+        return load_der_private_key(bag, None)
+    except TypeError:  # it is encrypted
+        return load_der_private_key(bag, password or b"")
 
 
 def chain_of(certificate: x509.Certificate, pool: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from medmail_cli.cms import ber, content, enveloped, signed
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
+from medmail_cli.pki.keyfile import read_keys
 from medmail_cli.pki.path import Authorities, Enclosed, Judgement
 from medmail_cli.smime.open import Policy, open_message
 from tests.vectors import samples
@@ -182,3 +183,18 @@ def test_keys_fit_their_certificates(person: str) -> None:
     found = enveloped.decrypt(enveloped.parse_enveloped(ber.parse(sealed)), [(reader, reading)])
     assert found.content == CONTENT
     assert found.key_management == ("rsa-pkcs1v15" if person in "45" else "ecdh-es-x25519")
+
+
+@pytest.mark.parametrize(("section", "person"), [("5", "bob"), ("7", "carlos")])
+def test_pkcs12_with_a_key_to_sign_and_one_to_decrypt(section: str, person: str) -> None:
+    """The password is the name (2.6); each key has its certificate there, and the authority's is along."""
+    octets = samples.der_of(samples.one(FILE, f"{section}.5"))
+    found = read_keys(octets, "person.p12", person.encode)
+    signer, reader = (samples.certificate(FILE, section + end) for end in (".1", ".3"))
+    assert {signer, reader} < set(found.certificates)
+    assert len(found.certificates) == 3
+    assert len(found.keys) == 2
+    for one in (signer, reader):
+        assert one.public_key() in [key.public_key() for key in found.keys]
+    with pytest.raises(MedmailError, match="wrong-p12-password"):
+        read_keys(octets, "person.p12", lambda: b"mallory")
