@@ -4,6 +4,7 @@ PKCS#12 (RFC 7292) in its modern form and in those of old tools (RC2, 3DES); PEM
 keys encrypted or not, PKCS#8 or as OpenSSL once wrote them; DER of a key, a certificate or PKCS#7.
 """
 
+import base64
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -13,9 +14,15 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x448, x25519
-from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key, pkcs12
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+    pkcs12,
+)
 
-from medmail_cli.cms import algorithms, ber
+from medmail_cli.cms import algorithms, ber, der
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import issued
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 _KEY = re.compile(rb"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
+_PKCS8 = re.compile(rb"-----BEGIN PRIVATE KEY-----(.*?)-----END", re.DOTALL)
 _CERTIFICATES = re.compile(rb"-----BEGIN (?:[A-Z0-9#]+ )*(?:CERTIFICATE|PKCS7|CMS|SIGNED DATA)-----")
 _KINDS = (
     rsa.RSAPrivateKey,
@@ -96,13 +104,42 @@ def _load(
     except TypeError:  # it is encrypted
         given = password()
     except (ValueError, UnsupportedAlgorithm):
-        raise MedmailError("malformed", what=name) from None
+        return _asymmetric_key(data, name)
     try:
         return loader(data, given)
     except (ValueError, TypeError):
         raise MedmailError("wrong-p12-password") from None
     except UnsupportedAlgorithm:
         raise MedmailError("malformed", what=name) from None
+
+
+def _asymmetric_key(data: bytes, name: str) -> "PrivateKeyTypes":
+    """A OneAsymmetricKey that has its public key along (RFC 5958 2), as Java writes them, or that is BER.
+
+    cryptography reads neither. Raises ``malformed`` where the public key is another one's.
+    """
+    try:
+        block = _PKCS8.search(data)
+        fields = ber.parse(base64.b64decode(block[1]) if block else data).fields()
+        fields.take(ber.INTEGER)
+        algorithm, private = fields.take(ber.SEQUENCE), fields.take(ber.OCTET_STRING)
+        fields.maybe(0x80)
+        public = fields.maybe(0x81)
+        fields.end()
+        first = der.sequence(der.integer(0), der.canonical(algorithm), der.octet_string(private.octets()))
+        key = load_der_private_key(first, None)
+        if public is not None and bytes(public.bits(0x81)) != _public_octets(key):
+            raise ber.malformed("public-key")
+    except (MedmailError, ValueError, TypeError, UnsupportedAlgorithm):
+        raise MedmailError("malformed", what=name) from None
+    return key
+
+
+def _public_octets(key: "PrivateKeyTypes") -> bytes:
+    info = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    fields = ber.parse(info).fields()
+    fields.take(ber.SEQUENCE)
+    return bytes(fields.take().bits())
 
 
 def _is_pkcs12(data: bytes) -> bool:

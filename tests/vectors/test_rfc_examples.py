@@ -1,4 +1,4 @@
-"""The examples of RFC 4134, 8591, 9216 and 9882, and signatures of others: found is what each RFC says.
+"""The examples of RFC 4134, 8410, 8591, 9216 and 9882, and signatures of others: found is what each RFC says.
 
 RFC 4134 is of its time: SHA-1, DSA and RSA of 1,024 bits are called weak, Triple-DES and RC2 read when asked.
 """
@@ -7,7 +7,7 @@ import datetime as dt
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import mldsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 
 from medmail_cli.cms import ber, content, enveloped, signed
@@ -198,3 +198,28 @@ def test_pkcs12_with_a_key_to_sign_and_one_to_decrypt(section: str, person: str)
         assert one.public_key() in [key.public_key() for key in found.keys]
     with pytest.raises(MedmailError, match="wrong-p12-password"):
         read_keys(octets, "person.p12", lambda: b"mallory")
+
+
+# -- RFC 8410
+
+
+@pytest.mark.parametrize("heading", samples.pems("rfc8410.pem"))
+@pytest.mark.parametrize("form", ["PEM", "DER"])
+def test_private_keys(heading: str, form: str) -> None:
+    """What is valid is the same key, its public key along or not, in BER as well; the rest is malformed."""
+    pem = samples.one("rfc8410.pem", heading)
+    octets = pem if form == "PEM" else samples.der_of(pem)
+    if "wrongly" in heading or "missing" in heading:
+        with pytest.raises(MedmailError, match="malformed"):
+            read_keys(octets, "key", bytes)
+    else:
+        (key,) = read_keys(octets, "key", bytes).keys
+        assert isinstance(key, ed25519.Ed25519PrivateKey)
+        assert key.private_bytes_raw().hex().startswith("d4ee72dbf913584ad5b6d8f1f769f8ad3a")
+
+
+def test_a_private_key_with_the_public_key_of_another_is_refused() -> None:
+    pem = samples.one("rfc8410.pem", "10.3: with an attribute")
+    octets = samples.der_of(pem)
+    with pytest.raises(MedmailError, match="malformed"):
+        read_keys(octets[:-1] + bytes([octets[-1] ^ 1]), "key", bytes)
