@@ -138,7 +138,11 @@ def agreed(key: SoftwareKey, public: bytes) -> bytes | None:
 
 @pytest.mark.parametrize("curve", CURVES)
 def test_ecdh(curve: str) -> None:
-    """Points off the curve, and those of other curves, give no secret."""
+    """Points off the curve, and those of other curves, give no secret.
+
+    Those with whole SubjectPublicKeyInfos have nothing more to say: an originator's key is read as a point
+    on the reader's own curve, whatever its parameters are (RFC 5753 7.1.2).
+    """
     for _, test in vectors("Protocol", f"ecdh_{curve}_ecpoint_test.json"):
         private = ec.derive_private_key(int(test["private"], 16), CURVES[curve])
         public, shared = octets(test, "public", "shared")
