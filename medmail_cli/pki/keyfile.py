@@ -128,7 +128,7 @@ def _asymmetric_key(data: bytes, name: str) -> "PrivateKeyTypes":
         fields.end()
         first = der.sequence(der.integer(0), der.canonical(algorithm), der.octet_string(private.octets()))
         key = load_der_private_key(first, None)
-        if public is not None and bytes(public.bits(0x81)) != _public_octets(key):
+        if public is not None and (public.constructed or bytes(public.bits(0x81)) != _public_octets(key)):
             raise ber.malformed("public-key")
     except (MedmailError, ValueError, TypeError, UnsupportedAlgorithm):
         raise MedmailError("malformed", what=name) from None

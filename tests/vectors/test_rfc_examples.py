@@ -10,12 +10,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 
-from medmail_cli.cms import ber, content, enveloped, signed
+from medmail_cli.cms import ber, enveloped, signed
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.keyfile import read_keys
 from medmail_cli.pki.path import Authorities, Enclosed, Judgement
 from medmail_cli.smime.open import Policy, open_message
+from tests.support.letters import OUTER, codes, entity, opened
 from tests.vectors import samples
 from tests.vectors.test_wycheproof_signatures import certificate as certify
 
@@ -141,9 +142,11 @@ def test_signatures_of_others(heading: str) -> None:
 
 def test_compressed_data() -> None:
     (pem,) = samples.pems("housley.pem")["RFC 3274: compressed data"]
-    text = content.decompress(ber.parse(samples.der_of(pem)), 1 << 20)
-    assert text.startswith(b"Content-Type: text/plain\n\nRFC 3274, published in June 2002, defines a format")
-    assert text.endswith(b"intermixing MIME and CMS).\n")
+    result = opened(OUTER + entity(samples.der_of(pem), "compressed-data"), None)
+    assert (result.verdict.layers, codes(result)) == (("compressed",), ["no-signature"])
+    text = result.verdict.text or ""
+    assert text.startswith("RFC 3274, published in June 2002, defines a format for using compressed\n")
+    assert text.endswith("intermixing MIME and CMS).\n")
 
 
 # -- RFC 9216
