@@ -126,37 +126,34 @@ def read_crl(crl: x509.CertificateRevocationList) -> Crl | None:
     )
 
 
-def find_revocation(
+def find_revocations(
     serial: int,
     facts: Facts,
     crls: Callable[[NameKey], Sequence[Crl]],
     believe: Callable[[Crl], bool],
     *,
     at: dt.datetime,
-) -> Revocation | bool | None:
-    """What the CRLs say of a certificate: its :class:`Revocation`, False for not revoked, None for unknown.
+) -> tuple[tuple[Revocation, ...], bool]:
+    """What the CRLs say of a certificate: where it is listed, and whether they speak for all reasons.
 
     ``crls`` gives the CRLs of an issuer, ``believe`` says whether one was signed by somebody entitled to.
     Works through the certificate's distribution points and then whatever its issuer published besides
-    (RFC 5280 §6.3.3), until all reasons are covered.
+    (RFC 5280 §6.3.3).
     """
     by_issuer = x509.DistributionPoint([_IssuerName], None, None, None)
+    found: dict[Revocation, None] = {}
     covered: frozenset[x509.ReasonFlags] = frozenset()
     for point in (*facts.points, by_issuer):
+        lists: dict[object, list[Crl]] = {}
         for crl in _of_point(point, facts, crls):
-            if crl.delta_base is not None or not _in_scope(crl.scope, facts):
-                continue
-            reasons = _reasons(point, crl.scope)
-            if not believe(crl):
-                continue
-            found, current = _look_up(crl, serial, facts, crls, believe, at)
-            if found is not None:
-                return found
+            if _in_scope(crl.scope, facts) and believe(crl):
+                lists.setdefault((crl.issuer, crl.key_id, crl.scope), []).append(crl)
+        for issues in lists.values():
+            listed, current = _look_up(issues, serial, facts, at)
+            found |= dict.fromkeys(listed)
             if current:
-                covered |= reasons
-        if covered >= _ALL_REASONS:
-            return False
-    return None
+                covered |= _reasons(point, issues[0].scope)
+    return tuple(found), covered >= _ALL_REASONS
 
 
 _IssuerName = x509.DNSName("issuer.invalid")
@@ -218,31 +215,45 @@ def _reasons(
 
 
 def _look_up(
-    base: Crl,
-    serial: int,
-    facts: Facts,
-    crls: Callable[[NameKey], Sequence[Crl]],
-    believe: Callable[[Crl], bool],
-    at: dt.datetime,
-) -> tuple[Revocation | None, bool]:
-    """The entry in a complete CRL brought up to date by the newest delta at hand; whether that is current."""
-    deltas = [d for d in crls(base.issuer) if _extends(d, base) and d.current(at) and believe(d)]
-    newest = max(deltas, key=lambda d: d.number or 0, default=None)
-    found = base.entry(serial, facts.issuer)
-    if newest is None:
-        return found, base.current(at)
-    changed = newest.entry(serial, facts.issuer)
-    if changed is not None:
-        found = None if changed.reason == x509.ReasonFlags.remove_from_crl else changed
-    return found, base.usable
+    issues: Sequence[Crl], serial: int, facts: Facts, at: dt.datetime
+) -> tuple[list[Revocation], bool]:
+    """The entries in the issues of one list, and whether one of them, or its delta, is current.
+
+    A later issue takes the place of an earlier one; but what was issued after the certificate's end may
+    have dropped it (RFC 5280 §3.3). A delta that is out of date, or has no complete list to be added to,
+    clears nobody; whom it names is revoked all the same.
+    """
+    deltas = sorted((one for one in issues if one.delta_base is not None), key=_age, reverse=True)
+    complete = [one for one in issues if one.delta_base is None]
+    ruling = [one for one in complete if one.usable and one.this_update <= facts.not_after]
+    newest = max(ruling, key=_age, default=None)
+    standing = [one for one in complete if newest is None or _age(one) >= _age(newest)]
+    found, current = [], False
+    bases: list[Crl | None] = [*standing] or [None]
+    for base in bases:
+        later = [delta for delta in deltas if base is None or _age(delta) > _age(base)]
+        changed = next(filter(None, (delta.entry(serial, facts.issuer) for delta in later)), None)
+        if changed is not None:
+            listed = None if changed.reason == x509.ReasonFlags.remove_from_crl else changed
+        else:
+            listed = base.entry(serial, facts.issuer) if base is not None else None
+        if listed is not None:
+            found.append(listed)
+        if base is not None and base.usable:
+            fresh = any(delta.current(at) and _extends(delta, base) for delta in later)
+            current = current or fresh or base.current(at)
+    return found, current
 
 
 def _extends(delta: Crl, base: Crl) -> bool:
-    """RFC 5280 §5.2.4: whether a delta may be added to this complete CRL."""
+    """RFC 5280 §5.2.4 (c): whether a delta of the same list may be added to this complete CRL."""
     if delta.delta_base is None or base.number is None or delta.number is None:
         return False
-    same = (delta.issuer, delta.key_id, delta.scope) == (base.issuer, base.key_id, base.scope)
-    return same and delta.delta_base <= base.number < delta.number
+    return delta.delta_base <= base.number < delta.number
+
+
+def _age(crl: Crl) -> tuple[int, dt.datetime]:
+    return crl.number or 0, crl.this_update
 
 
 def _revocation(entry: x509.RevokedCertificate) -> Revocation:
@@ -274,9 +285,5 @@ def list_name(crl: x509.CertificateRevocationList) -> str:
 
 def newer(crl: x509.CertificateRevocationList, than: x509.CertificateRevocationList) -> bool:
     """Whether ``crl`` is a later issue of the same list, by CRL number and then by date."""
-    return _age(crl) > _age(than)
-
-
-def _age(crl: x509.CertificateRevocationList) -> tuple[int, dt.datetime]:
-    read = read_crl(crl)
-    return (read.number or 0 if read is not None else 0), crl.last_update_utc
+    new, old = read_crl(crl), read_crl(than)
+    return new is not None and (old is None or _age(new) > _age(old))

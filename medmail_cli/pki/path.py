@@ -14,7 +14,7 @@ from cryptography import x509
 
 from medmail_cli.cms.identifiers import serial_number
 from medmail_cli.pki.certificate import facts, issued, issuer_text, subject_text, verifies
-from medmail_cli.pki.crl import SKEW, Crl, Revocation, find_revocation, read_crl
+from medmail_cli.pki.crl import SKEW, Crl, Revocation, find_revocations, read_crl
 from medmail_cli.pki.fitness import (
     LONGEST_PATH,
     Problem,
@@ -176,6 +176,12 @@ def _by_subject(certificates: Sequence[x509.Certificate]) -> dict[NameKey, list[
     return index
 
 
+def _weight(problems: Sequence[Problem]) -> tuple[int, int]:
+    """Paths are compared by what no server and no profile can mend, then by what is unknown."""
+    unknown = sum(problem.code == "revocation-unknown" for problem in problems)
+    return len(problems) - unknown, unknown
+
+
 @dataclass(frozen=True)
 class _Helpers:
     """What came along with the message, indexed."""
@@ -206,7 +212,7 @@ class _Case:
             found = Judgement(problems, (), path, subject_text(path[-1]), tuple(undetermined))
             if not problems:
                 return found
-            if best is None or len(problems) < len(best.problems):
+            if best is None or _weight(problems) < _weight(best.problems):
                 best = found
             if count + 1 == MOST_PATHS:
                 break
@@ -294,9 +300,8 @@ class _Case:
         read = facts(certificate)
         if read.never_revoked:
             return []
-        found = self._listed(certificate, above)
-        revoked = [found] if isinstance(found, Revocation) else []
-        cleared = found is not None
+        listed, cleared = self._listed(certificate, above)
+        revoked = list(listed)
         for answer in self._answers(certificate, above):
             cleared = cleared or answer.current(self.at)
             if answer.revoked is not None:
@@ -305,11 +310,11 @@ class _Case:
             if one.counts(self.at, self.known_now):
                 since = f"{one.date:%Y-%m-%dT%H:%M:%SZ} {one.reason.value}"
                 return [Problem("revoked", f"{subject_text(certificate)}: {since}")]
-        return [] if cleared else [Problem("revocation-unknown", subject_text(certificate))]
+        return [] if cleared or revoked else [Problem("revocation-unknown", subject_text(certificate))]
 
-    def _listed(self, certificate: x509.Certificate, above: Path) -> Revocation | bool | None:
+    def _listed(self, certificate: x509.Certificate, above: Path) -> tuple[tuple[Revocation, ...], bool]:
         """What the CRLs at hand and those that came along say (RFC 5280 §6.3)."""
-        return find_revocation(
+        return find_revocations(
             serial_number(certificate),
             facts(certificate),
             lambda issuer: (*self.authorities.crls(issuer), *self.helpers.crls.get(issuer, ())),
@@ -328,8 +333,8 @@ class _Case:
             if responder is None:
                 continue
             if responder != above[0] and not unchecked(responder):
-                status = self._listed(responder, above)
-                if isinstance(status, Revocation) and status.counts(self.at, self.known_now):
+                revoked, _ = self._listed(responder, above)
+                if any(one.counts(self.at, self.known_now) for one in revoked):
                     continue
             yield answer
 

@@ -256,6 +256,18 @@ def test_another_path_is_found_when_the_first_has_expired() -> None:
     assert of(leaf, enclosed=Enclosed([old.certificate, renewed]), revocation="soft") == []
 
 
+def test_a_path_of_unknown_status_is_better_than_one_that_has_expired() -> None:
+    middle = pki.make_ca("Middle", parent=pki.make_ca("Upper", parent=ROOT))
+    issuing = pki.make_ca("Issuing", parent=middle)
+    rights = [(x509.BasicConstraints(ca=True, path_length=None), True)]
+    expired = pki._certify(ROOT, issuing.key, issuing.certificate.subject, pki.EPOCH, AT - DAY, rights)
+    leaf, _ = pki.issue(issuing, "a@x.test", key_type="p256")
+    helpers = [expired, *issuing.chain[:-1]]
+    # with a revocation unknown of everybody, the longer way has more problems of that kind, and no other
+    assert of(leaf, intermediates=helpers, crls=[], revocation="soft") == []
+    assert of(leaf, intermediates=helpers, crls=[]) == ["revocation-unknown"]
+
+
 def test_judging_is_quick() -> None:
     authorities = Authorities([ROOT.certificate], [SUB.certificate], FRESH)
     leaves = [pki.issue(SUB, f"a{n}@x.test", key_type="p256")[0] for n in range(50)]

@@ -1,0 +1,101 @@
+"""Several issues of one list, and deltas to them: which of them speaks."""
+
+import datetime as dt
+from collections.abc import Sequence
+
+from cryptography import x509
+
+from medmail_cli.pki.path import judge
+from tests.support import pki
+
+AT = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+ROOT = pki.make_ca("Root")
+LEAF, _ = pki.issue(ROOT, "dr.b@medecin.test", key_type="p256", not_after=AT + 30 * DAY)
+Reason = x509.ReasonFlags
+
+
+def issue(
+    number: int,
+    *,
+    base: int | None = None,
+    reason: Reason | None = None,
+    fresh: bool = True,
+    at: dt.datetime | None = None,
+) -> x509.CertificateRevocationList:
+    """An issue of the root's list, or a delta to ``base``; with a reason it lists the leaf."""
+    made = at or AT + (number - 10) * DAY
+    end = max(AT, made) + DAY if fresh else AT - DAY
+    if base is None:
+        revoked = [LEAF] if reason else []
+        return pki.make_crl(ROOT, revoked, at=made, next_update=end, reason=reason, number=number)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(ROOT.certificate.subject)
+        .last_update(made)
+        .next_update(end)
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(x509.DeltaCRLIndicator(base), critical=True)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ROOT.certificate.public_key()),  # type: ignore[arg-type]
+            critical=False,
+        )
+    )
+    if reason:
+        entry = x509.RevokedCertificateBuilder().serial_number(LEAF.serial_number).revocation_date(pki.EPOCH)
+        entry = entry.add_extension(x509.CRLReason(reason), critical=False)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(ROOT.key, pki._digest_for(ROOT.key))  # type: ignore[arg-type]
+
+
+def of(*crls: x509.CertificateRevocationList, at: dt.datetime = AT) -> Sequence[str]:
+    judged = judge(LEAF, anchors=[ROOT.certificate], crls=crls, at=at, known_now=AT)
+    return [problem.code for problem in judged.problems]
+
+
+def test_a_delta_tells_what_its_base_did_not_know_however_old_or_far_from_it() -> None:
+    base = issue(1)
+    assert of(base) == []
+    assert of(base, issue(5, base=1, reason=Reason.key_compromise)) == ["revoked"]
+    assert of(base, issue(5, base=1, reason=Reason.key_compromise, fresh=False)) == ["revoked"]
+    assert of(base, issue(5, base=4, reason=Reason.key_compromise)) == ["revoked"]
+    assert of(issue(5, base=4, reason=Reason.key_compromise)) == ["revoked"]
+
+
+def test_only_a_fresh_delta_to_this_very_list_makes_an_old_one_current() -> None:
+    old = issue(1, fresh=False)
+    assert of(old) == ["revocation-unknown"]
+    assert of(old, issue(5, base=1)) == []
+    assert of(old, issue(5, base=4)) == ["revocation-unknown"]
+    assert of(old, issue(5, base=1, fresh=False)) == ["revocation-unknown"]
+    assert of(issue(5, base=1)) == ["revocation-unknown"]
+
+
+def test_a_hold_ends_with_the_delta_or_the_issue_that_lifts_it() -> None:
+    held = issue(2, reason=Reason.certificate_hold)
+    assert of(held) == ["revoked"]
+    assert of(held, issue(3)) == []
+    assert of(issue(3), held) == []
+    assert of(held, issue(1)) == ["revoked"]
+    lifted = issue(4, base=2, reason=Reason.remove_from_crl)
+    assert of(held, lifted) == []
+    assert of(held, lifted, issue(5, base=2, reason=Reason.key_compromise)) == ["revoked"]
+    # the delta was before the list
+    assert of(issue(6, reason=Reason.key_compromise), lifted) == ["revoked"]
+
+
+def test_the_later_issue_gives_the_reason() -> None:
+    superseded, compromised = issue(2, reason=Reason.superseded), issue(3, reason=Reason.key_compromise)
+    before = pki.EPOCH - DAY
+    leaf, _ = pki.issue(ROOT, "a@x.test", key_type="p256", not_before=before - DAY, serial=LEAF.serial_number)
+    for crls in ([superseded, compromised], [compromised, superseded]):
+        judged = judge(leaf, anchors=[ROOT.certificate], crls=crls, at=before, known_now=AT)
+        assert "revoked" in [problem.code for problem in judged.problems]
+
+
+def test_what_was_issued_after_the_certificates_end_takes_no_word_back() -> None:
+    end = LEAF.not_valid_after_utc
+    listed, silent = issue(2, reason=Reason.key_compromise), issue(3, at=end + DAY)
+    judged = judge(LEAF, anchors=[ROOT.certificate], crls=[listed, silent], at=AT, known_now=end + 2 * DAY)
+    assert [problem.code for problem in judged.problems] == ["revoked"]
+    assert of(listed, issue(3, at=AT - DAY)) == []
