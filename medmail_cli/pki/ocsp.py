@@ -16,9 +16,12 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from medmail_cli.cms import identifiers
+from medmail_cli.cms import algorithms, ber, identifiers
+from medmail_cli.cms.verify import check_plain
+from medmail_cli.errors import MedmailError
 from medmail_cli.pki.certificate import facts, issued, public_key
 from medmail_cli.pki.crl import SKEW, Revocation
+from medmail_cli.pki.fitness import weaknesses
 from medmail_cli.pki.unreadable import UNREADABLE
 
 if TYPE_CHECKING:
@@ -64,7 +67,12 @@ class Answer:
             return issuer
         for helper in self.response.certificates[:8]:
             read = facts(helper)
-            entitled = read.extended is not None and _RESPONDER in read.extended and read.unreadable is None
+            entitled = (
+                read.extended is not None
+                and _RESPONDER in read.extended
+                and (read.usage is None or read.usage.digital_signature)
+                and not weaknesses(helper, anchor=False)
+            )
             valid = read.not_before - SKEW <= self.this_update <= read.not_after + SKEW
             if entitled and valid and issued(helper, issuer) and _signed(self.response, helper):
                 return helper
@@ -139,6 +147,9 @@ def _digest(name: str, data: bytes) -> bytes:
 def _signed(response: "ocsp.OCSPResponse", signer: x509.Certificate) -> bool:
     key: Any = public_key(signer)
     try:
+        if response.signature_algorithm_oid.dotted_string == algorithms.RSA_PSS:
+            algorithm = _signature_algorithm(response)
+            return check_plain(algorithm, signer, response.signature, response.tbs_response_bytes)
         hashed, signature, body = (
             response.signature_hash_algorithm,
             response.signature,
@@ -156,7 +167,20 @@ def _signed(response: "ocsp.OCSPResponse", signer: x509.Certificate) -> bool:
             return False
         else:
             key.verify(signature, body)
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError, AttributeError):
+    except (InvalidSignature, UnsupportedAlgorithm, MedmailError, ValueError, TypeError, AttributeError):
         # the last two: kinds of keys that sign nothing, or want more than this
         return False
     return True
+
+
+def _signature_algorithm(response: "ocsp.OCSPResponse") -> algorithms.Algorithm:
+    """The algorithm with its parameters, of which cryptography tells nothing (RFC 6960 §4.2.1)."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    fields = ber.parse(response.public_bytes(Encoding.DER)).fields()
+    fields.take()
+    octets = fields.take(0x80).explicit(0x80).fields()
+    octets.take()
+    basic = ber.parse(bytes(octets.take().octets())).fields()
+    basic.take()
+    return algorithms.read(basic.take())

@@ -24,6 +24,8 @@ OTHER = pki.make_ca("Other")
 LEAF, _ = pki.issue(ROOT, "a@x.test", key_type="p256")
 NEIGHBOUR, _ = pki.issue(ROOT, "b@x.test", key_type="p256")
 SIGNING = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), False)
+STRANGE = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)
+CERT_SIGN = (pki._key_usage(key_cert_sign=True), True)
 NO_CHECK = (x509.OCSPNoCheck(), False)
 REVOKED: dict[str, Any] = {"certificate_status": ocsp.OCSPCertStatus.REVOKED, "revocation_time": AT - DAY}
 
@@ -45,8 +47,8 @@ def answer(
 
 
 def responder(ca: pki.Authority = ROOT, **how: Any) -> tuple[x509.Certificate, pki.Key]:
-    given: dict[str, Any] = {"extensions": [SIGNING, NO_CHECK]}
-    return pki.issue(ca, None, "none", "p256", name="Responder", **(given | how))
+    given: dict[str, Any] = {"extensions": [SIGNING, NO_CHECK], "key_type": "p256"}
+    return pki.issue(ca, None, "none", name="Responder", **(given | how))
 
 
 def of(*responses: bytes, known_now: dt.datetime | None = AT, at: dt.datetime = AT, **how: Any) -> list[str]:
@@ -91,6 +93,12 @@ def test_dates_and_reasons_count_as_for_lists() -> None:
         pytest.param(lambda: answer(by=responder(OTHER)), id="another authority's responder"),
         pytest.param(lambda: answer(by=responder(extensions=[NO_CHECK])), id="not entitled"),
         pytest.param(lambda: answer(by=responder(not_after=AT - DAY)), id="expired responder"),
+        pytest.param(lambda: answer(by=responder(key_type="rsa1024")), id="weak responder"),
+        pytest.param(
+            lambda: answer(by=responder(extensions=[SIGNING, NO_CHECK, CERT_SIGN])),
+            id="responder that may not sign",
+        ),
+        pytest.param(lambda: answer(by=responder(extensions=[SIGNING, STRANGE])), id="strange responder"),
         pytest.param(lambda: answer(issuer=OTHER.certificate), id="same number, other issuer"),
         pytest.param(lambda: answer(this_update=AT + DAY, next_update=AT + 2 * DAY), id="from the future"),
         pytest.param(lambda: answer().replace(b"20260602", b"20270602"), id="changed"),
@@ -123,26 +131,41 @@ def test_a_responder_that_its_authority_revoked_is_not_heard() -> None:
     assert of(answer(by=vouched)) == []
 
 
-def test_openssl_answers_what_we_ask(tmp_path: Any) -> None:
+PSS_ROOT = pki.make_ca("PSS Root", key_type="rsa2048")
+
+
+@pytest.mark.parametrize(
+    ("root", "options"),
+    [
+        pytest.param(ROOT, [], id="ecdsa"),
+        pytest.param(PSS_ROOT, [], id="rsa"),
+        pytest.param(PSS_ROOT, ["-rsigopt", "rsa_padding_mode:pss"], id="pss"),
+    ],
+)
+def test_openssl_answers_what_we_ask(tmp_path: Any, root: pki.Authority, options: list[str]) -> None:
     require("openssl")
-    serial = f"{LEAF.serial_number:X}"
+    leaf, _ = pki.issue(root, "a@x.test", key_type="p256")
+    serial = f"{leaf.serial_number:X}"
     serial = serial if len(serial) % 2 == 0 else f"0{serial}"
     (tmp_path / "index.txt").write_text(
         f"R\t460101000000Z\t260101000000Z,keyCompromise\t{serial}\tunknown\t/CN=a\n"
     )
     for name, content in (
-        ("ca.pem", pki.pem(ROOT.certificate)),
-        ("ca.key", pki.pem(ROOT.key)),
-        ("ask", request(LEAF, ROOT.certificate)),
+        ("ca.pem", pki.pem(root.certificate)),
+        ("ca.key", pki.pem(root.key)),
+        ("ask", request(leaf, root.certificate)),
     ):
         (tmp_path / name).write_bytes(content)
     run(
         "openssl", "ocsp", "-index", tmp_path / "index.txt", "-CA", tmp_path / "ca.pem",
         "-rsigner", tmp_path / "ca.pem", "-rkey", tmp_path / "ca.key",
-        "-reqin", tmp_path / "ask", "-respout", tmp_path / "told", "-ndays", "1",
+        "-reqin", tmp_path / "ask", "-respout", tmp_path / "told", "-ndays", "1", *options,
     )  # fmt: skip
     now = dt.datetime.now(dt.UTC)
-    assert of((tmp_path / "told").read_bytes(), at=now, known_now=now) == ["revoked"]
+    judged = Authorities([root.certificate]).judge(
+        leaf, enclosed=Enclosed(ocsp=[(tmp_path / "told").read_bytes()]), at=now, known_now=now
+    )
+    assert [problem.code for problem in judged.problems] == ["revoked"]
 
 
 @given(st.binary(max_size=200), st.integers(0, 5000), st.integers(0, 255))
