@@ -8,14 +8,15 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtensionOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
+from medmail_cli.cms.algorithms import ML_DSA, ml_name
 from medmail_cli.pki.names import NameKey, name_key
 from medmail_cli.pki.unreadable import UNREADABLE
 
@@ -29,6 +30,7 @@ WEAK_HASHES = frozenset({"md5", "sha1"})
 
 ANY_POLICY = "2.5.29.32.0"
 _NO_REVOCATION = x509.ObjectIdentifier("2.5.29.56")  # id-ce-noRevAvail, RFC 9608
+_OCSP = AuthorityInformationAccessOID.OCSP
 _KNOWN = {
     ExtensionOID.AUTHORITY_INFORMATION_ACCESS, ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
     ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.CERTIFICATE_POLICIES, ExtensionOID.CRL_DISTRIBUTION_POINTS,
@@ -62,6 +64,7 @@ class Facts:
     issuer_key_id: bytes | None = None
     points: tuple[x509.DistributionPoint, ...] = ()
     never_revoked: bool = False
+    """noRevAvail stands where it may: in no authority's certificate, beside no place to ask (RFC 9608 §3)."""
     unknown_critical: tuple[str, ...] = ()
     weaknesses: tuple[tuple[str, str], ...] = ()
     """Pairs of ``weak-key`` or ``unsupported-algorithm`` (of its own key) and which."""
@@ -99,6 +102,7 @@ def facts(certificate: x509.Certificate) -> Facts:
 def _extensions(extensions: x509.Extensions) -> dict[str, Any]:
     found: dict[str, Any] = {}
     unknown = []
+    asked_somewhere = False
     for extension in extensions:
         value = extension.value
         match value:
@@ -127,13 +131,19 @@ def _extensions(extensions: x509.Extensions) -> dict[str, Any]:
                 found["issuer_key_id"] = value.key_identifier
             case x509.CRLDistributionPoints():
                 found["points"] = tuple(value)
+                asked_somewhere = True
+            case x509.FreshestCRL():
+                asked_somewhere = True
+            case x509.AuthorityInformationAccess():
+                asked_somewhere |= any(one.access_method == _OCSP for one in value)
             case x509.UnrecognizedExtension() if extension.oid == ExtensionOID.POLICY_MAPPINGS:
                 found["mappings"] = _mappings(value.value)
         if extension.oid == _NO_REVOCATION:
             found["never_revoked"] = True
         elif extension.critical and extension.oid not in _KNOWN:
             unknown.append(extension.oid.dotted_string)
-    return found | {"unknown_critical": tuple(unknown)}
+    never_revoked = found.pop("never_revoked", False) and not (asked_somewhere or found.get("ca"))
+    return found | {"never_revoked": never_revoked, "unknown_critical": tuple(unknown)}
 
 
 def _mappings(der: bytes) -> tuple[tuple[str, str], ...]:
@@ -225,7 +235,11 @@ def verifies(
         elif isinstance(key, dsa.DSAPublicKey):
             key.verify(signed.signature, body, signed.signature_hash_algorithm)  # type: ignore[arg-type]
         else:
-            return False
+            # RFC 9881; a key of another kind is the algorithm's of no signature
+            name = ML_DSA.get(signed.signature_algorithm_oid.dotted_string)
+            if name is None or ml_name(key) != name:
+                return False
+            cast("Any", key).verify(signed.signature, body)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         # TypeError: parameters that belong to another kind of key
         return False

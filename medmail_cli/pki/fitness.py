@@ -12,6 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x448, x25519
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from medmail_cli.cms.algorithms import ml_name
+from medmail_cli.cms.publickey import pss_restriction
 from medmail_cli.pki.certificate import Facts, facts, public_key, subject_text
 from medmail_cli.pki.names import violates
 
@@ -124,12 +126,15 @@ def unfit(certificate: x509.Certificate, purpose: Purpose) -> list[Problem]:
 
 def _usage_allows(certificate: x509.Certificate, read: Facts, purpose: Purpose) -> bool:
     key, usage = public_key(certificate), read.usage
+    kind = ml_name(key)
     if purpose == "encrypt":
         if isinstance(key, ec.EllipticCurvePublicKey | x25519.X25519PublicKey | x448.X448PublicKey):
             return usage is None or usage.key_agreement
         signs_only = isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey | dsa.DSAPublicKey)
-        return not signs_only and (usage is None or usage.key_encipherment)
-    if isinstance(key, x25519.X25519PublicKey | x448.X448PublicKey):
+        if signs_only or kind.startswith("ml-dsa") or pss_restriction(certificate):
+            return False
+        return usage is None or usage.key_encipherment
+    if isinstance(key, x25519.X25519PublicKey | x448.X448PublicKey) or kind.startswith("ml-kem"):
         return False
     if usage is None:
         return True

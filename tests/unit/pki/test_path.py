@@ -3,6 +3,7 @@
 import datetime as dt
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 
 from medmail_cli.cms import der
 from medmail_cli.pki.address import addresses
+from medmail_cli.pki.fitness import fit
 from medmail_cli.pki.path import Authorities, Enclosed, Judgement, judge
 from tests.support import pki
+from tests.support.tools import require, run
 
 # bit flips make negative serial numbers
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
@@ -146,12 +149,47 @@ def usage_case(purpose: pki.Purpose, key_type: pki.KeyType) -> x509.Certificate:
         ("none", "p256", True, True),
         ("none", "ed25519", True, False),
         ("none", "x25519", False, True),
+        ("none", "ml-dsa-65", True, False),
+        ("none", "ml-kem-768", False, True),
     ],
 )
 def test_key_usage(purpose: pki.Purpose, key_type: pki.KeyType, signs: bool, encrypts: bool) -> None:
     certificate = usage_case(purpose, key_type)
     assert of(certificate) == ([] if signs else ["wrong-key-usage"])
     assert of(certificate, purpose="encrypt") == ([] if encrypts else ["wrong-key-usage"])
+
+
+def test_a_key_for_pss_alone_encrypts_nothing(tmp_path: Path) -> None:
+    require("openssl")
+    run("openssl", "req", "-x509", "-newkey", "rsa-pss", "-nodes", "-keyout", tmp_path / "key",
+        "-subj", "/CN=a", "-out", tmp_path / "pem")  # fmt: skip
+    certificate = x509.load_pem_x509_certificate((tmp_path / "pem").read_bytes())
+    assert fit(certificate, "sign")
+    assert not fit(certificate, "encrypt")
+
+
+@pytest.mark.parametrize("key_type", ["ml-dsa-44", "ml-dsa-65", "ml-dsa-87", "ed448"])
+def test_an_authority_of_a_newer_kind(key_type: pki.KeyType) -> None:
+    ca = pki.make_ca("Newer", key_type=key_type)
+    leaf, _ = pki.issue(ca, "a@x.test", key_type="p256")
+    assert of(leaf, anchors=[ca.certificate], crls=[pki.make_crl(ca)]) == []
+    assert of(leaf, anchors=[ca.certificate], crls=[pki.make_crl(ca, [leaf])]) == ["revoked"]
+    other = pki.make_ca("Newer", key_type=key_type)
+    assert of(leaf, anchors=[other.certificate]) == ["untrusted-issuer"]
+
+
+def test_no_revocation_is_believed_only_where_it_may_stand() -> None:
+    """RFC 9608 §3: in no authority's certificate, and not beside a place to ask."""
+    none = [(x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.56"), b"\x05\x00"), False)]
+    short, _ = pki.issue(ROOT, "a@x.test", key_type="p256", extensions=none)
+    assert of(short, crls=[]) == []
+    asked, _ = pki.issue(ROOT, "a@x.test", key_type="p256", crl_url="http://ca.test/crl", extensions=none)
+    assert of(asked, crls=[]) == ["revocation-unknown"]
+    assert of(asked, crls=[pki.make_crl(ROOT, [asked])]) == ["revoked"]
+    ca = pki.make_ca("Never", parent=ROOT, extensions=none)
+    leaf, _ = pki.issue(ca, "a@x.test", key_type="p256")
+    crls = [pki.make_crl(ca), pki.make_crl(ROOT, [ca.certificate])]
+    assert of(leaf, intermediates=[ca.certificate], crls=crls) == ["revoked"]
 
 
 def test_a_server_certificate_is_not_for_mail() -> None:
