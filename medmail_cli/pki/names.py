@@ -54,20 +54,29 @@ def violates(
 
 def _shown(name: x509.GeneralName) -> str:
     value = name.value
+    if isinstance(name, x509.OtherName):
+        return decode_mailbox(name.value) or name.type_id.dotted_string
     return value.rfc4514_string() if isinstance(value, x509.Name) else str(value)
 
 
 def _allowed(name: x509.GeneralName, constraint: x509.NameConstraints) -> bool:
     if isinstance(name, x509.RFC822Name):
         return _mail_allowed(name.value, constraint)
-    if isinstance(name, x509.OtherName) and name.type_id == SMTP_UTF8_MAILBOX:
-        return _mail_allowed(decode_mailbox(name.value) or "", constraint)
-    kind = type(name)
-    excluded = [tree for tree in constraint.excluded_subtrees or () if type(tree) is kind]
-    permitted = [tree for tree in constraint.permitted_subtrees or () if type(tree) is kind]
+    kind = _form(name)
+    # the rfc822Name's constraints bind these mailboxes too (RFC 9598 §6)
+    mailbox = (decode_mailbox(name.value) or "") if kind == SMTP_UTF8_MAILBOX else None
+    if mailbox is not None and not _mail_allowed(mailbox, constraint):
+        return False
+    excluded = [tree for tree in constraint.excluded_subtrees or () if _form(tree) == kind]
+    permitted = [tree for tree in constraint.permitted_subtrees or () if _form(tree) == kind]
     if any(_within(name, tree, unknown=True) for tree in excluded):
         return False
     return not permitted or any(_within(name, tree, unknown=False) for tree in permitted)
+
+
+def _form(name: x509.GeneralName) -> object:
+    """The form of a name: every kind of otherName is a form of its own (RFC 5280 §4.2.1.6)."""
+    return name.type_id if isinstance(name, x509.OtherName) else type(name)
 
 
 def _mail_allowed(address: str, constraint: x509.NameConstraints) -> bool:

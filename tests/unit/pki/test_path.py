@@ -249,6 +249,32 @@ def test_name_constraints_hold_for_every_way_to_bear_an_address() -> None:
     assert of(hidden, **more) == ["untrusted-issuer"]
 
 
+def test_constraints_on_other_names_hold_for_their_own_kind_alone() -> None:
+    def other(kind: str, text: str) -> x509.OtherName:
+        return x509.OtherName(x509.ObjectIdentifier(kind), der.tlv(0x0C, text.encode()))
+
+    def below(constraint: x509.NameConstraints, *names: x509.GeneralName) -> list[str]:
+        ca = pki.make_ca("Order", parent=ROOT, extensions=[(constraint, True)])
+        bearing = [(x509.SubjectAlternativeName(names), False)]
+        leaf, _ = pki.issue(ca, None, key_type="p256", extensions=bearing)
+        return of(leaf, intermediates=[ca.certificate], crls=[*FRESH, pki.make_crl(ca)])
+
+    mailbox, login, other_kind = "1.3.6.1.5.5.7.8.9", "1.3.6.1.4.1.311.20.2.3", "1.2.3.4"
+    address = x509.RFC822Name("a@x.test")
+    for constraint in (
+        x509.NameConstraints(None, [other(mailbox, "é@x.test")]),
+        x509.NameConstraints([other(mailbox, "é@y.test")], None),
+    ):
+        assert below(constraint, other(mailbox, "é@x.test")) == ["untrusted-issuer"]
+        assert below(constraint, address) == []
+    for constraint in (
+        x509.NameConstraints(None, [other(login, "a")]),
+        x509.NameConstraints([other(login, "a")], None),
+    ):
+        assert below(constraint, address, other(login, "b")) == ["untrusted-issuer"]
+        assert below(constraint, address, other(other_kind, "b"), other(mailbox, "é@x.test")) == []
+
+
 def test_an_unknown_critical_extension_is_refused() -> None:
     strange = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
     leaf, _ = pki.issue(SUB, "a@x.test", key_type="p256", extensions=[(strange, True)])
