@@ -58,7 +58,6 @@ class Crl:
     number: int | None
     delta_base: int | None
     scope: x509.IssuingDistributionPoint | None
-    key_id: bytes | None
     usable: bool
     """False where a critical extension is unknown: such a CRL can revoke but never clear."""
     believed: dict[object, bool] = field(default_factory=dict, repr=False)
@@ -112,7 +111,7 @@ def read_crl(crl: x509.CertificateRevocationList) -> Crl | None:
     except UNREADABLE:
         return None
     number, base = found.get(x509.CRLNumber), found.get(x509.DeltaCRLIndicator)
-    scope, key = found.get(x509.IssuingDistributionPoint), found.get(x509.AuthorityKeyIdentifier)
+    scope = found.get(x509.IssuingDistributionPoint)
     return Crl(
         crl,
         issuer,
@@ -121,22 +120,29 @@ def read_crl(crl: x509.CertificateRevocationList) -> Crl | None:
         number.crl_number if isinstance(number, x509.CRLNumber) else None,
         base.crl_number if isinstance(base, x509.DeltaCRLIndicator) else None,
         scope if isinstance(scope, x509.IssuingDistributionPoint) else None,
-        key.key_identifier if isinstance(key, x509.AuthorityKeyIdentifier) else None,
         usable,
     )
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Who signed a CRL: the key, and whether its own status is known; if not, it accuses and never clears."""
+
+    key: bytes
+    sure: bool
 
 
 def find_revocations(
     serial: int,
     facts: Facts,
     crls: Callable[[NameKey], Sequence[Crl]],
-    believe: Callable[[Crl], bool],
+    believe: Callable[[Crl], "Belief | None"],
     *,
     at: dt.datetime,
 ) -> tuple[tuple[Revocation, ...], bool]:
     """What the CRLs say of a certificate: where it is listed, and whether they speak for all reasons.
 
-    ``crls`` gives the CRLs of an issuer, ``believe`` says whether one was signed by somebody entitled to.
+    ``crls`` gives the CRLs of an issuer, ``believe`` says who signed one, None if nobody entitled to did.
     Works through the certificate's distribution points and then whatever its issuer published besides
     (RFC 5280 §6.3.3).
     """
@@ -144,14 +150,14 @@ def find_revocations(
     found: dict[Revocation, None] = {}
     covered: frozenset[x509.ReasonFlags] = frozenset()
     for point in (*facts.points, by_issuer):
-        lists: dict[object, list[Crl]] = {}
+        lists: dict[tuple[NameKey, Belief, object], list[Crl]] = {}
         for crl in _of_point(point, facts, crls):
-            if _in_scope(crl.scope, facts) and believe(crl):
-                lists.setdefault((crl.issuer, crl.key_id, crl.scope), []).append(crl)
-        for issues in lists.values():
+            if _in_scope(crl.scope, facts) and (belief := believe(crl)) is not None:
+                lists.setdefault((crl.issuer, belief, crl.scope), []).append(crl)
+        for (_, belief, _), issues in lists.items():
             listed, current = _look_up(issues, serial, facts, at)
             found |= dict.fromkeys(listed)
-            if current:
+            if current and belief.sure:
                 covered |= _reasons(point, issues[0].scope)
     return tuple(found), covered >= _ALL_REASONS
 

@@ -12,9 +12,9 @@ from typing import Literal
 
 from cryptography import x509
 
-from medmail_cli.cms.identifiers import serial_number
+from medmail_cli.cms.identifiers import public_key_octets, serial_number
 from medmail_cli.pki.certificate import facts, issued, issuer_text, subject_text, verifies
-from medmail_cli.pki.crl import SKEW, Crl, Revocation, find_revocations, read_crl
+from medmail_cli.pki.crl import SKEW, Belief, Crl, Revocation, find_revocations, read_crl
 from medmail_cli.pki.fitness import (
     LONGEST_PATH,
     Problem,
@@ -338,10 +338,10 @@ class _Case:
                     continue
             yield answer
 
-    def _believes(self, crl: Crl, above: Path) -> bool:
-        """Whether somebody entitled to, under the same anchor, signed a CRL (RFC 5280 §6.3.3 (f), (g))."""
+    def _believes(self, crl: Crl, above: Path) -> Belief | None:
+        """Who signed a CRL, if entitled to under the same anchor (RFC 5280 §6.3.3 (f), (g))."""
         if self.known_now is not None and crl.this_update > self.known_now + SKEW:
-            return False
+            return None
         for signer in dict.fromkeys(
             (*above, *self.authorities.named(crl.issuer), *self.helpers.certificates.get(crl.issuer, ()))
         ):
@@ -350,16 +350,20 @@ class _Case:
                 continue
             if signer not in crl.believed:
                 crl.believed[signer] = verifies(crl.crl, crl.crl.tbs_certlist_bytes, signer)
-            if crl.believed[signer] and (signer in above or self._entitled(signer, above[-1])):
-                return True
-        return False
+            sure = crl.believed[signer] and (signer in above or self._entitled(signer, above[-1]))
+            if crl.believed[signer] and sure is not None:
+                return Belief(public_key_octets(signer), sure)
+        return None
 
-    def _entitled(self, signer: x509.Certificate, anchor: x509.Certificate) -> bool:
+    def _entitled(self, signer: x509.Certificate, anchor: x509.Certificate) -> bool | None:
+        """Whether a signer of CRLs is known not to be revoked itself; None where it may sign none."""
         if self.detours and signer == self.detours[-1]:
             return True  # its authority sends those who ask about it to its own list (PKITS 4.14.30)
         if signer in self.detours or len(self.detours) == MOST_DETOURS:
-            return False
+            return None
         detours = (*self.detours, signer)
         case = replace(self, purpose="crl", policies=PolicySettings(), detours=detours)
         judgement = case.judge(signer)
-        return judgement.trusted and judgement.chain[-1] == anchor
+        if judgement.chain[-1] != anchor or any(p.code != "revocation-unknown" for p in judgement.problems):
+            return None
+        return judgement.trusted

@@ -99,3 +99,54 @@ def test_what_was_issued_after_the_certificates_end_takes_no_word_back() -> None
     judged = judge(LEAF, anchors=[ROOT.certificate], crls=[listed, silent], at=AT, known_now=end + 2 * DAY)
     assert [problem.code for problem in judged.problems] == ["revoked"]
     assert of(listed, issue(3, at=AT - DAY)) == []
+
+
+def test_a_list_under_another_key_is_another_list() -> None:
+    """While an authority changes its key it has two lists, and perhaps says in neither whose it is."""
+    renewed = pki.make_ca("Root")
+    rollover = pki.cross(ROOT, renewed)
+
+    def listing(by: pki.Authority, number: int, *revoked: x509.Certificate) -> x509.CertificateRevocationList:
+        builder = x509.CertificateRevocationListBuilder().issuer_name(by.certificate.subject)
+        builder = builder.last_update(AT - DAY).next_update(AT + DAY)
+        builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+        for one in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(one.serial_number)
+            builder = builder.add_revoked_certificate(entry.revocation_date(pki.EPOCH).build())
+        return builder.sign(by.key, pki._digest_for(by.key))  # type: ignore[arg-type]
+
+    crls = [listing(ROOT, 1, LEAF), listing(renewed, 2)]
+    judged = judge(LEAF, anchors=[ROOT.certificate], intermediates=[rollover], crls=crls, at=AT, known_now=AT)
+    assert [problem.code for problem in judged.problems] == ["revoked"]
+
+
+def test_a_signer_of_lists_of_whom_nothing_is_known_accuses_and_does_not_clear() -> None:
+    other = pki.make_ca("Lists", parent=ROOT)
+    point = x509.DistributionPoint(None, None, None, [x509.DirectoryName(other.certificate.subject)])
+    points = [(x509.CRLDistributionPoints([point]), False)]
+    leaf, _ = pki.issue(ROOT, "a@x.test", key_type="p256", extensions=points)
+
+    def listing(
+        by: pki.Authority, scope: x509.IssuingDistributionPoint, *revoked: x509.Certificate
+    ) -> x509.CertificateRevocationList:
+        builder = x509.CertificateRevocationListBuilder().issuer_name(by.certificate.subject)
+        builder = builder.last_update(AT - DAY).next_update(AT + DAY).add_extension(scope, critical=True)
+        for one in revoked:
+            issuer = x509.CertificateIssuer([x509.DirectoryName(one.issuer)])
+            entry = x509.RevokedCertificateBuilder().serial_number(one.serial_number)
+            entry = entry.revocation_date(pki.EPOCH).add_extension(issuer, critical=True)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(by.key, pki._digest_for(by.key))  # type: ignore[arg-type]
+
+    def judged(*crls: x509.CertificateRevocationList) -> list[str]:
+        helpers = [other.certificate]
+        found = judge(leaf, anchors=[ROOT.certificate], intermediates=helpers, crls=crls, at=AT, known_now=AT)
+        return [problem.code for problem in found.problems]
+
+    indirect = x509.IssuingDistributionPoint(None, None, False, False, None, True, False)
+    authorities = x509.IssuingDistributionPoint(None, None, False, True, None, False, False)
+    assert judged(listing(other, indirect, leaf)) == ["revoked"]
+    assert judged(listing(other, indirect)) == ["revocation-unknown"]
+    assert judged(listing(other, indirect), listing(ROOT, authorities)) == []
+    fallen = listing(ROOT, authorities, other.certificate)
+    assert judged(listing(other, indirect, leaf), fallen) == ["revocation-unknown"]
