@@ -1,14 +1,14 @@
 """What the user trusts: anchors, helping intermediates, and the CRLs and OCSP answers at hand.
 
 One PEM file per certificate in ``anchors/`` and ``intermediates/``, named by the SHA-256 of its DER; one
-DER file per list in the cache's ``crls/``, named by the list and its content's SHA-256; one per certificate
-in its ``ocsp/``, named by the certificate's SHA-256 and its own. Files are checked against their names
-whenever they are read: a changed byte is ``store-damaged``.
+DER file per list in the cache's ``crls/``, named by the list with the key that signed it, and its content's
+SHA-256; one per certificate in its ``ocsp/``, named by the certificate's SHA-256 and its own. Files are
+checked against their names whenever they are read: a changed byte is ``store-damaged``.
 """
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,11 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.cms.identifiers import public_key_octets
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
-from medmail_cli.pki.crl import list_name, newer
+from medmail_cli.pki.certificate import facts, verifies
+from medmail_cli.pki.crl import list_name, newer, read_crl
 from medmail_cli.pki.path import Authorities
 from medmail_cli.pki.unreadable import UNREADABLE
 from medmail_cli.store import files
@@ -70,20 +72,33 @@ class Trust:
         yield from self._certificates("intermediate")
         yield from self._crls()
 
-    def plan(self, data: bytes, name: str, *, intermediate: bool = False) -> tuple[tuple[Item, bool], ...]:
+    def plan(
+        self,
+        data: bytes,
+        name: str,
+        *,
+        intermediate: bool = False,
+        signers: Sequence[x509.Certificate] = (),
+    ) -> tuple[tuple[Item, bool], ...]:
         """What :meth:`add` would do with the file ``name``: each item and whether it is new here.
 
-        A CRL older than the one at hand, or the same, is not new. Raises ``malformed``, ``store-damaged``.
+        A CRL older than the one at hand, or the same, is not new. Only one signed by an authority at hand,
+        in the file or among ``signers``, takes an older one's place; any other is kept beside, so that a
+        forgery displaces nothing. Raises ``malformed``, ``store-damaged``.
         """
         bundle = read_bundle(data, name)
         kind: Kind = "intermediate" if intermediate else "anchor"
         planned = [self._item(kind, certificate) for certificate in bundle.certificates]
         plan = [(item, not item.path.exists()) for item in planned]
         if bundle.crls:
-            held = {list_name(item.content): item.content for item in self._crls()}  # type: ignore[arg-type]
+            at_hand = (*signers, *bundle.certificates, *self.anchors(), *self.intermediates())
+            held = tuple(self._crls())
             for crl in bundle.crls:
-                old = held.get(list_name(crl))
-                plan.append((self._item("crl", crl), old is None or newer(crl, old)))  # type: ignore[arg-type]
+                signer = next((one for one in at_hand if _signed(crl, one)), None)
+                item = self._list(crl, signer)
+                same = _list_of(item.path) if signer else list_name(crl)
+                rivals = [one.content for one in held if _list_of(one.path).startswith(same)]
+                plan.append((item, all(newer(crl, one) for one in rivals)))  # type: ignore[arg-type]
         return tuple(plan)
 
     def keep(self, item: Item) -> None:
@@ -92,7 +107,7 @@ class Trust:
         with files.lock(self._folder / ".lock"):
             files.write_atomic(item.path, item.content.public_bytes(form))
             if item.kind == "crl":
-                for other in self._crl_folder.glob(item.path.name.split(".")[0] + ".*.crl"):
+                for other in self._crl_folder.glob(f"{_list_of(item.path)}.*.crl"):
                     if other != item.path:
                         other.unlink(missing_ok=True)
         self.__dict__.pop("authorities", None)
@@ -167,11 +182,16 @@ class Trust:
             files.sync_folder(item.path.parent)
         self.__dict__.pop("authorities", None)
 
-    def _item(self, kind: Kind, content: x509.Certificate | x509.CertificateRevocationList) -> Item:
-        sha256 = hashlib.sha256(content.public_bytes(Encoding.DER)).hexdigest()
-        if isinstance(content, x509.Certificate):
-            return Item(kind, sha256, content, self._folder / _FOLDERS[kind] / f"{sha256}.pem")
-        return Item(kind, sha256, content, self._crl_folder / f"{list_name(content)}.{sha256}.crl")
+    def _item(self, kind: Kind, certificate: x509.Certificate) -> Item:
+        sha256 = _sha256(certificate)
+        return Item(kind, sha256, certificate, self._folder / _FOLDERS[kind] / f"{sha256}.pem")
+
+    def _list(self, crl: x509.CertificateRevocationList, signer: x509.Certificate | None) -> Item:
+        """Under the list's name and its signer's key; under its own digest where nobody at hand signed it."""
+        sha256 = hashlib.sha256(crl.public_bytes(Encoding.DER)).hexdigest()
+        key = hashlib.sha256(public_key_octets(signer)).hexdigest() if signer else sha256
+        path = self._crl_folder / f"{list_name(crl)}-{key[:32]}.{sha256}.crl"
+        return Item("crl", sha256, crl, path)
 
     def _certificates(self, kind: Kind) -> Iterator[Item]:
         for path in sorted((self._folder / _FOLDERS[kind]).glob("*.pem")):
@@ -189,7 +209,7 @@ class Trust:
         newest: dict[str, Item] = {}
         for path in sorted(self._crl_folder.glob("*.crl")):
             data = _read(path)
-            name, _, digest = path.stem.partition(".")
+            name, digest = _list_of(path), path.stem.partition(".")[2]
             if hashlib.sha256(data).hexdigest() != digest:
                 raise MedmailError("store-damaged", path=str(path))
             try:
@@ -200,6 +220,20 @@ class Trust:
             if name not in newest or newer(item.content, newest[name].content):  # type: ignore[arg-type]
                 newest[name] = item
         yield from newest.values()
+
+
+def _list_of(path: Path) -> str:
+    """Which list a file is an issue of, and under which key."""
+    return path.stem.partition(".")[0]
+
+
+def _signed(crl: x509.CertificateRevocationList, signer: x509.Certificate) -> bool:
+    read = read_crl(crl)
+    return (
+        read is not None
+        and facts(signer).subject == read.issuer
+        and verifies(crl, crl.tbs_certlist_bytes, signer)
+    )
 
 
 def _sha256(certificate: x509.Certificate) -> str:

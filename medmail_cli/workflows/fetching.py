@@ -169,8 +169,8 @@ class Fetcher:
             found = read_bundle(self.get(url), url).crls
             if len(found) != 1:
                 raise MedmailError("malformed", what=url)
-            self._check_list(found[0], above, url)
-            changed = keep(self.trust, self.log, self.actor, found[0])
+            signer = self._check_list(found[0], above, url)
+            changed = keep(self.trust, self.log, self.actor, found[0], signer)
         except MedmailError as error:
             return failed(url, "crl", error), None
         if not changed:
@@ -179,8 +179,8 @@ class Fetcher:
 
     def _check_list(
         self, crl: x509.CertificateRevocationList, above: Sequence[x509.Certificate], url: str
-    ) -> None:
-        """Whether a list may be kept: readable, begun, signed by somebody entitled to, under an anchor.
+    ) -> x509.Certificate:
+        """Who signed a list that may be kept: readable, begun, by somebody entitled to, under an anchor.
 
         Raises ``malformed``, ``not-yet-valid``, ``bad-signature``.
         """
@@ -199,7 +199,7 @@ class Fetcher:
             if signer in above or sound(
                 authorities.judge(signer, at=self.now, purpose="crl", revocation="soft")
             ):
-                return
+                return signer
         raise MedmailError("bad-signature")
 
 
@@ -229,10 +229,11 @@ def keep(
     log: "AuditLog",
     actor: str,
     thing: x509.Certificate | x509.CertificateRevocationList,
+    *signers: x509.Certificate,
 ) -> bool:
-    """Store an intermediate or a CRL if it is new, as an audit entry; whether it was."""
+    """Store an intermediate or a CRL (signed by one of ``signers``) if it is new; whether it was."""
     changed = False
-    for item, new in trust.plan(thing.public_bytes(Encoding.DER), "", intermediate=True):
+    for item, new in trust.plan(thing.public_bytes(Encoding.DER), "", intermediate=True, signers=signers):
         if new:
             with logged(log, "trust-update", actor, objects=(item.sha256,), kind=item.kind):
                 trust.keep(item)

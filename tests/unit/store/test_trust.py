@@ -7,6 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.pki.path import Enclosed
 from medmail_cli.store.trust import Trust
 from tests.support import pki
 
@@ -50,6 +51,7 @@ def test_adding_again_changes_nothing(trust: Trust) -> None:
 def test_a_newer_crl_replaces_an_older_is_ignored(trust: Trust, tmp_path: Path) -> None:
     old, new = pki.make_crl(ROOT, number=1), pki.make_crl(ROOT, number=2, at=pki.EPOCH + DAY)
     other = pki.make_crl(OTHER)
+    trust.add(pki.pem(ROOT.certificate), "f")
     for crl, taken in ((old, True), (new, True), (old, False), (new, False), (other, True)):
         assert [n for _, n in trust.add(crl.public_bytes(Encoding.DER), "f")] == [taken]
     assert len(trust.crls()) == 2
@@ -57,9 +59,43 @@ def test_a_newer_crl_replaces_an_older_is_ignored(trust: Trust, tmp_path: Path) 
     assert len(list((tmp_path / "cache/crls").glob("*.crl"))) == 2
 
 
+def test_a_list_that_nobody_at_hand_signed_displaces_nothing(trust: Trust) -> None:
+    leaf, _ = pki.issue(ROOT, "a@x.test", key_type="p256")
+    real = pki.make_crl(ROOT, [leaf], number=7)
+    impostor = pki.Authority(ROOT.certificate, OTHER.key, ROOT.chain)
+    forged = pki.make_crl(impostor, number=1000, at=pki.EPOCH + DAY)
+
+    def codes() -> list[str]:
+        judged = trust.authorities.judge(leaf, at=pki.EPOCH + 2 * DAY, known_now=pki.EPOCH + 2 * DAY)
+        return [problem.code for problem in judged.problems]
+
+    trust.add(pki.pem(ROOT.certificate, real), "f")
+    trust.add(pki.pem(forged), "f")
+    assert codes() == ["revoked"]
+    trust.remove(next(item for item in trust.items() if item.content == real))
+    assert codes() == ["revocation-unknown"]
+    # nor does it stand in the way of what is signed
+    assert [new for _, new in trust.add(pki.pem(real), "f")] == [True]
+    assert codes() == ["revoked"]
+
+
+def test_a_list_may_come_before_its_authority(trust: Trust) -> None:
+    sub = pki.make_ca("Sub", parent=ROOT)
+    leaf, _ = pki.issue(sub, "a@x.test", key_type="p256")
+    lists = [pki.make_crl(sub, number=1), pki.make_crl(sub, [leaf], number=2)]
+    for crl in (*lists, pki.make_crl(ROOT)):
+        trust.add(pki.pem(crl), "f")
+    assert [new for _, new in trust.add(pki.pem(lists[0]), "f")] == [False]
+    trust.add(pki.pem(ROOT.certificate), "f")
+    judged = trust.authorities.judge(
+        leaf, enclosed=Enclosed([sub.certificate]), at=pki.EPOCH + DAY, known_now=pki.EPOCH + DAY
+    )
+    assert [problem.code for problem in judged.problems] == ["revoked"]
+
+
 def test_of_two_issues_left_by_a_kill_the_newer_counts(trust: Trust, tmp_path: Path) -> None:
     old, new = pki.make_crl(ROOT, number=1), pki.make_crl(ROOT, number=2)
-    trust.add(pki.pem(old), "f")
+    trust.add(pki.pem(ROOT.certificate, old), "f")
     (kept,) = (tmp_path / "cache/crls").glob("*.crl")
     before = kept.read_bytes()
     trust.add(pki.pem(new), "f")
