@@ -222,6 +222,7 @@ def reader_for(
     """What opens and judges letters in this run. Raises ``no-identity``."""
     from medmail_cli.errors import MedmailError
     from medmail_cli.pki.address import same_address
+    from medmail_cli.store.incomplete import Incomplete
     from medmail_cli.workflows.reading import LazyKeys, Reader
 
     identities = session.keystore.identities()
@@ -247,4 +248,5 @@ def reader_for(
         delegates=session.config.delegates,
         show_unverified=show_unverified,
         allow_weak=allow_weak,
+        incomplete=Incomplete(session.paths.cache / "incomplete"),
     )

@@ -99,6 +99,7 @@ def update(
         typer.Option("--allow-private", help=_("Also ask servers on this machine and in private networks.")),
     ] = False,
 ) -> int:
+    from medmail_cli.store.incomplete import Incomplete
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import trust
 
@@ -108,6 +109,7 @@ def update(
         session.log,
         session.actor,
         _certificates(session),
+        Incomplete(session.paths.cache / "incomplete"),
         now=session.now(),
         allow_private=allow_private or session.config.fetch_private,
     )

@@ -10,6 +10,7 @@ from cryptography import x509
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import binds
 from medmail_cli.pki.path import Enclosed, Judgement
+from medmail_cli.pki.places import issuer_urls
 from medmail_cli.pki.usage import is_ml_kem
 from medmail_cli.smime.fields import parse_mailboxes
 from medmail_cli.smime.layers import Keys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from medmail_cli.model import PrivateKey
     from medmail_cli.profile import Profile
     from medmail_cli.store.contacts import Contacts, Known
+    from medmail_cli.store.incomplete import Incomplete
     from medmail_cli.workflows.validating import Validator
 
 _MOST_JUDGEMENTS = 4096
@@ -55,7 +57,7 @@ class Reader:
     """Opens and judges messages; what it finds out about a certificate it remembers for the next message.
 
     ``at`` is ``--at``: None means when a message was first stored, else ``now``, and that revocations known
-    today count.
+    today count. Signers without an anchor who name their issuer are left to ``incomplete``.
     """
 
     keys: Keys
@@ -68,6 +70,7 @@ class Reader:
     delegates: Sequence[str] = ()
     show_unverified: bool = False
     allow_weak: bool = False
+    incomplete: "Incomplete | None" = None
     _judged: dict[tuple[object, ...], Judgement] = field(default_factory=dict, repr=False)
     _learned: dict[tuple[object, ...], datetime | None] = field(default_factory=dict, repr=False)
 
@@ -104,9 +107,11 @@ class Reader:
         if key not in self._judged:
             if len(self._judged) >= _MOST_JUDGEMENTS:
                 self._judged.clear()
-            self._judged[key] = self.validator.judge(
+            found = self._judged[key] = self.validator.judge(
                 certificate, enclosed, at=at, known_now=None if self.at else self.now, purpose="sign"
             )
+            if self.incomplete is not None and found.anchor is None and issuer_urls(found.chain[-1]):
+                self.incomplete.add(found.chain)
         return self._judged[key]
 
     def learn(self, opened: Opened) -> None:

@@ -19,6 +19,7 @@ from medmail_cli.workflows.logged import logged
 
 if TYPE_CHECKING:
     from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.incomplete import Incomplete
 
 Kind = Literal["anchor", "intermediate", "crl"]
 
@@ -75,18 +76,21 @@ def update(
     log: "AuditLog",
     actor: str,
     certificates: Iterable[tuple[x509.Certificate, Sequence[x509.Certificate]]],
+    incomplete: "Incomplete",
     *,
     now: dt.datetime,
     allow_private: bool = False,
 ) -> Iterator[Fetched]:
     """Fetch what is missing about ``certificates`` (ours, our contacts') and the intermediates at hand.
 
+    ``incomplete`` are signers of letters whose chain ended at no anchor; those completed leave it.
+
     Each certificate comes with the helpers known for its chain. First the issuers that certificates name,
     kept only where the chain then ends at an anchor; then OCSP answers and every CRL named along the chains,
     kept only if signed under the anchor and newer than what is held.
     """
     fetcher = Fetcher(trust, log, actor, now, allow_private)
-    wanted = dict(certificates)
+    wanted = dict(incomplete.all()) | dict(certificates)
     wanted |= {helper: () for helper in trust.intermediates() if helper not in wanted}
     tried: set[str] = set()
     links: dict[tuple[x509.Certificate, x509.Certificate], Path] = {}
@@ -94,6 +98,8 @@ def update(
         judgement = _judge(trust.authorities, certificate, helpers, now)
         if judgement.anchor is None:
             judgement = yield from _complete(fetcher, judgement, helpers, tried)
+        if judgement.anchor is not None:
+            incomplete.remove(certificate)
         if sound(judgement):
             chain = judgement.chain
             for index, link in enumerate(pairwise(chain)):

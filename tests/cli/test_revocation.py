@@ -14,6 +14,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from medmail_cli.smime.protect import protect
 from medmail_cli.store.contacts import Contacts
+from medmail_cli.store.incomplete import Incomplete
 from tests.support import pki
 from tests.support.cli import Done, medmail
 from tests.support.homes import make_home
@@ -187,3 +188,40 @@ def test_a_recipient_s_certificate_is_asked_about_before_a_letter_is_encrypted_t
     assert why() == "revoked"
     assert why("--offline") == "revoked"
     assert server.asked == ["/list.crl"]
+
+
+def test_a_signers_missing_issuer_is_fetched_by_an_update_and_not_by_reading(
+    home: Path, tmp_path: Path, server: Files
+) -> None:
+    """The letter brings no intermediate; its signer's certificate says where it is."""
+    (home / "config.toml").write_text(CONFIG)
+    sub = pki.make_ca("Sub", parent=ROOT)
+    place = x509.UniformResourceIdentifier(f"{server.url}/sub.cer")
+    access = x509.AuthorityInformationAccess(
+        [x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, place)]
+    )
+    certificate, key = pki.issue(sub, "alice@medecin.test", key_type="p256", extensions=[(access, False)])
+    path = from_(Person("alice@medecin.test", certificate, key), tmp_path)
+    assert judged(home, path)[0] == ["untrusted-issuer"]
+    assert server.asked == []
+    # nobody answers: it is asked again
+    assert medmail(home, "trust", "update").exit == 75
+    assert judged(home, path)[0] == ["untrusted-issuer"]
+    server.files["/sub.cer"] = sub.certificate.public_bytes(Encoding.DER)
+    assert medmail(home, "trust", "update").exit == 0
+    assert judged(home, path)[0] == []
+    assert server.asked == ["/sub.cer", "/sub.cer"]
+    assert not list((home / "cache/incomplete").iterdir())
+
+
+def test_only_so_many_strangers_are_remembered(tmp_path: Path) -> None:
+    folder = tmp_path / "incomplete"
+    kept = Incomplete(folder)
+    strangers = [pki.issue(ROOT, "a@x.test", key_type="p256")[0] for _ in range(70)]
+    for stranger in strangers:
+        kept.add([stranger, ROOT.certificate])
+    found = dict(kept.all())
+    assert len(found) == 64
+    assert found[strangers[-1]] == [ROOT.certificate]
+    (folder / "junk.pem").write_bytes(b"junk")
+    assert len(dict(kept.all())) == 64
