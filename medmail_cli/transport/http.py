@@ -199,10 +199,16 @@ def _public(address: str) -> bool:
             ip = inside
         elif ip in _NAT64:
             ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.is_global and not ip.is_multicast
+        elif ip not in _UNICAST:
+            return False
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_PUBLIC)
 
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All that is given to anybody (RFC 4291 §2.4); site-local and IPv4-compatible ones lie outside."""
+_NOT_PUBLIC = [ipaddress.ip_network(one) for one in ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")]
+"""Special purposes (RFC 6890, 7526, 9637) that some versions of ``ipaddress`` take for public."""
 
 
 def _left(give_up: float) -> float:

@@ -176,6 +176,12 @@ def test_this_machine_and_private_networks_are_not_asked(host: str) -> None:
         ("64:ff9b::7f00:1", False),  # loopback behind a translator
         ("2002:7f00:1::", False),  # and behind 6to4
         ("::ffff:10.0.0.1", False),
+        ("::127.0.0.1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("fec0::1", False),
+        ("3fff::1", False),
+        ("192.0.0.8", False),
     ],
 )
 def test_which_addresses_are_public(address: str, public: bool) -> None:
