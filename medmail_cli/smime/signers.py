@@ -34,7 +34,7 @@ Judge = Callable[[x509.Certificate, Enclosed], Judgement]
 
 
 Lookup = Callable[[str], Sequence[x509.Certificate]]
-"""The certificates that are known for an address."""
+"""The certificates that are known for an address, and those that stand above them."""
 
 
 def nobody(_address: str) -> Sequence[x509.Certificate]:
@@ -101,7 +101,7 @@ def judge_signers(
     judged: list[Judged] = []
     # who is looked up costs time, and a From may name thousands
     looked_up = (one for box in senders[:MOST_CANDIDATES] for one in known(box.address))
-    at_hand = dict.fromkeys((*layer.signed.certificates, *looked_up))
+    at_hand = tuple(dict.fromkeys((*looked_up, *layer.signed.certificates)))
     for info in layer.signed.signers:
         # anybody can put another certificate of the same name and number, or key, into a message
         named = [one for one in at_hand if info.id.names(one)][:MOST_CANDIDATES]
@@ -109,7 +109,7 @@ def judge_signers(
         candidates: list[x509.Certificate | None] = [*named] or [None]
         for certificate in candidates:
             noted: list[Problem] = []
-            found.append((_judge_signer(layer, info, certificate, judge, at, noted), noted))
+            found.append((_judge_signer(layer, info, certificate, at_hand, judge, at, noted), noted))
             if not found[-1][0].problems:
                 break
         best, noted = min(found, key=lambda each: _faults(each[0]))
@@ -126,6 +126,7 @@ def _judge_signer(
     layer: SignatureLayer,
     info: SignerInfo,
     certificate: x509.Certificate | None,
+    at_hand: tuple[x509.Certificate, ...],
     judge: Judge,
     at: datetime,
     notes: list[Problem],
@@ -155,7 +156,7 @@ def _judge_signer(
             wrong = again if needs_repair else wrong
     subject = subject_of(certificate)
     found += [Problem(code, subject) for code in wrong]
-    enclosed = Enclosed(signed.certificates, signed.crls, signed.ocsp)
+    enclosed = Enclosed(at_hand, signed.crls, signed.ocsp)
     judgement = judge(certificate, enclosed)
     found += judgement.problems
     if signed_at and signed_at + SKEW < facts(certificate).not_before <= at:

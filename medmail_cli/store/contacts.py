@@ -244,6 +244,10 @@ def _stem(text: str) -> str:
 
 def _with(contact: Contact, known: Known) -> Contact:
     """The contact with a certificate more; one known already keeps its date and takes the new origin."""
+    for earlier in contact.certificates:
+        if earlier.certificate == known.certificate:
+            above = tuple(dict.fromkeys((*earlier.above, *known.above)))
+            known = replace(known, since=earlier.since, above=above)
     others = tuple(each for each in contact.certificates if each.certificate != known.certificate)
     waiting = tuple(each for each in contact.waiting if each.certificate != known.certificate)
     return replace(contact, certificates=_newest((*others, known)), waiting=waiting)

@@ -103,13 +103,13 @@ def add(
     for bearer, certificates in chosen.items():
         yield from _warnings(bearer, contacts)
         old = contacts.lookup(bearer)
-        known = {k.certificate for k in old.certificates} if old is not None else set()
-        if old is not None and known.issuperset(certificates):
+        chains = {one: _above(one, above, authorities, now) for one in certificates}
+        known = {k.certificate: k.above for k in old.certificates} if old is not None else {}
+        if old is not None and all(c in known and {*chains[c]} <= {*known[c]} for c in certificates):
             yield _shown(old, "unchanged", authorities, now)
             continue
         new = [Known(certificate, "added", now) for certificate in certificates]
         with logged(log, "contact-add", actor, objects=[k.sha256 for k in new], address=bearer):
-            chains = {one: _above(one, above, authorities, now) for one in certificates}
             contact = contacts.add(bearer, certificates, now=now, chains=chains)
         yield _shown(contact, "added" if old is None else "changed", authorities, now)
 

@@ -130,7 +130,7 @@ class Reader:
         if key in self._learned and (signed_at is None or self._learned[key] == signed_at):
             return
         self._learned[key] = signed_at
-        extra, enclosed = proven.certificates, Enclosed(proven.certificates)
+        extra, enclosed = proven.certificates, Enclosed((*self._known(address), *proven.certificates))
         if self.judge(proven.certificate, enclosed, self.now).problems:
             return
         chains = {}
@@ -165,7 +165,7 @@ class Reader:
         )
 
     def _known(self, address: str) -> Sequence[x509.Certificate]:
-        return [entry.certificate for entry in self._entries(address)]
+        return [one for entry in self._entries(address) for one in (entry.certificate, *entry.above)]
 
     def _pinned(self, address: str) -> Sequence[x509.Certificate]:
         return [entry.certificate for entry in self._entries(address) if entry.origin == "pinned"]

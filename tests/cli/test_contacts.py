@@ -9,12 +9,14 @@ import pytest
 from cryptography import x509
 
 from medmail_cli.commands.contacts import events
+from medmail_cli.smime.protect import protect
 from medmail_cli.store.contacts import Contacts
 from medmail_cli.ui.schema import of_command
 from tests.support import pki
 from tests.support.cli import Done, medmail
 from tests.support.homes import make_home
-from tests.support.letters import person
+from tests.support.letters import NOW as SENT
+from tests.support.letters import Person, authority, letter, person
 
 ROOT, RIVAL = pki.make_ca("Order Root"), pki.make_ca("Rival Root")
 NOW = dt.datetime.now(dt.UTC)
@@ -188,3 +190,24 @@ address = "alice@medecin.test"
 smtp = { host = "127.0.0.1", port = 587, security = "starttls" }
 imap = { host = "127.0.0.1", port = 143, security = "starttls" }
 """
+
+
+def test_the_authorities_kept_with_a_contact_complete_its_letters(tmp_path: Path) -> None:
+    """Some programs send their own certificate alone, or none."""
+    home = make_home(tmp_path, person("bob"))
+    sub = pki.make_ca("Practice", parent=authority("Health Root"))
+    certificate, key = pki.issue(sub, "alice@medecin.test", key_type="p256")
+    alice, bob = Person("alice@medecin.test", certificate, key), person("bob")
+    made = protect(letter(), signer=alice.signer, recipients={bob.address: bob.certificate}, signed_at=SENT)
+    (tmp_path / "letter.eml").write_bytes(made[0].message)
+
+    def codes() -> list[str]:
+        found = medmail(home, "decrypt", tmp_path / "letter.eml", "--json").objects[0]
+        return [problem["code"] for problem in found["problems"]]
+
+    assert medmail(home, "contacts", "add", write(tmp_path, certificate)).exit == 0
+    assert codes() == ["untrusted-issuer"]
+    file = write(tmp_path, certificate, sub.certificate)
+    assert medmail(home, "contacts", "add", file, "--json").objects[0]["status"] == "changed"
+    assert codes() == []
+    assert medmail(home, "contacts", "add", file, "--json").objects[0]["status"] == "unchanged"
