@@ -225,19 +225,18 @@ def _look_up(
 ) -> tuple[list[Revocation], bool]:
     """The entries in the issues of one list, and whether one of them, or its delta, is current.
 
-    A later issue takes the place of an earlier one; but what was issued after the certificate's end may
-    have dropped it (RFC 5280 §3.3). A delta that is out of date, or has no complete list to be added to,
-    clears nobody; whom it names is revoked all the same.
+    A later issue, by number and date, takes the place of an earlier one; but what was issued after the
+    certificate's end may have dropped it (RFC 5280 §3.3). A delta that is out of date, or has no complete
+    list to be added to, clears nobody; whom it names is revoked all the same.
     """
     deltas = sorted((one for one in issues if one.delta_base is not None), key=_age, reverse=True)
     complete = [one for one in issues if one.delta_base is None]
     ruling = [one for one in complete if one.usable and one.this_update <= facts.not_after]
-    newest = max(ruling, key=_age, default=None)
-    standing = [one for one in complete if newest is None or _age(one) >= _age(newest)]
+    standing = [one for one in complete if not any(_later(other, one) for other in ruling)]
     found, current = [], False
     bases: list[Crl | None] = [*standing] or [None]
     for base in bases:
-        later = [delta for delta in deltas if base is None or _age(delta) > _age(base)]
+        later = [one for one in deltas if base is None or not (_later(base, one) or _age(base) == _age(one))]
         changed = next(filter(None, (delta.entry(serial, facts.issuer) for delta in later)), None)
         if changed is not None:
             listed = None if changed.reason == x509.ReasonFlags.remove_from_crl else changed
@@ -260,6 +259,12 @@ def _extends(delta: Crl, base: Crl) -> bool:
 
 def _age(crl: Crl) -> tuple[int, dt.datetime]:
     return crl.number or 0, crl.this_update
+
+
+def _later(one: Crl, other: Crl) -> bool:
+    """Whether number and date agree that one issue came after the other."""
+    number, other_number = one.number or 0, other.number or 0
+    return _age(one) != _age(other) and number >= other_number and one.this_update >= other.this_update
 
 
 def _revocation(entry: x509.RevokedCertificate) -> Revocation:
@@ -290,6 +295,12 @@ def list_name(crl: x509.CertificateRevocationList) -> str:
 
 
 def newer(crl: x509.CertificateRevocationList, than: x509.CertificateRevocationList) -> bool:
-    """Whether ``crl`` is a later issue of the same list, by CRL number and then by date."""
+    """Whether ``crl`` is a later issue of the same list.
+
+    By number and date; or by date alone where the other was out of date by then, for an authority that
+    had to begin its numbers again.
+    """
     new, old = read_crl(crl), read_crl(than)
-    return new is not None and (old is None or _age(new) > _age(old))
+    if new is None or old is None:
+        return new is not None
+    return _later(new, old) or (old.next_update is not None and new.this_update >= old.next_update)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from cryptography import x509
 
+from medmail_cli.pki.crl import newer
 from medmail_cli.pki.path import judge
 from tests.support import pki
 
@@ -82,6 +83,22 @@ def test_a_hold_ends_with_the_delta_or_the_issue_that_lifts_it() -> None:
     assert of(held, lifted, issue(5, base=2, reason=Reason.key_compromise)) == ["revoked"]
     # the delta was before the list
     assert of(issue(6, reason=Reason.key_compromise), lifted) == ["revoked"]
+
+
+def test_an_old_list_says_nothing_after_the_numbers_began_again() -> None:
+    old, new = issue(500, at=AT - 9 * DAY), issue(1, at=AT - DAY, reason=Reason.key_compromise)
+    assert of(old, new) == of(new, old) == ["revoked"]
+
+
+def test_which_issue_takes_the_place_of_which() -> None:
+    held = issue(5, at=AT - DAY)
+    assert newer(issue(6, at=AT), held)
+    assert newer(issue(5, at=AT), held)
+    assert not newer(held, held)
+    assert not newer(issue(4, at=AT), held)
+    assert not newer(issue(6, at=AT - 2 * DAY), held)
+    # out of date by then: the authority began its numbers again
+    assert newer(issue(1, at=AT + 2 * DAY), held)
 
 
 def test_the_later_issue_gives_the_reason() -> None:
