@@ -179,7 +179,7 @@ def _unicode_label(label: str) -> str:
 
 
 # letters that Latin eyes cannot tell from their own; the few that make up nearly all attempts
-_ALIKE = str.maketrans("аеорсухіјѕһԁԛԝɡιοανρυκτ", "aeopcyxijshdqwgioavpukt")
+_ALIKE = str.maketrans("аеорсухіјѕһԁԛԝӏѵɡɑıιοανρυκτօոսհ", "aeopcyxijshdqwlvgaiioavpuktonuh")
 
 
 def _skeleton(address: str) -> str:

@@ -21,7 +21,13 @@ _CODES: dict[str, set[str]] = {
     "decryption": {"no-key", "bad-tag", "malformed", "unauthenticated-encryption", *_WEAK},
     "coverage": {"no-signature", "partly-signed", "content-twice"},
     "signature": {"bad-signature", "implausible-time", "line-endings-repaired", *_WEAK},
-    "sender": {"signer-is-not-sender", "no-address-in-certificate", "several-from"},
+    "sender": {
+        "signer-is-not-sender",
+        "no-address-in-certificate",
+        "several-from",
+        "address-resembles",
+        "mixed-scripts",
+    },
     "headers": {"header-mismatch", "headers-unprotected", "replayed"},
     "addressee": {"not-addressed-to-you"},
 }

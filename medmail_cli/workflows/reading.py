@@ -1,20 +1,22 @@
 """Reading letters with what is at hand: keys, trust, contacts, profile and the time of judgement."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, overload
 
 from cryptography import x509
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.address import binds
+from medmail_cli.pki.address import binds, looks_mixed, resemble, unicode_domain
+from medmail_cli.pki.fitness import Problem
 from medmail_cli.pki.path import Enclosed, Judgement
 from medmail_cli.pki.places import issuer_urls
 from medmail_cli.pki.usage import is_ml_kem
 from medmail_cli.smime.fields import parse_mailboxes
 from medmail_cli.smime.layers import Keys
 from medmail_cli.smime.open import Opened, Policy, open_message
+from medmail_cli.smime.verdict import unique
 
 if TYPE_CHECKING:
     from medmail_cli.model import PrivateKey
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from medmail_cli.workflows.validating import Validator
 
 _MOST_JUDGEMENTS = 4096
+_MOST_SENDERS = 8
+"""Addresses in From that are compared with those known; one is the rule."""
 
 
 class LazyKeys(Sequence["tuple[x509.Certificate, PrivateKey]"]):
@@ -87,7 +91,7 @@ class Reader:
         # handed over, so that a large message is freed as soon as it is decoded
         handed = [raw]
         del raw
-        return open_message(
+        opened = open_message(
             handed.pop(),
             id=id,
             source=source,
@@ -99,6 +103,22 @@ class Reader:
             known=self._known,
             pinned=self._pinned,
         )
+        senders = [box.address for f in opened.header if f.name == "from" for box in parse_mailboxes(f.value)]
+        notes = [note for sender in senders[:_MOST_SENDERS] for note in self._look_alikes(sender)]
+        if not notes:
+            return opened
+        return replace(opened, verdict=replace(opened.verdict, notes=(*opened.verdict.notes, *unique(notes))))
+
+    def _look_alikes(self, address: str) -> Iterator[Problem]:
+        """Doubts about an address that a good signature does not settle: it may be somebody's look-alike."""
+        domain = address.rpartition("@")[2]
+        if address.isascii() and unicode_domain(domain) == domain:
+            return
+        if looks_mixed(address):
+            yield Problem("mixed-scripts", address)
+        for contact in self.contacts.all():
+            if resemble(contact.address, address):
+                yield Problem("address-resembles", f"{address} ≠ {contact.address}")
 
     def judge(self, certificate: x509.Certificate, enclosed: Enclosed, at: datetime) -> Judgement:
         """Judge a signer's certificate by the profile's rules; the same question is worked out once."""

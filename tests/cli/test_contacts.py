@@ -9,6 +9,7 @@ import pytest
 from cryptography import x509
 
 from medmail_cli.commands.contacts import events
+from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import protect
 from medmail_cli.store.contacts import Contacts
 from medmail_cli.ui.schema import of_command
@@ -211,3 +212,25 @@ def test_the_authorities_kept_with_a_contact_complete_its_letters(tmp_path: Path
     assert medmail(home, "contacts", "add", file, "--json").objects[0]["status"] == "changed"
     assert codes() == []
     assert medmail(home, "contacts", "add", file, "--json").objects[0]["status"] == "unchanged"
+
+
+def test_a_sender_who_looks_like_a_contact_is_noted_however_good_the_signature(tmp_path: Path) -> None:
+    home, bob = make_home(tmp_path, person("bob")), person("bob")
+    assert medmail(home, "contacts", "add", write(tmp_path, person("alice").certificate)).exit == 0
+    notes = {}
+    for domain in ("medecin.test", "xn--medein-lrf.test", "xn--e1ajhdfhd.test"):  # с for c; all Cyrillic
+        address = f"alice@{domain}"
+        certificate, key = pki.issue(authority("Health Root"), address, key_type="p256")
+        sender = Person(address, certificate, key)
+        made = protect(
+            letter(from_=Mailbox(address, "Alice")),
+            signer=sender.signer,
+            recipients={bob.address: bob.certificate},
+            signed_at=SENT,
+        )
+        (tmp_path / "letter.eml").write_bytes(made[0].message)
+        found = medmail(home, "decrypt", tmp_path / "letter.eml", "--json").objects[0]
+        assert found["trusted"], found
+        notes[domain] = [note["code"] for note in found["notes"]]
+    doubts = {"address-resembles", "mixed-scripts"}
+    assert [doubts & set(codes) for codes in notes.values()] == [set(), doubts, set()]

@@ -20,6 +20,8 @@ _NOTES = {
     "line-endings-repaired": N_("line ends changed on the way were repaired"),
     "revocation-unknown": N_("whether the certificate was revoked is not known"),
     "unauthenticated-encryption": N_("its encryption alone would not show a change"),
+    "address-resembles": N_("its sender’s address looks like one you know, but is another"),
+    "mixed-scripts": N_("its sender’s address mixes letters of several scripts, as look-alikes do"),
     "not-addressed-to-you": N_("it is not addressed to you"),
 }
 _CHECKS = {

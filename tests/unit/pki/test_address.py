@@ -105,6 +105,7 @@ def test_look_alikes() -> None:
     assert not looks_mixed("dr.émile-2@médecin.test")
     assert not looks_mixed("иван@почта.test")
     assert resemble("раul@x.test", "paul@x.test")
+    assert resemble("a@apple.test", "a@xn--80ak6aa92e.test")  # аррӏе, all of it Cyrillic
     assert not resemble("paul@x.test", "PAUL@x.test")
 
 
