@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _BROKEN = {"untrusted-issuer", "weak-key", "weak-algorithm", "unsupported-algorithm"}
 """Problems with which a chain of signatures proves nothing, though an anchor stands at its end."""
 
+LARGEST = 64 << 20
+"""Octets of a CRL: some hold a million entries."""
 FETCH_SECONDS, RUN_SECONDS = 5.0, 10.0
 """What one fetch, and all of a run, may take while somebody waits for a letter."""
 
@@ -119,8 +121,11 @@ class Fetcher:
                 if self._done[url]:
                     break
 
-    def get(self, url: str, form: "Form | None" = None) -> bytes:
-        """What is behind a URL. Raises what :func:`medmail_cli.transport.http.fetch` raises."""
+    def get(self, url: str, form: "Form | None" = None, *, size: int = LARGEST) -> bytes:
+        """What is behind a URL, up to ``size`` octets.
+
+        Raises what :func:`medmail_cli.transport.http.fetch` raises.
+        """
         from medmail_cli.transport import http
 
         host = http.host_of(url)
@@ -133,7 +138,8 @@ class Fetcher:
         self.told(host)
         started = time.monotonic()
         try:
-            return http.fetch(url, http.Limits(seconds=seconds, allow_private=self.allow_private), form)
+            limits = http.Limits(size=size, seconds=seconds, allow_private=self.allow_private)
+            return http.fetch(url, limits, form)
         except MedmailError as error:
             if error.code in ("server-unreachable", "server-untrusted") and "status" not in error.facts:
                 self._down[host] = error
@@ -154,7 +160,8 @@ class Fetcher:
 
         digest = sha256(certificate)
         try:
-            der = self.get(url, Form(ocsp.request(certificate, issuer), "application/ocsp-request"))
+            form = Form(ocsp.request(certificate, issuer), "application/ocsp-request")
+            der = self.get(url, form, size=ocsp.LARGEST)
             _check_answer(der, certificate, issuer, url, self.now)
             with logged(self.log, "trust-update", self.actor, objects=(digest,), kind="ocsp"):
                 changed = self.trust.keep_ocsp(certificate, der)

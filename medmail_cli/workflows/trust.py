@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -90,14 +90,17 @@ def update(
     kept only if signed under the anchor and newer than what is held.
     """
     fetcher = Fetcher(trust, log, actor, now, allow_private)
-    wanted = dict(incomplete.all()) | dict(certificates)
+    for_strangers = replace(fetcher, each=STRANGER_SECONDS, seconds=STRANGERS_SECONDS)
+    wanted = dict(certificates)
     wanted |= {helper: () for helper in trust.intermediates() if helper not in wanted}
+    strangers = {one: above for one, above in incomplete.all() if one not in wanted}
     tried: set[str] = set()
     links: dict[tuple[x509.Certificate, x509.Certificate], Path] = {}
-    for certificate, helpers in wanted.items():
+    for certificate, helpers in (wanted | strangers).items():
         judgement = _judge(trust.authorities, certificate, helpers, now)
         if judgement.anchor is None:
-            judgement = yield from _complete(fetcher, judgement, helpers, tried)
+            asking = for_strangers if certificate in strangers else fetcher
+            judgement = yield from _complete(asking, judgement, helpers, tried)
         if judgement.anchor is not None:
             incomplete.remove(certificate)
         if sound(judgement):
@@ -124,6 +127,11 @@ def _judge(
 
 _MOST_ISSUERS = 4
 """Places asked to complete one chain."""
+_MOST_FETCHED = 16
+"""Certificates taken from one place, those of the name wanted first."""
+_LARGEST_ISSUERS = 1 << 20
+STRANGER_SECONDS, STRANGERS_SECONDS = 10.0, 60.0
+"""What one place named by a letter, and all of them, may take: whoever wrote may have a slow server."""
 
 
 def _complete(
@@ -139,11 +147,13 @@ def _complete(
             break
         tried.add(url)
         try:
-            fetched += read_bundle(fetcher.get(url), url).certificates[:_MOST_ISSUERS]
+            found = read_bundle(fetcher.get(url, size=_LARGEST_ISSUERS), url).certificates
         except MedmailError as error:
             yield failed(url, "intermediate", error)
             continue
         urls.append(url)
+        name = facts(judgement.chain[-1]).issuer
+        fetched += sorted(found, key=lambda one: facts(one).subject != name)[:_MOST_FETCHED]
         judgement = _judge(fetcher.trust.authorities, certificate, (*helpers, *fetched), fetcher.now)
     new = [one for one in judgement.chain[1:-1] if one in fetched] if sound(judgement) else []
     for helper in new:

@@ -166,6 +166,21 @@ def test_update_fetches_issuers_and_crls(home: Path, server: Files, waiting: pki
     assert actions(home).count(("trust-update", "done")) == 3
 
 
+def test_update_finds_an_issuer_among_many_and_reads_no_book_of_them(
+    home: Path, server: Files, waiting: pki.Authority
+) -> None:
+    others = [pki.make_ca(f"Other {number}").certificate for number in range(20)]
+    whole = pki.pem(*others, waiting.certificate)
+    server.files["/sub.cer"] = whole + b"\n" * (1 << 20)
+    done = medmail(home, "trust", "update", "--allow-private", "--json")
+    assert done.objects[0]["code"] == "too-large"
+    server.files["/sub.cer"] = whole
+    done = medmail(home, "trust", "update", "--allow-private", "--json")
+    assert done.objects[0]["status"] == "updated"
+    kinds = [one["kind"] for one in medmail(home, "trust", "list", "--json").objects[:-1]]
+    assert kinds.count("intermediate") == 1
+
+
 def test_update_asks_no_private_address_unless_allowed(
     home: Path, server: Files, waiting: pki.Authority
 ) -> None:
