@@ -70,6 +70,8 @@ class Judgement:
     """The anchor's subject (RFC 4514), None where no path led to one."""
     undetermined: tuple[tuple[x509.Certificate, x509.Certificate], ...] = ()
     """Those of the chain of which nobody can say whether they were revoked, each with its issuer."""
+    outdated: tuple[tuple[x509.Certificate, x509.Certificate], ...] = ()
+    """Those of which nobody can say whether they have been revoked since the time of judgement."""
 
     @property
     def trusted(self) -> bool:
@@ -208,8 +210,10 @@ class _Case:
         best: Judgement | None = None
         for count, path in enumerate(self._paths(certificate)):
             undetermined: list[tuple[x509.Certificate, x509.Certificate]] = []
-            problems = self._problems(path, undetermined)
-            found = Judgement(problems, (), path, subject_text(path[-1]), tuple(undetermined))
+            outdated: list[tuple[x509.Certificate, x509.Certificate]] = []
+            problems = self._problems(path, undetermined, outdated)
+            anchor = subject_text(path[-1])
+            found = Judgement(problems, (), path, anchor, tuple(undetermined), tuple(outdated))
             if not problems:
                 return found
             if best is None or _weight(problems) < _weight(best.problems):
@@ -275,7 +279,10 @@ class _Case:
         return Judgement(own, (), tuple(chain), None)
 
     def _problems(
-        self, path: Path, undetermined: list[tuple[x509.Certificate, x509.Certificate]]
+        self,
+        path: Path,
+        undetermined: list[tuple[x509.Certificate, x509.Certificate]],
+        outdated: list[tuple[x509.Certificate, x509.Certificate]],
     ) -> tuple[Problem, ...]:
         """All that speaks against a path whose signatures are good (RFC 5280 §6.1), each once."""
         *above, end = reversed(path)
@@ -290,9 +297,12 @@ class _Case:
             if not policies_hold([facts(c) for c in (*above[1:], end)], self.policies):
                 found.append(Problem("untrusted-issuer", "policy"))
             for index, certificate in enumerate(path[:-1]):
+                link = certificate, path[index + 1]
                 revocation = self._revocation(certificate, path[index + 1 :])
                 if any(problem.code == "revocation-unknown" for problem in revocation):
-                    undetermined.append((certificate, path[index + 1]))
+                    undetermined.append(link)
+                elif not revocation and not self._up_to_date(certificate, path[index + 1 :]):
+                    outdated.append(link)
                 found += revocation
         return tuple(dict.fromkeys(found))
 
@@ -300,7 +310,7 @@ class _Case:
         read = facts(certificate)
         if read.never_revoked:
             return []
-        listed, cleared = self._listed(certificate, above)
+        listed, cleared = self._listed(certificate, above, self.at)
         revoked = list(listed)
         for answer in self._answers(certificate, above):
             cleared = cleared or answer.current(self.at)
@@ -312,14 +322,25 @@ class _Case:
                 return [Problem("revoked", f"{subject_text(certificate)}: {since}")]
         return [] if cleared or revoked else [Problem("revocation-unknown", subject_text(certificate))]
 
-    def _listed(self, certificate: x509.Certificate, above: Path) -> tuple[tuple[Revocation, ...], bool]:
+    def _up_to_date(self, certificate: x509.Certificate, above: Path) -> bool:
+        """Whether what speaks for an unrevoked certificate speaks for today too, where today counts."""
+        today = self.known_now
+        if today is None or today <= self.at or facts(certificate).never_revoked:
+            return True
+        if any(answer.current(today) for answer in self._answers(certificate, above)):
+            return True
+        return self._listed(certificate, above, today)[1]
+
+    def _listed(
+        self, certificate: x509.Certificate, above: Path, at: dt.datetime
+    ) -> tuple[tuple[Revocation, ...], bool]:
         """What the CRLs at hand and those that came along say (RFC 5280 §6.3)."""
         return find_revocations(
             serial_number(certificate),
             facts(certificate),
             lambda issuer: (*self.authorities.crls(issuer), *self.helpers.crls.get(issuer, ())),
             lambda crl: self._believes(crl, above),
-            at=self.at,
+            at=at,
         )
 
     def _answers(self, certificate: x509.Certificate, above: Path) -> Iterator[Answer]:
@@ -333,7 +354,7 @@ class _Case:
             if responder is None:
                 continue
             if responder != above[0] and not unchecked(responder):
-                revoked, _ = self._listed(responder, above)
+                revoked, _ = self._listed(responder, above, self.at)
                 if any(one.counts(self.at, self.known_now) for one in revoked):
                     continue
             yield answer

@@ -78,14 +78,15 @@ class Fetcher:
     _asked: set[x509.Certificate] = field(default_factory=set, repr=False)
 
     def settle(self, judgement: Judgement) -> bool:
-        """Ask about those of a sound chain whose status is unknown, each once; whether anything came.
+        """Ask about those of a sound chain whose status is not known today, each once; whether anything came.
 
         Raises only where our own store is damaged.
         """
-        if not judgement.undetermined or not sound(judgement):
+        unknown = (*judgement.undetermined, *judgement.outdated)
+        if not unknown or not sound(judgement):
             return False
         events = []
-        for certificate, issuer in judgement.undetermined:
+        for certificate, issuer in unknown:
             if certificate not in self._asked:
                 self._asked.add(certificate)
                 above = judgement.chain[judgement.chain.index(issuer) :]

@@ -47,7 +47,7 @@ class Validator:
             )
 
         found = judged()
-        if found.undetermined and self.fetcher is not None and self.fetcher.settle(found):
+        if self.fetcher is not None and self.fetcher.settle(found):
             self.authorities = self.fetcher.trust.authorities
             found = judged()
         return found

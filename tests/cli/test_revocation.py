@@ -15,6 +15,8 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from medmail_cli.smime.protect import protect
 from medmail_cli.store.contacts import Contacts
 from medmail_cli.store.incomplete import Incomplete
+from medmail_cli.store.mailbox import Mailbox
+from medmail_cli.store.trust import Trust
 from tests.support import pki
 from tests.support.cli import Done, medmail
 from tests.support.homes import make_home
@@ -63,7 +65,7 @@ def from_(someone: Person, folder: Path) -> Path:
     return path
 
 
-def judged(home: Path, path: Path, *options: str) -> tuple[list[str], list[str]]:
+def judged(home: Path, path: Path | str, *options: str) -> tuple[list[str], list[str]]:
     done = medmail(home, "decrypt", path, "--json", *options)
     (verdict,) = (one for one in done.objects if one["type"] == "message")
     return codes(verdict["problems"]), codes(verdict["notes"])
@@ -89,6 +91,24 @@ def test_a_revocation_is_asked_for_once_and_kept(home: Path, tmp_path: Path, ser
     assert server.asked == ["/list.crl"]
     entries = medmail(home, "audit", "log", "--json").objects
     assert "trust-update" in [one.get("action") for one in entries]
+
+
+def test_an_old_letter_is_judged_by_what_is_known_today(home: Path, tmp_path: Path, server: Files) -> None:
+    """The list at hand speaks for the day the letter came; the certificate was revoked since."""
+    (home / "config.toml").write_text(CONFIG)
+    someone, hour = alice(server), dt.timedelta(hours=1)
+    then = pki.make_crl(ROOT, at=NOW - hour, next_update=NOW + hour)
+    Trust(home / "trust", home / "cache").add(then.public_bytes(Encoding.DER), "list")
+    mailbox = Mailbox(home / "mail")
+    ((stored, _),) = mailbox.store("work", "INBOX", 1, [(1, from_(someone, tmp_path).read_bytes())], NOW)
+    mailbox.close()
+    assert judged(home, stored.id, "--offline") == ([], [])
+    revoked = pki.make_crl(ROOT, [someone.certificate], at=NOW + 2 * hour, revoked_at=NOW + hour, number=2)
+    server.files["/list.crl"] = revoked.public_bytes(Encoding.DER)
+    assert judged(home, stored.id)[0] == ["revoked"]
+    assert judged(home, stored.id, "--offline")[0] == ["revoked"]
+    assert judged(home, stored.id, "--at", NOW.isoformat())[0] == []
+    assert server.asked == ["/list.crl"]
 
 
 def test_a_list_that_clears_leaves_no_doubt(home: Path, tmp_path: Path, server: Files) -> None:
