@@ -178,10 +178,20 @@ def _by_subject(certificates: Sequence[x509.Certificate]) -> dict[NameKey, list[
     return index
 
 
-def _weight(problems: Sequence[Problem]) -> tuple[int, int]:
-    """Paths are compared by what no server and no profile can mend, then by what is unknown."""
-    unknown = sum(problem.code == "revocation-unknown" for problem in problems)
-    return len(problems) - unknown, unknown
+def _weight(judgement: Judgement) -> tuple[int, int]:
+    """Paths are compared by what no server and no profile can mend, then by what is unknown.
+
+    That the certificate itself is revoked does not count against a path: another must not hide it.
+    """
+    own = f"{subject_text(judgement.chain[0])}: "
+    others = [p for p in judgement.problems if p.code != "revoked" or not p.detail.startswith(own)]
+    unknown = sum(problem.code == "revocation-unknown" for problem in others)
+    return len(others) - unknown, unknown
+
+
+def _authority(anchor: x509.Certificate) -> tuple[NameKey, bytes]:
+    """Name and key: an authority stands twice among the anchors once its certificate is renewed."""
+    return facts(anchor).subject, public_key_octets(anchor)
 
 
 @dataclass(frozen=True)
@@ -216,7 +226,7 @@ class _Case:
             found = Judgement(problems, (), path, anchor, tuple(undetermined), tuple(outdated))
             if not problems:
                 return found
-            if best is None or _weight(problems) < _weight(best.problems):
+            if best is None or _weight(found) < _weight(best):
                 best = found
             if count + 1 == MOST_PATHS:
                 break
@@ -385,6 +395,7 @@ class _Case:
         detours = (*self.detours, signer)
         case = replace(self, purpose="crl", policies=PolicySettings(), detours=detours)
         judgement = case.judge(signer)
-        if judgement.chain[-1] != anchor or any(p.code != "revocation-unknown" for p in judgement.problems):
+        under = _authority(judgement.chain[-1]) == _authority(anchor)
+        if not under or any(problem.code != "revocation-unknown" for problem in judgement.problems):
             return None
         return judgement.trusted

@@ -155,10 +155,18 @@ def test_a_signer_of_lists_of_whom_nothing_is_known_accuses_and_does_not_clear()
             builder = builder.add_revoked_certificate(entry.build())
         return builder.sign(by.key, pki._digest_for(by.key))  # type: ignore[arg-type]
 
+    # the same authority twice: what its helper says counts under either
+    rights = [(x509.BasicConstraints(ca=True, path_length=None), True)]
+    renewed = pki._certify(None, ROOT.key, ROOT.certificate.subject, AT - DAY, pki.FAR, rights)
+
     def judged(*crls: x509.CertificateRevocationList) -> list[str]:
-        helpers = [other.certificate]
-        found = judge(leaf, anchors=[ROOT.certificate], intermediates=helpers, crls=crls, at=AT, known_now=AT)
-        return [problem.code for problem in found.problems]
+        said = []
+        for anchors in ([ROOT.certificate], [ROOT.certificate, renewed], [renewed, ROOT.certificate]):
+            helpers = [other.certificate]
+            found = judge(leaf, anchors=anchors, intermediates=helpers, crls=crls, at=AT, known_now=AT)
+            said.append([problem.code for problem in found.problems])
+        assert said[0] == said[1] == said[2]
+        return said[0]
 
     indirect = x509.IssuingDistributionPoint(None, None, False, False, None, True, False)
     authorities = x509.IssuingDistributionPoint(None, None, False, True, None, False, False)
