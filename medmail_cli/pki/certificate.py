@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 RSA_BITS, EC_BITS = 2048, 256
 """The smallest keys that are not weak (RFC 8551 §4.3 and 4.4 forbid less for RSA in signatures)."""
+MOST_BITS, MOST_EXPONENT_BITS = 8192, 64
+"""The largest RSA keys whose signatures are checked; DSA's are half as long."""
 _EARLIEST, _LATEST = dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC)
 WEAK_HASHES = frozenset({"md5", "sha1"})
 
@@ -223,9 +225,14 @@ def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 def verifies(
     signed: x509.Certificate | x509.CertificateRevocationList, body: bytes, issuer: x509.Certificate
 ) -> bool:
-    """Whether ``issuer``'s key signed ``body``, weak algorithms included; unknown ones are False."""
+    """Whether ``issuer``'s key signed ``body``, weak algorithms included.
+
+    False for unknown ones, and for keys so large that checking costs too much.
+    """
     try:
         key, parameters = issuer.public_key(), signed.signature_algorithm_parameters
+        if _costs_too_much(key):
+            return False
         if isinstance(key, rsa.RSAPublicKey):
             key.verify(signed.signature, body, parameters, signed.signature_hash_algorithm)  # type: ignore[arg-type]
         elif isinstance(key, ec.EllipticCurvePublicKey):
@@ -244,6 +251,13 @@ def verifies(
         # TypeError: parameters that belong to another kind of key
         return False
     return True
+
+
+def _costs_too_much(key: object) -> bool:
+    """Whether one signature takes as long as a hundred others: a letter can bring hundreds of such keys."""
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size > MOST_BITS or key.public_numbers().e.bit_length() > MOST_EXPONENT_BITS
+    return isinstance(key, dsa.DSAPublicKey) and key.key_size > MOST_BITS // 2
 
 
 def _well_formed(certificate: x509.Certificate) -> bool:

@@ -58,6 +58,7 @@ class Crl:
     number: int | None
     delta_base: int | None
     scope: x509.IssuingDistributionPoint | None
+    key_id: bytes | None
     usable: bool
     """False where a critical extension is unknown: such a CRL can revoke but never clear."""
     believed: dict[object, bool] = field(default_factory=dict, repr=False)
@@ -111,7 +112,7 @@ def read_crl(crl: x509.CertificateRevocationList) -> Crl | None:
     except UNREADABLE:
         return None
     number, base = found.get(x509.CRLNumber), found.get(x509.DeltaCRLIndicator)
-    scope = found.get(x509.IssuingDistributionPoint)
+    scope, key = found.get(x509.IssuingDistributionPoint), found.get(x509.AuthorityKeyIdentifier)
     return Crl(
         crl,
         issuer,
@@ -120,6 +121,7 @@ def read_crl(crl: x509.CertificateRevocationList) -> Crl | None:
         number.crl_number if isinstance(number, x509.CRLNumber) else None,
         base.crl_number if isinstance(base, x509.DeltaCRLIndicator) else None,
         scope if isinstance(scope, x509.IssuingDistributionPoint) else None,
+        key.key_identifier if isinstance(key, x509.AuthorityKeyIdentifier) else None,
         usable,
     )
 

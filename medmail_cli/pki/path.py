@@ -36,6 +36,8 @@ MOST_HELPERS = 256
 """Certificates that came with a letter and are looked at; the rest cannot slow anybody down."""
 MOST_LISTS = 16
 """CRLs and OCSP responses that came with a letter and are looked at."""
+MOST_SIGNERS = 8
+"""Certificates that came with a letter and are tried on one list, those it names first."""
 MOST_DETOURS = 3
 """How many signers of CRLs may depend on each other."""
 
@@ -373,9 +375,9 @@ class _Case:
         """Who signed a CRL, if entitled to under the same anchor (RFC 5280 §6.3.3 (f), (g))."""
         if self.known_now is not None and crl.this_update > self.known_now + SKEW:
             return None
-        for signer in dict.fromkeys(
-            (*above, *self.authorities.named(crl.issuer), *self.helpers.certificates.get(crl.issuer, ()))
-        ):
+        came_along = self.helpers.certificates.get(crl.issuer, ())
+        likely = sorted(came_along, key=lambda one: facts(one).key_id != crl.key_id)[:MOST_SIGNERS]
+        for signer in dict.fromkeys((*above, *self.authorities.named(crl.issuer), *likely)):
             read = facts(signer)
             if read.subject != crl.issuer or (read.usage is not None and not read.usage.crl_sign):
                 continue

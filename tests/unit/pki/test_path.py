@@ -2,7 +2,7 @@
 
 import datetime as dt
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -419,6 +419,32 @@ def test_no_certificate_makes_judging_slow() -> None:
     assert of(verbose) == []
     assert of(LEAF, enclosed=Enclosed([verbose] * 10 + [leaf] * 20_000)) == []
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize("slow", ["rsa", "brainpoolp512r1"])
+def test_no_crowd_of_slow_keys_makes_judging_slow(slow: str) -> None:
+    """Authorities of the right name that nobody knows, and lists signed by none of them."""
+    signer = pki.make_key("rsa3072" if slow == "rsa" else "brainpoolp512r1")
+
+    def crowd() -> Iterator[x509.Certificate]:
+        for number in range(200):
+            key: object = pki.make_key("brainpoolp512r1").public_key()
+            if slow == "rsa":
+                modulus = (1 << 3072) - 2 * number - 1
+                key = rsa.RSAPublicNumbers(modulus - 2, modulus).public_key()
+            name, other = SUB.certificate.subject, pki.make_key("p256")
+            builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).serial_number(1 + number)
+            builder = builder.not_valid_before(pki.EPOCH).not_valid_after(pki.FAR)
+            yield builder.public_key(key).sign(other, hashes.SHA256())  # type: ignore[arg-type]
+
+    impostor = pki.Authority(SUB.certificate, signer, SUB.chain)
+    lists = [pki.make_crl(impostor, number=number) for number in range(16)]
+    helpers = [*crowd()]
+    forged, _ = pki.issue(impostor, "a@x.test", key_type="p256")
+    started = time.perf_counter()
+    assert of(LEAF, enclosed=Enclosed(helpers, lists)) == []
+    assert of(forged, enclosed=Enclosed(helpers, lists)) == ["untrusted-issuer"]
+    assert time.perf_counter() - started < 4  # it was a minute
 
 
 def test_a_name_that_is_no_name() -> None:
