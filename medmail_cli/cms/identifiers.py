@@ -73,6 +73,23 @@ def _attribute(pair: ber.Node) -> tuple[str, str | bytes]:
         return oid, bytes(value.raw)
 
 
+def attributes(rdn: ber.Node) -> list[tuple[str, str]]:
+    """The attributes of one RelativeDistinguishedName as text: what is not of its string type is Latin-1."""
+    found = []
+    for pair in rdn.elements(ber.SET):
+        fields = pair.fields()
+        oid, value = fields.take(ber.OID).oid(), fields.take()
+        fields.end()
+        octets, charset = bytes(value.content), _STRINGS.get(value.tag)
+        if charset is None:
+            raise ber.malformed("tag")
+        try:
+            found.append((oid, octets.decode(charset)))
+        except UnicodeDecodeError:
+            found.append((oid, octets.decode("latin-1")))
+    return found
+
+
 def read(node: ber.Node, key_identifier_tag: int = 0x80) -> CertificateId:
     """A CHOICE of IssuerAndSerialNumber and an IMPLICIT key identifier under the tag given."""
     if node.tag == key_identifier_tag:
@@ -117,6 +134,23 @@ def _issuer_and_serial(certificate: x509.Certificate) -> tuple[bytes, bytes, int
     serial = fields.take(ber.INTEGER)
     fields.take(ber.SEQUENCE)
     return bytes(fields.take(ber.SEQUENCE).raw), bytes(serial.raw), serial.integer()
+
+
+def subject_octets(certificate: x509.Certificate) -> bytes:
+    """The subject's Name exactly as it stands in the certificate."""
+    fields = ber.parse(certificate.tbs_certificate_bytes).fields()
+    fields.maybe(0x80)
+    for _ in range(4):  # serial number, signature, issuer, validity
+        fields.take()
+    return bytes(fields.take(ber.SEQUENCE).raw)
+
+
+def crl_issuer_octets(crl: x509.CertificateRevocationList) -> bytes:
+    """The issuer's Name exactly as it stands in the CRL."""
+    fields = ber.parse(crl.tbs_certlist_bytes).fields()
+    fields.maybe(ber.INTEGER)
+    fields.take(ber.SEQUENCE)
+    return bytes(fields.take(ber.SEQUENCE).raw)
 
 
 def subject_public_key(certificate: x509.Certificate) -> tuple[algorithms.Algorithm, bytes]:

@@ -344,9 +344,10 @@ def _ask_trust(session: "Session") -> "Callable[[x509.Certificate], bool] | None
         return None
 
     def ask(root: "x509.Certificate") -> bool:
+        from medmail_cli.pki.certificate import subject_text
         from medmail_cli.store.identity import fingerprint
 
-        subject = root.subject.rfc4514_string()
+        subject = subject_text(root)
         return session.ask("trust-root", "--ca-fingerprint", subject=subject, sha256=fingerprint(root))
 
     return ask

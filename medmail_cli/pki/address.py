@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from cryptography import x509
 
+from medmail_cli.pki import dn
 from medmail_cli.pki.unreadable import UNREADABLE
 
 SMTP_UTF8_MAILBOX = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.9")
@@ -89,7 +90,7 @@ def addresses(certificate: x509.Certificate) -> tuple[str, ...]:
             if mailbox:
                 found.append(mailbox)
     try:
-        in_subject = certificate.subject.get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)
+        in_subject = dn.subject(certificate).get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)
     except UNREADABLE:
         in_subject = []
     found += [a.value for a in in_subject if isinstance(a.value, str)]

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.pki import dn
 from medmail_cli.pki.unreadable import UNREADABLE
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
@@ -73,11 +74,11 @@ def _der(data: bytes, name: str) -> tuple[list[x509.Certificate], list[x509.Cert
 
 def _read_certificate(certificate: x509.Certificate) -> x509.Certificate:
     """The certificate, if its names can be read: that is only found out on reading. Raises ValueError."""
-    _ = certificate.subject, certificate.issuer, certificate.version
+    _ = dn.subject(certificate), dn.issuer(certificate), certificate.version
     _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return certificate
 
 
 def _read_crl(crl: x509.CertificateRevocationList) -> x509.CertificateRevocationList:
-    _ = crl.issuer, crl.last_update_utc, crl.next_update_utc
+    _ = dn.crl_issuer(crl), crl.last_update_utc, crl.next_update_utc
     return crl

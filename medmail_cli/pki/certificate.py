@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
 from medmail_cli.cms.algorithms import ML_DSA, ml_name
+from medmail_cli.pki import dn
 from medmail_cli.pki.names import NameKey, name_key
 from medmail_cli.pki.unreadable import UNREADABLE
 
@@ -85,7 +86,7 @@ def facts(certificate: x509.Certificate) -> Facts:
     """Read a certificate; never raises."""
     try:
         start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        subject, issuer = name_key(certificate.subject), name_key(certificate.issuer)
+        subject, issuer = name_key(dn.subject(certificate)), name_key(dn.issuer(certificate))
     except UNREADABLE as error:
         return Facts((), (), _LATEST, _EARLIEST, unreadable=str(error))
     weak_key, weak_signature = _weak_key(certificate), _weak_signature(certificate)
@@ -177,7 +178,7 @@ def issuer_text(certificate: x509.Certificate) -> str:
 
 def _name_text(certificate: x509.Certificate, which: Literal["subject", "issuer"]) -> str:
     try:
-        name = certificate.subject if which == "subject" else certificate.issuer
+        name = dn.subject(certificate) if which == "subject" else dn.issuer(certificate)
         return name.rfc4514_string()
     except UNREADABLE:
         return "?"

@@ -13,6 +13,8 @@ from functools import cached_property
 from cryptography import x509
 from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
+from medmail_cli.cms.identifiers import crl_issuer_octets
+from medmail_cli.pki import dn
 from medmail_cli.pki.certificate import Facts
 from medmail_cli.pki.names import NameKey, name_key
 from medmail_cli.pki.unreadable import UNREADABLE
@@ -107,7 +109,7 @@ def read_crl(crl: x509.CertificateRevocationList) -> Crl | None:
             found[type(extension.value)] = extension.value
             if extension.critical and extension.oid not in _KNOWN:
                 usable = False
-        issuer = name_key(crl.issuer)
+        issuer = name_key(dn.crl_issuer(crl))
         this_update, next_update = crl.last_update_utc, crl.next_update_utc
     except UNREADABLE:
         return None
@@ -285,7 +287,7 @@ def _revocation(entry: x509.RevokedCertificate) -> Revocation:
 
 def list_name(crl: x509.CertificateRevocationList) -> str:
     """A file-safe name (SHA-256, hex) shared by all issues of one list: same issuer, key, scope and kind."""
-    digest = hashlib.sha256(crl.issuer.public_bytes())
+    digest = hashlib.sha256(crl_issuer_octets(crl))
     for kind in (x509.AuthorityKeyIdentifier, x509.IssuingDistributionPoint):
         try:
             digest.update(crl.extensions.get_extension_for_class(kind).value.public_bytes())

@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from medmail_cli.cms.algorithms import ml_name
 from medmail_cli.cms.publickey import pss_restriction
+from medmail_cli.pki import dn
 from medmail_cli.pki.certificate import Facts, facts, public_key, subject_text
 from medmail_cli.pki.names import violates
 
@@ -103,7 +104,7 @@ def name_constraints(down: Sequence[x509.Certificate]) -> list[Problem]:
         read = facts(certificate)
         last = index == len(down) - 1
         if index and constraints and read.unreadable is None and (last or not read.self_issued):
-            forbidden = violates(certificate.subject, read.names, constraints)
+            forbidden = violates(dn.subject(certificate), read.names, constraints)
             if forbidden is not None:
                 return [Problem("untrusted-issuer", f"nameConstraints: {forbidden}")]
         if read.constraints is not None:

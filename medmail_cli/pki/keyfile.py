@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from medmail_cli.cms import algorithms, ber, der
 from medmail_cli.errors import MedmailError
+from medmail_cli.pki import dn
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import issued
 
@@ -229,4 +230,4 @@ def chain_of(certificate: x509.Certificate, pool: Sequence[x509.Certificate]) ->
 
 def is_root(certificate: x509.Certificate) -> bool:
     """Whether the certificate is issued and signed by itself."""
-    return certificate.subject == certificate.issuer and issued(certificate, certificate)
+    return dn.subject(certificate) == dn.issuer(certificate) and issued(certificate, certificate)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.cms import enveloped, signed
 from medmail_cli.cms.algorithms import DEFAULT_CAPABILITIES
+from medmail_cli.cms.identifiers import issuer_octets
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import PrivateKey, SignatureScheme
 from medmail_cli.smime import compose
@@ -133,9 +134,7 @@ def estimate(
         size = compose.base64_size(size)
     if recipients is not None:
         # what a key is sent in is no longer than the key it is sent to: RSA, a point, ML-KEM's ciphertext
-        entries = [
-            _key_size(one) + len(one.issuer.public_bytes()) + 250 for one in (*recipients, signer.reader)
-        ]
+        entries = [_key_size(one) + len(issuer_octets(one)) + 250 for one in (*recipients, signer.reader)]
         size = compose.base64_size(size + sum(entries))
     return size + headers + 1000
 

@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives import hashes
 
 from medmail_cli.cms.signed import SignerInfo, check_signer
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import address
+from medmail_cli.pki import address, dn
 from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.fitness import Problem
 from medmail_cli.pki.path import NOTHING, Enclosed, Judgement
+from medmail_cli.pki.unreadable import UNREADABLE
 from medmail_cli.smime import mime
 from medmail_cli.smime.fields import Field, Mailbox, addresses_in
 from medmail_cli.smime.header import all_of, mailboxes
@@ -232,16 +233,16 @@ addresses_of = _remembered(address.addresses)
 def subject_of(certificate: x509.Certificate) -> str:
     """The subject as RFC 4514 text; "" where it cannot be read."""
     try:
-        return certificate.subject.rfc4514_string()
-    except (ValueError, TypeError):  # names are read late, and may be nonsense
+        return dn.subject(certificate).rfc4514_string()
+    except UNREADABLE:  # names are read late, and may be nonsense
         return ""
 
 
 @_remembered
 def _issuer_of(certificate: x509.Certificate) -> str:
     try:
-        return certificate.issuer.rfc4514_string()
-    except (ValueError, TypeError):
+        return dn.issuer(certificate).rfc4514_string()
+    except UNREADABLE:
         return ""
 
 

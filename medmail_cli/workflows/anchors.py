@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.errors import OK, MedmailError
 from medmail_cli.model import Note
+from medmail_cli.pki.certificate import subject_text
 from medmail_cli.store.identity import fingerprint
 from medmail_cli.workflows.logged import logged
 
@@ -52,7 +53,7 @@ def offer_roots(
     """Offer roots as trust anchors: taken where ``wanted`` is the fingerprint, else asked, else noted."""
     anchors = trust.anchors()
     for root in dict.fromkeys(roots):
-        digest, shown = fingerprint(root), root.subject.rfc4514_string()
+        digest, shown = fingerprint(root), subject_text(root)
         if root in anchors:
             if wanted == digest:
                 yield Anchor("unchanged", digest, shown)

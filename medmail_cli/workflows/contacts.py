@@ -9,7 +9,7 @@ from medmail_cli.errors import OK, MedmailError
 from medmail_cli.model import Note
 from medmail_cli.pki.address import addresses, looks_mixed, resemble, same_address
 from medmail_cli.pki.bundle import read_bundle
-from medmail_cli.pki.certificate import facts
+from medmail_cli.pki.certificate import facts, issuer_text, subject_text
 from medmail_cli.pki.path import Enclosed
 from medmail_cli.store.contacts import Contact, Contacts, Known
 from medmail_cli.workflows.logged import logged
@@ -63,7 +63,7 @@ def listed(
     """
     wanted, found = query.casefold(), False
     for contact in contacts.all():
-        names = [known.certificate.subject.rfc4514_string() for known in contact.certificates]
+        names = [subject_text(known.certificate) for known in contact.certificates]
         if any(wanted in text.casefold() for text in (contact.address, *names)):
             found = True
             yield _shown(contact, "kept", authorities, now)
@@ -95,7 +95,7 @@ def add(
             continue
         bearers = (address,) if address else addresses(certificate)
         if not bearers:
-            raise MedmailError("no-address-in-certificate", subject=certificate.subject.rfc4514_string())
+            raise MedmailError("no-address-in-certificate", subject=subject_text(certificate))
         for bearer in bearers:
             chosen.setdefault(bearer, []).append(certificate)
     if not chosen:
@@ -229,8 +229,8 @@ def _certificate(known: Known, authorities: "Authorities", now: dt.datetime) -> 
     )
     return ContactCertificate(
         known.sha256,
-        certificate.subject.rfc4514_string(),
-        certificate.issuer.rfc4514_string(),
+        subject_text(certificate),
+        issuer_text(certificate),
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
         known.origin,

@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace, Note
-from medmail_cli.pki.certificate import public_key
+from medmail_cli.pki.certificate import public_key, subject_text
 from medmail_cli.pki.keyfile import chain_of, is_root
 from medmail_cli.pki.usage import Purpose, for_mail, purpose
 from medmail_cli.store.identity import CARD, Identity, fingerprint
@@ -175,7 +175,7 @@ def _shown(card: "Card", one: _Candidate) -> CardCertificate:
     return CardCertificate(
         "left-out" if one.purpose is None else "taken",
         card.label,
-        one.certificate.subject.rfc4514_string(),
+        subject_text(one.certificate),
         fingerprint(one.certificate),
         one.certificate.not_valid_after_utc,
         one.purpose,

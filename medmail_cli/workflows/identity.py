@@ -11,6 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from medmail_cli.errors import OK, MedmailError
 from medmail_cli.model import Note
+from medmail_cli.pki import dn
 from medmail_cli.pki.address import addresses as addresses_of
 from medmail_cli.pki.address import same_address
 from medmail_cli.pki.keyfile import is_root
@@ -143,7 +144,7 @@ def enrolment(
 
 def common_name(certificate: x509.Certificate) -> str:
     """The subject's common name, nothing where there is none."""
-    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    names = dn.subject(certificate).get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return str(names[0].value) if names else ""
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from medmail_cli.errors import OK, MedmailError
+from medmail_cli.pki.certificate import issuer_text, subject_text
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store import backups
 from medmail_cli.store.backup import Backup, restore_backup, write_backup
@@ -111,10 +112,10 @@ def show_key(keystore: "Keystore", prefix: str, now: dt.datetime) -> Iterator[Ke
     certificate = one.certificate
     yield KeyDetails(
         **_common(one, now),  # type: ignore[arg-type]  # a dict of mixed values
-        subject=certificate.subject.rfc4514_string() if certificate else None,
-        issuer=certificate.issuer.rfc4514_string() if certificate else None,
+        subject=subject_text(certificate) if certificate else None,
+        issuer=issuer_text(certificate) if certificate else None,
         serial=f"{certificate.serial_number:x}" if certificate else None,
-        chain=tuple(above.subject.rfc4514_string() for above in one.chain),
+        chain=tuple(subject_text(above) for above in one.chain),
         key_sha256=one.key_sha256,
         pinned=one.pinned,
         authority=one.authority,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from cryptography import x509
 
 from medmail_cli.errors import OK, MedmailError
-from medmail_cli.pki import places
+from medmail_cli.pki import dn, places
 from medmail_cli.pki.bundle import read_bundle
-from medmail_cli.pki.certificate import facts
+from medmail_cli.pki.certificate import facts, issuer_text, subject_text
 from medmail_cli.pki.path import Authorities, Enclosed, Judgement, Path
 from medmail_cli.store.trust import Item, Trust
 from medmail_cli.workflows.fetching import Fetched, Fetcher, failed, keep, sound
@@ -166,16 +166,16 @@ def _complete(
 def _shown(item: Item, status: Literal["kept", "added", "unchanged", "removed"]) -> TrustItem:
     content = item.content
     if isinstance(content, x509.Certificate):
-        subject, since, until = content.subject, content.not_valid_before_utc, content.not_valid_after_utc
+        since, until = content.not_valid_before_utc, content.not_valid_after_utc
         return TrustItem(
             item.kind,
             item.sha256,
-            subject.rfc4514_string(),
-            content.issuer.rfc4514_string(),
+            subject_text(content),
+            issuer_text(content),
             since,
             until,
             status,
         )
-    issuer = content.issuer.rfc4514_string()
+    issuer = dn.crl_issuer(content).rfc4514_string()
     since = content.last_update_utc
     return TrustItem(item.kind, item.sha256, issuer, issuer, since, content.next_update_utc, status)
