@@ -9,6 +9,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -63,20 +64,33 @@ class Answer:
 
     def responder(self, issuer: x509.Certificate) -> x509.Certificate | None:
         """Who signed it, if that is the issuer or somebody it certified for this (RFC 6960 §4.2.2.2)."""
-        if _signed(self.response, issuer):
-            return issuer
-        for helper in self.response.certificates[:8]:
-            read = facts(helper)
-            entitled = (
-                read.extended is not None
-                and _RESPONDER in read.extended
-                and (read.usage is None or read.usage.digital_signature)
-                and not weaknesses(helper, anchor=False)
-            )
-            valid = read.not_before - SKEW <= self.this_update <= read.not_after + SKEW
-            if entitled and valid and issued(helper, issuer) and _signed(self.response, helper):
-                return helper
+        for signer in _signers(self.response, issuer):
+            read = facts(signer)
+            if signer == issuer or read.not_before - SKEW <= self.this_update <= read.not_after + SKEW:
+                return signer
         return None
+
+
+@lru_cache(maxsize=256)
+def _signers(response: "ocsp.OCSPResponse", issuer: x509.Certificate) -> tuple[x509.Certificate, ...]:
+    """Whose signature a response bears, of those entitled to; worked out once for all its answers."""
+    if _signed(response, issuer):
+        return (issuer,)
+    return tuple(
+        helper
+        for helper in response.certificates[:8]
+        if _entitled(helper) and issued(helper, issuer) and _signed(response, helper)
+    )
+
+
+def _entitled(helper: x509.Certificate) -> bool:
+    read = facts(helper)
+    return (
+        read.extended is not None
+        and _RESPONDER in read.extended
+        and (read.usage is None or read.usage.digital_signature)
+        and not weaknesses(helper, anchor=False)
+    )
 
 
 def read_ocsp(der: bytes) -> tuple[Answer, ...]:
