@@ -75,13 +75,13 @@ def not_entitled(above: Sequence[x509.Certificate], purpose: Purpose) -> list[Pr
     """What forbids the certificates above to issue the next: cA, path length, keyCertSign, extended usages.
 
     ``above`` runs from the anchor down. RFC 5280 §6.1.4 (h) to (n); the anchor's own limits are kept to
-    (RFC 5937), but it may be a version 1 certificate, as old roots are.
+    (RFC 5937), but it may be a certificate without basicConstraints, as old roots are.
     """
     found: list[Problem] = []
     room = LONGEST_PATH
     for index, certificate in enumerate(above):
         read, name = facts(certificate), subject_text(certificate)
-        if not (read.ca or (index == 0 and read.ca is None)):
+        if not (read.ca or (index == 0 and _old_root(read))):
             found.append(Problem("untrusted-issuer", f"{name}: basicConstraints"))
         if index and not read.self_issued:
             if room == 0:
@@ -95,6 +95,11 @@ def not_entitled(above: Sequence[x509.Certificate], purpose: Purpose) -> list[Pr
         if wanted and read.extended is not None and not read.extended & wanted:
             found.append(Problem("wrong-extended-key-usage", name))
     return found
+
+
+def _old_root(anchor: Facts) -> bool:
+    """An anchor from before basicConstraints; a person's certificate without them issues nothing."""
+    return anchor.ca is None and anchor.self_issued and anchor.extended is None and not anchor.names
 
 
 def name_constraints(down: Sequence[x509.Certificate]) -> list[Problem]:

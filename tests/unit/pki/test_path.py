@@ -291,6 +291,30 @@ def test_a_pinned_leaf_is_its_own_anchor_and_no_more() -> None:
     assert "untrusted-issuer" in of(below, anchors=[leaf], revocation="soft")
 
 
+def test_a_persons_certificate_as_anchor_issues_nothing_though_it_does_not_say_so() -> None:
+    """Many leave basicConstraints and keyUsage out; old roots do too, and must not be taken for one."""
+
+    def bare(name: str, issuer: x509.Certificate | None, address: str | None) -> x509.Certificate:
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        builder = (
+            x509.CertificateBuilder().subject_name(subject).issuer_name(issuer.subject if issuer else subject)
+        )
+        builder = builder.not_valid_before(pki.EPOCH).not_valid_after(pki.FAR).serial_number(7)
+        if address:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([x509.RFC822Name(address)]), critical=False
+            )
+        return builder.public_key(KEY.public_key()).sign(KEY, hashes.SHA256())  # type: ignore[arg-type]
+
+    root = bare("Old Root", None, None)
+    assert of(bare("A", root, "a@x.test"), anchors=[root], revocation="soft") == []
+    for friend in (bare("Friend", None, "friend@x.test"), bare("Friend", SUB.certificate, None)):
+        assert of(friend, anchors=[friend]) == []
+        assert of(bare("Boss", friend, "boss@x.test"), anchors=[friend], revocation="soft") == [
+            "untrusted-issuer"
+        ]
+
+
 def test_a_mesh_of_cross_certificates_ends_soon() -> None:
     names = [f"CA {n}" for n in range(8)]
     cas = [pki.make_ca(name) for name in names]
