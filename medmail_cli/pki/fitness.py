@@ -16,7 +16,7 @@ from medmail_cli.cms.algorithms import ml_name
 from medmail_cli.cms.publickey import pss_restriction
 from medmail_cli.pki import dn
 from medmail_cli.pki.certificate import Facts, facts, public_key, subject_text
-from medmail_cli.pki.names import violates
+from medmail_cli.pki.names import mail_allowed, violates
 
 Purpose = Literal["sign", "encrypt", "tls", "any", "crl"]
 """What the certificate is to do; ``any`` asks no usage of it, ``crl`` is for signers of CRLs."""
@@ -115,6 +115,12 @@ def name_constraints(down: Sequence[x509.Certificate]) -> list[Problem]:
         if read.constraints is not None:
             constraints.append(read.constraints)
     return []
+
+
+def may_speak_for(chain: Sequence[x509.Certificate], address: str) -> bool:
+    """Whether those above a certificate allow it a mailbox that it does not name, but its domain implies."""
+    constraints = [facts(one).constraints for one in chain[1:]]
+    return mail_allowed(address, [one for one in constraints if one is not None])
 
 
 def unfit(certificate: x509.Certificate, purpose: Purpose) -> list[Problem]:

@@ -52,6 +52,11 @@ def violates(
     return None
 
 
+def mail_allowed(address: str, constraints: "Sequence[x509.NameConstraints]") -> bool:
+    """Whether the rfc822Name constraints of the authorities above let a certificate stand for a mailbox."""
+    return all(_mail_allowed(address, constraint) for constraint in constraints)
+
+
 def _shown(name: x509.GeneralName) -> str:
     value = name.value
     if isinstance(name, x509.OtherName):

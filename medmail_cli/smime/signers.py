@@ -13,7 +13,7 @@ from medmail_cli.cms.signed import SignerInfo, check_signer
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import address, dn
 from medmail_cli.pki.certificate import facts
-from medmail_cli.pki.fitness import Problem
+from medmail_cli.pki.fitness import Problem, may_speak_for
 from medmail_cli.pki.path import NOTHING, Enclosed, Judgement
 from medmail_cli.pki.unreadable import UNREADABLE
 from medmail_cli.smime import mime
@@ -221,7 +221,8 @@ def _speaks_for(judged: Judged, wanted: str, policy: Policy, pinned: Lookup) -> 
     if judged.proven is None or not wanted:
         return False
     if address.binds(judged.proven.certificate, wanted, domain_bound=policy.domain_bound):
-        return True
+        named = bool(judged.signer.addresses)
+        return named or judged.judgement is None or may_speak_for(judged.judgement.chain, wanted)
     return not judged.signer.addresses and judged.proven.certificate in pinned(wanted)
 
 

@@ -8,8 +8,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import algorithms, ber, der, signed
+from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.smime import compose
-from medmail_cli.smime.open import Opened
+from medmail_cli.smime.open import Opened, Policy
 from tests.support import pki
 from tests.support.letters import NOW, OUTER, TEXT, Person, authority, codes, entity, opened, person
 
@@ -188,3 +189,19 @@ def test_what_an_authority_is_forbidden_it_is_forbidden_in_any_letter_case(
     one = Person("", certificate, key)
     data = signed.sign(TEXT, key=one.key, certificate=certificate, chain=[below.certificate], signed_at=NOW)
     assert codes(opened(OUTER + entity(data, "signed-data"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("permitted", "trusted"), [("medecin.test", True), ("hopital.test", False), ("alice@medecin.test", True)]
+)
+def test_constraints_on_mailboxes_hold_for_those_of_a_whole_domain(permitted: str, trusted: bool) -> None:
+    """Direct: an authority for one hospital's mail must not certify another's domain."""
+    constraint = x509.NameConstraints([x509.RFC822Name(permitted)], None)
+    ca = pki.make_ca("Order", parent=authority("Health Root"), extensions=[(constraint, True)])
+    domain = [(x509.SubjectAlternativeName([x509.DNSName("medecin.test")]), False)]
+    certificate, key = pki.issue(ca, None, key_type="p256", extensions=domain)
+    made = signed.sign(
+        TEXT, key=SoftwareKey(key), certificate=certificate, chain=[ca.certificate], signed_at=NOW
+    )
+    result = opened(OUTER + entity(made, "signed-data"), policy=Policy(domain_bound=True))
+    assert codes(result) == ([] if trusted else ["no-address-in-certificate"])
