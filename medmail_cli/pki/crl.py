@@ -65,6 +65,7 @@ class Crl:
     """False where a critical extension is unknown: such a CRL can revoke but never clear."""
     believed: dict[object, bool] = field(default_factory=dict, repr=False)
     """For the caller: which signers' keys were found to have signed it."""
+    _entries: dict[tuple[int, NameKey], Revocation | None] = field(default_factory=dict, repr=False)
 
     def current(self, at: dt.datetime) -> bool:
         """Whether it speaks for the instant ``at``, or for a later one."""
@@ -73,7 +74,12 @@ class Crl:
         )
 
     def entry(self, serial: int, issuer: NameKey) -> Revocation | None:
-        """The entry for a certificate, None where it is not listed."""
+        """The entry for a certificate, None where it is not listed; a long list is searched for it once."""
+        if (serial, issuer) not in self._entries:
+            self._entries[serial, issuer] = self._found(serial, issuer)
+        return self._entries[serial, issuer]
+
+    def _found(self, serial: int, issuer: NameKey) -> Revocation | None:
         if self.scope is not None and self.scope.indirect_crl:
             found = self._by_issuer.get((issuer, serial))
         elif issuer == self.issuer and serial < 0:  # forbidden by RFC 5280, and not looked up by cryptography
