@@ -92,8 +92,6 @@ def _scheme_of(signer: "SignerInfo") -> _Scheme:
     message_digest = algorithms.digest_name(signer.digest_algorithm)
     if kind == "rsa-pss":
         found = pss(algorithm.parameters)
-        if found.mgf_digest.startswith("shake"):
-            raise algorithms.unsupported(algorithm.oid)
         digests = frozenset({found.digest, found.mgf_digest, message_digest})
         return _Scheme(kind, found.digest, digests, found.mgf_digest, found.salt_length)
     digest = digest or message_digest
@@ -151,6 +149,8 @@ def pss(parameters: ber.Node | None) -> Pss:
         if generator.oid != algorithms.MGF1 or generator.parameters is None:
             raise algorithms.unsupported(generator.oid)
         mgf_digest = algorithms.digest_name(algorithms.read(generator.parameters))
+        if mgf_digest.startswith("shake"):  # OpenSSL has no MGF1 over it, and says so in no good way
+            raise algorithms.unsupported(generator.oid)
     salt_length = salt.explicit(0x82).integer() if salt else 20
     if (trailer and trailer.explicit(0x83).integer() != 1) or not 0 <= salt_length <= 1024:
         raise ber.malformed("pss-parameters")

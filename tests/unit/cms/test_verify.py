@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.cms import algorithms, ber, der, enveloped, identifiers, signed
 from medmail_cli.cms.keys import SoftwareKey
+from medmail_cli.cms.verify import check_plain
 from medmail_cli.errors import MedmailError
 from tests.support import pki
 from tests.support.people import AT, LETTER, Person, authority, person
@@ -256,3 +257,15 @@ def test_software_keys_sign_only_as_they_are() -> None:
     assert check(signed.sign(LETTER, key=key, certificate=certificate, signed_at=AT), certificate) == ()
     with pytest.raises(MedmailError, match="unsupported-algorithm"):
         signed.sign(LETTER, key=key, certificate=certificate, signed_at=AT, scheme="ml-dsa-87")
+
+
+def test_a_plain_signature_with_mgf1_over_shake_is_not_believed_and_raises_nothing() -> None:
+    """OCSP answers and CMP messages bear such; a server, or whoever put one into a letter, chooses."""
+    written = algorithms.pss_parameters("sha256")
+    sha256, shake256 = (der.oid(algorithms.DIGESTS[name]) for name in ("sha256", "shake256"))
+    assert written.count(sha256) == 2
+    first, second, rest = written.split(sha256)
+    parameters = first + sha256 + second + shake256 + rest
+    algorithm = algorithms.read(ber.parse(algorithms.identifier(algorithms.RSA_PSS, parameters)))
+    somebody = person("rsa2048")
+    assert check_plain(algorithm, somebody.certificate, bytes(255) + b"\1", b"octets") is False
