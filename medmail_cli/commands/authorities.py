@@ -156,11 +156,12 @@ def _est(
     patience: float,
 ) -> "EstAuthority":
     """``presented`` is the identity that is shown where the authority asks for a certificate."""
+    from medmail_cli.pki.dn import self_issued
     from medmail_cli.transport.est import EstAuthority
 
     identity = None
     if presented is not None and presented.certificate is not None and presented.purpose != "encrypt":
-        chain = (presented.certificate, *(one for one in presented.chain if one.subject != one.issuer))
+        chain = (presented.certificate, *(one for one in presented.chain if not self_issued(one)))
         identity = (session.unlocked.unseal(presented), chain)
 
     login = settings.login or address

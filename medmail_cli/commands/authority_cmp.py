@@ -25,6 +25,7 @@ def cmp(
     The login is the reference that the authority knows the secret by.
     """
     from medmail_cli.pki.cmp_protection import SharedSecret, Signer
+    from medmail_cli.pki.dn import self_issued
     from medmail_cli.transport.cmp import CmpAuthority
     from medmail_cli.workflows.identity import roots_of
 
@@ -32,7 +33,7 @@ def cmp(
 
     def credentials() -> "Protection":
         if presented is not None and presented.certificate is not None and presented.purpose != "encrypt":
-            chain = (presented.certificate, *(one for one in presented.chain if one.subject != one.issuer))
+            chain = (presented.certificate, *(one for one in presented.chain if not self_issued(one)))
             return Signer(session.unlocked.private_key(presented), chain)
         return SharedSecret(login.encode(), session.secret("password", settings.password, owner=login))
 

@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from medmail_cli.cms import algorithms, ber, der
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import dn
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import issued
+from medmail_cli.pki.dn import self_issued
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -230,4 +230,4 @@ def chain_of(certificate: x509.Certificate, pool: Sequence[x509.Certificate]) ->
 
 def is_root(certificate: x509.Certificate) -> bool:
     """Whether the certificate is issued and signed by itself."""
-    return dn.subject(certificate) == dn.issuer(certificate) and issued(certificate, certificate)
+    return self_issued(certificate) and issued(certificate, certificate)

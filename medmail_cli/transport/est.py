@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.cms import ber
 from medmail_cli.cms.signed import parse_signed
 from medmail_cli.errors import MedmailError
+from medmail_cli.pki.dn import self_issued
 from medmail_cli.pki.issued import checked
 from medmail_cli.transport.exchange import Answer, Https, refusal
 
@@ -104,7 +105,7 @@ class EstAuthority:
         Raises ``ca-fingerprint-mismatch``, ``server-answer-malformed``, ``server-untrusted`` and
         ``server-unreachable``.
         """
-        roots = tuple(c for c in self._known() if c.subject == c.issuer)
+        roots = tuple(c for c in self._known() if self_issued(c))
         if self.fingerprint is None:
             return roots
         return tuple(c for c in roots if sha256(c) == self.fingerprint)
@@ -177,14 +178,14 @@ class EstAuthority:
         with Https(self.url, anchors=None, verified=False, timeout=self._server.timeout) as unverified:
             answer = unverified.ask("GET", f"{self._server.path}/cacerts")
         found = self._read(self._successful(answer), certificates)
-        root = next((c for c in found if sha256(c) == self.fingerprint and c.subject == c.issuer), None)
+        root = next((c for c in found if sha256(c) == self.fingerprint and self_issued(c)), None)
         if root is None:
             raise self._mismatch(found)
         self._server.trust(root)
         return self._fetch_known()
 
     def _mismatch(self, found: Sequence[x509.Certificate]) -> MedmailError:
-        roots = [sha256(c) for c in found if c.subject == c.issuer]
+        roots = [sha256(c) for c in found if self_issued(c)]
         return self._error("ca-fingerprint-mismatch", expected=self.fingerprint, found=roots)
 
     def _ask(self, method: str, operation: str, body: bytes | None = None) -> Answer:
