@@ -128,6 +128,7 @@ def _revocation(
     looked_at = [
         f"CRL of {_time(crl.this_update)}" + (f" to {_time(crl.next_update)}" if crl.next_update else "")
         for crl in authorities.crls(read.issuer)
+        if any(crl.believed.values())  # anybody can put a list of that name into the store
     ]
     answers = [*authorities.ocsp(certificate), *enclosed.ocsp]
     looked_at += [

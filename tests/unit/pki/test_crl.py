@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from cryptography import x509
 
 from medmail_cli.pki.crl import newer
-from medmail_cli.pki.path import judge
+from medmail_cli.pki.explain import explain
+from medmail_cli.pki.path import Authorities, judge
 from tests.support import pki
 
 AT = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
@@ -116,6 +117,15 @@ def test_what_was_issued_after_the_certificates_end_takes_no_word_back() -> None
     judged = judge(LEAF, anchors=[ROOT.certificate], crls=[listed, silent], at=AT, known_now=end + 2 * DAY)
     assert [problem.code for problem in judged.problems] == ["revoked"]
     assert of(listed, issue(3, at=AT - DAY)) == []
+
+
+def test_an_explanation_cites_no_list_that_was_not_believed() -> None:
+    forged = pki.make_crl(pki.Authority(ROOT.certificate, pki.make_key("p256"), ROOT.chain), at=AT - 2 * DAY)
+    authorities = Authorities([ROOT.certificate], (), [issue(9), forged])
+    judged = authorities.judge(LEAF, at=AT, known_now=AT)
+    told = explain(judged, authorities, at=AT)
+    (evidence,) = (one.evidence for one in told if one.check == "revocation")
+    assert evidence == "CRL of 2026-05-31T12:00:00Z to 2026-06-02T12:00:00Z"
 
 
 def test_a_list_under_another_key_is_another_list() -> None:
