@@ -73,6 +73,7 @@ EXITS: dict[str, int] = {
     "shards-missing": FAILED,
     "internal-error": FAILED,
     "malformed": FAILED,
+    "nested-encryption": FAILED,
     "no-key": FAILED,
     "no-identity": FAILED,
     "no-keystore": FAILED,

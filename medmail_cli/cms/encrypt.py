@@ -51,7 +51,7 @@ def encrypt(
     oid = algorithms.CIPHER_OIDS[cipher]
     chosen = algorithms.CIPHERS[oid]
     key = secrets.token_bytes(chosen.key_size)
-    entries = der.set_of(_entry(each, key, oaep_for) for each in recipients)
+    entries = der.set_of(entry_for(each, key, oaep_for) for each in recipients)
     nonce = secrets.token_bytes(16 if chosen.mode == "cbc" else 12)
     length = (der.integer(16),) if chosen.mode == "gcm" else ()
     written = der.octet_string(nonce)
@@ -61,7 +61,7 @@ def encrypt(
         algorithm = der.sequence(der.oid(algorithms.CEK_HKDF_SHA256), algorithm)
     encrypted, tail = _SEAL[chosen.mode](key, nonce, octets)
     content_type = algorithms.AUTH_ENVELOPED_DATA if tail else algorithms.ENVELOPED_DATA
-    version = 0 if tail else _version(recipients)
+    version = 0 if tail else version_for(recipients)
     content = der.pieces(der.SEQUENCE, [der.oid(algorithms.DATA), algorithm, *der.pieces(0x80, encrypted)])
     enveloped = der.pieces(der.SEQUENCE, [der.integer(version), entries, *content, *tail])
     return b"".join(der.pieces(der.SEQUENCE, [der.oid(content_type), *der.pieces(0xA0, enveloped)]))
@@ -93,7 +93,7 @@ _SEAL: dict[str, Callable[[bytes, bytes, bytes | memoryview], _Sealed]] = {
 }
 
 
-def _version(recipients: Sequence[x509.Certificate]) -> int:
+def version_for(recipients: Sequence[x509.Certificate]) -> int:
     """EnvelopedData's version (RFC 5652 6.1): 3 where there are KEM entries, 2 for key agreement, else 0."""
     keys = [_public_key(each) for each in recipients]
     if any(map(algorithms.ml_name, keys)):
@@ -111,7 +111,8 @@ def _public_key(certificate: x509.Certificate) -> "CertificatePublicKeyTypes":
     return key
 
 
-def _entry(certificate: x509.Certificate, key: bytes, oaep_for: Collection[str]) -> bytes:
+def entry_for(certificate: x509.Certificate, key: bytes, oaep_for: Collection[str] = frozenset()) -> bytes:
+    """The RecipientInfo (RFC 5652 6.2) that wraps ``key`` for one recipient, as :func:`encrypt` says."""
     public_key = _public_key(certificate)
     if isinstance(public_key, rsa.RSAPublicKey):
         oaep = bool(oaep_for) and certificate.fingerprint(hashes.SHA256()).hex() in oaep_for

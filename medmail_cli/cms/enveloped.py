@@ -210,6 +210,16 @@ def decrypt(
     and the entries say openly, "no-key" if no entry names a key; after that nothing but "bad-tag", without
     facts: an entry that does not unwrap is replaced by random octets, so that all fails at the same place.
     """
+    return decrypt_with_key(envelope, keys, allow_weak=allow_weak)[0]
+
+
+def decrypt_with_key(
+    envelope: Envelope,
+    keys: "Sequence[tuple[x509.Certificate, PrivateKey]]",
+    *,
+    allow_weak: bool = False,
+) -> tuple[Decrypted, bytes]:
+    """As :func:`decrypt`, with the key that the entry held, so that it can be wrapped anew."""
     named = [
         (recipient, certificate, key)
         for recipient in envelope.recipients
@@ -230,7 +240,7 @@ def decrypt(
         content_key = unwrap(recipient, key, cipher.key_size if cipher else 32)
         opened = None if cipher is None else _open(envelope, cipher, content_key)
         if cipher is not None and opened is not None:
-            return Decrypted(
+            found = Decrypted(
                 content=opened,
                 algorithm=envelope.algorithm,
                 authenticated=envelope.authenticated,
@@ -238,6 +248,7 @@ def decrypt(
                 certificate=certificate,
                 weak=cipher.weak or recipient.weak,
             )
+            return found, content_key
     raise MedmailError("bad-tag")
 
 

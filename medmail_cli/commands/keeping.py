@@ -42,7 +42,7 @@ def kept(
 
     fresh = False
     for event in events:
-        fresh = fresh or getattr(event, "status", None) in ("enrolled", "renewed")
+        fresh = fresh or getattr(event, "status", None) in ("enrolled", "renewed", "rewrapped")
         yield event
     if not fresh:
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmail_cli.commands.examples import examples
+from medmail_cli.commands.keeping import Backup, NoBackup, check, kept
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -38,13 +39,16 @@ class Format(StrEnum):
 
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
+    from medmail_cli.model import Note, Progress
     from medmail_cli.workflows.keys import Key, KeyDetails, KeyExport, KeystoreChange
+    from medmail_cli.workflows.rewrap import Rewrap, RewrapSummary
 
     changes = ("backup", "restore", "passwd", "delete", "unlock", "lock")
     return {
         "keys list": (Key,),
         "keys show": (KeyDetails,),
         "keys export": (KeyExport,),
+        "keys rewrap": (Rewrap, RewrapSummary, Progress, Note, KeystoreChange),
         **{f"keys {name}": (KeystoreChange,) for name in changes},
     }
 
@@ -245,6 +249,48 @@ def delete(
     if not force and not session.ask("delete-identity", address=one.address, id=one.id[:12]):
         raise MedmailError("declined")
     return show(ctx, "keys delete", keys.delete(session.keystore, session.log, one))
+
+
+@app.command(
+    "rewrap",
+    help=_(
+        "Make stored letters that only a replaced key opens open to the new one; "
+        "ids, signatures and the server's copies stay as they are."
+    ),
+    epilog=examples("medmail keys rewrap", "medmail keys rewrap --to 3f9ac1d2 --dry-run"),
+)
+def rewrap_(
+    ctx: typer.Context,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="ID", help=_("Make every letter open to this identity, and to no other.")
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help=_("Say which letters it would be, and change nothing."))
+    ] = False,
+    new_backup: Backup = None,
+    no_backup: NoBackup = False,
+) -> int:
+    from medmail_cli.ui.render import show
+    from medmail_cli.workflows.rewrap import check_target, rewrap
+
+    session: Session = ctx.obj
+    check(session, new_backup, no_backup=no_backup)
+    target = None if to is None else session.keystore.find(to)
+    if target is not None:
+        check_target(target)
+    events = rewrap(
+        session.mailbox,
+        session.unlocked,
+        session.log,
+        session.actor,
+        to=target,
+        now=session.now(),
+        dry_run=dry_run,
+    )
+    return show(ctx, "keys rewrap", kept(session, events, new_backup, no_backup=no_backup))
 
 
 def _opened_by_passphrase(session: "Session") -> "Unlocked":

@@ -5,6 +5,7 @@ exfiltration: an encrypted part among others is never decrypted), and a signatur
 forgotten, since whoever made it need not have known the content (RFC 9787 §5). Nothing is judged here.
 """
 
+import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +17,14 @@ from medmail_cli.cms.enveloped import Decrypted
 from medmail_cli.cms.signed import SignedData
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import PrivateKey
-from medmail_cli.smime import mime
+from medmail_cli.smime import compose, mime
 from medmail_cli.smime.fields import Field
 from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.verdict import Layer
 
 MAX_LAYERS = 8
 _CMS_TYPES = {"application/pkcs7-mime", "application/x-pkcs7-mime"}
+_ENCRYPTED = ("enveloped-data", "auth-enveloped-data")
 _SIGNATURE_TYPES = {"application/pkcs7-signature", "application/x-pkcs7-signature"}
 _ARMOUR = re.compile(rb"\s*-----BEGIN (?:CMS|PKCS ?#?7(?: SIGNED DATA)?)-----\r?\n")
 _BASE64 = re.compile(rb"\s*MI[A-T][A-Za-z0-9+/]")
@@ -117,7 +119,7 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
                 # what list software appends to the encoded structure is no part of it, and never shown
                 node = ber.parse(_cms_octets(entity), trailing=True)
                 kind = content.content_type(node)
-                if kind in ("enveloped-data", "auth-enveloped-data"):
+                if kind in _ENCRYPTED:
                     layers.append("encrypted")
                     # decoded, it is needed no more: large letters are held once
                     del entity
@@ -170,6 +172,27 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
         if error.code == "bad-tag":
             layers = layers[: layers.index("encrypted") + 1]
         return Unwrapped(state.outer, tuple(layers), None, failure=error, encryption_failed=failed)
+
+
+def outer_envelope(raw: bytes) -> tuple[Entity, ber.Node] | None:
+    """Where a message's outermost layer is an encryption: the entity whose body it is, and its structure."""
+    entity = _alone(_read(raw)[0])
+    if not _is_cms(entity):
+        return None
+    node = ber.parse(_cms_octets(entity), trailing=True)
+    return (entity, node) if content.content_type(node) in _ENCRYPTED else None
+
+
+def with_cms(entity: Entity, octets: bytes) -> bytes:
+    """The message around ``entity`` with another CMS structure for a body, encoded as it was."""
+    body = mime.decode_body(entity)
+    if _ARMOUR.match(body):
+        octets = b"-----BEGIN CMS-----\r\n" + compose.base64_lines(octets) + b"-----END CMS-----\r\n"
+    if entity.encoding == "base64":
+        octets = compose.base64_lines(octets)
+    elif entity.encoding == "quoted-printable":
+        octets = binascii.b2a_qp(octets, istext=False)
+    return b"".join((entity.source[: entity.body], octets, entity.source[entity.end :]))
 
 
 def _worse(one: Decrypted, other: Decrypted) -> bool:

@@ -43,7 +43,7 @@ _COLUMNS = (
 class Stored:
     """A message of the mailbox, by its outer header; ``name`` is its file's, without flags.
 
-    ``id`` is the SHA-256 of its bytes in hex, ``stored_at`` when it first came to this machine, ``uid`` and
+    ``id`` is the SHA-256 in hex of its bytes as they came, ``stored_at`` when that was, ``uid`` and
     ``uidvalidity`` the server's (0 where it came from none). Times are in UTC.
     """
 

@@ -8,10 +8,10 @@ Opening the mailbox touches nothing; an empty one needs no database at all.
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,6 @@ SENT = "Sent"
 """The folder for the sender's own copies, under the name most servers give theirs."""
 _WRITERS = 8
 """Files made durable at a time; more gained nothing."""
-_HEAD = 64 * 1024
 
 
 class Mailbox:
@@ -67,6 +66,7 @@ class Mailbox:
         Bytes the folder holds already are not stored again; after a change of UIDVALIDITY they take their
         new place. What was stored before a failure stays stored.
         """
+        from medmail_cli.store import entries
         from medmail_cli.store import index as sql
 
         ids = [hashlib.sha256(raw).hexdigest() for _uid, raw in batch]
@@ -79,11 +79,11 @@ class Mailbox:
             for id_, (uid, raw) in zip(ids, batch, strict=True):
                 if id_ not in known and id_ not in fresh:
                     name = maildir.Name(now, uidvalidity, uid, id_)
-                    fresh[id_] = _stored(account, folder, name, str(name), raw, len(raw)), raw
+                    fresh[id_] = entries.entry(account, folder, name, str(name), raw, len(raw)), raw
                 elif id_ in known and known[id_].uidvalidity != uidvalidity:
                     old = known[id_]
-                    name = maildir.Name(old.stored_at, uidvalidity, uid, id_)
-                    known[id_] = _renamed(old, name)
+                    name = replace(maildir.named(old.name), uidvalidity=uidvalidity, uid=uid)
+                    known[id_] = entries.renamed(old, name)
                     moved[id_] = known[id_], old.name
             maildir.write(directory, [(one.name, raw) for one, raw in fresh.values()], self._writers())
             with files.disk_errors(directory):
@@ -196,22 +196,24 @@ class Mailbox:
         return found[0]
 
     def read(self, id: str) -> bytes:  # noqa: A002 - the contract's word
-        """The bytes of a message as it came. Raises ``message-damaged`` where they have changed."""
-        found = self._opened().with_prefix(id) if self._exists() else []
-        for stored in found:
-            path = maildir.locate(self._directory(stored.account, stored.folder), stored.name)
-            if path is None:
-                continue
-            try:
-                raw = path.read_bytes()
-            except OSError as error:
-                raise MedmailError(
-                    "not-readable", path=str(path), reason=error.strerror or str(error)
-                ) from None
-            if hashlib.sha256(raw).hexdigest() != stored.id:
-                raise MedmailError("message-damaged", path=str(path))
-            return raw
+        """The bytes of a message as it is stored. Raises ``message-damaged`` where they have changed."""
+        for stored in self._opened().with_prefix(id) if self._exists() else []:
+            if (raw := self.read_stored(stored)) is not None:
+                return raw
         raise MedmailError("not-found", what="message", name=id)
+
+    def read_stored(self, stored: "Stored") -> bytes | None:
+        """Likewise of a message in its folder; None where it has gone from there."""
+        path = maildir.locate(self._directory(stored.account, stored.folder), stored.name)
+        if path is None:
+            return None
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise MedmailError("not-readable", path=str(path), reason=error.strerror or str(error)) from None
+        if hashlib.sha256(raw).hexdigest() != maildir.named(stored.name).sha256:
+            raise MedmailError("message-damaged", path=str(path))
+        return raw
 
     def same_message_id(self, message_id: str, but: str) -> "tuple[str, ...]":
         """The ids of other messages that bear this Message-ID on the outside (a replay, perhaps)."""
@@ -219,6 +221,51 @@ class Mailbox:
             return ()
         found = self._opened().with_message_id(message_id)
         return tuple(dict.fromkeys(one.id for one in found if one.id != but))
+
+    # -- other bytes for a message
+
+    @contextmanager
+    def rewrapping(self) -> Iterator[None]:
+        """Only one process at a time gives messages other bytes; sweeps what a killed one left.
+
+        Raises ``store-busy`` while another does.
+        """
+        with files.lock(self.folder / "rewrapping", wait=5):
+            with self._locked():
+                for _account, _folder, directory in maildir.folders(self.folder):
+                    maildir.sweep(directory)
+                    found = maildir.scan(directory)
+                    with files.disk_errors(directory):
+                        for name in found.keys() - maildir.latest(found).keys():
+                            found[name].unlink(missing_ok=True)
+            yield
+
+    def replace(
+        self, messages: "Sequence[tuple[Stored, bytes]]"
+    ) -> "tuple[set[Stored], MedmailError | None]":
+        """Put other bytes in the place of messages of one folder; which have got theirs, and what went wrong.
+
+        Their ids stay, and with them what is known of each: that it was opened, that the server's copy is
+        here. Those that another program deleted meanwhile get none.
+        """
+        from medmail_cli.store import entries
+        from medmail_cli.store import index as sql
+
+        first = messages[0][0]
+        account, folder = first.account, first.folder
+        directory = self._directory(account, folder)
+        fresh: dict[str, tuple[Stored, Stored]] = {}
+        files_: list[tuple[str, str, bytes]] = []
+        for old, raw in messages:
+            name = replace(maildir.named(old.name), rewrapped=hashlib.sha256(raw).hexdigest())
+            fresh[str(name)] = old, entries.entry(account, folder, name, str(name), raw, len(raw))
+            files_.append((old.name, str(name), raw))
+        with self._locked():
+            placed, failure = maildir.replace(directory, files_, self._writers())
+            with self._opened().transaction() as database:
+                sql.add(database, [fresh[name][1] for name in placed])
+                sql.set_stamps(database, account, folder, maildir.stamps(directory))
+        return {fresh[name][0] for name in placed}, failure
 
     # -- what was learned inside
 
@@ -251,6 +298,7 @@ class Mailbox:
             return self._rebuild()
 
     def _rebuild(self) -> int:
+        from medmail_cli.store import entries
         from medmail_cli.store import index as sql
 
         if self._index is not None:
@@ -266,9 +314,10 @@ class Mailbox:
             try:
                 with fresh.transaction() as database:
                     for account, folder, directory in maildir.folders(self.folder):
-                        messages = _scanned(account, folder, directory, maildir.scan(directory))
+                        found = maildir.latest(maildir.scan(directory))
+                        messages = entries.scanned(account, folder, directory, found)
                         sql.add(database, messages)
-                        sql.set_folder(database, account, folder, _reached(messages, directory))
+                        sql.set_folder(database, account, folder, entries.reached(messages, directory))
                         count += len(messages)
             finally:
                 fresh.close()
@@ -293,6 +342,7 @@ class Mailbox:
                     self._reconcile(account, folder, self._directory(account, folder))
 
     def _reconcile(self, account: str, folder: str, directory: Path, *, whatever: bool = False) -> None:
+        from medmail_cli.store import entries
         from medmail_cli.store import index as sql
 
         index = self._opened()
@@ -303,13 +353,13 @@ class Mailbox:
             # where nothing may be missed not even the clock of the file system is believed
             if not whatever and index.folder(account, folder).stamps == stamps:
                 return
-            here = maildir.scan(directory)
+            here = maildir.latest(maildir.scan(directory))
         known = {one.name: one for one in index.all(account, folder) if one.folder == folder}
         missing = {name: here[name] for name in here.keys() - known.keys()}
         with index.transaction() as database:
             gone = [one for name, one in known.items() if name not in here]
             sql.remove(database, account, folder, [one.id for one in gone])
-            sql.add(database, _scanned(account, folder, directory, missing))
+            sql.add(database, entries.scanned(account, folder, directory, missing))
             sql.set_stamps(database, account, folder, stamps)
 
     # -- inside
@@ -357,56 +407,3 @@ class Mailbox:
 
     def _directory(self, account: str, folder: str) -> Path:
         return self.folder / maildir.encode_folder(account) / maildir.encode_folder(folder)
-
-
-def _stored(account: str, folder: str, name: maildir.Name, file: str, head: bytes, size: int) -> "Stored":
-    from medmail_cli.smime.outer import outer
-    from medmail_cli.store.index import Stored
-
-    seen = outer(head)
-    return Stored(
-        account=account,
-        folder=folder,
-        id=name.id,
-        uidvalidity=name.uidvalidity,
-        uid=name.uid,
-        name=file,
-        size=size,
-        stored_at=name.stored_at,
-        from_=seen.from_,
-        to=seen.to,
-        subject=seen.subject,
-        date=seen.date,
-        message_id=seen.message_id,
-    )
-
-
-def _renamed(old: "Stored", name: maildir.Name) -> "Stored":
-    from dataclasses import replace
-
-    return replace(old, uidvalidity=name.uidvalidity, uid=name.uid, name=str(name))
-
-
-def _scanned(account: str, folder: str, directory: Path, found: Mapping[str, Path]) -> "list[Stored]":
-    """What the index holds of messages on disk; of two files with the same bytes the older one."""
-    messages: dict[str, Stored] = {}
-    with files.disk_errors(directory):
-        for file, path in sorted(found.items(), reverse=True):
-            name = maildir.parse_name(file)
-            if name is None:
-                continue
-            try:
-                with path.open("rb") as stream:
-                    head, size = stream.read(_HEAD), os.fstat(stream.fileno()).st_size
-            except FileNotFoundError:
-                # moved or deleted while we looked: the next look finds it
-                continue
-            messages[name.id] = _stored(account, folder, name, file, head, size)
-    return list(messages.values())
-
-
-def _reached(messages: "Sequence[Stored]", directory: Path) -> "Folder":
-    from medmail_cli.store.index import Folder
-
-    # which UIDs below the last are still to come is not known from files: the next fetch asks the server
-    return Folder(max((one.uidvalidity for one in messages), default=0), 1, maildir.stamps(directory))

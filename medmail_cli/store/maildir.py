@@ -1,13 +1,15 @@
 """A Maildir whose file names say all that an index would have to know of a message's coming.
 
 ``SECONDS.MmicrosecondsVuidvalidityUuidIsha256.medmail``, in ``new/`` until another program moves it to
-``cur/`` and adds its flags (``:2,S``). The time is when the message was first stored here.
+``cur/`` and adds its flags (``:2,S``). The time is when the message was first stored here, the SHA-256 that
+of its bytes then: its id for good. Where `keys rewrap` has put other bytes in their place, ``Rsha256`` of
+those follows the id.
 """
 
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +22,7 @@ from medmail_cli.store import files
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-_NAME = re.compile(r"(\d{1,12})\.M(\d{6})V(\d{1,10})U(\d{1,10})I([0-9a-f]{64})\.medmail")
+_NAME = re.compile(r"(\d{1,12})\.M(\d{6})V(\d{1,10})U(\d{1,10})I([0-9a-f]{64})(?:R([0-9a-f]{64}))?\.medmail")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = 253_402_300_799
 """The last second of the year 9999."""
@@ -30,18 +32,28 @@ _LONGEST = 240
 
 @dataclass(frozen=True)
 class Name:
-    """What a file name says; ``stored_at`` is in UTC, uidvalidity and uid are 0 where no server gave any."""
+    """What a file name says; ``stored_at`` is in UTC, uidvalidity and uid are 0 where no server gave any.
+
+    ``rewrapped`` is the SHA-256 of the file's bytes where they are not those that came.
+    """
 
     stored_at: datetime
     uidvalidity: int
     uid: int
     id: str
+    rewrapped: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the file's bytes."""
+        return self.rewrapped or self.id
 
     def __str__(self) -> str:
         since = self.stored_at - _EPOCH
         seconds = since // timedelta(seconds=1)
         micro = since.microseconds
-        return f"{seconds}.M{micro:06d}V{self.uidvalidity}U{self.uid}I{self.id}.medmail"
+        mark = f"R{self.rewrapped}" if self.rewrapped else ""
+        return f"{seconds}.M{micro:06d}V{self.uidvalidity}U{self.uid}I{self.id}{mark}.medmail"
 
 
 def parse_name(name: str) -> Name | None:
@@ -50,7 +62,15 @@ def parse_name(name: str) -> Name | None:
     if found is None or int(found[1]) > _LATEST:
         return None
     at = _EPOCH + timedelta(seconds=int(found[1]), microseconds=int(found[2]))
-    return Name(at, int(found[3]), int(found[4]), found[5])
+    return Name(at, int(found[3]), int(found[4]), found[5], found[6])
+
+
+def named(name: str) -> Name:
+    """What the file name of a message of ours says. Raises ValueError for any other."""
+    parsed = parse_name(name)
+    if parsed is None:
+        raise ValueError(name)
+    return parsed
 
 
 def encode_folder(name: str) -> str:
@@ -85,21 +105,7 @@ def write(folder: Path, messages: Sequence[tuple[str, bytes]], pool: "Executor")
 
     def deliver(message: tuple[str, bytes]) -> None:
         name, data = message
-        temporary = folder / "tmp" / name
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            temporary.rename(folder / "new" / name)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        _deliver(folder / "tmp" / name, folder / "new" / name, data)
 
     with files.disk_errors(folder):
         create(folder)
@@ -108,6 +114,82 @@ def write(folder: Path, messages: Sequence[tuple[str, bytes]], pool: "Executor")
         files.sync_folder(folder / "new")
         if failures:
             raise failures[0]
+
+
+def _deliver(temporary: Path, place: Path, data: bytes) -> None:
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.rename(place)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def replace(
+    folder: Path, messages: Sequence[tuple[str, str, bytes]], pool: "Executor"
+) -> tuple[set[str], MedmailError | None]:
+    """Put messages, as (old name, new name, bytes), in the place of others.
+
+    Flags stay. A new file is whole and durable under its name before the old one goes: a kill or a full disk
+    leaves one of them or both, never neither. Gives the new names that stand there, without those of what
+    other programs had deleted, and ``disk-full`` or ``not-writable`` where some could not be written.
+    """
+
+    def deliver(message: tuple[str, str, bytes]) -> tuple[str, str] | None:
+        old, new, data = message
+        path = locate(folder, old)
+        if path is None:
+            return None
+        _deliver(folder / "tmp" / new, path.with_name(new + path.name[len(old) :]), data)
+        return old, new
+
+    with files.disk_errors(folder):
+        create(folder)
+        deliveries = [pool.submit(deliver, message) for message in messages]
+        failures = [failure for one in deliveries if (failure := one.exception())]
+        placed = [names for one in deliveries if not one.exception() and (names := one.result())]
+        for part in ("new", "cur"):
+            files.sync_folder(folder / part)
+        for old, _new in placed:
+            if (path := locate(folder, old)) is not None:
+                path.unlink(missing_ok=True)
+        for part in ("new", "cur"):
+            files.sync_folder(folder / part)
+    failure = None
+    try:
+        with files.disk_errors(folder):
+            for each in failures:
+                raise each
+    except MedmailError as error:
+        failure = error
+    return {new for _old, new in placed}, failure
+
+
+def latest(found: Mapping[str, Path]) -> dict[str, Path]:
+    """Of a scan's messages those that nothing supersedes: a killed :func:`replace` may have left both."""
+    rewrapped: dict[str, tuple[int, str]] = {}
+    for name, path in found.items():
+        parsed = parse_name(name)
+        if parsed is not None and parsed.rewrapped:
+            with contextlib.suppress(FileNotFoundError):
+                age = path.stat().st_mtime_ns, name
+                rewrapped[parsed.id] = max(age, rewrapped.get(parsed.id, age))
+    if not rewrapped:
+        return dict(found)
+    newest = {id_: name for id_, (_, name) in rewrapped.items()}
+    return {
+        name: path
+        for name, path in found.items()
+        if (parsed := parse_name(name)) is None or newest.get(parsed.id, name) == name
+    }
 
 
 def sweep(folder: Path) -> None:

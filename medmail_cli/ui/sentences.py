@@ -266,6 +266,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("`medmail enrol new {address}` gives its request again, `enrol import` takes the certificate"),
     ),
     "no-config": (N_("no account is set up in {path}"), N_("`medmail config init` writes a first one")),
+    "nested-encryption": (
+        N_("the letter's encryption stands inside another layer, which could not be kept"),
+        N_("keep the old key; it opens the letter as before"),
+    ),
     "newer-store": (N_("{path} was written by a newer medmail"), N_("update medmail")),
     "no-identity": (
         N_("there is no identity in use for {address}"),

@@ -147,7 +147,9 @@ def _groups(sources: Iterable[Source]) -> Iterator[list[_Loaded]]:
             group, octets = [], 0
         raw = source.read()
         octets += len(raw)
-        group.append(_Loaded(source, hashlib.sha256(raw).hexdigest(), [raw]))
+        # the mailbox has verified the bytes, which `keys rewrap` may have changed since the id was theirs
+        id_ = source.stored.id if source.stored else hashlib.sha256(raw).hexdigest()
+        group.append(_Loaded(source, id_, [raw]))
         del raw
     if group:
         yield group

@@ -211,6 +211,9 @@ def test_every_example_does_what_it_says(running: Sandbox, typed: set[str], tmp_
     config.write_text(text.replace('method = "est"', 'method = "cmp"'))
     martin.type("medmail enrol renew dr.martin@medecin.test")
     martin.type("medmail enrol renew --all --within 30d")
+    martin.type("medmail keys rewrap")
+    newest = martin.told("identity", "keys", "list")[-1]
+    martin.type("medmail keys rewrap --to 3f9ac1d2 --dry-run", {"3f9ac1d2": newest["sha256"][:8]})
     elsewhere = pki.issue(pki.make_ca("Another Root"), MARTIN, key_type="p256")[0]
     Contacts(bernard.home / "contacts").learn(MARTIN, [elsewhere], now=dt.datetime.now(dt.UTC))
     bernard.type("medmail contacts accept dr.martin@medecin.test")

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from medmail_cli.ui import sanitize
+from medmail_cli.errors import MedmailError
+from medmail_cli.ui import sanitize, words
 from medmail_cli.ui.render import Column
 from medmail_cli.ui.sentences import N_
 from medmail_cli.ui.views.enrol import PURPOSES
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.ui.console import Console, Line
     from medmail_cli.workflows.keys import KeyDetails, KeyExport, KeystoreChange
+    from medmail_cli.workflows.rewrap import Rewrap, RewrapSummary
 
 STATES = {
     "active": N_("in use"),
@@ -62,7 +64,7 @@ def key_export(event: "KeyExport", _console: "Console") -> "Iterable[Line]":
 def keystore(event: "KeystoreChange", console: "Console") -> "Iterable[Line]":
     if event.status == "backed-up":
         yield str(event.path)
-    words = {
+    said = {
         "backed-up": _("{count} identities saved; keep the passphrase of the backup apart from it."),
         "restored": _("{count} identities restored into {path}."),
         "passphrase-changed": _("The passphrase is changed."),
@@ -72,7 +74,21 @@ def keystore(event: "KeystoreChange", console: "Console") -> "Iterable[Line]":
         "unchanged": _("It was locked already."),
     }
     until = f"{event.until.astimezone():%H:%M}" if event.until else ""
-    console.say(words[event.status].format(count=event.identities, path=event.path, until=until))
+    console.say(said[event.status].format(count=event.identities, path=event.path, until=until))
+
+
+def rewrap(event: "Rewrap", console: "Console") -> "Iterable[Line]":
+    if event.reason is not None:
+        console.err(f"{event.id[:12]}: {words.message(MedmailError(event.reason))}")
+    return ()
+
+
+def rewrap_summary(event: "RewrapSummary", console: "Console") -> "Iterable[Line]":
+    said = _("{count} letters made open to the new key, {kept} kept for the old one.")
+    if event.dry_run:
+        said = _("{count} letters would be made open to the new key, {kept} kept for the old one.")
+    console.say(said.format(count=event.rewrapped, kept=event.kept))
+    return ()
 
 
 def empty(_command: str) -> str:
