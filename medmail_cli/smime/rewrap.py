@@ -67,6 +67,9 @@ def rewrap(raw: bytes, keys: Keys, recipient: Pair) -> bytes:
         if error.code != "no-key":
             raise
         raise MedmailError("nested-encryption") from None
+    if before.decrypted and after.decrypted and before.decrypted.weak != after.decrypted.weak:
+        # a weak key wrap is what the verdict speaks of; with it gone nobody would know
+        raise MedmailError("weak-algorithm")
     if _said(before) != _said(after):
         raise MedmailError("internal-error", kind="rewrap")
     return fresh

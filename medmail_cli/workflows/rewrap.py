@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _GROUP_MESSAGES, _GROUP_OCTETS = 256, 16 << 20
 _OF_A_LETTER = {
     "bad-tag", "malformed", "message-damaged", "nested-encryption", "no-identity", "no-key",
-    "not-post-quantum", "too-large", "unsupported-algorithm",
+    "not-post-quantum", "too-large", "unsupported-algorithm", "weak-algorithm",
 }  # fmt: skip
 """What may be wrong with one letter and stops no other; a locked card, say, stops them all."""
 _BEYOND_HELP = {"malformed", "no-key"}
