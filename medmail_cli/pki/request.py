@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from medmail_cli.pki.usage import Purpose
 
 _NULL = b"\x05\x00"
-_ALGORITHMS: "dict[SignatureScheme, tuple[str, bytes]]" = {
+ALGORITHMS: "dict[SignatureScheme, tuple[str, bytes]]" = {
     "rsa-pkcs1v15-sha256": ("1.2.840.113549.1.1.11", _NULL),
+    "rsa-pkcs1v15-sha384": ("1.2.840.113549.1.1.12", _NULL),
+    "rsa-pkcs1v15-sha512": ("1.2.840.113549.1.1.13", _NULL),
     "ecdsa-sha256": ("1.2.840.10045.4.3.2", b""),
     "ecdsa-sha384": ("1.2.840.10045.4.3.3", b""),
     "ecdsa-sha512": ("1.2.840.10045.4.3.4", b""),
@@ -37,7 +39,7 @@ _ALGORITHMS: "dict[SignatureScheme, tuple[str, bytes]]" = {
     "ed448": ("1.3.101.113", b""),
 }
 """Scheme to its identifier and parameters (RFC 4055, 5758, 8410)."""
-_EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
+EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 STATEMENT_OF_POSSESSION = "1.3.6.1.4.1.22112.2.1"
 """privateKeyPossessionStatement (RFC 9883 §3)."""
 
@@ -83,7 +85,7 @@ def build_request(
             alternative = like.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     extensions = [alternative, *extra]
     requested = der.sequence(*(_extension(extension) for extension in extensions))
-    attributes = [der.sequence(der.oid(_EXTENSION_REQUEST), der.set_of([requested]))]
+    attributes = [der.sequence(der.oid(EXTENSION_REQUEST), der.set_of([requested]))]
     public = key.public_key
     if vouched is not None:
         public, certificate = vouched
@@ -102,9 +104,9 @@ def build_request(
 
 def signature_algorithm(scheme: "SignatureScheme") -> bytes:
     """The AlgorithmIdentifier of a signature that stands for itself. Raises ``unsupported-algorithm``."""
-    if scheme not in _ALGORITHMS:
+    if scheme not in ALGORITHMS:
         raise MedmailError("unsupported-algorithm", algorithm=scheme)
-    oid, parameters = _ALGORITHMS[scheme]
+    oid, parameters = ALGORITHMS[scheme]
     return der.sequence(der.oid(oid), parameters)
 
 

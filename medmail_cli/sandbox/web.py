@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.errors import MedmailError
 from medmail_cli.sandbox.ca import IdentityAuthority, RequestRefused, certs_only
 from medmail_cli.sandbox.cmp import CMP, MEDIA_TYPE, Responder
+from medmail_cli.sandbox.possession import linked
 
 _LARGEST_REQUEST = 1 << 16
 EST = "/.well-known/est"
@@ -120,11 +121,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _certify(self, body: bytes, holder: str) -> None:
         try:
             der = base64.b64decode(b"".join(body.split()), validate=True)
+            if not linked(der, self._binding()):
+                raise RequestRefused("the request is tied to another connection")
             certificate = self.server.authority.issue(der, holder, dt.datetime.now(dt.UTC))
         except (RequestRefused, binascii.Error) as error:
             self._refuse(400, str(error))
             return
         self._answer(200, "application/pkcs7-mime; smime-type=certs-only", certs_only([certificate]))
+
+    def _binding(self) -> bytes | None:
+        if not isinstance(self.connection, ssl.SSLSocket) or self.connection.version() != "TLSv1.2":
+            return None
+        return self.connection.get_channel_binding("tls-unique")
 
     def _holder(self) -> str | None:
         """The address that logged in, by certificate or by password (HTTP Basic, RFC 7617)."""

@@ -180,6 +180,9 @@ class AcmeAuthority:
             raise
         return self._fetched(csr, order)
 
+    def preferred_key(self) -> None:
+        """This protocol has no way to say it."""
+
     def renew(
         self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory"
     ) -> tuple[x509.Certificate, ...]:

@@ -15,7 +15,6 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from cryptography import x509
@@ -24,9 +23,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.cms import ber
 from medmail_cli.cms.signed import parse_signed
 from medmail_cli.errors import MedmailError
+from medmail_cli.pki import csrattrs
+from medmail_cli.pki.csrattrs import CsrAttribute, Wanted
 from medmail_cli.pki.dn import self_issued
 from medmail_cli.pki.issued import checked
-from medmail_cli.transport.exchange import Answer, Https, refusal
+from medmail_cli.transport.exchange import Answer, Body, Https, refusal
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -41,14 +42,8 @@ T = TypeVar("T")
 LONGEST_PAUSE = 20.0
 """A server's Retry-After is heeded, but it is asked again at the latest after so many seconds."""
 _LIMITS = ber.Limits(size=1 << 20)
-
-
-@dataclass(frozen=True)
-class CsrAttribute:
-    """What the authority wants in a request (RFC 7030 §4.5.2): a kind, or one with its DER values."""
-
-    oid: str
-    values: tuple[bytes, ...] = ()
+_NOTHING_WANTED = (204, 400, 404, 405, 501)
+"""How servers say that they want nothing of a request, or do not know the question (RFC 7030 §4.5.2)."""
 
 
 class EstAuthority:
@@ -84,6 +79,7 @@ class EstAuthority:
         self._authorization: str | None = None
         self._patience = patience
         self._certificates: tuple[x509.Certificate, ...] | None = None
+        self._wishes: Wanted | None = None
         if identity is not None:
             self._server.present(*identity)
 
@@ -114,9 +110,23 @@ class EstAuthority:
         """What the authority wants requests to hold (``/csrattrs``), nothing where it does not say."""
         self._known()
         answer = self._ask("GET", "csrattrs")
-        if answer.status in (204, 404):
+        if answer.status != 200:
             return ()
         return self._read(answer, csr_attributes)
+
+    def preferred_key(self) -> str | None:
+        """The kind of key that it says it certifies: the first that can be made, None where it says none."""
+        return next(iter(self._wanted().keys), None)
+
+    def _wanted(self) -> Wanted:
+        if self._wishes is None:
+            try:
+                self._wishes = csrattrs.understood(self.csr_attributes())
+            except MedmailError as error:
+                if error.code != "server-answer-malformed":
+                    raise
+                self._wishes = Wanted()  # to be ignored like all that is not recognised (RFC 7030 §4.5.2)
+        return self._wishes
 
     def enrol(
         self,
@@ -126,12 +136,14 @@ class EstAuthority:
     ) -> tuple[x509.Certificate, ...]:
         """The certificate for ``csr`` and those above it, the root last.
 
+        With ``key``, which signed it, the request is first made as the authority wants it, and tied to the
+        connection where that speaks TLS 1.2 (RFC 7030 §3.5). EST has no use for ``memory``.
         Raises ``ca-pending`` and ``ca-busy`` (ask again later with the same request), ``ca-refused`` (login),
         ``ca-rejected`` (the request), ``ca-redirected``, ``certificate-not-as-requested`` and what
-        :meth:`anchors` raises. EST has no use for ``key`` and ``memory``: the PKCS#10 says all.
+        :meth:`anchors` raises.
         """
-        del key, memory
-        return self._enrol("simpleenroll", csr)
+        del memory
+        return self._enrol("simpleenroll", csr, key)
 
     def renew(
         self,
@@ -140,14 +152,16 @@ class EstAuthority:
         memory: "Memory | None" = None,
     ) -> tuple[x509.Certificate, ...]:
         """Like :meth:`enrol`, for the holder of a certificate with the same names (``/simplereenroll``)."""
-        del key, memory
-        return self._enrol("simplereenroll", csr)
+        del memory
+        return self._enrol("simplereenroll", csr, key)
 
     # -- how
 
-    def _enrol(self, operation: str, csr: x509.CertificateSigningRequest) -> tuple[x509.Certificate, ...]:
+    def _enrol(
+        self, operation: str, csr: x509.CertificateSigningRequest, key: "PrivateKey | None"
+    ) -> tuple[x509.Certificate, ...]:
         known = self._known()
-        body = base64.encodebytes(csr.public_bytes(Encoding.DER))
+        body = self._body(operation, csr, key)
         give_up = time.monotonic() + self._patience
         while (answer := self._ask("POST", operation, body)).status == 202:
             pause = min(answer.retry_after or 1.0, LONGEST_PAUSE)
@@ -156,6 +170,20 @@ class EstAuthority:
             time.sleep(pause)
         received = self._read(answer, certificates)
         return checked(csr, received, anchors=self.anchors(), known=known, at=self._now(), url=self.url)
+
+    def _body(self, operation: str, csr: x509.CertificateSigningRequest, key: "PrivateKey | None") -> Body:
+        plain = csr.public_bytes(Encoding.DER)
+        if key is None:
+            return base64.encodebytes(plain)
+        wanted = self._wanted()
+        if wanted.linked:
+            self._server.bind()
+
+        def body(binding: bytes | None) -> bytes:
+            named = operation == "simpleenroll"
+            return base64.encodebytes(csrattrs.fitted(plain, key, wanted, binding=binding, subject=named))
+
+        return body
 
     def _known(self) -> tuple[x509.Certificate, ...]:
         """The certificates of ``/cacerts``, fetched once; by fingerprint if nothing else vouches."""
@@ -188,7 +216,7 @@ class EstAuthority:
         roots = [sha256(c) for c in found if self_issued(c)]
         return self._error("ca-fingerprint-mismatch", expected=self.fingerprint, found=roots)
 
-    def _ask(self, method: str, operation: str, body: bytes | None = None) -> Answer:
+    def _ask(self, method: str, operation: str, body: Body | None = None) -> Answer:
         headers = {"Content-Type": "application/pkcs10"} if body is not None else {}
         path = f"{self._server.path}/{operation}"
         answer = self._server.ask(method, path, body, headers | self._credentials())
@@ -198,7 +226,7 @@ class EstAuthority:
             pair = self._login.encode() + b":" + self._password()
             self._authorization = "Basic " + base64.b64encode(pair).decode()
             answer = self._server.ask(method, path, body, headers | self._credentials())
-        if operation == "csrattrs" and answer.status == 404:
+        if operation == "csrattrs" and answer.status in _NOTHING_WANTED:
             return answer
         return self._successful(answer)
 
@@ -267,17 +295,7 @@ def csr_attributes(body: bytes) -> tuple[CsrAttribute, ...]:
     """CsrAttrs (RFC 7030 §4.5.2): SEQUENCE OF CHOICE { OID, Attribute }. Raises ``malformed``."""
     if not body.strip():
         return ()
-    found = []
-    for node in ber.parse(_decoded(body), _LIMITS).elements(ber.SEQUENCE):
-        if node.tag == ber.OID:
-            found.append(CsrAttribute(node.oid()))
-        else:
-            fields = node.fields()
-            oid = fields.take(ber.OID).oid()
-            values = tuple(bytes(value.raw) for value in fields.take(ber.SET).elements())
-            fields.end()
-            found.append(CsrAttribute(oid, values))
-    return tuple(found)
+    return csrattrs.parse(_decoded(body), _LIMITS)
 
 
 def _decoded(body: bytes) -> bytes:

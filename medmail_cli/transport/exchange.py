@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,10 @@ LARGEST_ANSWER = 1 << 20
 IDLE = 2.0
 """Seconds after which a kept connection is not trusted to be open still: a request that cannot be repeated
 must not be sent into one that the server is about to close."""
+
+
+Body = bytes | Callable[[bytes | None], bytes]
+"""What is sent, or what makes it of the connection's tls-unique (None where there is none)."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +131,37 @@ class Https:
     ) -> None:
         self.close()
 
+    @property
+    def binding(self) -> bytes | None:
+        """tls-unique (RFC 5929 §3) of the connection there is; None under TLS 1.3, which has none."""
+        connected = self._connection.sock if self._connection is not None else None
+        if not isinstance(connected, ssl.SSLSocket) or connected.version() != "TLSv1.2":
+            return None
+        return connected.get_channel_binding("tls-unique")
+
+    def bind(self) -> None:
+        """Speak TLS 1.2 from here on if the server does, as a request shall be tied to the connection.
+
+        Raises ``server-unreachable`` and ``server-untrusted``.
+        """
+        if self.binding is not None:
+            return
+        self.close()
+        newest = self._context.maximum_version
+        self._context.maximum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            with tls.network_errors(self.name), self._deadline():
+                return
+        except MedmailError as error:
+            if error.code != "server-unreachable":
+                raise
+        self.close()
+        self._context.maximum_version = newest
+
     def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+        self, method: str, path: str, body: Body | None = None, headers: dict[str, str] | None = None
     ) -> Answer:
-        """One exchange.
+        """One exchange; a ``body`` that is tied to the connection is made when that is there.
 
         Raises ``server-unreachable`` (no connection, too slow, cut off), ``server-untrusted`` and
         ``server-answer-malformed`` (no HTTP, too large).
@@ -141,10 +172,11 @@ class Https:
             self.close()
             raise
 
-    def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+    def _exchange(self, method: str, path: str, body: Body | None, headers: dict[str, str]) -> Answer:
         try:
             with tls.network_errors(self.name), self._deadline() as connection:
-                connection.request(method, path, body, {"User-Agent": "medmail", **headers})
+                content = body(self.binding) if callable(body) else body
+                connection.request(method, path, content, {"User-Agent": "medmail", **headers})
                 with connection.getresponse() as response:
                     answer = self._read(response)
         except http.client.IncompleteRead:

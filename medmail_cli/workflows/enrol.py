@@ -16,7 +16,17 @@ from medmail_cli.store.identity import Identity, key_digest, request_pem
 from medmail_cli.store.transactions import memory_of
 from medmail_cli.workflows.anchors import Anchor, AskTrust, offer_roots
 from medmail_cli.workflows.identity import Enrolment, certify, enrolment, roots_of, speaks_for, warnings
-from medmail_cli.workflows.keypairs import KeyChoice, Pair, kind_of, make_key, pairs, prover, request, voucher
+from medmail_cli.workflows.keypairs import (
+    KeyChoice,
+    Pair,
+    kind_of,
+    make_key,
+    pairs,
+    preferred,
+    prover,
+    request,
+    voucher,
+)
 from medmail_cli.workflows.logged import logged
 
 if TYPE_CHECKING:
@@ -38,6 +48,9 @@ class Authority(Protocol):
 
     def anchors(self) -> tuple[x509.Certificate, ...]:
         """Its roots, checked against the fingerprint given, if any."""
+
+    def preferred_key(self) -> str | None:
+        """The kind of key that it says it certifies, None where it does not say."""
 
     def enrol(
         self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory", /
@@ -124,6 +137,8 @@ def enrol_new(
             if key is not None and pair.kind != one.key_type:
                 yield Note("request-waits", {"address": subject.address, "key": one.key_type})
         else:
+            if key is None and ca is not None:
+                pair = preferred(pair, ca.preferred_key())
             old = [one for one in in_use if pair.replaces(one) and (replace or one not in valid)]
             one = _request(store, log, ca, subject, pair, [each.id for each in old], now())
         if ca is None:

@@ -1,6 +1,6 @@
 """The key pairs of an identity: which there shall be, made, and each one's request for a certificate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from cryptography import x509
@@ -22,6 +22,8 @@ KeyChoice = Literal[
     "rsa3072", "rsa4096", "p256", "p384", "ed25519", "x25519", "ml-kem-768", "ml-kem-1024"
 ]  # fmt: skip
 """What ``--key`` takes. ``ed25519`` brings ``x25519`` along; ML-KEM and X25519 encrypt and sign nothing."""
+_GENERAL: tuple[KeyChoice, ...] = ("rsa3072", "rsa4096", "p256", "p384")
+"""Kinds that both sign and encrypt."""
 ENCRYPTION_ONLY = frozenset({"x25519", "ml-kem-768", "ml-kem-1024"})
 
 
@@ -56,6 +58,14 @@ def pairs(choice: KeyChoice | None, *, two: bool) -> tuple[Pair, ...]:
     if kind == "ed25519":
         return (Pair("ed25519", "sign"), Pair("x25519", "encrypt"))
     return (Pair(kind, "sign"), Pair(kind, "encrypt")) if two else (Pair(kind, "both"),)
+
+
+def preferred(pair: Pair, kind: str | None) -> Pair:
+    """The pair with a key of the kind that the authority certifies, where that can do the pair's work."""
+    for each in _GENERAL:
+        if each == kind:
+            return replace(pair, kind=each)
+    return pair
 
 
 def kind_of(old: Identity) -> KeyChoice:

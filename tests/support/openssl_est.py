@@ -96,11 +96,13 @@ class OpenSslEst:
 
     ca: OpenSslCa
     tls_from: OpenSslCa | None = None
+    versions: tuple[ssl.TLSVersion, ssl.TLSVersion] = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
     seen: list[tuple[str, str, bool]] = field(default_factory=list)
     replies: dict[str, Callable[["Handler", bytes], Reply | None]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version, context.maximum_version = self.versions
         context.load_cert_chain((self.tls_from or self.ca).server())
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.est = self

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.pki import csrattrs
 from medmail_cli.transport import est
 from medmail_cli.transport.exchange import Answer
 from tests.support.pki import make_ca
@@ -66,10 +67,12 @@ def test_csr_attributes_of_the_rfc() -> None:
     # the example of RFC 7030 §4.5.2
     body = b"MEEGCSqGSIb3DQEJBzASBgcqhkjOPQIBMQcGBSuBBAAiMBYGCSqGSIb3DQEJDjEJBgcrBgEBAQEWBggqhkjOPQQDAw=="
     assert est.csr_attributes(body) == (
-        est.CsrAttribute("1.2.840.113549.1.9.7"),
-        est.CsrAttribute("1.2.840.10045.2.1", (bytes.fromhex("06052b81040022"),)),
-        est.CsrAttribute("1.2.840.113549.1.9.14", (bytes.fromhex("06072b0601010101 16".replace(" ", "")),)),
-        est.CsrAttribute("1.2.840.10045.4.3.3"),
+        csrattrs.CsrAttribute("1.2.840.113549.1.9.7"),
+        csrattrs.CsrAttribute("1.2.840.10045.2.1", (bytes.fromhex("06052b81040022"),)),
+        csrattrs.CsrAttribute(
+            "1.2.840.113549.1.9.14", (bytes.fromhex("06072b0601010101 16".replace(" ", "")),)
+        ),
+        csrattrs.CsrAttribute("1.2.840.10045.4.3.3"),
     )
     assert est.csr_attributes(b"") == ()
 
