@@ -97,6 +97,9 @@ def new(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
     agree_terms: AgreeTerms = False,
+    server_key: Annotated[
+        bool, typer.Option("--server-key", help=_("Let the authority make the key that encrypts (EST)."))
+    ] = False,
     backup: Backup = None,
     no_backup: NoBackup = False,
 ) -> int:
@@ -107,12 +110,17 @@ def new(
     session: Session = ctx.obj
     if not is_address(address):
         raise typer.BadParameter(_("this is no mail address"), param_hint="ADDRESS")
+    if server_key and key not in (None, Key.rsa3072, Key.rsa4096, Key.p256, Key.p384):
+        raise typer.BadParameter(_("an authority makes RSA and NIST curve keys"), param_hint="--key")
     check(session, backup, no_backup=no_backup)
     wanted = fingerprint_of(ca_fingerprint)
     with contextlib.ExitStack() as opened:
 
         def authority() -> "EstAuthority | CmpAuthority | AcmeAuthority | None":
             settings = settings_of(session, address, ca, method)
+            if server_key and (settings is None or settings.method != "est"):
+                said = _("only an authority that speaks EST makes keys")
+                raise typer.BadParameter(said, param_hint="--server-key")
             if settings is None:
                 return None
             server: EstAuthority | CmpAuthority | AcmeAuthority
@@ -142,6 +150,7 @@ def new(
             ca_fingerprint=wanted,
             ask_trust=_ask_trust(session),
             escrow=escrow_of(session),
+            server_key=server_key,
         )
         return show(ctx, "enrol new", kept(session, events, backup, no_backup=no_backup))
 

@@ -68,10 +68,11 @@ class _Found:
 
 def parse(octets: bytes | memoryview, limits: ber.Limits = ber.DEFAULT_LIMITS) -> tuple[CsrAttribute, ...]:
     """CsrAttrs: SEQUENCE OF CHOICE { OID, Attribute }. Raises ``malformed``."""
-    return tuple(_attribute(node) for node in ber.parse(octets, limits).elements(ber.SEQUENCE))
+    return tuple(attribute(node) for node in ber.parse(octets, limits).elements(ber.SEQUENCE))
 
 
-def _attribute(node: ber.Node) -> CsrAttribute:
+def attribute(node: ber.Node) -> CsrAttribute:
+    """One element of the list, or an attribute of a request. Raises ``malformed``."""
     if node.tag == ber.OID:
         return CsrAttribute(node.oid())
     fields = node.fields()
@@ -154,11 +155,11 @@ def _read_template(one: CsrAttribute, found: _Found) -> None:
         _read_key(key, found)
     if (attributes := fields.maybe(0x81)) is not None:
         for node in attributes.elements():
-            attribute = _attribute(node)
-            if attribute.oid == _LINK:
+            asked = attribute(node)
+            if asked.oid == _LINK:
                 found.linked = True
-            elif attribute.oid in (_EXTENSION_TEMPLATE, EXTENSION_REQUEST):
-                _read_attribute(CsrAttribute(EXTENSION_REQUEST, attribute.values), found)
+            elif asked.oid in (_EXTENSION_TEMPLATE, EXTENSION_REQUEST):
+                _read_attribute(CsrAttribute(EXTENSION_REQUEST, asked.values), found)
 
 
 def _read_key(node: ber.Node, found: _Found) -> None:
@@ -180,19 +181,26 @@ def _read_key(node: ber.Node, found: _Found) -> None:
 
 
 def fitted(
-    csr: bytes, key: "PrivateKey", wanted: Wanted, *, binding: bytes | None = None, subject: bool = True
+    csr: bytes,
+    key: "PrivateKey",
+    wanted: Wanted,
+    *,
+    binding: bytes | None = None,
+    subject: bool = True,
+    also: Sequence[CsrAttribute] = (),
 ) -> bytes:
     """The request (DER) as the authority wants it, signed again by ``key``; itself where nothing is to do.
 
     ``binding`` is what ties it to the TLS connection (tls-unique), in Base64 as challengePassword
-    (RFC 7030 §3.5). With ``subject`` unset the names of the certificate to be renewed stay (§4.2.2).
+    (RFC 7030 §3.5). With ``subject`` unset the names of the certificate to be renewed stay (§4.2.2). ``also``
+    are attributes of our own.
     """
     whole = ber.parse(csr).fields()
     body = whole.take(ber.SEQUENCE).fields()
     was_signed_by = algorithms.read(whole.take(ber.SEQUENCE)).oid
     body.take(ber.INTEGER)
     name, public = bytes(body.take(ber.SEQUENCE).raw), bytes(body.take(ber.SEQUENCE).raw)
-    attributes = {one.oid: one.values for one in map(_attribute, body.take(0x80).elements())}
+    attributes = {one.oid: one.values for one in map(attribute, body.take(0x80).elements())}
     before = dict(attributes)
     extensions = _extensions(attributes.pop(EXTENSION_REQUEST, ()))
     request = x509.load_der_x509_csr(csr)
@@ -203,6 +211,7 @@ def fitted(
             extensions[oid] = ours
     if extensions:
         attributes[EXTENSION_REQUEST] = (der.sequence(*extensions.values()),)
+    attributes |= {one.oid: one.values for one in also}
     if binding is not None:
         attributes[_LINK] = (der.tlv(0x13, base64.b64encode(binding)),)
     shown = _named(name, wanted.subject) if subject and wanted.subject else name

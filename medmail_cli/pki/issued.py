@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -11,6 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import address
 from medmail_cli.pki.path import Enclosed, judge
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 
 def checked(
@@ -21,12 +24,14 @@ def checked(
     known: Sequence[x509.Certificate] = (),
     at: dt.datetime,
     url: str,
+    key: "PublicKeyTypes | None" = None,
 ) -> tuple[x509.Certificate, ...]:
     """The certificate among ``received`` that ``csr`` asks for, and its path to one of ``anchors``.
 
-    ``known`` may help to find the path. Raises ``certificate-not-as-requested``.
+    ``known`` may help to find the path; ``key`` is whose it is where that is not the request's own. Raises
+    ``certificate-not-as-requested``.
     """
-    wanted = csr.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    wanted = (key or csr.public_key()).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     own = next((one for one in received if _public_key(one) == wanted), None)
     if own is None:
         raise _not_as_requested(url, "wrong-key")

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.errors import MedmailError
 from medmail_cli.sandbox.ca import IdentityAuthority, RequestRefused, certs_only
 from medmail_cli.sandbox.cmp import CMP, MEDIA_TYPE, Responder
+from medmail_cli.sandbox.keygen import generated
 from medmail_cli.sandbox.possession import linked
 
 _LARGEST_REQUEST = 1 << 16
@@ -94,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, *page())
 
     def do_POST(self) -> None:
-        operations = (f"{EST}/simpleenroll", f"{EST}/simplereenroll")
+        operations = (f"{EST}/simpleenroll", f"{EST}/simplereenroll", f"{EST}/serverkeygen")
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or int(length) > _LARGEST_REQUEST:
             self.close_connection = True
@@ -123,7 +124,11 @@ class _Handler(BaseHTTPRequestHandler):
             der = base64.b64decode(b"".join(body.split()), validate=True)
             if not linked(der, self._binding()):
                 raise RequestRefused("the request is tied to another connection")
-            certificate = self.server.authority.issue(der, holder, dt.datetime.now(dt.UTC))
+            now = dt.datetime.now(dt.UTC)
+            if self.path == f"{EST}/serverkeygen":
+                self._answer(200, *generated(self.server.authority, der, holder, now))
+                return
+            certificate = self.server.authority.issue(der, holder, now)
         except (RequestRefused, binascii.Error) as error:
             self._refuse(400, str(error))
             return

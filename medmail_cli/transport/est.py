@@ -27,6 +27,7 @@ from medmail_cli.pki import csrattrs
 from medmail_cli.pki.csrattrs import CsrAttribute, Wanted
 from medmail_cli.pki.dn import self_issued
 from medmail_cli.pki.issued import checked
+from medmail_cli.transport import serverkey
 from medmail_cli.transport.exchange import Answer, Body, Https, refusal
 
 if TYPE_CHECKING:
@@ -155,23 +156,54 @@ class EstAuthority:
         del memory
         return self._enrol("simplereenroll", csr, key)
 
+    def generate(
+        self, csr: x509.CertificateSigningRequest, key: "PrivateKey", opens: "serverkey.Keys" = ()
+    ) -> "tuple[PrivateKeyTypes, tuple[x509.Certificate, ...]]":
+        """A key that the authority makes, and its certificate with those above it (``/serverkeygen``).
+
+        ``csr`` says for whom and of what kind; its own ``key`` is used for nothing else. The answer is asked
+        to be encrypted for the first of ``opens`` that its certificate names by a key identifier. Raises as
+        :meth:`enrol`.
+        """
+        known = self._known()
+        ours = (serverkey.identifier(certificate) for certificate, _ in opens)
+        also = [CsrAttribute(serverkey.DECRYPT_KEY_ID, (one,)) for one in ours if one is not None][:1]
+        answer = self._decided("serverkeygen", self._body("simpleenroll", csr, key, also))
+        form = answer.header("Content-Type")
+        made, received = self._read(answer, lambda body: serverkey.read(body, form, opens, _decoded))
+        chain = checked(
+            csr, received, anchors=self.anchors(), known=known, at=self._now(), url=self.url,
+            key=made.public_key(),
+        )  # fmt: skip
+        return made, chain
+
     # -- how
 
     def _enrol(
         self, operation: str, csr: x509.CertificateSigningRequest, key: "PrivateKey | None"
     ) -> tuple[x509.Certificate, ...]:
         known = self._known()
-        body = self._body(operation, csr, key)
+        answer = self._decided(operation, self._body(operation, csr, key))
+        received = self._read(answer, certificates)
+        return checked(csr, received, anchors=self.anchors(), known=known, at=self._now(), url=self.url)
+
+    def _decided(self, operation: str, body: Body) -> Answer:
+        """The answer to a request, once it is there."""
         give_up = time.monotonic() + self._patience
         while (answer := self._ask("POST", operation, body)).status == 202:
             pause = min(answer.retry_after or 1.0, LONGEST_PAUSE)
             if time.monotonic() + pause > give_up:
                 raise self._error("ca-pending", seconds=round(answer.retry_after or 0))
             time.sleep(pause)
-        received = self._read(answer, certificates)
-        return checked(csr, received, anchors=self.anchors(), known=known, at=self._now(), url=self.url)
+        return answer
 
-    def _body(self, operation: str, csr: x509.CertificateSigningRequest, key: "PrivateKey | None") -> Body:
+    def _body(
+        self,
+        operation: str,
+        csr: x509.CertificateSigningRequest,
+        key: "PrivateKey | None",
+        also: Sequence[CsrAttribute] = (),
+    ) -> Body:
         plain = csr.public_bytes(Encoding.DER)
         if key is None:
             return base64.encodebytes(plain)
@@ -181,7 +213,9 @@ class EstAuthority:
 
         def body(binding: bytes | None) -> bytes:
             named = operation == "simpleenroll"
-            return base64.encodebytes(csrattrs.fitted(plain, key, wanted, binding=binding, subject=named))
+            return base64.encodebytes(
+                csrattrs.fitted(plain, key, wanted, binding=binding, subject=named, also=also)
+            )
 
         return body
 
@@ -242,9 +276,8 @@ class EstAuthority:
         try:
             return reader(answer.body)
         except MedmailError as error:
-            raise self._error(
-                "server-answer-malformed", host=self._server.name, detail=error.facts.get("what", "")
-            ) from None
+            detail = error.facts.get("what", "")
+            raise self._error("server-answer-malformed", host=self._server.name, detail=detail) from None
 
     def _error(self, code: str, **facts: object) -> MedmailError:
         return MedmailError(code, url=self.url, **facts)

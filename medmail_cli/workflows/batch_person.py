@@ -32,7 +32,7 @@ from medmail_cli.store import files, seal
 from medmail_cli.store.identity import fingerprint, key_digest
 from medmail_cli.store.keystore import Keystore
 from medmail_cli.store.transactions import FileMemory
-from medmail_cli.workflows.identity import serves_for, whom
+from medmail_cli.workflows.identity import REGISTRAR_HELD, serves_for, whom
 from medmail_cli.workflows.keypairs import KeyChoice, make_key
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _home(
         pinned=pinned,
         name=row.name,
         purpose=serves_for(certificate),
-        method="registrar-held",
+        method=REGISTRAR_HELD,
         now=now,
     )
     if above and is_root(above[-1]) and fingerprint(above[-1]) in out.trusted:

@@ -4,10 +4,12 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import FAILED, OK, MedmailError, exit_of
 from medmail_cli.model import Note
 from medmail_cli.pki.usage import Purpose
@@ -15,7 +17,16 @@ from medmail_cli.store.files import write_output
 from medmail_cli.store.identity import Identity, key_digest, request_pem
 from medmail_cli.store.transactions import memory_of
 from medmail_cli.workflows.anchors import Anchor, AskTrust, offer_roots
-from medmail_cli.workflows.identity import Enrolment, certify, enrolment, roots_of, speaks_for, warnings
+from medmail_cli.workflows.identity import (
+    REGISTRAR_HELD,
+    Enrolment,
+    certify,
+    enrolment,
+    roots_of,
+    serves_for,
+    speaks_for,
+    warnings,
+)
 from medmail_cli.workflows.keypairs import (
     KeyChoice,
     Pair,
@@ -30,6 +41,8 @@ from medmail_cli.workflows.keypairs import (
 from medmail_cli.workflows.logged import logged
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
     from medmail_cli.model import Memory, PrivateKey
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.keystore import Keystore, Unlocked
@@ -64,6 +77,20 @@ class Authority(Protocol):
         self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory", /
     ) -> tuple[x509.Certificate, ...]:
         """The same for the holder of a certificate with the same names."""
+
+
+@runtime_checkable
+class KeyMaker(Protocol):
+    """An authority that makes keys for others (EST's serverkeygen)."""
+
+    def generate(
+        self,
+        csr: x509.CertificateSigningRequest,
+        key: "PrivateKey",
+        opens: "Sequence[tuple[x509.Certificate, PrivateKey]]",
+        /,
+    ) -> "tuple[PrivateKeyTypes, tuple[x509.Certificate, ...]]":
+        """A key, and its certificate with those above it; encrypted for one of ``opens`` if there is one."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +134,15 @@ def enrol_new(
     ca_fingerprint: str | None = None,
     ask_trust: AskTrust | None = None,
     escrow: "Escrow | None" = None,
+    server_key: bool = False,
 ) -> Iterator[Enrolment | Anchor | Note]:
     """Make a key, or ``two``, and get a certificate for each; by hand the request is given out.
 
     A request that waits is sent, or given out, again; an identity that is valid now is left unchanged
     unless ``replace``. A key is sealed on disk before its request leaves, so a kill loses nothing.
-    ``unlock`` opens the keystore, or makes it, when it is needed. Raises what the authority raises.
+    ``unlock`` opens the keystore, or makes it, when it is needed. With ``server_key`` the authority makes
+    the key that encrypts; a run killed before the answer is kept has lost that key. Raises what the authority
+    raises.
     """
     ca: Authority | None = None
     asked, unchanged, roots = False, dict[str, Identity](), dict[x509.Certificate, None]()
@@ -125,6 +155,9 @@ def enrol_new(
         does = [one for one in valid if one.purpose in (pair.purpose, "both") or pair.purpose == "both"]
         does = [one for one in does if pair.post_quantum == one.key_type.startswith("ml-kem")]
         enough = {use for one in does for use in _uses(one)} >= set(_uses(pair))
+        made_there = server_key and pair.purpose != "sign"
+        if made_there:
+            waiting = []
         if enough and not waiting and not replace:
             unchanged |= {one.id: one for one in does}
             roots |= dict.fromkeys(roots_of(does))
@@ -140,7 +173,15 @@ def enrol_new(
             if key is None and ca is not None:
                 pair = preferred(pair, ca.preferred_key())
             old = [one for one in in_use if pair.replaces(one) and (replace or one not in valid)]
-            one = _request(store, log, ca, subject, pair, [each.id for each in old], now())
+            replaced = [each.id for each in old]
+            if made_there:
+                assert isinstance(ca, KeyMaker)  # noqa: S101 - the command lets no other be asked
+                one = _generated(store, log, ca, ca, subject, pair, replaced, now, escrow)
+                yield enrolment("enrolled", one)
+                yield from warnings(one, now())
+                roots |= dict.fromkeys(ca.anchors())
+                continue
+            one = _request(store, log, ca, subject, pair, replaced, now())
         if ca is None:
             by_hand.append(one)
             continue
@@ -285,6 +326,46 @@ def _request(
             now=now,
             replaces=replaces,
         )
+
+
+def _generated(
+    store: "Unlocked",
+    log: "AuditLog",
+    ca: Authority,
+    maker: KeyMaker,
+    subject: Subject,
+    pair: Pair,
+    replaces: Sequence[str],
+    now: Callable[[], dt.datetime],
+    escrow: "Escrow | None",
+) -> Identity:
+    """A key that the authority made, kept with its certificate.
+
+    What signs too is marked: its holder is not the only one who has had it.
+    """
+
+    def asked(private_key: "PrivateKeyTypes") -> x509.CertificateSigningRequest:
+        wanted = request(private_key, pair, address=subject.address, name=subject.name, rpps=subject.rpps)
+        return x509.load_der_x509_csr(wanted)
+
+    # a request must be signed; the key that does it is used for nothing else
+    passing = make_key(pair.kind)
+    opens = [
+        (one.certificate, store.private_key(one))
+        for one in store.identities()
+        if one.certificate is not None and one.purpose != "sign" and one.authority == ca.url
+        if speaks_for(one, subject.address)
+    ]
+    facts = {"method": ca.method, "authority": ca.url, "key": pair.kind, "made-by": "authority"}
+    with logged(log, "enrol", subject.address, (), **facts):
+        private_key, (certificate, *chain) = maker.generate(asked(passing), SoftwareKey(passing), opens)
+        waiting = store.add_waiting(
+            private_key, asked(private_key).public_bytes(Encoding.DER), address=subject.address,
+            method=ca.method, authority=ca.url, name=subject.name, purpose=pair.purpose, now=now(),
+            replaces=replaces,
+        )  # fmt: skip
+        held = ca.method if serves_for(certificate) == "encrypt" else REGISTRAR_HELD
+        return certify(store, waiting, certificate, chain, method=held, now=now(), escrow=escrow)
 
 
 def _uses(one: Identity | Pair) -> tuple[str, ...]:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from medmail_cli.workflows.escrow import Escrow
 
 
+REGISTRAR_HELD = "registrar-held"
+"""The method of an identity whose key somebody else made: its holder is not the only one who has had it."""
+
+
 @dataclass(frozen=True)
 class Enrolment:
     """An identity of the keystore and what has just become of it.

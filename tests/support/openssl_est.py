@@ -20,6 +20,7 @@ extendedKeyUsage = serverAuth
 [person]
 keyUsage = critical, digitalSignature, keyEncipherment, keyAgreement
 extendedKeyUsage = emailProtection
+subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
 """
 
