@@ -112,7 +112,10 @@ def _asked(one: "Identity") -> "Settings | None":
 
 
 def settings_of_identity(session: "Session", one: "Identity", ca: str | None) -> "Settings | None":
-    """The authority that renews an identity: ``--ca``, else its own, else the first of config.toml."""
+    """The authority that renews an identity: ``--ca``, else its own, else the first of config.toml.
+
+    None for a request by hand, which is how the identity came where no authority is set up.
+    """
     from medmail_cli.transport import acmeserver, cmp, est
 
     endpoints = {"est": est.endpoint, "cmp": cmp.endpoint, "acme": acmeserver.endpoint}
@@ -122,6 +125,8 @@ def settings_of_identity(session: "Session", one: "Identity", ca: str | None) ->
             if endpoint is not None and endpoint(settings.url) == one.authority:
                 return settings
         return _asked(one)
+    if ca is None and one.method == "csr" and not session.config.authorities:
+        return None
     return settings_of(session, one.address, ca, None)
 
 

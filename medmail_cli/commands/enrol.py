@@ -58,7 +58,7 @@ def events() -> dict[str, tuple[type, ...]]:
         | enrol_revoke.events()
         | {
             "enrol new": (Enrolment, Anchor, Note, KeystoreChange),
-            "enrol import": (Enrolment, Anchor, Note),
+            "enrol import": (Enrolment, Anchor, Note, KeystoreChange),
             "enrol renew": (Enrolment, Note, KeystoreChange),
             "enrol status": (Expiry,),
             "enrol card": (CardCertificate, Enrolment, Anchor, Note),
@@ -173,6 +173,8 @@ def import_(
     ] = None,
     ca_fingerprint: Fingerprint = None,
     replace: Replace = False,
+    backup: Backup = None,
+    no_backup: NoBackup = False,
 ) -> int:
     from medmail_cli.pki.address import is_address
     from medmail_cli.pki.keyfile import read_keys
@@ -182,6 +184,7 @@ def import_(
     session: Session = ctx.obj
     if address is not None and not is_address(address):
         raise typer.BadParameter(_("this is no mail address"), param_hint="--address")
+    check(session, backup, no_backup=no_backup)
     wanted = fingerprint_of(ca_fingerprint)
 
     def password() -> bytes:
@@ -205,7 +208,7 @@ def import_(
         ask_trust=_ask_trust(session),
         escrow=escrow_of(session),
     )
-    return show(ctx, "enrol import", events)
+    return show(ctx, "enrol import", kept(session, events, backup, no_backup=no_backup))
 
 
 @app.command(

@@ -42,7 +42,7 @@ def kept(
 
     fresh = False
     for event in events:
-        fresh = fresh or getattr(event, "status", None) in ("enrolled", "renewed", "rewrapped")
+        fresh = fresh or _is_fresh(event)
         yield event
     if not fresh:
         return
@@ -60,6 +60,13 @@ def kept(
             backups.record(folder, names, "refused")
         else:
             yield Note("not-backed-up", {"addresses": addresses})
+
+
+def _is_fresh(event: object) -> bool:
+    """Whether a key made here is in use from now on; one that came in a file is in that file too."""
+    status = getattr(event, "status", None)
+    by_hand = status == "imported" and getattr(event, "method", None) == "csr"
+    return by_hand or status in ("enrolled", "renewed", "rewrapped")
 
 
 def escrow_of(session: "Session") -> "Escrow | None":

@@ -65,7 +65,8 @@ def enrol_import(
     """Keep every key pair that ``found`` holds; a certificate alone finds its key in the keystore.
 
     Identities in use for the same address and purpose retire with ``replace``. Before anything is kept it
-    raises ``key-mismatch``, ``key-not-here``, ``needs-address``, ``wrong-key-usage`` and
+    raises ``key-mismatch``, ``key-not-here``, ``needs-address``, ``wrong-key-usage``,
+    ``certificate-not-as-requested`` (another's address for a waiting key, and no ``address`` given) and
     ``ca-fingerprint-mismatch``.
     """
     held = keystore.identities()
@@ -141,6 +142,11 @@ def _pairs(found: KeyFile, held: Sequence[Identity], address: str | None) -> lis
         matched.add(digest)
         twin = here.get(digest)
         bears, pinned = whom(certificate, address or (twin.address if twin else None))
+        if twin is not None and twin.state == "waiting" and address is None and pinned and len(bears) > 1:
+            # one that bears no address is the authority's way; one that bears another's is a mistake
+            authority = certificate.issuer.rfc4514_string()
+            facts = {"url": authority, "reason": "wrong-name", "address": twin.address}
+            raise MedmailError("certificate-not-as-requested", **facts)
         pairs.append(_Pair(certificate, keys.get(digest), twin, bears, pinned, serves_for(certificate)))
     if keys.keys() - matched:
         raise MedmailError("key-mismatch")

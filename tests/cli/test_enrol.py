@@ -353,10 +353,48 @@ def test_a_request_by_hand_waits_and_its_certificate_makes_the_identity(home: Pa
     assert [action for action, _, _ in actions(home)] == ["enrol-request"] * 2 + ["enrol"] * 2
 
 
-def _certified(request: x509.CertificateSigningRequest, tmp_path: Path) -> x509.Certificate:
+def test_by_hand_it_is_renewed_by_hand(home: Path, tmp_path: Path) -> None:
+    request = run(home, "enrol", "new", ADDRESS, "--method", "csr", "--key", "p256").stdout
+    old = _certified(x509.load_pem_x509_csr(request.encode()), tmp_path)
+    run(home, "enrol", "import", save(tmp_path / "old.pem", pki.pem(old)))
+    said = objects(home, "enrol", "renew", ADDRESS)
+    assert (said[0]["status"], said[-1]["exit"]) == ("waiting", 0)
+    csr = x509.load_pem_x509_csr(said[0]["request"].encode())
+    assert csr.public_key() != old.public_key()
+    assert objects(home, "enrol", "renew", ADDRESS)[0]["request"] == said[0]["request"]
+    new = _certified(csr, tmp_path)
+    assert (
+        objects(home, "enrol", "import", save(tmp_path / "new.pem", pki.pem(new)))[0]["status"] == "imported"
+    )
+    assert Keystore(home / "keystore").signer(ADDRESS).certificate == new
+    assert sorted(one.state for one in held(home)) == ["active", "retired"]
+
+
+def test_by_hand_the_certificate_must_bear_the_address_asked_for(home: Path, tmp_path: Path) -> None:
+    request = run(home, "enrol", "new", ADDRESS, "--method", "csr", "--key", "p256").stdout
+    wrong = _certified(x509.load_pem_x509_csr(request.encode()), tmp_path, "mallory@evil.test")
+    file = save(tmp_path / "wrong.pem", pki.pem(wrong))
+    (error,) = objects(home, "enrol", "import", file)
+    assert (error["code"], error["exit"]) == ("certificate-not-as-requested", 5)
+    assert [one.state for one in held(home)] == ["waiting"]
+    assert objects(home, "enrol", "import", file, "--address", ADDRESS)[0]["status"] == "imported"
+
+
+def test_by_hand_a_new_key_wants_a_backup_too(home: Path, tmp_path: Path) -> None:
+    request = run(home, "enrol", "new", ADDRESS, "--method", "csr", "--key", "p256").stdout
+    file = save(tmp_path / "a.pem", pki.pem(_certified(x509.load_pem_x509_csr(request.encode()), tmp_path)))
+    backup, secret = tmp_path / "backup", save(tmp_path / "secret", b"a long backup passphrase\n")
+    said = objects(home, "enrol", "import", file, "--backup", backup, "--backup-passphrase-file", secret)
+    assert [one.get("status") for one in said[:2]] == ["imported", "backed-up"]
+    assert backup.exists()
+
+
+def _certified(
+    request: x509.CertificateSigningRequest, tmp_path: Path, address: str = ADDRESS
+) -> x509.Certificate:
     """What an authority without an API does, with OpenSSL."""
     extensions = tmp_path / "ext"
-    extensions.write_text(f"subjectAltName=email:{ADDRESS}\nkeyUsage=digitalSignature,keyAgreement\n")
+    extensions.write_text(f"subjectAltName=email:{address}\nkeyUsage=digitalSignature,keyAgreement\n")
     made = subprocess.run(
         [
             "openssl", "x509", "-req", "-days", "20", "-extfile", extensions,

@@ -137,3 +137,35 @@ def test_the_certificate_that_ends_is_login_enough(tmp_path: Path) -> None:
         assert new.certificate is not None
         operator.authority.revoke(new.certificate.serial_number, new.created)
         assert renew(home, ADDRESS).objects[-1]["code"] == "ca-refused"
+
+
+def test_a_contact_hears_of_the_new_certificate_with_the_next_letter(tmp_path: Path) -> None:
+    with Operator(tmp_path / "s") as operator:
+        mine, theirs = operator.home(ADDRESS), operator.home(OTHER)
+        for home, address in ((mine, ADDRESS), (theirs, OTHER)):
+            passphrase(home)
+            words = ("--key", "p256", "--no-backup", "--ca-fingerprint", operator.authority.fingerprint)
+            assert medmail(home, "enrol", "new", address, *words).exit == 0
+        assert medmail(mine, "contacts", "invite", OTHER).exit == 0
+        assert received(theirs) == [True]
+        letter(theirs, ADDRESS)
+        assert received(mine) == [True]
+        assert renew(mine, ADDRESS).exit == 0
+        letter(mine, OTHER)
+        assert received(theirs) == [True]
+        letter(theirs, ADDRESS)
+        (old,) = [one for one in held(mine) if one.state == "retired"]
+        assert medmail(mine, "keys", "delete", old.id, "--force").exit == 0
+        assert received(mine) == [True]
+
+
+def letter(home: Path, to: str) -> None:
+    done = medmail(home, "send", "--to", to, "--subject", "x", "-", stdin=b"text\n")
+    assert done.exit == 0, done
+
+
+def received(home: Path) -> list[bool]:
+    """Fetch, and open what is new."""
+    assert medmail(home, "fetch").exit == 0
+    done = medmail(home, "decrypt", "--unopened", "--json")
+    return [one["trusted"] for one in done.objects if one["type"] == "message"]
