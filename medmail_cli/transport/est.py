@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LONGEST_PAUSE = 20.0
-"""A server's Retry-After is heeded, but it is asked again at the latest after so many seconds."""
 _LIMITS = ber.Limits(size=1 << 20)
 _NOTHING_WANTED = (204, 400, 404, 405, 501)
 """How servers say that they want nothing of a request, or do not know the question (RFC 7030 §4.5.2)."""
@@ -191,7 +189,8 @@ class EstAuthority:
         """The answer to a request, once it is there."""
         give_up = time.monotonic() + self._patience
         while (answer := self._ask("POST", operation, body)).status == 202:
-            pause = min(answer.retry_after or 1.0, LONGEST_PAUSE)
+            # never sooner than it says (RFC 7030 §4.2.3): rather the next run asks again
+            pause = answer.retry_after or 1.0
             if time.monotonic() + pause > give_up:
                 raise self._error("ca-pending", seconds=round(answer.retry_after or 0))
             time.sleep(pause)

@@ -265,6 +265,13 @@ def test_a_certificate_issued_later_is_waited_for(server: OpenSslEst, client: Cl
     assert client(server, patience=10.0).enrol(CSR)[0].public_key() == CSR.public_key()
 
 
+def test_it_is_not_asked_again_before_its_time(server: OpenSslEst, client: Client) -> None:
+    server.replies["simpleenroll"] = lambda _h, _b: (202, {"Retry-After": "22"}, b"")
+    error = refused("ca-pending", lambda: client(server, patience=21).enrol(CSR))
+    assert error.facts["seconds"] == 22
+    assert [operation for method, operation, _ in server.seen if method == "POST"] == ["simpleenroll"]
+
+
 @pytest.mark.parametrize("headers", [{"Retry-After": "86400"}, {}])
 def test_a_certificate_that_takes_too_long_is_asked_for_another_day(
     server: OpenSslEst, headers: dict[str, str], client: Client
