@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medmail_cli.workflows.batch import Ask, Registry
     from medmail_cli.workflows.batch_person import Handout
     from medmail_cli.workflows.batch_report import BatchRow
+    from medmail_cli.workflows.keypairs import KeyChoice
     from medmail_cli.workflows.roster import Fault, Professional
 
 app = typer.Typer()
@@ -112,7 +113,7 @@ def batch(
             asked = _reach(session, tls_anchors, fingerprint_of(ca_fingerprint), ca, opened)
             out = _handout(session, out_dir, letters, asked, p12=p12)
             registry = _registry(session, asked, out, opened, place)
-            registry = replace(registry, key=key.value if key else "rsa3072", jobs=jobs)
+            registry = replace(registry, key=key.value if key else asked.key, jobs=jobs)
             yield from enrol_batch(chosen, registry)
 
     return show(ctx, "enrol batch", reported(told(), report, part, force=force))
@@ -165,6 +166,8 @@ class _Asked:
     """The root that bears the fingerprint given; () without one."""
     way: "Callable[[], Ask]"
     url: str
+    key: "KeyChoice"
+    """The kind of key that it says it certifies."""
 
 
 def _reach(
@@ -175,6 +178,8 @@ def _reach(
     opened: contextlib.ExitStack,
 ) -> _Asked:
     """The authority, asked for its certificates, so that nothing is begun with one that is away."""
+    from medmail_cli.workflows.keypairs import Pair, preferred
+
     settings = settings_of(session, "", ca, None)
     if settings is None:
         raise typer.BadParameter(_("a batch needs an authority that answers"), param_hint="--ca")
@@ -187,7 +192,8 @@ def _reach(
 
     with found:
         roots = found.anchors()
-        return _Asked(settings, roots if fingerprint else (), way, found.url)
+        kind = preferred(Pair("rsa3072", "both"), found.preferred_key()).kind
+        return _Asked(settings, roots if fingerprint else (), way, found.url, kind)
 
 
 def _handout(

@@ -263,3 +263,24 @@ def test_the_key_is_of_the_kind_the_authority_certifies(
     assert isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)
     done = medmail(home, "enrol", "new", ADDRESS, *words, "--replace", "--key", "p256")
     assert done.objects[0]["key"] == "p256"
+
+
+def test_a_batch_makes_keys_of_that_kind(watched: Start, ca: OpenSslCa, tmp_path: Path) -> None:
+    server, home, roster = watched(RFC_7030), tmp_path / "home", tmp_path / "roster.csv"
+    passphrase(home)
+    roster.write_text(f"address,name\n{ADDRESS},Dr Martin\n")
+    words = (
+        "--ca",
+        server.server.url,
+        "--tls-anchors",
+        ca.root,
+        "--out-dir",
+        tmp_path / "out",
+        "--p12",
+        "--json",
+    )
+    done = medmail(home, "enrol", "batch", roster, *words)
+    assert done.exit == 0, done
+    public = server.requests[0][0].public_key()
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    assert public.curve.name == "secp384r1"
