@@ -197,9 +197,12 @@ class Mailbox:
 
     def read(self, id: str) -> bytes:  # noqa: A002 - the contract's word
         """The bytes of a message as it is stored. Raises ``message-damaged`` where they have changed."""
-        for stored in self._opened().with_prefix(id) if self._exists() else []:
-            if (raw := self.read_stored(stored)) is not None:
-                return raw
+        for again in (True, False) if self._exists() else ():
+            for stored in self._opened().with_prefix(id):
+                if (raw := self.read_stored(stored)) is not None:
+                    return raw
+            if again:  # another process may just be giving it another name
+                self._refresh()
         raise MedmailError("not-found", what="message", name=id)
 
     def read_stored(self, stored: "Stored") -> bytes | None:

@@ -6,7 +6,9 @@ import re
 import resource
 import shutil
 import subprocess
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -273,6 +275,33 @@ def test_killed_anywhere_every_letter_opens_and_the_next_run_ends_it(home: Path,
         assert len(files(spare)) == len(LETTERS)
         assert medmail(spare, "audit", "verify").exit == 0
     assert killed > 9
+
+
+def test_who_reads_meanwhile_finds_every_letter(home: Path) -> None:
+    whole = verdicts(home)
+    ids = [hashlib.sha256(raw).hexdigest() for raw in LETTERS.values()]
+    box, stop = Mailbox(home / "mail"), threading.Event()
+    heir, old = (
+        hashlib.sha256(one.certificate.public_bytes(Encoding.DER)).hexdigest() for one in (HEIR, OLD)
+    )
+
+    def read() -> int:
+        rounds = 0
+        while not stop.is_set():
+            for one in ids:
+                box.read(one)
+            rounds += 1
+        return rounds
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        for target in (heir, old, heir):
+            assert rewrap(home, "--to", target)[-1]["exit"] == 0
+        stop.set()
+        assert reading.result() > 10
+    box.close()
+    delete(home, OLD)
+    assert verdicts(home) == whole
 
 
 @pytest.mark.parametrize("limit", [0, 1500, 2500])
