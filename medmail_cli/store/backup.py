@@ -6,8 +6,10 @@ A checked document (see :mod:`medmail_cli.store.seal`)::
 
 The backup's own passphrase gives a key by Argon2id, that key opens (AES-256-GCM, bound to the other fields)
 JSON with the keystore's ``id`` and ``created``, its ``master`` key in Base64, the files of each identity
-under ``identities`` in Base64, and under ``checkpoint`` the audit log's last signed one, or null. The key
-that signs the audit log stays where it is: a restored keystore begins a new log that cites the checkpoint.
+under ``identities`` in Base64, those that stand beside them under ``beside`` (which certificates are revoked,
+accounts at authorities, how far requests have come), and under ``checkpoint`` the audit log's last signed
+one, or null. The key that signs the audit log stays where it is: a restored keystore begins a new log that
+cites the checkpoint.
 """
 
 import datetime as dt
@@ -29,13 +31,14 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Backup:
-    """What a backup holds, opened; ``identities`` are each one's files by name."""
+    """What a backup holds, opened; ``identities`` are each one's files by name, ``beside`` the others."""
 
     store_id: str
     created: dt.datetime
     master: bytes = field(repr=False)
     identities: dict[str, dict[str, bytes]] = field(repr=False)
     checkpoint: bytes | None = None
+    beside: dict[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def write_backup(
@@ -54,6 +57,7 @@ def write_backup(
         "identities": {
             one.id: {name: seal.encode(data) for name, data in one.files().items()} for one in held
         },
+        "beside": {name: seal.encode(data) for name, data in store.keystore.beside().items()},
     }
     outside = {"medmail-backup": VERSION, "created": now.astimezone(dt.UTC).isoformat()}
     wrapped = seal.wrap(passphrase, json.dumps(content).encode(), seal.canonical(outside), cost or Cost())
@@ -89,6 +93,7 @@ def read_backup(data: bytes, path: Path, passphrase: Callable[[], bytes]) -> Bac
                 for one, files in content["identities"].items()
             },
             None if checkpoint is None else checkpoint.encode(),
+            {name: seal.decode(file) for name, file in content.get("beside", {}).items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise MedmailError("backup-damaged", path=str(path)) from None
@@ -103,7 +108,7 @@ def restore_backup(keystore: "Keystore", backup: Backup, passphrase: bytes) -> "
         if keystore.exists:
             raise MedmailError("keystore-exists", path=str(keystore.folder))
         store = keystore.install(
-            backup.master, passphrase, backup.store_id, backup.created, backup.identities
+            backup.master, passphrase, backup.store_id, backup.created, backup.identities, backup.beside
         )
     for one in store.identities():
         store.opened_seal(one)

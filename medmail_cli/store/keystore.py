@@ -23,11 +23,13 @@ log says then no longer agrees.
 import contextlib
 import datetime as dt
 import hmac
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from medmail_cli.errors import MedmailError
@@ -197,19 +199,38 @@ class Keystore:
         store_id: str,
         created: dt.datetime,
         identities: Mapping[str, Mapping[str, bytes]],
+        beside: Mapping[str, bytes] = MappingProxyType({}),
     ) -> "Unlocked":
         """Write a whole keystore, its header last; inside :meth:`writing` and where none is.
 
-        ``identities`` are the files of each identity's folder. Killed half-way, it leaves no keystore.
+        ``identities`` are the files of each identity's folder, ``beside`` those of :meth:`beside`. Killed
+        half-way, it leaves no keystore.
         """
-        if identities:
+        if identities or beside:
             files.write_atomic(self.folder / UNFINISHED, b"")
+        for name, data in beside.items():
+            if _is_beside(name):
+                files.write_atomic(self.folder / name, data)
         for name, content in identities.items():
             self.put(name, content)
         header = {"medmail-keystore": VERSION, "id": store_id, "created": created.isoformat()}
         self.wrap(header | {"check": _check(master)}, master, passphrase)
         (self.folder / UNFINISHED).unlink(missing_ok=True)
         return Unlocked(self, master)
+
+    def beside(self) -> dict[str, bytes]:
+        """The files that stand beside the identities and belong to them, by name. Raises ``not-readable``."""
+        found = {}
+        for path in sorted(self.folder.iterdir()):
+            if path.is_file() and _is_beside(path.name):
+                try:
+                    found[path.name] = path.read_bytes()
+                except FileNotFoundError:  # a transaction that has just ended
+                    continue
+                except OSError as error:
+                    reason = error.strerror or ""
+                    raise MedmailError("not-readable", path=str(path), reason=reason) from None
+        return found
 
     # --- writing ---------------------------------------------------------------------------------------
 
@@ -257,6 +278,8 @@ class Keystore:
             if not self.header.exists():
                 for folder in self._folders():
                     self.remove(folder.name)
+                for name in self.beside():
+                    (self.folder / name).unlink()
             (self.folder / UNFINISHED).unlink()
 
     # --- reading ---------------------------------------------------------------------------------------
@@ -287,6 +310,11 @@ class Keystore:
 
     def _damaged(self) -> MedmailError:
         return MedmailError("store-damaged", path=str(self.header))
+
+
+def _is_beside(name: str) -> bool:
+    """Whether that is the name of a file of :meth:`Keystore.beside`: nothing hidden, no path."""
+    return bool(re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._-]{0,200}", name)) and name not in (HEADER, LOCK)
 
 
 def _check(master: bytes) -> str:

@@ -234,8 +234,9 @@ def restore(
     if log.checkpoint() is None:
         log.start(cites=saved.checkpoint)
     with logged(log, "keystore-restore", actor, (digest,)):
-        store = restore_backup(keystore, saved, passphrase)
-    yield KeystoreChange("restored", keystore.folder, len(store.identities()))
+        held = restore_backup(keystore, saved, passphrase).identities()
+    backups.record(keystore.folder, (one.key_sha256 for one in held), "backed-up")
+    yield KeystoreChange("restored", keystore.folder, len(held))
 
 
 def change_passphrase(

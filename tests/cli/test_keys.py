@@ -17,9 +17,13 @@ from medmail_cli.devices import keyring
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import addresses
 from medmail_cli.pki.usage import Purpose
+from medmail_cli.store.accountkeys import account_key
+from medmail_cli.store.backups import missing
 from medmail_cli.store.identity import Identity
 from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.revoked import add_revoked
 from medmail_cli.store.seal import Cost
+from medmail_cli.store.transactions import memory_of
 from medmail_cli.ui.schema import of_command
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
@@ -224,6 +228,24 @@ def test_a_restored_keystore_begins_a_log_that_cites_the_old_checkpoint(home: Pa
     start, *_ = read_entries(other / "audit")
     assert start.facts["cites"] == checkpoint
     assert run(other, "audit", "verify").exit == 0
+
+
+def test_what_stands_beside_the_keys_comes_back_with_them(home: Path, tmp_path: Path) -> None:
+    secret, other = secret_file(home, "backup-passphrase"), tmp_path / "other"
+    first, second = held(home)
+    assert first.sha256 is not None
+    add_revoked(home / "keystore", first.sha256)
+    store = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
+    account = account_key(store, "https://ca.test/directory").public_key
+    memory_of(store.keystore, second).save(b"under way")
+    run(home, "keys", "backup", "-o", tmp_path / "b", *secret)
+    passphrase(other)
+    assert run(other, "keys", "restore", tmp_path / "b", *secret).exit == 0
+    assert [one.state for one in held(other)] == ["retired", "active"] == [one.state for one in held(home)]
+    restored = Keystore(other / "keystore").unlock(PASSPHRASE.encode())
+    assert account_key(restored, "https://ca.test/directory").public_key == account
+    assert memory_of(restored.keystore, second).load() == b"under way"
+    assert missing(other / "keystore", held(other)) == ()
 
 
 def test_restore_of_what_is_no_good_backup(home: Path, tmp_path: Path) -> None:
