@@ -44,6 +44,7 @@ def identity_details(event: "KeyDetails", _console: "Console") -> "Iterable[Line
         (_("Name"), event.name),
         (_("For"), _(PURPOSES[event.purpose])),
         (_("Key"), event.key),
+        (_("Method"), event.method),
         (_("Holder"), event.subject),
         (_("Issuer"), event.issuer),
         (_("Serial number"), event.serial),
