@@ -278,8 +278,10 @@ def rewrap_(
 
     session: Session = ctx.obj
     check(session, new_backup, no_backup=no_backup)
-    target = None if to is None else session.keystore.find(to)
-    if target is not None:
+    target = None
+    if to is not None:
+        store = session.keystore
+        target = store.reader(to, at=session.now()) if "@" in to else store.find(to)
         check_target(target)
     events = rewrap(
         session.mailbox,

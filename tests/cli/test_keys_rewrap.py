@@ -226,7 +226,8 @@ def test_every_letter_to_one_key_and_to_no_other(home: Path) -> None:
     rewrap(home)
     heir = hashlib.sha256(HEIR.certificate.public_bytes(Encoding.DER)).hexdigest()
     old = hashlib.sha256(OLD.certificate.public_bytes(Encoding.DER)).hexdigest()
-    assert rewrap(home, "--to", heir)[-2]["rewrapped"] == 0
+    for name in (heir, HEIR.address):
+        assert rewrap(home, "--to", name)[-2]["rewrapped"] == 0
     would = rewrap(home, "--to", old, "--dry-run")
     assert [one["status"] for one in would[:-2]] == ["would-rewrap"] * len(LETTERS)
     assert rewrap(home, "--to", old)[-2]["rewrapped"] == len(LETTERS)
@@ -330,7 +331,8 @@ def test_a_full_disk_loses_nothing(home: Path, limit: int) -> None:
 
 
 def test_what_it_cannot_be_rewrapped_for(home: Path, tmp_path: Path) -> None:
-    assert rewrap(home, "--to", "nobody@medecin.test")[-1]["code"] == "not-found"
+    assert rewrap(home, "--to", "nobody@medecin.test")[-1]["code"] == "no-identity"
+    assert rewrap(home, "--to", "00ff00")[-1]["code"] == "not-found"
     signer = person("bob", serial=9, key_type="ed25519", purpose="sign")
     unlocked = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
     one = unlocked.add(
