@@ -250,7 +250,10 @@ class EstAuthority:
         return self._error("ca-fingerprint-mismatch", expected=self.fingerprint, found=roots)
 
     def _ask(self, method: str, operation: str, body: Body | None = None) -> Answer:
-        headers = {"Content-Type": "application/pkcs10"} if body is not None else {}
+        headers: dict[str, str] = {}
+        if body is not None:
+            # servers of RFC 7030 alone read Base64 only where it says so (RFC 8951 §3.1)
+            headers = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
         path = f"{self._server.path}/{operation}"
         answer = self._server.ask(method, path, body, headers | self._credentials())
         if answer.status == 401 and self._authorization is None and self._password is not None:

@@ -227,6 +227,18 @@ def test_a_certificate_from_another_root_is_refused(
 # -- how it answers
 
 
+def test_base64_is_called_that_for_servers_that_look(server: OpenSslEst, client: Client) -> None:
+    said = []
+
+    def certify(handler: Handler, body: bytes) -> Reply:
+        said.append(handler.headers["Content-Transfer-Encoding"])
+        return 200, {}, server.issue(body)
+
+    server.replies["simpleenroll"] = certify
+    client(server).enrol(CSR)
+    assert said == ["base64"]
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "code", "exit_code"),
     [

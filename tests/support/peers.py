@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.support.tools import require, run
 
 SOURCES = Path(__file__).parents[1] / "interop" / "peers"
-_JARS = ("bcmail", "bcpkix", "bcprov", "bcutil", "javax.mail", "javax.activation")
+JARS = ("bcmail", "bcpkix", "bcprov", "bcutil", "javax.mail", "javax.activation")
 
 
 class PeerError(Exception):
@@ -47,7 +47,7 @@ class Peer:
 def bouncy_castle(folder: Path, level: int = 1) -> Iterator[Peer]:
     """Bouncy Castle, compiled into ``folder``; at ``level`` 1 Java starts fastest, at 4 it runs fastest."""
     require("java", "javac")
-    path = os.pathsep.join([*(f"/usr/share/java/{jar}.jar" for jar in _JARS), str(folder)])
+    path = os.pathsep.join([*(f"/usr/share/java/{jar}.jar" for jar in JARS), str(folder)])
     run("javac", "-nowarn", "-cp", path, "-d", folder, SOURCES / "BouncyCastle.java")
     options = ("-Xshare:auto", f"-XX:TieredStopAtLevel={level}", "-cp", path)
     with _started("java", *options, "BouncyCastle") as peer:
