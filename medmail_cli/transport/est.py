@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LIMITS = ber.Limits(size=1 << 20)
-_NOTHING_WANTED = (204, 400, 404, 405, 501)
+_NOTHING_WANTED = (204, 400, 403, 404, 405, 500, 501)
 """How servers say that they want nothing of a request, or do not know the question (RFC 7030 §4.5.2)."""
 
 

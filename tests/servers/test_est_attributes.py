@@ -230,6 +230,14 @@ def test_the_signature_is_the_one_wanted_where_the_key_can_make_it(watched: Star
     assert server.requests[0][0].signature_algorithm_oid.dotted_string == "1.2.840.10045.4.3.3"
 
 
+@pytest.mark.parametrize("status", [204, 400, 403, 404, 405, 500, 501])
+def test_an_authority_that_does_not_say_wants_nothing(watched: Start, ca: OpenSslCa, status: int) -> None:
+    server = watched(b"")
+    server.server.replies["csrattrs"] = lambda _handler, _body: (status, {}, b"")
+    asked(server, ca)
+    assert server.requests[0][0] == CSR
+
+
 def rsa_template(bits: int) -> bytes:
     modulus = der.integer(1 << (bits - 1))
     algorithm = der.sequence(der.oid("1.2.840.113549.1.1.1"), der.NULL)
