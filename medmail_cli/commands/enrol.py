@@ -284,6 +284,9 @@ def renew(
     key: Annotated[
         Key | None, typer.Option("--key", help=_("The kind of key; the old one's by default."))
     ] = None,
+    same_key: Annotated[
+        bool, typer.Option("--same-key", help=_("Keep the key, and get a new certificate only."))
+    ] = False,
     backup: Backup = None,
     no_backup: NoBackup = False,
     agree_terms: AgreeTerms = False,
@@ -294,6 +297,8 @@ def renew(
     session: Session = ctx.obj
     if bool(addresses) == everybody:
         raise typer.BadParameter(_("name addresses, or use --all"))
+    if same_key and key is not None:
+        raise typer.BadParameter(_("--same-key and --key exclude each other"))
     check(session, backup, no_backup=no_backup)
     with contextlib.ExitStack() as opened:
 
@@ -319,6 +324,7 @@ def renew(
             within=_duration(within, "--within") if within is not None else None,
             key=key.value if key else None,
             escrow=escrow_of(session),
+            same_key=same_key,
         )
         return show(ctx, "enrol renew", kept(session, events, backup, no_backup=no_backup))
 

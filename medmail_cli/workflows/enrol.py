@@ -4,12 +4,10 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import FAILED, OK, MedmailError, exit_of
 from medmail_cli.model import Note
 from medmail_cli.pki.usage import Purpose
@@ -18,12 +16,10 @@ from medmail_cli.store.identity import Identity, key_digest, request_pem
 from medmail_cli.store.transactions import memory_of
 from medmail_cli.workflows.anchors import Anchor, AskTrust, offer_roots
 from medmail_cli.workflows.identity import (
-    REGISTRAR_HELD,
     Enrolment,
     certify,
     enrolment,
     roots_of,
-    serves_for,
     speaks_for,
     warnings,
 )
@@ -39,10 +35,10 @@ from medmail_cli.workflows.keypairs import (
     voucher,
 )
 from medmail_cli.workflows.logged import logged
+from medmail_cli.workflows.samekey import renew_same_key
+from medmail_cli.workflows.serverkey import KeyMaker, generated
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-
     from medmail_cli.model import Memory, PrivateKey
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.keystore import Keystore, Unlocked
@@ -77,20 +73,6 @@ class Authority(Protocol):
         self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory", /
     ) -> tuple[x509.Certificate, ...]:
         """The same for the holder of a certificate with the same names."""
-
-
-@runtime_checkable
-class KeyMaker(Protocol):
-    """An authority that makes keys for others (EST's serverkeygen)."""
-
-    def generate(
-        self,
-        csr: x509.CertificateSigningRequest,
-        key: "PrivateKey",
-        opens: "Sequence[tuple[x509.Certificate, PrivateKey]]",
-        /,
-    ) -> "tuple[PrivateKeyTypes, tuple[x509.Certificate, ...]]":
-        """A key, and its certificate with those above it; encrypted for one of ``opens`` if there is one."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +158,7 @@ def enrol_new(
             replaced = [each.id for each in old]
             if made_there:
                 assert isinstance(ca, KeyMaker)  # noqa: S101 - the command lets no other be asked
-                one = _generated(store, log, ca, ca, subject, pair, replaced, now, escrow)
+                one = generated(store, log, ca, ca, subject, pair, replaced, now, escrow)
                 yield enrolment("enrolled", one)
                 yield from warnings(one, now())
                 roots |= dict.fromkeys(ca.anchors())
@@ -206,8 +188,11 @@ def enrol_renew(
     within: dt.timedelta | None = None,
     key: KeyChoice | None = None,
     escrow: "Escrow | None" = None,
+    same_key: bool = False,
 ) -> Iterator[Enrolment | Note]:
     """A new key and certificate for every identity in use of ``addresses`` (none: of all).
+
+    With ``same_key`` a new certificate only.
 
     ``within`` leaves alone those that do not end so soon. The old key is kept for reading; the request that
     a run before this one left is sent again. ``authority`` says whom to ask, None for a request by hand.
@@ -226,7 +211,10 @@ def enrol_renew(
             yield enrolment("unchanged", one)
             continue
         try:
-            yield from _renew(unlock(), log, authority(one), one, key, now, escrow)
+            if same_key:
+                yield from renew_same_key(unlock(), log, authority(one), one, now, escrow)
+            else:
+                yield from _renew(unlock(), log, authority(one), one, key, now, escrow)
         except MedmailError as error:
             if len(wanted) == 1:
                 raise
@@ -326,46 +314,6 @@ def _request(
             now=now,
             replaces=replaces,
         )
-
-
-def _generated(
-    store: "Unlocked",
-    log: "AuditLog",
-    ca: Authority,
-    maker: KeyMaker,
-    subject: Subject,
-    pair: Pair,
-    replaces: Sequence[str],
-    now: Callable[[], dt.datetime],
-    escrow: "Escrow | None",
-) -> Identity:
-    """A key that the authority made, kept with its certificate.
-
-    What signs too is marked: its holder is not the only one who has had it.
-    """
-
-    def asked(private_key: "PrivateKeyTypes") -> x509.CertificateSigningRequest:
-        wanted = request(private_key, pair, address=subject.address, name=subject.name, rpps=subject.rpps)
-        return x509.load_der_x509_csr(wanted)
-
-    # a request must be signed; the key that does it is used for nothing else
-    passing = make_key(pair.kind)
-    opens = [
-        (one.certificate, store.private_key(one))
-        for one in store.identities()
-        if one.certificate is not None and one.purpose != "sign" and one.authority == ca.url
-        if speaks_for(one, subject.address)
-    ]
-    facts = {"method": ca.method, "authority": ca.url, "key": pair.kind, "made-by": "authority"}
-    with logged(log, "enrol", subject.address, (), **facts):
-        private_key, (certificate, *chain) = maker.generate(asked(passing), SoftwareKey(passing), opens)
-        waiting = store.add_waiting(
-            private_key, asked(private_key).public_bytes(Encoding.DER), address=subject.address,
-            method=ca.method, authority=ca.url, name=subject.name, purpose=pair.purpose, now=now(),
-            replaces=replaces,
-        )  # fmt: skip
-        held = ca.method if serves_for(certificate) == "encrypt" else REGISTRAR_HELD
-        return certify(store, waiting, certificate, chain, method=held, now=now(), escrow=escrow)
 
 
 def _uses(one: Identity | Pair) -> tuple[str, ...]:

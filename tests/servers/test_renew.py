@@ -118,6 +118,43 @@ def test_killed_anywhere_it_goes_on_with_the_same_key(home: Path, tmp_path: Path
         assert waiting <= {one.key_sha256 for one in held(spare)}
 
 
+def test_the_same_key_under_a_new_certificate(home: Path, server: OpenSslEst) -> None:
+    done = renew(home, ADDRESS, "--same-key")
+    assert (done.exit, done.objects[0]["status"]) == (0, "renewed")
+    old, new = sorted(held(home), key=lambda one: one.created)
+    assert (old.state, new.state, new.name, old.key_sha256) == ("retired", "active", "Dr M", new.key_sha256)
+    assert (old.certificate == new.certificate, server.seen[-1][1]) == (False, "simplereenroll")
+    assert renew(home, ADDRESS, "--same-key", "--key", "p256").exit == 2
+    assert renew(home, ADDRESS).objects[0]["status"] == "renewed"
+    assert sorted(one.state for one in held(home)) == ["active", "retired", "retired"]
+
+
+def test_the_same_key_killed_anywhere_sends_the_same_request(
+    home: Path, server: OpenSslEst, tmp_path: Path
+) -> None:
+    requests: list[bytes] = []
+
+    def certify(_handler: Handler, body: bytes) -> Reply:
+        requests.append(body)
+        return 200, {}, server.issue(body)
+
+    server.replies["simplereenroll"] = certify
+    argv, spare = ["medmail", "enrol", "renew", ADDRESS, "--same-key", "--no-input"], tmp_path / "spare"
+    shutil.copytree(home, spare)
+    passphrase(spare)
+    total = count_effects(argv, env=environment(spare))
+    for k in kill_points(total - 5, 6):
+        requests.clear()
+        shutil.rmtree(spare)
+        shutil.copytree(home, spare)
+        assert run_killed_at(argv, k, env=environment(spare)).returncode == KILLED
+        if [one.state for one in held(spare)] == ["active"]:
+            assert renew(spare, ADDRESS, "--same-key").exit == 0
+        assert sorted(one.state for one in held(spare)) == ["active", "retired"]
+        assert len({one.key_sha256 for one in held(spare)}) == 1
+        assert len(set(requests)) == 1
+
+
 def environment(home: Path) -> dict[str, str]:
     return {
         **os.environ,

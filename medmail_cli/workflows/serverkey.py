@@ -1,0 +1,77 @@
+"""Keys that an authority makes (``enrol new --server-key``, EST's serverkeygen)."""
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from medmail_cli.cms.keys import SoftwareKey
+from medmail_cli.store.identity import Identity
+from medmail_cli.workflows.identity import REGISTRAR_HELD, certify, serves_for, speaks_for
+from medmail_cli.workflows.keypairs import Pair, make_key, request
+from medmail_cli.workflows.logged import logged
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+    from medmail_cli.model import PrivateKey
+    from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.keystore import Unlocked
+    from medmail_cli.workflows.enrol import Authority, Subject
+    from medmail_cli.workflows.escrow import Escrow
+
+
+@runtime_checkable
+class KeyMaker(Protocol):
+    """An authority that makes keys for others (EST's serverkeygen)."""
+
+    def generate(
+        self,
+        csr: x509.CertificateSigningRequest,
+        key: "PrivateKey",
+        opens: "Sequence[tuple[x509.Certificate, PrivateKey]]",
+        /,
+    ) -> "tuple[PrivateKeyTypes, tuple[x509.Certificate, ...]]":
+        """A key, and its certificate with those above it; encrypted for one of ``opens`` if there is one."""
+
+
+def generated(
+    store: "Unlocked",
+    log: "AuditLog",
+    ca: "Authority",
+    maker: KeyMaker,
+    subject: "Subject",
+    pair: Pair,
+    replaces: Sequence[str],
+    now: Callable[[], dt.datetime],
+    escrow: "Escrow | None",
+) -> Identity:
+    """A key that the authority made, kept with its certificate.
+
+    What signs too is marked: its holder is not the only one who has had it.
+    """
+
+    def asked(private_key: "PrivateKeyTypes") -> x509.CertificateSigningRequest:
+        wanted = request(private_key, pair, address=subject.address, name=subject.name, rpps=subject.rpps)
+        return x509.load_der_x509_csr(wanted)
+
+    # a request must be signed; the key that does it is used for nothing else
+    passing = make_key(pair.kind)
+    opens = [
+        (one.certificate, store.private_key(one))
+        for one in store.identities()
+        if one.certificate is not None and one.purpose != "sign" and one.authority == ca.url
+        if speaks_for(one, subject.address)
+    ]
+    facts = {"method": ca.method, "authority": ca.url, "key": pair.kind, "made-by": "authority"}
+    with logged(log, "enrol", subject.address, (), **facts):
+        private_key, (certificate, *chain) = maker.generate(asked(passing), SoftwareKey(passing), opens)
+        waiting = store.add_waiting(
+            private_key, asked(private_key).public_bytes(Encoding.DER), address=subject.address,
+            method=ca.method, authority=ca.url, name=subject.name, purpose=pair.purpose, now=now(),
+            replaces=replaces,
+        )  # fmt: skip
+        held = ca.method if serves_for(certificate) == "encrypt" else REGISTRAR_HELD
+        return certify(store, waiting, certificate, chain, method=held, now=now(), escrow=escrow)
