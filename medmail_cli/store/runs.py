@@ -23,6 +23,7 @@ Step = Literal["asked", "refused", "received", "done"]
 """*asked*: a request leaves now; *refused*: it brought no certificate; *received*: it brought ``chain``;
 *done*: the person has it."""
 _NAME = re.compile(r"journal(-\d+-of-\d+)?\.jsonl")
+_LOCK = re.compile(r"journal(?:-\d+-of-(\d+))?\.lock")
 _LARGEST_LINE = 1 << 20
 
 
@@ -50,13 +51,14 @@ class Record:
 class Journal:
     """The journal of one shard in ``folder``; a context that holds its lock.
 
-    Raises ``store-busy`` where another process writes the same shard's, ``store-damaged``.
+    Raises ``store-busy`` where another process writes the same shard's, or one of another number of
+    shards, whose people are these too; ``store-damaged``.
     """
 
     def __init__(self, folder: Path, shard: tuple[int, int] = (0, 1)) -> None:
         index, count = shard
         name = "journal.jsonl" if count == 1 else f"journal-{index}-of-{count}.jsonl"
-        self._folder, self._path = folder, folder / name
+        self._folder, self._path, self._count = folder, folder / name, count
         self.states: dict[str, State] = {}
         self._stack = ExitStack()
         self._file = -1
@@ -65,6 +67,7 @@ class Journal:
         files.make_private(self._folder)
         with ExitStack() as stack:
             stack.enter_context(files.lock(self._path.with_suffix(".lock"), wait=1.0))
+            self._nobody_divides_otherwise()
             for path in sorted(self._folder.iterdir()):
                 if _NAME.fullmatch(path.name):
                     whole = self._read(path)
@@ -82,6 +85,14 @@ class Journal:
         self, _kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def _nobody_divides_otherwise(self) -> None:
+        """Each takes its own lock first, so that of two that begin together one sees the other."""
+        for path in sorted(self._folder.iterdir()):
+            found = _LOCK.fullmatch(path.name)
+            if found and int(found.group(1) or 1) != self._count:
+                with files.lock(path, wait=1.0):
+                    pass
 
     def state(self, person: str) -> State:
         """What is known of a person."""
