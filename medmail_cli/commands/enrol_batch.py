@@ -92,7 +92,7 @@ def batch(
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.batch import choose, enrol_batch, faulty
     from medmail_cli.workflows.batch_report import Part, digest, of_row, reported
-    from medmail_cli.workflows.roster import read_roster
+    from medmail_cli.workflows.roster import cell, read_roster
 
     session: Session = ctx.obj
     wanted = tuple(_pair(one) for one in only or ())
@@ -101,6 +101,10 @@ def batch(
         check_output(report, force=True)
     data = session.read(roster, "ROSTER.csv")
     rows, faults = read_roster(data, str(roster))
+    for column, value in wanted:
+        if value and rows and not any(cell(row, column) for row in rows):
+            said = _("the roster has no column {column}, or nothing in it").format(column=column)
+            raise typer.BadParameter(said, param_hint="--only")
     part = Part(digest(data), place, wanted, skip_faulty)
     chosen = choose(rows, wanted, place)
 

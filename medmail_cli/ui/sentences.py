@@ -451,6 +451,7 @@ SECRETS: dict[str, str] = {
 
 FAULTS: dict[str, str] = {
     "bad-address": N_("no address that mail could reach"),
+    "bad-encoding": N_("letters that are not in the file's encoding"),
     "bad-quoting": N_("quotation marks that do not close"),
     "bad-rpps": N_("an RPPS has eleven digits"),
     "column-missing": N_("this column is missing"),

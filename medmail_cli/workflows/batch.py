@@ -31,7 +31,7 @@ from medmail_cli.store.runs import Journal, Record, State, received
 from medmail_cli.workflows import batch_person
 from medmail_cli.workflows.batch_person import Handout, Pending
 from medmail_cli.workflows.batch_report import BatchRow, Status, of_row
-from medmail_cli.workflows.roster import Fault, Professional
+from medmail_cli.workflows.roster import Fault, Professional, cell
 
 if TYPE_CHECKING:
     from medmail_cli.model import Memory, PrivateKey
@@ -90,13 +90,9 @@ def choose(
     return [
         row
         for row in rows
-        if all(_value(row, column).casefold() in values for column, values in wanted.items())
+        if all(cell(row, column).casefold() in values for column, values in wanted.items())
         and (count == 1 or _slot(row.address, count) == index)
     ]
-
-
-def _value(row: Professional, column: str) -> str:
-    return str(getattr(row, column, None) or row.others.get(column, "")).strip()
 
 
 def _slot(address: str, count: int) -> int:

@@ -135,7 +135,7 @@ def merge(paths: Sequence[Path], output: Path | None, *, force: bool) -> Iterato
     if missing or len(seen) != count:
         raise MedmailError("shards-missing", shards=[f"{index}/{count}" for index in missing])
     # every shard tells of all faults; a person is in one alone
-    faults = {row for _, rows in reports for row in rows if isinstance(row, Fault)}
+    faults = dict.fromkeys(row for _, rows in reports for row in rows if isinstance(row, Fault))
     people: dict[str, BatchRow] = {}
     for _, rows in reports:
         for row in rows:

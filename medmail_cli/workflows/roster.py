@@ -5,8 +5,6 @@ Annuaire Santé's extraction among them. Nothing is guessed about a row that is 
 its line.
 """
 
-import csv
-import io
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +13,7 @@ from typing import ClassVar
 
 from medmail_cli.errors import FAILED, MedmailError
 from medmail_cli.pki.address import ascii_domain, canonical
+from medmail_cli.workflows.rostertext import decoded, rows
 
 LONGEST_NAME = 64
 """Characters of a common name or organisation (RFC 5280 appendix A)."""
@@ -23,19 +22,22 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 LARGEST = 256 << 20
 """Octets: more than every professional of a large country."""
 
-_SEPARATORS = ",;\t|"
 _COLUMNS = {
     "address": ("address", "adressebal"),
     "name": ("name",),
     "surname": ("nomdexercice",),
     "given_name": ("prenomdexercice",),
     "rpps": ("rpps", "identifiantpp"),
+    "kind": ("typedidentifiantpp",),
     "profession": ("profession", "libelleprofession"),
     "organisation": ("organisation", "raisonsocialestructurebal"),
     "group": ("group",),
     "role": ("role", "libellesavoirfaire"),
 }
 """What is read → its columns' names, without case, accents, blanks and punctuation."""
+_RPPS = "8"
+"""The type of identifier that is an RPPS, as which it begins the national identifier; ADELI is another."""
+_ENCODING = "bad-encoding"
 
 
 @dataclass(frozen=True)
@@ -71,29 +73,35 @@ class Fault:
 def read_roster(data: bytes, path: str) -> tuple[tuple[Professional, ...], tuple[Fault, ...]]:
     """Every row that is right, and every fault, both in the file's order.
 
-    Raises ``not-text`` for what is no text in UTF-8, UTF-16 or Windows-1252, ``too-large``.
+    Raises ``not-text`` for what is no text, ``too-large``.
     """
     if len(data) > LARGEST:
         raise MedmailError("too-large", what=path, size=len(data), limit=LARGEST)
-    text = _decoded(data, path)
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    rows = _rows(text, _separator(first))
-    _line, header, broken = next(rows, (1, [], None))
-    if broken:
-        return (), (Fault(1, None, broken),)
+    read = rows(decoded(data, path), lambda cells: (len(_places(cells)), len(cells)))
+    first = next(read, None)
+    if first is None:
+        return (), (Fault(1, "address", "column-missing"),)
+    if reason := first.broken or (_ENCODING if any(map(_undecoded, first.cells)) else None):
+        return (), (Fault(first.line, None, reason),)
+    header = _named(first.cells)
     places = _places(header)
-    faults = [Fault(1, name, "column-twice") for name in _twice(header)]
+    faults = [Fault(first.line, name, "column-twice") for name in _twice(first.cells)]
     if "address" not in places:
-        faults.append(Fault(1, "address", "column-missing"))
+        faults.append(Fault(first.line, "address", "column-missing"))
     if faults:
         return (), tuple(faults)
     found: list[Professional] = []
     seen: dict[str, int] = {}
-    for line, cells, broken in rows:
+    for line, cells, broken in ((row.line, row.cells, row.broken) for row in read):
         if broken is None and len(cells) != len(header):
             broken = "too-many-fields" if len(cells) > len(header) else "too-few-fields"
         if broken is not None:
             faults.append(Fault(line, None, broken))
+            continue
+        if garbled := [
+            Fault(line, header[at], _ENCODING) for at, cell in enumerate(cells) if _undecoded(cell)
+        ]:
+            faults += garbled
             continue
         row = _professional(line, header, places, cells)
         wrong = list(_faults(row, header, places))
@@ -127,43 +135,17 @@ def luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
-def _decoded(data: bytes, path: str) -> str:
-    encodings = ["utf-16"] if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8-sig", "cp1252"]
-    for encoding in encodings:
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text
-    raise MedmailError("not-text", path=path)
+def _undecoded(text: str) -> bool:
+    return not text.isascii() and any("\udc80" <= letter <= "\udcff" for letter in text)
 
 
-def _separator(header: str) -> str:
-    """The separator under which the header names most of what we know, then most columns."""
-
-    def worth(separator: str) -> tuple[int, int]:
-        cells = next(csv.reader([header], delimiter=separator), [])
-        return len(_places(cells)), len(cells)
-
-    return max(_SEPARATORS, key=worth)
-
-
-def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str], str | None]]:
-    """Each row that is not blank: its first line, its fields, and what keeps it from being read."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            # an open quotation mark would swallow all that follows; whatever it is, it is told and not read
-            yield line, [], "bad-quoting"
-            continue
-        if any(cell.strip() for cell in cells):
-            yield line, [cell.strip() for cell in cells], None
+def _named(header: Sequence[str]) -> list[str]:
+    """The columns' names, none of them empty and each once."""
+    names: list[str] = []
+    for at, name in enumerate(header, 1):
+        plain = name or f"({at})"
+        names.append(plain if plain not in names else f"{plain} ({at})")
+    return names
 
 
 def _places(header: Sequence[str]) -> dict[str, int]:
@@ -195,10 +177,22 @@ def _professional(
     surname, given = value.pop("surname", ""), value.pop("given_name", "")
     name = value.pop("name", "") or f"{given} {surname}".strip()
     rpps = re.sub(r"[\s.]", "", value.pop("rpps", ""))
-    if len(rpps) == 12 and rpps.startswith("8"):
-        rpps = rpps[1:]  # the national identifier is the RPPS after the digit that says so
-    others = {key: cells[at] for at, key in enumerate(header) if at not in places.values()}
+    if len(rpps) == 12 and rpps.startswith(_RPPS):
+        rpps = rpps[1:]
+    read = {at for meaning, at in places.items() if meaning != "kind"}
+    if value.pop("kind", "") not in ("", _RPPS):
+        rpps, read = "", read - {places.get("rpps")}
+    others = {key: cells[at] for at, key in enumerate(header) if at not in read}
     return Professional(line, name=name, rpps=rpps, others=others, **value)
+
+
+def cell(row: Professional, column: str) -> str:
+    """What a row has in a column, by any of the column's names; empty where there is no such column."""
+    plain = _plain(column)
+    for meaning, names in _COLUMNS.items():
+        if plain in names and hasattr(row, meaning):
+            return str(getattr(row, meaning))
+    return next((value for name, value in row.others.items() if _plain(name) == plain), "")
 
 
 def _faults(row: Professional, header: Sequence[str], places: Mapping[str, int]) -> Iterator[Fault]:

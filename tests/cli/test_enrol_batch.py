@@ -154,6 +154,26 @@ def test_only_takes_any_column(home: Path, ten: Path) -> None:
     assert chosen("group=G1", "group=g2", "floor=0") == [f"p{n}@medecin.test" for n in (2, 4, 8)]
     assert chosen("group=nobody") == []
     assert enrol(home, ten, "--dry-run", "--only", "g1").exit == 2
+    # a column that is not there would silently choose nobody
+    misspelt = enrol(home, ten, "--dry-run", "--only", "groupe=g1")
+    assert (misspelt.exit, misspelt.objects[-1]["code"]) == (2, "usage")
+
+
+def test_only_takes_the_extraction_s_own_columns(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "extraction.txt"
+    path.write_text(
+        "Adresse BAL|Nom d'exercice|Libellé savoir-faire|Code postal structure BAL|\n"
+        "a@medecin.test|A|Cardiologie|29200|\nb@medecin.test|B|Cardiologie|75001|\n"
+        "c@medecin.test|C|Urologie|29200|\n",
+        "utf-8",
+    )
+    for only, expected in [
+        (("Libellé savoir-faire=cardiologie",), "ab"),
+        (("role=Cardiologie", "code postal structure bal=29200"), "a"),
+    ]:
+        words = [word for one in only for word in ("--only", one)]
+        found = rows(enrol(home, path, "--dry-run", *words))
+        assert list(found) == [f"{one}@medecin.test" for one in expected]
 
 
 def test_shards_divide_the_roster_and_their_reports_join(home: Path, ten: Path, tmp_path: Path) -> None:
@@ -219,6 +239,22 @@ def test_a_second_process_waits_for_its_turn(home: Path, tmp_path: Path) -> None
         first.stdout.readline()
         second = enrol(home, many, "--out-dir", tmp_path / "out")
         assert (second.exit, second.objects[-1]["code"]) == (75, "store-busy")
+        first.stdout.read()
+    assert first.returncode == 0
+
+
+def test_no_two_divisions_of_a_roster_run_at_once(home: Path, tmp_path: Path) -> None:
+    """Whoever is in a shard is in the whole too, and would be asked for twice."""
+    many = roster(tmp_path / "many.csv", map(person, range(400)))
+    words = ["enrol", "batch", str(many), "--key", "p256", "--out-dir", str(tmp_path / "out"), "--json"]
+    first_words = [MEDMAIL, *words, "--shard", "0/2"]
+    with subprocess.Popen(first_words, env=environment(home), stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        for shard in ([], ["--shard", "0/3"]):
+            other = enrol(home, many, "--out-dir", tmp_path / "out", *shard)
+            assert (other.exit, other.objects[-1].get("code")) == (75, "store-busy")
+        assert enrol(home, many, "--out-dir", tmp_path / "out", "--shard", "1/2").exit == 0
         first.stdout.read()
     assert first.returncode == 0
 

@@ -29,7 +29,21 @@ def test_a_roster_in_any_order_with_columns_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "utf-8",
+        "utf-8-sig",
+        "utf-16",
+        "utf-16-le",
+        "utf-16-be",
+        "utf-32",
+        "cp1252",
+        "latin-1",
+        "mac-roman",
+        "cp850",
+    ],
+)
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_the_usual_encodings_and_separators(separator: str, encoding: str, end: str) -> None:
     lines = ["Name;Address", '"Élodie ""Lo"" Dùrand";elodie@medecin.test', "", "Zoë;zoe@medecin.test"]
@@ -38,6 +52,62 @@ def test_the_usual_encodings_and_separators(separator: str, encoding: str, end: 
     )
     assert faults == ()
     assert (first.name, second.name, second.line) == ('Élodie "Lo" Dùrand', "Zoë", 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "encodings"),
+    [
+        ("Hélène Lefèvre", ("cp1252", "mac-roman", "cp850")),
+        ("BÉRANGÈRE ÇELIK", ("cp1252", "mac-roman", "cp850")),
+        ("Gaëlle Façon", ("cp1252", "mac-roman", "cp850")),
+        ("André", ("cp1252", "mac-roman", "cp850")),
+        ("Lucas SACRÉ-CŒUR", ("cp1252", "iso8859-15", "mac-roman")),
+        ("Žižek-Müller", ("cp1252", "iso8859-15")),
+        ("Jörg «Jo» D’Alès", ("cp1252", "mac-roman")),
+    ],
+)
+def test_no_name_is_misread(name: str, encodings: tuple[str, ...]) -> None:
+    for encoding in encodings:
+        (row,), faults = read_roster(f"address,name\na@b.test,{name}\n".encode(encoding), "r.csv")
+        assert (row.name, faults) == (name, ()), encoding
+
+
+def test_a_row_in_another_encoding_spoils_no_other() -> None:
+    data = "address,name,note\na@b.test,Hélène,\nc@d.test,Zoë,\n".encode() + b"e@f.test,X,caf\xe9\n"
+    found, (fault,) = read_roster(data, "r.csv")
+    assert [row.name for row in found] == ["Hélène", "Zoë"]
+    assert (fault.line, fault.column, fault.reason) == (4, "note", "bad-encoding")
+
+
+def test_an_open_quotation_mark_swallows_no_row() -> None:
+    text = 'address,name,note\na@b.test,"Dr A,\nb@b.test,Dr B,"two\nlines"\nnobody,C,\nd@b.test,"Dr D",\n'
+    found, faults = read_roster(text.encode(), "r.csv")
+    assert [(row.line, row.name) for row in found] == [(3, "Dr B"), (6, "Dr D")]
+    assert [(fault.line, fault.reason) for fault in faults] == [(2, "bad-quoting"), (5, "bad-address")]
+
+
+def test_many_open_quotation_marks_take_no_time() -> None:
+    begun = time.process_time()
+    _found, faults = read_roster(b"address,name\n" + b'x","z\n' * 30_000, "r.csv")
+    assert len(faults) == 30_000
+    assert time.process_time() - begun < 20
+
+
+def test_excel_s_own_separator_line() -> None:
+    (row,), faults = read_roster(b"sep=;\r\naddress;name\r\na@b.test;x,y|z\r\n", "r.csv")
+    assert (row.line, row.name, faults) == (3, "x,y|z", ())
+
+
+def test_columns_that_mean_nothing_to_us_are_all_kept() -> None:
+    (row,), _ = read_roster(b"address,note,note,,\na@b.test,1,2,3,\n", "r.csv")
+    assert row.others == {"note": "1", "note (3)": "2", "(4)": "3", "(5)": ""}
+
+
+def test_an_identifier_of_another_register_is_no_rpps() -> None:
+    text = "Adresse BAL|Type d'identifiant PP|Identifiant PP\na@b.test|0|759300123\nb@b.test|8|123\n"
+    (row,), (fault,) = read_roster(text.encode(), "r.csv")
+    assert (row.rpps, row.others) == ("", {"Type d'identifiant PP": "0", "Identifiant PP": "759300123"})
+    assert (fault.line, fault.reason) == (3, "bad-rpps")
 
 
 def test_the_annuaire_extraction() -> None:
@@ -81,6 +151,7 @@ def test_each_fault_is_told_with_its_line_and_column(row: str, column: str | Non
     [
         ("", (1, "address", "column-missing")),
         ("name,rpps\nDr No,\n", (1, "address", "column-missing")),
+        ("\n\nname,rpps\nDr No,\n", (3, "address", "column-missing")),
         ("address,name,Address\na@b.test,x,c@d.test\n", (1, "Address", "column-twice")),
         ('address,"name\na@b.test,x\n', (1, None, "bad-quoting")),
     ],
@@ -91,7 +162,7 @@ def test_a_header_that_cannot_be_used(text: str, fault: tuple[int, str | None, s
     assert (told.line, told.column, told.reason) == fault
 
 
-@pytest.mark.parametrize("data", [b"address\n\0\0", b"\x89PNG\x81\x8d\x8f", b"\xff\xfe\0"])
+@pytest.mark.parametrize("data", [b"address\n\0\0", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xfe\0"])
 def test_what_is_no_text_is_refused(data: bytes) -> None:
     with pytest.raises(MedmailError) as refused:
         read_roster(data, "r.csv")
