@@ -108,10 +108,16 @@ class Journal:
         if not group:
             return
         with files.disk_errors(self._path):
+            whole = os.fstat(self._file).st_size
             rest = memoryview("".join(lines).encode())
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-            os.fsync(self._file)
+            try:
+                while rest:
+                    rest = rest[os.write(self._file, rest) :]
+                os.fsync(self._file)
+            except OSError:
+                # part of a line would spoil the one written after it
+                os.ftruncate(self._file, whole)
+                raise
         for one in group:
             self._apply(one)
 
