@@ -16,6 +16,7 @@ from typing import TextIO
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.ui import sanitize
+from medmail_cli.ui.pace import Pace, clock, speed
 from medmail_cli.ui.words import _
 
 Line = str | Sequence[str | tuple[str, str]]
@@ -54,6 +55,7 @@ class Console:
         self.json, self.quiet, self.verbose = json, quiet, verbose
         self._color = color and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._bar_drawn_at = 0.0
+        self._pace = Pace()
         self.stdout_taken = False
         """Is stdout for raw data alone? What people read goes to stderr then."""
 
@@ -132,15 +134,24 @@ class Console:
             self.err(line)
 
     def progress(self, done: int, total: int, unit: str) -> None:
-        """Redraw the one line of progress, on a terminal only and ten times a second at most."""
+        """Redraw the one line of progress, on a terminal only and ten times a second at most.
+
+        After two seconds it tells the rate too and, where the total is known, the time left.
+        """
         if not self.interactive or self.quiet or self.json or os.environ.get("TERM") == "dumb":
             return
         now = time.monotonic()
+        rate = self._pace.rate(now, done)
         if now - self._bar_drawn_at < 0.1 and done != total:
             return
         self._bar_drawn_at = now
         words = _("{done} of {total} {unit}") if total else _("{done} {unit}")
-        sys.stderr.write("\r\x1b[K" + words.format(done=done, total=total, unit=_(unit)))
+        shown = words.format(done=done, total=total, unit=_(unit))
+        if rate is not None:
+            shown += ", " + speed(rate)
+            if total > done:
+                shown += ", " + _("{time} left").format(time=clock((total - done) / rate))
+        sys.stderr.write("\r\x1b[K" + shown)
         sys.stderr.flush()
 
     def clear_progress(self) -> None:
