@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _MOST_JOBS = 64
+_KEYS = ("rsa3072", "rsa4096", "p256", "p384")
 _PATIENCE = 5.0
 """Seconds for a certificate that is decided upon later: the others wait meanwhile, the next run asks."""
 
@@ -95,6 +96,14 @@ def batch(
     from medmail_cli.workflows.roster import cell, read_roster
 
     session: Session = ctx.obj
+    if key is not None and key.value not in _KEYS:
+        said = _("a batch gives each person one certificate, which signs and encrypts: {kinds}")
+        raise typer.BadParameter(said.format(kinds=", ".join(_KEYS)), param_hint="--key")
+    if session.profile.certificates == "two":
+        raise typer.BadParameter(
+            _("this profile wants two certificates a person; `enrol new` gives them, a batch gives one"),
+            param_hint="profile",
+        )
     wanted = tuple(_pair(one) for one in only or ())
     place = _shard(shard)
     if report is not None:
