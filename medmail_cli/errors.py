@@ -85,6 +85,7 @@ EXITS: dict[str, int] = {
     "key-on-card": FAILED,
     "card-empty": FAILED,
     "card-failed": FAILED,
+    "client-key-unusable": FAILED,
     "expires-soon": FAILED,
     "keystore-exists": FAILED,
     "no-kernel-keyring": FAILED,

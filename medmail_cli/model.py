@@ -36,6 +36,10 @@ class Oaep:
 KeyTransport = Literal["rsa-pkcs1v15"] | Oaep
 
 
+Primitive = Literal["ecdsa", "rsa-pkcs1v15", "rsa"]
+"""How a key signs in TLS: ECDSA of a digest (in DER), PKCS #1 v1.5 of a DigestInfo, bare RSA of a block."""
+
+
 class PrivateKey(Protocol):
     """A private key that signs or opens letters, wherever it lives: in software or on a card."""
 

@@ -253,8 +253,12 @@ class Session:
 
         identity = account.client_identity
         path = None if identity is None else self.paths.config.parent / Path(identity).expanduser()
+        ours = identity if path is not None and "@" in path.name and not path.is_file() else None
         try:
-            return tls.context(account.tls_anchors, path)
+            made = tls.context(account.tls_anchors, path if ours is None else None)
+            if ours is not None:
+                self._show_identity(made, ours)
+            return made
         except MedmailError as error:
             if error.code != "not-readable":
                 raise
@@ -263,6 +267,21 @@ class Session:
             detail = f"{file}: {error.facts['reason']}"
             table = f"accounts.{account.name}"
             raise complaint(self.config, table, key, "unreadable", detail=detail) from None
+
+    def _show_identity(self, made: "ssl.SSLContext", address: str) -> None:
+        """Log in by the key that signs for an address, or by its card's for logins."""
+        from medmail_cli.store.identity import CARD
+        from medmail_cli.transport import tls, tlskey
+
+        one = self.unlocked.signer(address, at=self.now())
+        assert one.certificate is not None  # noqa: S101 - an active identity has one
+        if one.method == CARD:
+            from medmail_cli.devices.cardlogin import login_key
+
+            place = self.unlocked.card_place(one)
+            tlskey.present(made, *login_key(self.cards, place, one.certificate, self.now()))
+        else:
+            tls.present(made, self.unlocked.unseal(one), (one.certificate, *one.chain))
 
     def _from_file(self, name: str, path: Path) -> bytes:
         if str(path) == "-":

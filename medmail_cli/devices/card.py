@@ -266,13 +266,17 @@ class Cards:
             raise MedmailError("several-cards", labels=[card.label for card in fitting])
         return self._kept(fitting[0])
 
-    def key(self, place: "CardPlace", public_key: "PublicKeyTypes") -> "CardKey":
-        """The key at ``place``. Raises ``no-card-module``, ``card-absent``, ``extra-missing``."""
+    def key(self, place: "CardPlace", public_key: "PublicKeyTypes", key_id: bytes | None = None) -> "CardKey":
+        """The key at ``place``, or that of ``key_id`` on the same card.
+
+        Raises ``no-card-module``, ``card-absent``, ``extra-missing``.
+        """
         from medmail_cli.devices.cardkey import CardKey
 
-        return CardKey(self._at(place), bytes.fromhex(place.key_id), public_key)
+        return CardKey(self.at(place), bytes.fromhex(place.key_id) if key_id is None else key_id, public_key)
 
-    def _at(self, place: "CardPlace") -> Card:
+    def at(self, place: "CardPlace") -> Card:
+        """The card of ``place``. Raises as :meth:`key` does."""
         if (place.serial, place.label) in self._cards:
             return self._cards[place.serial, place.label]
         path = place.module

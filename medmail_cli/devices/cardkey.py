@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
     from medmail_cli.devices.card import Card
-    from medmail_cli.model import KeyTransport, SignatureScheme
+    from medmail_cli.model import KeyTransport, Primitive, SignatureScheme
 
 _SAMPLE = 32
 _MOST_WAYS, _LONGEST_LABEL = 64, 255
@@ -39,6 +39,7 @@ class CardKey:
     def __init__(self, card: "Card", key_id: bytes, public_key: "PublicKeyTypes") -> None:
         self._card, self._id, self._public = card, key_id, public_key
         self._object: Any = None
+        self._primitives: frozenset[Primitive] | None = None
         self._oaep: dict[Oaep, Callable[[bytes], bytes] | None] = {}
 
     def __repr__(self) -> str:
@@ -143,6 +144,58 @@ class CardKey:
             )
             return info, {"mechanism": Mechanism.RSA_PKCS}
         return message, {"mechanism": Mechanism[f"{name}_RSA_PKCS"]}
+
+    # --- for TLS, which hashes and pads by itself (medmail_cli.transport.tlskey) --------------------------
+
+    def primitives(self) -> "frozenset[Primitive]":
+        """What the card signs of that; bare RSA is tried once, as cards say they do it and do not."""
+        if self._primitives is None:
+            found: set[Primitive] = {"ecdsa"}
+            if isinstance(self._public, rsa.RSAPublicKey):
+                found = {"rsa-pkcs1v15", "rsa"} if self._signs_bare() else {"rsa-pkcs1v15"}
+            self._primitives = frozenset(found)
+        return self._primitives
+
+    def _signs_bare(self) -> bool:
+        assert isinstance(self._public, rsa.RSAPublicKey)  # noqa: S101 - for mypy
+        numbers, size = self._public.public_numbers(), (self._public.key_size + 7) // 8
+        block = secrets.token_bytes(size - 1).rjust(size, b"\0")
+        try:
+            signature = self.sign_prepared(block, "rsa")
+        except MedmailError as error:
+            if error.code != "card-failed":
+                raise
+            return False
+        return pow(int.from_bytes(signature, "big"), numbers.e, numbers.n) == int.from_bytes(block, "big")
+
+    def sign_prepared(self, data: bytes, primitive: "Primitive") -> bytes:
+        """Sign what is hashed, and padded where that is needed, already. Raises as :meth:`sign` does."""
+        import pkcs11
+        from pkcs11 import Mechanism
+
+        mechanisms = {
+            "ecdsa": Mechanism.ECDSA, "rsa-pkcs1v15": Mechanism.RSA_PKCS, "rsa": Mechanism.RSA_X_509,
+        }  # fmt: skip
+        key = self._key()
+        if isinstance(self._public, ec.EllipticCurvePublicKey):
+            data = data[: (self._public.key_size + 7) // 8]
+        if not hasattr(key, "sign"):
+            raise self._card.no_such_key()
+        try:
+            signature: bytes = key.sign(data, mechanism=mechanisms[primitive], **self._pin_again(key))
+        except pkcs11.PKCS11Error as error:
+            raise self._card.failed(error) from None
+        return ecdsa_der(signature) if primitive == "ecdsa" else signature
+
+    def is_there(self) -> bool:
+        """Whether the card has the key."""
+        try:
+            self._key()
+        except MedmailError as error:
+            if error.code != "card-failed":
+                raise
+            return False
+        return True
 
     # --- decrypting ------------------------------------------------------------------------------------
 

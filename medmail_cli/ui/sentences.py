@@ -183,6 +183,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("the card “{label}” failed: {reason}"),
         N_("take it out, put it in again and run the command once more"),
     ),
+    "client-key-unusable": (
+        N_("this key cannot log in to a server: {reason}"),
+        N_("name a PEM file, or the address of another identity, as client-identity"),
+    ),
     "no-card-module": (
         N_("no PKCS#11 module for cards can be used ({path}: {reason})"),
         N_("install OpenSC, or your card's own software (Cryptolib CPS), and name its module with --module"),
@@ -467,6 +471,9 @@ FAULTS: dict[str, str] = {
 """What is wrong with a row of a roster."""
 
 REASONS: dict[str, str] = {
+    "key-type": N_("TLS has no use for its kind"),
+    "no-openssl": N_("this Python lets no key sign from outside"),
+    "refused-by-openssl": N_("OpenSSL refused it"),
     "no-such-key": N_("the key is not on it any more"),
     "none-found": N_("this machine has none"),
     "cut-off": N_("the connection was cut off"),

@@ -1,0 +1,139 @@
+"""Logging in to a real operator by the key on a card, or by one of the keystore: Dovecot asks for it."""
+
+import os
+import socket
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from tests.support import pki, tokens
+from tests.support.cli import Done, medmail, passphrase
+from tests.support.tokens import PIN, SOFTHSM, SPY, WRONG_PIN, Reader, Token
+
+if TYPE_CHECKING:
+    from tests.support.servers import MailServers
+
+FOR_LOGINS = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    return tokens.reader(tmp_path / "reader")
+
+
+def fetch(home: Path, reader: Reader, pin: str = PIN) -> Done:
+    (home.parent / "pin").write_text(pin)
+    return medmail(
+        home, "fetch", "--json", env={**reader.spied(), "MEDMAIL_PIN_FILE": str(home.parent / "pin")}
+    )
+
+
+def set_up(servers: "MailServers", home: Path, address: str) -> None:
+    passphrase(home)
+    keys: dict[str, Any] = {"auth": "external", "client-identity": address}
+    servers.write_config(home, address, **keys)
+
+
+def mail_card(servers: "MailServers", token: Token, address: str, kind: pki.KeyType) -> None:
+    """A card with a key that signs mail, and another that Dovecot knows the address by."""
+    signs, key = pki.issue(servers.ca, address, "sign", kind, name="signs")
+    token.put_pair(signs, key, "01")
+    login, login_key = pki.issue(servers.ca, None, "none", kind, name=address, extensions=[FOR_LOGINS])
+    token.put_pair(login, login_key, "02")
+
+
+@pytest.mark.parametrize("kind", ["rsa2048", "p256", "p384"])
+def test_a_card_s_key_for_logins_logs_in(
+    mail_servers: "MailServers", reader: Reader, tmp_path: Path, kind: pki.KeyType
+) -> None:
+    address, home = mail_servers.new_mailbox("card"), tmp_path / "home"
+    mail_servers.inject(address, [b"From: x@y.test\r\nSubject: s\r\n\r\nb\r\n"])
+    set_up(mail_servers, home, address)
+    mail_card(mail_servers, reader.insert(), address, kind)
+    (tmp_path / "pin").write_text(PIN)
+    enrolled = medmail(
+        home, "enrol", "card", "--module", SPY, "--pin-file", tmp_path / "pin", env=reader.spied()
+    )
+    assert enrolled.exit == 0, enrolled
+    done = fetch(home, reader)
+    assert (done.exit, done.objects[-1]["counts"].get("new")) == (0, 1), done
+    assert reader.calls()[-3:] == ["C_Logout", "C_CloseSession", "C_Finalize"]
+    wrong = fetch(home, reader, WRONG_PIN)
+    assert (wrong.exit, wrong.objects[0]["code"]) == (4, "wrong-pin")
+    assert reader.calls().count("C_Login") == 1
+    reader.pull()
+    gone = fetch(home, reader)
+    assert (gone.exit, gone.objects[0]["code"]) == (4, "card-absent")
+
+
+def test_an_identity_of_the_keystore_logs_in(
+    mail_servers: "MailServers", reader: Reader, tmp_path: Path
+) -> None:
+    address, home = mail_servers.new_mailbox("soft"), tmp_path / "home"
+    set_up(mail_servers, home, address)
+    certificate, key = pki.issue(mail_servers.ca, None, "none", "p256", name=address, extensions=[FOR_LOGINS])
+    (tmp_path / "login.pem").write_bytes(pki.pem(certificate, key))
+    imported = medmail(home, "enrol", "import", tmp_path / "login.pem", "--address", address)
+    assert imported.exit == 0, imported
+    assert fetch(home, reader).exit == 0
+
+
+def test_without_bare_rsa_the_login_is_by_tls_1_2(reader: Reader, tmp_path: Path) -> None:
+    """A card may do PKCS #1 v1.5 alone, and TLS 1.3 wants more of it."""
+    ca = pki.make_ca("Root")
+    (tmp_path / "ca.pem").write_bytes(pki.pem(ca.certificate))
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    (tmp_path / "server.pem").write_bytes(
+        pki.pem(*pki.issue(ca, None, "none", "p256", name="localhost", extensions=[(usage, False)]))
+    )
+    certificate, key = pki.issue(ca, None, "none", "rsa2048", name="login", extensions=[FOR_LOGINS])
+    reader.insert().put_pair(certificate, key)
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.pem")
+    serving.verify_mode = ssl.CERT_REQUIRED
+    serving.load_cert_chain(tmp_path / "server.pem")
+    for bare, version in ((True, "TLSv1.3"), (False, "TLSv1.2")):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            words = [sys.executable, "-c", _CLIENT, str(SOFTHSM), str(listening.getsockname()[1]), str(bare)]
+            with subprocess.Popen(words, env=os.environ | reader.env, stdin=subprocess.PIPE) as client:
+                assert client.stdin is not None
+                client.stdin.write(pki.pem(certificate))
+                client.stdin.close()
+                listening.settimeout(30)
+                with serving.wrap_socket(listening.accept()[0], server_side=True) as connection:
+                    connection.settimeout(30)
+                    assert connection.recv(100) == b"hello"
+                    assert connection.version() == version
+                    shown = connection.getpeercert()
+                    assert shown is not None
+                    assert shown["subject"] == ((("commonName", "login"),),)
+            assert client.returncode == 0
+
+
+_CLIENT = """
+import socket, ssl, sys
+from pathlib import Path
+from cryptography import x509
+from medmail_cli.devices.card import Cards
+from medmail_cli.model import CardPlace
+from medmail_cli.store.refusedpins import RefusedPins
+from medmail_cli.transport import tlskey
+module, port, bare = sys.argv[1:]
+certificate = x509.load_pem_x509_certificate(sys.stdin.buffer.read())
+cards = Cards(lambda _label: b"1234", lambda: RefusedPins(Path("/nonexistent"), bytes(32)))
+card = cards.choose(Path(module), None)
+key = cards.key(CardPlace(card.module, card.label, card.serial, "01"), certificate.public_key())
+if bare == "False":
+    key._primitives = frozenset({"rsa-pkcs1v15"})
+made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+tlskey.present(made, key, [certificate])
+with made.wrap_socket(socket.create_connection(("localhost", int(port)))) as found:
+    found.write(b"hello")
+cards.close()
+"""
