@@ -34,6 +34,9 @@ class Refused(Protocol):
 
     path: Path
 
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """While a PIN is tried: nobody else tries one meanwhile."""
+
     def knows(self, token: str, pin: bytes) -> bool:
         """Whether the token has refused this PIN."""
 
@@ -140,16 +143,18 @@ class Card:
             return self._open(pkcs11.PROTECTED_AUTH)
         pin = self._pin(self.label)
         refused, name = self._refused(), f"{self.serial}\0{self.label}"
-        if refused.knows(name, pin):
-            raise MedmailError("pin-refused-before", label=self.label, path=str(refused.path))
-        try:
-            opened = self._open(_text(pin, self.label))
-        except MedmailError as error:
-            if error.code in ("wrong-pin", "pin-locked"):
-                refused.remember(name, pin)
-            raise
-        refused.forget(name)
-        return opened
+        with refused.held():
+            if refused.knows(name, pin):
+                raise MedmailError("pin-refused-before", label=self.label, path=str(refused.path))
+            check_pin_flags(self._token.slot.get_token().flags, self.label)
+            try:
+                opened = self._open(_text(pin, self.label))
+            except MedmailError as error:
+                if error.code in ("wrong-pin", "pin-locked"):
+                    refused.remember(name, pin)
+                raise
+            refused.forget(name)
+            return opened
 
     def _open(self, pin: object) -> "pkcs11.Session":
         import pkcs11

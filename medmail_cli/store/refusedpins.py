@@ -5,14 +5,18 @@ HMAC-SHA-256, a space, and as many of its name and the PIN. The key is the keyst
 passphrase nobody can try the few PINs there are on what stands here.
 """
 
+import contextlib
 import hashlib
 import hmac
+from collections.abc import Iterator
 from pathlib import Path
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.store import files
 
 _NAME = "refused-pins"
+_PATIENCE = 60.0
+"""Seconds: cards are slow, and several runs may come before us."""
 
 
 class RefusedPins:
@@ -21,6 +25,12 @@ class RefusedPins:
     def __init__(self, folder: Path, key: bytes) -> None:
         self.path = folder / _NAME
         self._key = key
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """While a PIN is tried, so that runs side by side do not try the same one. Raises ``store-busy``."""
+        with files.lock(self.path.with_suffix(".lock"), wait=_PATIENCE):
+            yield
 
     def knows(self, token: str, pin: bytes) -> bool:
         """Whether the token has refused this PIN, and no other was right since."""

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -211,6 +212,33 @@ def test_a_wrong_pin_is_tried_once_in_a_run_and_never_again(enrolled_desk: Desk)
     assert (
         error(desk.run("decrypt", letter, "--json", pin=WRONG_PIN, env=desk.reader.spied()))[1] == "wrong-pin"
     )
+
+
+def test_runs_side_by_side_do_not_try_the_same_pin(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three runs with a wrong PIN, started at once, would lock the card."""
+    alice = person("alice", key_type="rsa2048")
+    desk.reader.insert().put_pair(alice.certificate, alice.raw_key)
+    monkeypatch.setenv("SOFTHSM2_CONF", desk.reader.env["SOFTHSM2_CONF"])
+    pins = RefusedPins(desk.home / "keystore", bytes(32))
+    cards = Cards(lambda _label: WRONG_PIN.encode(), lambda: pins)
+    card = cards.choose(SOFTHSM, None)
+    codes: list[str] = []
+
+    def try_it() -> None:
+        try:
+            card.session()
+        except MedmailError as refused:
+            codes.append(refused.code)
+
+    other = threading.Thread(target=try_it)
+    with pins.held():
+        other.start()
+        other.join(0.5)
+        assert codes == []
+        pins.remember(f"{card.serial}\0{card.label}", WRONG_PIN.encode())
+    other.join(30)
+    cards.close()
+    assert codes == ["pin-refused-before"]
 
 
 def test_a_pin_that_can_be_none_is_not_tried(enrolled_desk: Desk) -> None:
