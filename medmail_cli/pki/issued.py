@@ -35,7 +35,7 @@ def checked(
     own = next((one for one in received if _public_key(one) == wanted), None)
     if own is None:
         raise _not_as_requested(url, "wrong-key")
-    for asked in _requested_addresses(csr):
+    for asked in requested_addresses(csr):
         if not address.binds(own, asked):
             raise _not_as_requested(url, "wrong-name", address=asked)
     judged = judge(
@@ -64,7 +64,7 @@ def _public_key(certificate: x509.Certificate) -> bytes:
         return b""
 
 
-def _requested_addresses(csr: x509.CertificateSigningRequest) -> list[str]:
+def requested_addresses(csr: x509.CertificateSigningRequest) -> list[str]:
     """The mailboxes asked for, SmtpUTF8Mailbox (RFC 9598) among them."""
     try:
         names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -76,7 +76,7 @@ def build_request(
                 if value
             ]
         )
-        alternative = x509.SubjectAlternativeName([_general_name(address)])
+        alternative = x509.SubjectAlternativeName([general_name(address)])
     except ValueError as error:
         raise MedmailError("malformed", what=address) from error
     if like is not None:
@@ -142,7 +142,7 @@ def _extension(value: x509.ExtensionType) -> bytes:
     return der.sequence(der.oid(value.oid.dotted_string), der.octet_string(value.public_bytes()))
 
 
-def _general_name(address: str) -> x509.GeneralName:
+def general_name(address: str) -> x509.GeneralName:
     """rfc822Name with its domain as A-labels, or SmtpUTF8Mailbox, whose domain is U-labels (RFC 9598 §3)."""
     local, _, domain = address.rpartition("@")
     if not local or not domain:

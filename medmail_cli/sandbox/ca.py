@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from medmail_cli.pki.address import addresses, same_address
+from medmail_cli.pki.issued import requested_addresses
+from medmail_cli.pki.request import general_name
 from medmail_cli.sandbox.possession import voucher
 
 if TYPE_CHECKING:
@@ -117,12 +119,12 @@ class IdentityAuthority:
         if not _signs(key):
             by = voucher(der, self.issued)
             told = [] if by is None or by.serial_number in self.revoked else addresses(by)
-            proven = bool(told) and all(same_address(told[0], one) for one in _addresses(extensions))
+            proven = bool(told) and all(same_address(told[0], one) for one in requested_addresses(csr))
         if not proven:
             raise RequestRefused("the request does not prove possession of the key")
         if isinstance(key, dsa.DSAPublicKey) or (isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048):
             raise RequestRefused("the key is too weak")
-        asked = _addresses(extensions) or [holder]
+        asked = requested_addresses(csr) or [holder]
         registrar = holder.partition("@")[0] == "registrar" and len(asked) == 1
         if not registrar and any(not same_address(address, holder) for address in asked):
             raise RequestRefused(f"{holder} may ask for certificates of that address only")
@@ -133,7 +135,7 @@ class IdentityAuthority:
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (_usage(key, extensions), True),
             (x509.ExtendedKeyUsage(purposes), False),
-            (x509.SubjectAlternativeName([x509.RFC822Name(asked[0])]), False),
+            (x509.SubjectAlternativeName([general_name(asked[0])]), False),
             (_authority_key(self.issuing), False),
             (_points(f"{self.web}/crl"), False),
             (
@@ -220,14 +222,6 @@ def _subject(csr: x509.CertificateSigningRequest, holder: str) -> x509.Name:
     if not any(attribute.oid == NameOID.COMMON_NAME for attribute in told):
         told.append(_called(holder[:64]))
     return _name(*told)
-
-
-def _addresses(extensions: x509.Extensions) -> list[str]:
-    try:
-        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return names.get_values_for_type(x509.RFC822Name)
 
 
 def _root(common_name: str, now: dt.datetime) -> Issuer:

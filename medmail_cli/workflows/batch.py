@@ -327,7 +327,8 @@ class _Run:
         self.failed_alike = self.failed_alike + 1 if systemic or code == "ca-busy" else 0
         if self.failed_alike >= _GIVE_UP_AFTER or code in ("disk-full", "not-writable"):
             self.stop = error
-        detail = error.facts.get("detail") or error.facts.get("reason")
+        told = (error.facts.get(name) for name in ("detail", "reason", "path"))
+        detail = next(filter(None, told), None)
         yield of_row(
             one.row,
             "waiting" if code == "ca-pending" else "failed",

@@ -7,6 +7,7 @@ a file of its own. Each appears whole, so that a kill leaves nothing half made.
 """
 
 import base64
+import hashlib
 import json
 import re
 import secrets
@@ -45,6 +46,8 @@ _ROUNDS = 2048
 """Of PKCS#12's key derivation: enough, the password being random; old readers refuse none at all."""
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 PENDING = ".pending"
+_LONGEST_NAME = 200
+"""Octets of a file's name, so that there is room for what is added to it."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,8 @@ class Handout:
 def prepare(row: "Professional", key: KeyChoice, out: Handout) -> Pending:
     """The key and request that wait for a person, made and laid down if there are none yet.
 
-    What waits for somebody whose name or number has changed meanwhile is made anew. Raises ``disk-full``,
-    ``malformed``.
+    What waits for somebody whose name or number has changed meanwhile is made anew. Raises ``exists`` where
+    something stands already where their key shall be laid down, ``disk-full``, ``malformed``.
     """
     path = _folder(row, out) / "key"
     about = [row.address, row.name, row.rpps, row.organisation]
@@ -100,6 +103,9 @@ def prepare(row: "Professional", key: KeyChoice, out: Handout) -> Pending:
                 return Pending(waiting, base64.b64decode(values["request"]), values["password"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         stored = None  # none waits, or none that this keystore can read
+    if (place := _place(row, out)).exists():
+        # better said before a certificate is asked for
+        raise MedmailError("exists", path=str(place))
     private = make_key(key)
     assert isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)  # noqa: S101 - what a batch may ask for
     pending = Pending(
@@ -141,15 +147,13 @@ def hand_out(
     person's is there, ``wrong-key-usage``, ``disk-full``.
     """
     secret = _password_file(row, pending, out)
-    name = file_name(row.address)
+    path = _place(row, out)
     if out.p12:
-        path = out.folder / f"{name}.p12"
         if not path.exists():
             files.write_atomic(path, _p12(row, pending, chain))
         elif not _opens(path, pending, chain[0]):
             raise MedmailError("exists", path=str(path))
         return path, secret
-    path = out.folder / name
     if path.exists():
         held = Keystore(path / "keystore").identities()
         if not any(one.certificate == chain[0] for one in held):
@@ -170,8 +174,16 @@ def forget(row: "Professional", out: Handout) -> None:
 
 
 def file_name(address: str) -> str:
-    """An address as a file's name: no folder, nothing hidden, nothing a shell would read."""
-    return quote(address, safe="@+=").replace("~", "%7E")
+    """An address as a file's name: no folder, nothing hidden, nothing a shell would read, not too long."""
+    name = quote(address, safe="@+=").replace("~", "%7E")
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME - 33]}~{hashlib.sha256(address.encode()).hexdigest()[:32]}"
+
+
+def _place(row: "Professional", out: Handout) -> Path:
+    """Where what the person gets is laid down."""
+    return out.folder / f"{file_name(row.address)}{'.p12' if out.p12 else ''}"
 
 
 def _folder(row: "Professional", out: Handout) -> Path:

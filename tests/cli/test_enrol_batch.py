@@ -272,6 +272,30 @@ def test_no_two_divisions_of_a_roster_run_at_once(home: Path, tmp_path: Path) ->
     assert first.returncode == 0
 
 
+def test_addresses_as_long_as_they_may_be(home: Path, tmp_path: Path) -> None:
+    domain = f"{'b' * 58}.{'b' * 58}.{'c' * 50}.medecin.test"
+    addresses = [f"{'y' * 64}@{domain}", f"{'y' * 64}@d{domain[1:]}", f"{'é' * 32}@{domain[30:]}"]
+    path = roster(tmp_path / "r.csv", [person(n, address=one) for n, one in enumerate(addresses)])
+    done = enrol(home, path, "--out-dir", tmp_path / "out", "--p12", "--letters", tmp_path / "letters")
+    assert done.exit == 0, done
+    found = rows(done)
+    assert all(Path(found[one]["saved_as"]).is_file() for one in addresses)
+    assert len({one["saved_as"] for one in found.values()}) == len(addresses)
+
+
+def test_no_certificate_is_asked_for_that_could_not_be_laid_down(
+    operator: Operator, home: Path, ten: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "p3@medecin.test").mkdir(parents=True)
+    before = len(operator.authority.issued)
+    done = enrol(home, ten, "--out-dir", tmp_path / "out")
+    assert (done.exit, done.objects[-1]["counts"]["enrolled"]) == (3, 9)
+    failed = rows(done)["p3@medecin.test"]
+    assert (failed["code"], failed["requests"]) == ("exists", 0)
+    assert failed["detail"] == str(tmp_path / "out" / "p3@medecin.test")
+    assert len(operator.authority.issued) == before + 9
+
+
 def test_hostile_rows_stay_in_their_folder(operator: Operator, home: Path, tmp_path: Path) -> None:
     names = ["a/b", "%2e%2e", "-rf", "~root", "$HOME", "x'y"]
     path = roster(
