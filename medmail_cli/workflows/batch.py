@@ -48,8 +48,8 @@ _NOT_THIS_ROW = {"server-unreachable", "server-untrusted", "ca-fingerprint-misma
 _GIVE_UP_AFTER = 3
 """Rows in a row that fail for a reason which is not theirs."""
 _MOST_TRIES = 8
-LONGEST_PAUSE = 60.0
-"""Seconds: it may be asked to wait longer, and is asked again all the same."""
+_LONGEST_PAUSE = 60.0
+"""Seconds between two tries, where an authority that is busy does not say when to come again."""
 PATIENCE = 600.0
 """Seconds to wait in all, without any success, for an authority that is busy."""
 
@@ -320,9 +320,11 @@ class _Run:
             facts = {"error": code}
             self.registry.log.outcomes([Outcome(one.intent, "failed", exit_of(code), facts=facts)])
             one.intent = None
-        if code == "ca-busy" and one.tries < _MOST_TRIES and self._wait_for(error):
-            self.to_ask.appendleft(one)
-            return
+        if code == "ca-busy" and one.tries < _MOST_TRIES:
+            if self._wait_for(error, one.tries):
+                self.to_ask.appendleft(one)
+                return
+            self.stop = error
         systemic = code in _NOT_THIS_ROW or (code == "ca-refused" and error.facts.get("status") == 401)
         self.failed_alike = self.failed_alike + 1 if systemic or code == "ca-busy" else 0
         if self.failed_alike >= _GIVE_UP_AFTER or code in ("disk-full", "not-writable"):
@@ -339,17 +341,17 @@ class _Run:
             exit=exit_of(code),
         )
 
-    def _wait_for(self, error: MedmailError) -> bool:
-        """Let the authority breathe, as long as it asks for, if that is not too long in all."""
-        asked = error.facts.get("seconds")
-        seconds = min(max(float(asked) if isinstance(asked, int) else 0.0, 1.0), LONGEST_PAUSE)
-        begins = max(self.next_at, time.monotonic())
-        if seconds > self.patience:
+    def _wait_for(self, error: MedmailError, tries: int) -> bool:
+        """Ask nothing, by any worker, as long as the authority wants; False if that is too long in all."""
+        asked, now = error.facts.get("seconds"), time.monotonic()
+        until = now + (asked if isinstance(asked, int) and asked else min(2.0 ** (tries - 1), _LONGEST_PAUSE))
+        longer = until - max(self.next_at, now)
+        if longer > self.patience:
             return False
-        if begins <= time.monotonic() + 0.001:
+        if longer > 0:
             # several workers hear the same; they wait once
-            self.patience -= seconds
-            self.next_at = time.monotonic() + seconds
+            self.patience -= longer
+            self.next_at = until
         return True
 
     def _not_attempted(self, row: Professional) -> BatchRow:

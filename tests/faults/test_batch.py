@@ -81,6 +81,31 @@ def test_a_busy_authority_is_given_time(home: Path, server: OpenSslEst) -> None:
     assert asked(server) == 7
 
 
+def test_all_workers_wait_as_long_as_one_was_told(home: Path, server: OpenSslEst) -> None:
+    times: list[float] = []
+    told: list[float] = []
+
+    def busy(_handler: Handler, body: bytes) -> Reply:
+        times.append(time.monotonic())
+        if len(times) in (5, 6):
+            told.append(times[-1])
+            return 503, {"Retry-After": "1" if len(times) == 5 else "3"}, b""
+        return 200, {}, server.issue(body)
+
+    server.replies["simpleenroll"] = busy
+    assert batch(home, 16, "--jobs", "4").exit == 0
+    # what was on its way already may still arrive
+    assert [one for one in times if told[-1] + 0.5 < one < told[-1] + 2.9] == []
+
+
+def test_an_authority_that_wants_an_hour_s_rest_has_it(home: Path, server: OpenSslEst) -> None:
+    server.replies["simpleenroll"] = lambda _handler, _body: (503, {"Retry-After": "3600"}, b"")
+    done = batch(home, 30, "--jobs", "1")
+    assert done.exit == 75
+    assert asked(server) == 1
+    assert counts(done) == {"failed": 1, "not-attempted": 29}
+
+
 def test_no_more_is_asked_than_the_authority_s_limit(home: Path, server: OpenSslEst) -> None:
     settings(home, server, "requests-per-minute = 120")
     times: list[float] = []
