@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, combine
 from medmail_cli.model import Progress
@@ -21,6 +21,9 @@ from medmail_cli.workflows.roster import Fault, Professional
 
 Status = Literal["ready", "enrolled", "unchanged", "possible-duplicate", "waiting", "failed", "not-attempted"]
 VERSION = 1
+MOST_SHARDS = 999_999
+_TEXTS = ("status", "address", "name", "rpps", "profession", "organisation", "group", "role")
+_MOST_TOLD = 20
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,8 @@ def merge(paths: Sequence[Path], output: Path | None, *, force: bool) -> Iterato
     count = first.shard[1]
     missing = [index for index in range(count) if (index, count) not in seen]
     if missing or len(seen) != count:
-        raise MedmailError("shards-missing", shards=[f"{index}/{count}" for index in missing])
+        told = [f"{index}/{count}" for index in missing[:_MOST_TOLD]]
+        raise MedmailError("shards-missing", shards=told + ["…"] * (len(missing) > _MOST_TOLD))
     # every shard tells of all faults; a person is in one alone
     faults = dict.fromkeys(row for _, rows in reports for row in rows if isinstance(row, Fault))
     people: dict[str, BatchRow] = {}
@@ -161,16 +165,31 @@ def _read(path: Path) -> tuple[Part, list[BatchRow | Fault]]:
         read = [_row(row) for row in rows]
         if summary["rows"] != len(read):
             raise ValueError(summary)
-        only = tuple((name, value) for name, value in head.pop("only"))
-        index, count = head.pop("shard")
-        return Part(shard=(int(index), int(count)), only=only, **head), read
-    except (ValueError, KeyError, TypeError, AttributeError):
+        only = tuple((str(name), str(value)) for name, value in head.pop("only"))
+        index, count = map(int, head.pop("shard"))
+        if not 0 <= index < count <= MOST_SHARDS:
+            raise ValueError(index)
+        return Part(shard=(index, count), only=only, **head), read
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise MedmailError("report-incomplete", path=str(path)) from None
 
 
 def _row(values: dict[str, Any]) -> BatchRow | Fault:
-    if values.pop("type") == Fault.type:
+    """Raises ValueError, KeyError or TypeError for what no batch has written."""
+    json.dumps(values, ensure_ascii=False).encode()  # lone surrogates
+    kind = Fault if values.pop("type") == Fault.type else BatchRow
+    texts = _TEXTS if kind is BatchRow else ("reason",)
+    numbers = ("line", "exit", "requests", "unanswered") if kind is BatchRow else ("line", "exit")
+    right = all(isinstance(values[name], str) for name in texts)
+    right = right and all(type(values[name]) is int for name in numbers)
+    others = {name: value for name, value in values.items() if name not in (*texts, *numbers, "others")}
+    right = right and all(value is None or isinstance(value, str) for value in others.values())
+    if not right:
+        raise ValueError(values)
+    if kind is Fault:
         return Fault(**values)
+    if values["status"] not in get_args(Status) or not isinstance(values["others"], dict):
+        raise ValueError(values)
     for name in ("saved_as", "password_file"):
         values[name] = None if values[name] is None else Path(values[name])
     if values["not_after"] is not None:

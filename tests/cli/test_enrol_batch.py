@@ -216,6 +216,30 @@ def test_shards_divide_the_roster_and_their_reports_join(home: Path, ten: Path, 
     assert refused(*reports[:2], other) == "row-twice"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ('"line": "2"', '"line": 2'),
+        ('"address": 5', '"address": "p0@medecin.test"'),
+        ('"others": ["1"]', '"others": {"floor": "0"}'),
+        ('"status": "splendid"', '"status": "ready"'),
+        ('"code": "\\ud800"', '"code": null'),
+        ('"shard": [3, 1]', '"shard": [0, 1]'),
+        ('"shard": [0, 999999999999]', '"shard": [0, 1]'),
+        ("[" * 100_000, ""),
+    ],
+)
+def test_what_no_batch_has_written_is_not_merged(home: Path, tmp_path: Path, wrong: str, right: str) -> None:
+    one, path = roster(tmp_path / "one.csv", [person(0)]), tmp_path / "r.jsonl"
+    assert enrol(home, one, "--dry-run", "--report", path).exit == 0
+    assert medmail(home, "enrol", "merge", path).exit == 0
+    text = path.read_text("utf-8")
+    assert right in text
+    path.write_text(text.replace(right, wrong, 1), "utf-8")
+    done = medmail(home, "enrol", "merge", path, "--json")
+    assert (done.exit, done.objects[-1]["code"]) == (1, "report-incomplete")
+
+
 def report_line(path: Path) -> str:
     """The first person's line."""
     return next(line + "\n" for line in path.read_text("utf-8").splitlines() if '"serial"' in line)
