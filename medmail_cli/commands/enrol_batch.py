@@ -92,7 +92,7 @@ def batch(
     from medmail_cli.store.files import check_output
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.batch import choose, enrol_batch, faulty
-    from medmail_cli.workflows.batch_report import Part, digest, of_row, reported
+    from medmail_cli.workflows.batch_report import Part, check_report, digest, of_row, reported
     from medmail_cli.workflows.roster import cell, read_roster
 
     session: Session = ctx.obj
@@ -114,7 +114,9 @@ def batch(
         if value and rows and not any(cell(row, column) for row in rows):
             said = _("the roster has no column {column}, or nothing in it").format(column=column)
             raise typer.BadParameter(said, param_hint="--only")
-    part = Part(digest(data), place, wanted, skip_faulty)
+    part = Part(digest(data), place, wanted, skip_faulty, dry_run)
+    if report is not None:
+        check_report(report, part, force=force)
     chosen = choose(rows, wanted, place)
 
     def told() -> "Iterator[BatchRow | Fault | Progress]":

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -72,6 +72,7 @@ class Part:
     shard: tuple[int, int] = (0, 1)
     only: tuple[tuple[str, str], ...] = ()
     skip_faulty: bool = False
+    dry_run: bool = False
 
 
 def digest(roster: bytes) -> str:
@@ -108,13 +109,13 @@ def write_report(path: Path, part: Part, rows: Sequence[BatchRow | Fault], *, fo
 
     Raises ``exists``, ``disk-full``, ``not-writable``.
     """
-    head = {"type": "report", "version": VERSION, **asdict(part)}
+    head = _head(part)
     counts = Counter(row.status if isinstance(row, BatchRow) else row.type for row in rows)
     ended = combine([row.exit for row in rows])
     summary = {"type": "summary", "rows": len(rows), "counts": dict(counts), "exit": ended}
     lines = [head, *({"type": row.type, **asdict(row)} for row in rows), summary]
     data = "".join(json.dumps(line, ensure_ascii=False, default=_plain) + "\n" for line in lines).encode()
-    files.write_output(path, data, force=force or _head(path) == json.loads(json.dumps(head)))
+    files.write_output(path, data, force=force or _may_replace(path, part))
 
 
 def merge(paths: Sequence[Path], output: Path | None, *, force: bool) -> Iterator[BatchRow | Fault]:
@@ -126,7 +127,7 @@ def merge(paths: Sequence[Path], output: Path | None, *, force: bool) -> Iterato
     reports = [_read(path) for path in paths]
     (first, _), *others = reports
     for path, (part, _) in zip(paths[1:], others, strict=True):
-        if (part.roster, part.only, part.skip_faulty) != (first.roster, first.only, first.skip_faulty):
+        if replace(part, shard=first.shard) != first:
             raise MedmailError("other-roster", path=str(path))
     seen: dict[tuple[int, int], Path] = {}
     for path, (part, _) in zip(paths, reports, strict=True):
@@ -148,8 +149,7 @@ def merge(paths: Sequence[Path], output: Path | None, *, force: bool) -> Iterato
     joined: list[BatchRow | Fault] = [*faults, *people.values()]
     joined.sort(key=lambda row: row.line)
     if output is not None:
-        part = Part(first.roster, (0, 1), first.only, first.skip_faulty)
-        write_report(output, part, joined, force=force)
+        write_report(output, replace(first, shard=(0, 1)), joined, force=force)
     yield from joined
 
 
@@ -197,13 +197,27 @@ def _row(values: dict[str, Any]) -> BatchRow | Fault:
     return BatchRow(**values)
 
 
-def _head(path: Path) -> object:
-    """The head of the report that stands there; nothing for anything else."""
+def check_report(path: Path, part: Part, *, force: bool) -> None:
+    """Raise ``exists`` where the report could not be put in place, before anything is done."""
+    if path.exists() and not force and not _may_replace(path, part):
+        raise MedmailError("exists", path=str(path))
+
+
+def _may_replace(path: Path, part: Part) -> bool:
+    """Whether a report of the same part stands there; a dry run's is no match for that of a real one."""
     try:
         with path.open("rb") as stream:
-            return json.loads(stream.readline(1 << 16))
-    except (OSError, ValueError):
-        return None
+            found = dict(json.loads(stream.readline(1 << 16)))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+    wanted = _head(part)
+    was_dry, is_dry = found.pop("dry_run", False), wanted.pop("dry_run")
+    return found == wanted and (was_dry is True or not is_dry)
+
+
+def _head(part: Part) -> dict[str, Any]:
+    """A report's first line, as JSON has it."""
+    return dict(json.loads(json.dumps({"type": "report", "version": VERSION, **asdict(part)})))
 
 
 def _plain(value: object) -> str:

@@ -245,14 +245,22 @@ def report_line(path: Path) -> str:
     return next(line + "\n" for line in path.read_text("utf-8").splitlines() if '"serial"' in line)
 
 
-def test_a_report_replaces_its_own_kind_alone(home: Path, ten: Path, tmp_path: Path) -> None:
-    path = tmp_path / "r.jsonl"
+def test_a_report_replaces_its_own_kind_alone(
+    operator: Operator, home: Path, ten: Path, tmp_path: Path
+) -> None:
+    path, before = tmp_path / "r.jsonl", len(operator.authority.issued)
     path.write_text("my notes\n")
     done = enrol(home, ten, "--out-dir", tmp_path / "out", "--report", path)
-    assert done.exit == 1
+    assert (done.exit, done.objects[-1]["code"]) == (1, "exists")
     assert path.read_text() == "my notes\n"
-    assert enrol(home, ten, "--out-dir", tmp_path / "out", "--report", path, "--force").exit == 0
-    assert report(path)[-1]["counts"] == {"unchanged": 10}
+    assert len(operator.authority.issued) == before
+    assert enrol(home, ten, "--dry-run", "--report", path, "--force").exit == 0
+    assert enrol(home, ten, "--out-dir", tmp_path / "out", "--report", path).exit == 0
+    assert report(path)[-1]["counts"] == {"enrolled": 10}
+    # a dry run is no proof of anything, and takes none away
+    dry = enrol(home, ten, "--dry-run", "--report", path)
+    assert (dry.exit, dry.objects[-1]["code"]) == (1, "exists")
+    assert report(path)[-1]["counts"] == {"enrolled": 10}
 
 
 def test_a_second_process_waits_for_its_turn(home: Path, tmp_path: Path) -> None:
