@@ -225,6 +225,14 @@ def _handout(
             "No copy of it is kept. Choose a password of your own with `medmail keys passwd`,\n"
             "then destroy this letter.\n"
         )
+        if p12:
+            said = _(
+                "{name}\n{address}\n\n"
+                "Your key and certificate for signed and encrypted mail are ready, in a PKCS#12 file. Your\n"
+                "registrar gives it to you by another way; this password opens it:\n\n    {password}\n\n"
+                "No copy of it is kept. Take the file in with `medmail enrol import`, or with your mail\n"
+                "program, then destroy this letter.\n"
+            )
         return ".txt", said.format(name=row.name, address=row.address, password=password).encode()
 
     return Handout(

@@ -103,6 +103,7 @@ def test_pkcs12_files_and_letters_that_openssl_opens(home: Path, ten: Path, tmp_
     assert one["password_file"] == str(letters / "p7@medecin.test.txt")
     said = Path(one["password_file"]).read_text("utf-8")
     assert "Dr Élise P7" in said
+    assert "medmail enrol import" in said
     (password,) = (line.strip() for line in said.splitlines() if line.count("-") == 3)
     (tmp_path / "password").write_text(password)
     shown = run(
@@ -111,6 +112,13 @@ def test_pkcs12_files_and_letters_that_openssl_opens(home: Path, ten: Path, tmp_
     certificate = load_pem_x509_certificate(shown[shown.index(b"-----BEGIN CERT") :])
     assert f"{certificate.serial_number:x}" == one["serial"]
     assert b"PRIVATE KEY" in shown
+    # as the letter says
+    mine = tmp_path / "mine"
+    (tmp_path / "mine.passphrase").write_text(PASSPHRASE)
+    taken = medmail(
+        mine, "enrol", "import", one["saved_as"], "--p12-password-file", tmp_path / "password", "--json"
+    )
+    assert [each["address"] for each in taken.objects if each["type"] == "enrolment"] == ["p7@medecin.test"]
     # the password is in the letter and nowhere else, and no key lies open
     for path in [*out.rglob("*"), *home.rglob("*")]:
         if path.is_file():
