@@ -164,7 +164,8 @@ class Https:
         """One exchange; a ``body`` that is tied to the connection is made when that is there.
 
         Raises ``server-unreachable`` (no connection, too slow, cut off), ``server-untrusted`` and
-        ``server-answer-malformed`` (no HTTP, too large).
+        ``server-answer-malformed`` (no HTTP, too large). Where no connection came about, the error's fact
+        ``sent`` is False.
         """
         try:
             return self._exchange(method, path, body, headers or {})
@@ -195,20 +196,28 @@ class Https:
         if self._connection is not None and time.monotonic() - self._used_at > IDLE:
             self.close()
         if self._connection is None:
-            connected = proxy.connect(
-                self.host, self.port, self.timeout, proxy.from_environment(self._scheme, self.host)
-            )
-            if self._scheme == "http":
-                self._connection = http.client.HTTPConnection(self.host, self.port)
-            else:
-                try:
-                    connected = self._context.wrap_socket(connected, server_hostname=self.host)
-                except BaseException:
-                    connected.close()
-                    raise
-                self._connection = http.client.HTTPSConnection(self.host, self.port, context=self._context)
-            self._connection.sock = connected
+            try:
+                with tls.network_errors(self.name):
+                    self._connection = self._opened()
+            except MedmailError as error:
+                error.facts["sent"] = False
+                raise
         return self._connection
+
+    def _opened(self) -> http.client.HTTPConnection:
+        connected = proxy.connect(
+            self.host, self.port, self.timeout, proxy.from_environment(self._scheme, self.host)
+        )
+        opened = http.client.HTTPConnection(self.host, self.port)
+        if self._scheme != "http":
+            try:
+                connected = self._context.wrap_socket(connected, server_hostname=self.host)
+            except BaseException:
+                connected.close()
+                raise
+            opened = http.client.HTTPSConnection(self.host, self.port, context=self._context)
+        opened.sock = connected
+        return opened
 
     @contextlib.contextmanager
     def _deadline(self) -> Iterator[http.client.HTTPConnection]:

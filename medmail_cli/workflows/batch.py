@@ -43,7 +43,8 @@ Ask = Callable[[x509.CertificateSigningRequest, "PrivateKey", "Memory"], Chain]
 """An authority's ``enrol``: see :class:`medmail_cli.workflows.enrol.Authority`."""
 
 _UNISSUED = {"ca-refused", "ca-rejected", "ca-busy", "ca-pending", "ca-redirected", "server-untrusted"}
-"""After these, the request has brought no certificate, or will bring the same when it is sent again."""
+"""After these, the request has brought no certificate, or will bring the same when it is sent again; as
+after whatever kept a connection from being made."""
 _NOT_THIS_ROW = {"server-unreachable", "server-untrusted", "ca-fingerprint-mismatch", "ca-redirected"}
 _GIVE_UP_AFTER = 3
 """Rows in a row that fail for a reason which is not theirs."""
@@ -314,7 +315,7 @@ class _Run:
         if not isinstance(error, MedmailError):
             raise error
         code = error.code
-        if phase == "ask" and code in _UNISSUED:
+        if phase == "ask" and (code in _UNISSUED or error.facts.get("sent") is False):
             self.registry.journal.add([Record(one.person, "refused", {"code": code})])
         if one.intent is not None:
             facts = {"error": code}

@@ -1,7 +1,10 @@
 """``enrol batch`` against authorities that fail, and under SIGKILL: one certificate in use a person."""
 
+import contextlib
 import random
+import socket
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -163,6 +166,54 @@ def test_an_answer_that_is_lost_may_have_been_a_certificate(home: Path, server: 
         (doubtful,) = (one for one in rows(again).values() if one["status"] == expected)
         assert (doubtful["requests"], doubtful["unanswered"]) == (2, 1)
     assert len(issued) == 4
+
+
+def test_a_request_that_never_left_leaves_no_doubt(home: Path, server: OpenSslEst) -> None:
+    """The authority goes away between two connections."""
+    ways = Relay(int(server.url.rpartition(":")[2]), connections=2)
+    text = (home / "config.toml").read_text()
+    (home / "config.toml").write_text(text.replace(server.url, f"https://localhost:{ways.port}"))
+
+    def once(handler: Handler, _body: bytes) -> Reply:
+        handler.close_connection = True
+        return 200, {"Connection": "close"}, server.ca.certs_only(server.ca.root.read_bytes())
+
+    server.replies["cacerts"] = once
+    first = batch(home, 2, "--jobs", "1")
+    assert (first.exit, counts(first)) == (75, {"failed": 2})
+    assert {(one["code"], one["unanswered"]) for one in rows(first).values()} == {("server-unreachable", 0)}
+    assert asked(server) == 0
+    (home / "config.toml").write_text(text)
+    assert counts(batch(home, 2)) == {"enrolled": 2}
+
+
+class Relay:
+    """A way to a port of this machine that is closed after so many connections."""
+
+    def __init__(self, target: int, connections: int) -> None:
+        self._listening, self._target = socket.create_server(("127.0.0.1", 0)), target
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._serve, args=(connections,), daemon=True).start()
+
+    def _serve(self, connections: int) -> None:
+        with self._listening:
+            for _ in range(connections):
+                one, _address = self._listening.accept()
+                threading.Thread(target=self._join, args=(one,), daemon=True).start()
+
+    def _join(self, one: socket.socket) -> None:
+        with one, socket.create_connection(("127.0.0.1", self._target)) as other:
+            back = threading.Thread(target=self._pass_on, args=(other, one))
+            back.start()
+            self._pass_on(one, other)
+            back.join()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
 
 
 def test_an_authority_that_gives_the_same_answer_leaves_no_doubt(home: Path, server: OpenSslEst) -> None:
