@@ -1,7 +1,8 @@
 """From a workflow's events to stdout: text for people or JSON Lines for scripts, and one exit.
 
 A view, ``ui/views/<verb>.py``, holds a function for each type of event it shows, named after it, which
-yields lines; ``TABLES`` names the columns of those that are shown as a table. What has no view stays
+yields lines; ``TABLES`` names the columns of those that are shown as a table, ``closing`` says at the end
+how many there were of what. What has no view stays
 silent in text.
 """
 
@@ -174,6 +175,9 @@ def _end(
         console.out_json(dumps(result))
         return
     _tables(console, view, tables)
+    if closing := getattr(view, "closing", None):
+        for line in closing(command, counts):
+            console.say(line)
     if not tables and code == 0 and not counts and (empty := getattr(view, "empty", None)):
         console.say(empty(command))
 

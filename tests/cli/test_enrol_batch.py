@@ -1,10 +1,12 @@
 """``medmail enrol batch`` and ``merge`` as registrars and their scripts see them."""
 
 import json
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
@@ -144,6 +146,18 @@ def test_faulty_rows_are_all_told_and_nothing_is_asked(
     assert not (tmp_path / "out").exists()
     some = enrol(home, path, "--out-dir", tmp_path / "out", "--skip-faulty")
     assert (some.exit, some.objects[-1]["counts"]) == (3, {"fault": 3, "enrolment": 2, "enrolled": 2})
+
+
+def test_at_a_terminal_the_end_says_how_many_came_to_what(home: Path, tmp_path: Path) -> None:
+    path = roster(tmp_path / "r.csv", [*map(person, range(4)), person(5, address="x")])
+    out = tmp_path / "out"
+    (out / "p1@medecin.test").mkdir(parents=True)
+    words = ["enrol", "batch", str(path), "--key", "p256", "--skip-faulty", "--out-dir", str(out)]
+    shown = str(
+        pexpect.run(shlex.join([MEDMAIL, *words]), env=environment(home), encoding="utf-8", timeout=60)
+    )
+    assert "3 enrolled · 1 failed · 1 faulty" in shown
+    assert "4 of 4 people" in shown
 
 
 def test_a_dry_run_touches_nothing(operator: Operator, home: Path, ten: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from medmail_cli.ui.sentences import FAULTS, N_
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from medmail_cli.ui.console import Console, Line
     from medmail_cli.workflows.anchors import Anchor
@@ -86,6 +86,15 @@ def _row(event: "BatchRow") -> "Iterable[Line]":
     elif event.not_after:
         line.append(f"\t{event.not_after.astimezone():%Y-%m-%d}\t{event.saved_as}")
     yield line
+
+
+def closing(command: str, counts: "Mapping[str, int]") -> "Iterable[Line]":
+    """How many rows of a batch came to what."""
+    if command in ("enrol batch", "enrol merge"):
+        words = {name: word for name, (_style, word) in _ROWS.items()} | {"fault": N_("faulty")}
+        told = [f"{counts[name]} {_(word)}" for name, word in words.items() if counts.get(name)]
+        if told:
+            yield " · ".join(told)
 
 
 def fault(event: "Fault", _console: "Console") -> "Iterable[Line]":
