@@ -89,7 +89,10 @@ def remove(
 
 @app.command(
     "update",
-    help=_("Fetch fresh CRLs, OCSP answers and missing intermediates for your certificates and contacts."),
+    help=_(
+        "Fetch fresh CRLs, OCSP answers and missing intermediates for your certificates, your contacts "
+        "and whoever signed letters you read."
+    ),
     epilog=examples("medmail trust update"),
 )
 def update(
