@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from cryptography import x509
 
@@ -40,13 +40,12 @@ class CertificateId:
         if self.issuer is None or self.serial != serial_number(certificate):
             return False
         issuer = issuer_octets(certificate)
-        if self.issuer == issuer:
-            return True
-        try:
-            written = der.canonical(ber.parse(self.issuer))
-            return written == issuer or _compared(written) == _compared(issuer)
-        except MedmailError:  # not a Name at all: names nobody
-            return False
+        return self.issuer == issuer or (self._said is not None and self._said == _said(issuer))
+
+    @cached_property
+    def _said(self) -> "_Name | None":
+        """What the issuer says: a letter may have entries by the ten thousands, and we several keys."""
+        return _said(self.issuer) if self.issuer is not None else None
 
 
 def folded(text: str) -> str:
@@ -54,12 +53,19 @@ def folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _compared(name: bytes) -> list[frozenset[tuple[str, str | bytes]]]:
-    """A Name in DER by what its attributes say, whatever kind of string says it."""
-    return [
-        frozenset(_attribute(pair) for pair in rdn.elements(ber.SET))
-        for rdn in ber.parse(name).elements(ber.SEQUENCE)
-    ]
+_Name = list[frozenset[tuple[str, str | bytes]]]
+
+
+@lru_cache(maxsize=256)
+def _said(name: bytes) -> _Name | None:
+    """A Name by what its attributes say, whatever kind of string says it; None if it is no Name at all."""
+    try:
+        return [
+            frozenset(_attribute(pair) for pair in rdn.elements(ber.SET))
+            for rdn in ber.parse(name).elements(ber.SEQUENCE)
+        ]
+    except MedmailError:
+        return None
 
 
 def _attribute(pair: ber.Node) -> tuple[str, str | bytes]:
@@ -68,9 +74,9 @@ def _attribute(pair: ber.Node) -> tuple[str, str | bytes]:
     fields.end()
     charset = _STRINGS.get(value.tag)
     try:
-        return oid, folded(bytes(value.content).decode(charset)) if charset else bytes(value.raw)
+        return oid, folded(bytes(value.content).decode(charset)) if charset else der.canonical(value)
     except UnicodeDecodeError:
-        return oid, bytes(value.raw)
+        return oid, der.canonical(value)
 
 
 def attributes(rdn: ber.Node) -> list[tuple[str, str]]:

@@ -75,18 +75,33 @@ class Encapsulated:
 
 
 def read_recipients(node: ber.Node) -> tuple[Recipient, ...]:
-    """All key transport, key agreement and KEM entries; entries of other kinds are left out."""
-    return tuple(_entries(node))
+    """All key transport, key agreement and KEM entries; entries of other kinds are left out.
+
+    So is an entry in which no name can be read: it keeps nobody from an entry of their own. Raises
+    MedmailError("malformed") where that leaves none, or where there are more than is agreed to look at.
+    """
+    found: list[Recipient] = []
+    unread: MedmailError | None = None
+    try:
+        for entry in node.elements():
+            try:
+                found += _entry(entry)
+            except MedmailError as error:
+                unread = error
+    except MedmailError as error:  # where the next one begins is lost
+        unread = error
+    if unread and (not found or unread.facts.get("detail") == "too-many-elements"):
+        raise unread
+    return tuple(found)
 
 
-def _entries(node: ber.Node) -> Iterator[Recipient]:
-    for entry in node.elements():
-        if entry.tag == ber.SEQUENCE:
-            yield _read_transport(entry)
-        elif entry.tag == 0x81:
-            yield from _read_agreement(entry)
-        elif entry.tag == 0x84:
-            yield from _read_other(entry)
+def _entry(node: ber.Node) -> Iterator[Recipient]:
+    if node.tag == ber.SEQUENCE:
+        yield _read_transport(node)
+    elif node.tag == 0x81:
+        yield from _read_agreement(node)
+    elif node.tag == 0x84:
+        yield from _read_other(node)
 
 
 def _unreadable(identifier: identifiers.CertificateId, node: ber.Node) -> Recipient:
@@ -113,14 +128,14 @@ def _read_agreement(node: ber.Node) -> Iterator[Recipient]:
     originator, ukm, algorithm = fields.take(0x80), fields.maybe(0x81), fields.take()
     entries = fields.take(ber.SEQUENCE)
     fields.end()
+    unread: MedmailError | None = None
     for entry in entries.elements():
-        inner = entry.fields()
-        named = inner.take()
-        if named.tag == 0x80:  # RecipientKeyIdentifier: date and other are of no use to us
-            octets = named.fields(0x80).take(ber.OCTET_STRING).octets()
-            identifier = identifiers.CertificateId(key_identifier=bytes(octets))
-        else:
-            identifier = identifiers.issuer_and_serial(named)
+        try:
+            inner = entry.fields()
+            identifier = _agreement_identifier(inner.take())
+        except MedmailError as error:
+            unread = error
+            continue
         try:
             encrypted_key = bytes(inner.take().octets())
             inner.end()
@@ -133,6 +148,16 @@ def _read_agreement(node: ber.Node) -> Iterator[Recipient]:
             )
         except MedmailError:
             yield _unreadable(identifier, node)
+    if unread:
+        raise unread
+
+
+def _agreement_identifier(node: ber.Node) -> identifiers.CertificateId:
+    if node.tag != 0x80:
+        return identifiers.issuer_and_serial(node)
+    # a RecipientKeyIdentifier, whose date and other attributes are of no use to us
+    octets = node.fields(0x80).take(ber.OCTET_STRING).octets()
+    return identifiers.CertificateId(key_identifier=bytes(octets))
 
 
 def _read_other(node: ber.Node) -> Iterator[Recipient]:

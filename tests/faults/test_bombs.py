@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms import algorithms, der, enveloped, signed
+from medmail_cli.cms import algorithms, ber, der, enveloped, signed
 from medmail_cli.pki.path import Authorities
 from medmail_cli.smime.open import Opened
 from tests.support import pki
@@ -140,25 +140,48 @@ def test_bomb_in_memory(name: str) -> None:
 
 def test_recipients_by_the_ten_thousands() -> None:
     carol, bob = person("carol").certificate, person("bob").certificate
-    one = enveloped.encrypt(TEXT, [carol])
+    one = bytes(_body(enveloped.encrypt(TEXT, [carol]))[1].content)
     mine = enveloped.encrypt(TEXT, [bob])
-    many = bounded(OUTER + entity(_with_recipients(mine, one, 20_000), "authEnveloped-data"))
+    many = bounded(OUTER + entity(_with_recipients(mine, one * 20_000), "authEnveloped-data"))
     assert many.verdict.text == "Hello\n"
-    too_many = bounded(OUTER + entity(_with_recipients(mine, one, 100_000), "authEnveloped-data"))
+    too_many = bounded(OUTER + entity(_with_recipients(mine, one * 100_000), "authEnveloped-data"))
     assert codes(too_many) == ["malformed"]
 
 
-def _with_recipients(data: bytes, other: bytes, times: int) -> bytes:
-    from medmail_cli.cms import ber
+def test_recipients_who_are_almost_us() -> None:
+    """Our serial number under another's name: names are read once, whatever the number of our keys."""
+    bob = person("bob")
+    serial = der.integer(bob.certificate.serial_number)
+    names = [
+        der.sequence(
+            *[der.tlv(0x31, der.sequence(der.oid("2.5.4.3"), der.tlv(0x1E, b"\0H\0e" + bytes([0, at]))))] * 4
+        )
+        for at in range(32, 127)
+    ]
+    entries = b"".join(
+        der.sequence(
+            der.integer(0),
+            der.sequence(name, serial),
+            algorithms.identifier(algorithms.RSA, der.NULL),
+            der.octet_string(b"key"),
+        )
+        for name in names * 600
+    )
+    data = _with_recipients(enveloped.encrypt(TEXT, [bob.certificate]), entries)
+    result = bounded(OUTER + entity(data, "authEnveloped-data"), keys=[(bob.certificate, bob.key)] * 5)
+    assert result.verdict.text == "Hello\n"
 
-    def body(encoded: bytes) -> list[ber.Node]:
-        _oid, explicit = ber.parse(encoded).elements()
-        (content,) = explicit.elements()
-        return list(content.elements())
 
-    version, mine, *rest = body(data)
-    theirs = bytes(body(other)[1].content)
-    entries = der.tlv(0x31, theirs * times, bytes(mine.content))
+def _body(encoded: bytes) -> list[ber.Node]:
+    _oid, explicit = ber.parse(encoded).elements()
+    (content,) = explicit.elements()
+    return list(content.elements())
+
+
+def _with_recipients(data: bytes, others: bytes) -> bytes:
+    """The letter with entries of others before its own."""
+    version, mine, *rest = _body(data)
+    entries = der.tlv(0x31, others, bytes(mine.content))
     inner = der.sequence(bytes(version.raw), entries, *(bytes(one.raw) for one in rest))
     return der.sequence(der.oid(algorithms.AUTH_ENVELOPED_DATA), der.tlv(0xA0, inner))
 

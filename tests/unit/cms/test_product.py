@@ -103,6 +103,44 @@ def test_no_changed_bit_and_no_cut_is_opened(kind: pki.KeyType, derive_key: bool
         assert failure(bytes(encoded[:size]), reader) == "malformed"
 
 
+def test_what_is_wrong_after_our_entry_looks_like_any_failure() -> None:
+    """In another's entry or after all of them; where only the other is spoiled, ours opens the letter."""
+    reader, other = person("rsa2048"), person("p256", "other")
+    encoded = bytearray(enveloped.encrypt(LETTER, [reader.certificate, other.certificate]))
+    ours, theirs = enveloped.parse_enveloped(ber.parse(bytes(encoded))).recipients
+    begins = encoded.index(ours.encrypted_key) + len(ours.encrypted_key)
+    ends = encoded.index(theirs.encrypted_key) + len(theirs.encrypted_key)
+    codes: dict[bool, set[str]] = {True: set(), False: set()}
+    for bit in range(begins * 8, len(encoded) * 8):
+        encoded[bit // 8] ^= 1 << bit % 8
+        try:
+            assert opened(bytes(encoded), reader).content == LETTER
+        except MedmailError as error:
+            codes[bit < ends * 8].add(error.code)
+        encoded[bit // 8] ^= 1 << bit % 8
+    assert codes == {True: set(), False: {"bad-tag", "unsupported-algorithm"}}
+
+
+def test_another_s_entry_that_cannot_be_read_is_passed_over() -> None:
+    """Beside ours in one key agreement, or alone: then nothing can be said of whom the letter is for."""
+    reader = person("p256")
+    name = identifiers.issuer_and_serial_of(reader.certificate)
+    encoded = enveloped.encrypt(LETTER, [reader.certificate])
+    for spoiled in (der.sequence(), der.NULL, der.sequence(der.tlv(0x80, b"key"), der.NULL)):
+
+        def with_spoiled(node: ber.Node, spoiled: bytes = spoiled) -> bytes | None:
+            if node.constructed and next(node.elements()).raw == name:
+                return spoiled + bytes(node.raw) + spoiled
+            return None
+
+        assert opened(rebuilt(ber.parse(encoded), with_spoiled), reader).content == LETTER
+        alone = rebuilt(
+            ber.parse(encoded),
+            lambda node, s=spoiled: s if node.constructed and next(node.elements()).raw == name else None,  # type: ignore[misc]
+        )
+        assert failure(alone, reader) == "malformed"
+
+
 def encapsulated(
     reader: Person,
     key: bytes,
