@@ -21,11 +21,29 @@ _PURE = frozenset({"ed25519", "ed448", *algorithms.ML_DSA.values()})
 """Schemes that sign the octets themselves, not a digest of them (RFC 8419, 9882)."""
 
 
+class Content:
+    """What signatures are over; each digest of it is made once, however many signers there are."""
+
+    __slots__ = ("_digests", "octets")
+
+    def __init__(self, octets: bytes | memoryview) -> None:
+        self.octets = octets
+        self._digests: dict[str, bytes] = {}
+
+    def digest(self, name: str) -> bytes:
+        """The digest with one of our names."""
+        if name not in self._digests:
+            hasher = hashes.Hash(algorithms.hash_of(name))
+            hasher.update(self.octets)
+            self._digests[name] = hasher.finalize()
+        return self._digests[name]
+
+
 def check_signer(
     signed: "SignedData",
     signer: "SignerInfo",
     certificate: "x509.Certificate",
-    content: bytes | memoryview | None = None,
+    content: bytes | memoryview | Content | None = None,
 ) -> tuple[str, ...]:
     """What is wrong with one signature, as the contract's problem codes; nothing means it holds.
 
@@ -39,15 +57,17 @@ def check_signer(
     Where they came in something other than DER, signers differ: RFC 5652 5.4 says that the signature is over
     their DER encoding, some sign what they send. Either is accepted: both say the same attributes.
     """
-    octets = signed.content if content is None else content
-    if octets is None:
+    over = signed.content if content is None else content
+    if over is None:
         return ("bad-signature",)
+    if not isinstance(over, Content):
+        over = Content(over)
     key: CertificatePublicKeyTypes | None = None
     problems: tuple[str, ...] = ()
     try:
         key = certificate.public_key()
         scheme = _scheme_of(signer)
-        if not _allowed(certificate, scheme) or not _holds(signed, signer, certificate, key, scheme, octets):
+        if not _allowed(certificate, scheme) or not _holds(signed, signer, certificate, key, scheme, over):
             problems = ("bad-signature",)
         if scheme.kind == "dsa" or scheme.digests & algorithms.WEAK_DIGESTS:
             problems += ("weak-algorithm",)
@@ -164,13 +184,13 @@ def _holds(
     certificate: "x509.Certificate",
     key: "CertificatePublicKeyTypes",
     scheme: _Scheme,
-    octets: bytes | memoryview,
+    over: Content,
 ) -> bool:
     node = signer.signed_node
     if node is None:
-        plain = signed.content_type == algorithms.DATA and not _looks_like_attributes(octets)
-        return plain and _verify(key, scheme, signer.signature, octets)
-    if not _attributes_agree(signed, signer, certificate, octets):
+        plain = signed.content_type == algorithms.DATA and not _looks_like_attributes(over.octets)
+        return plain and _verify(key, scheme, signer.signature, over.octets)
+    if not _attributes_agree(signed, signer, certificate, over):
         return False
     as_received = b"\x31" + bytes(node.raw[1:])
     if _verify(key, scheme, signer.signature, as_received):
@@ -197,12 +217,12 @@ def _looks_like_attributes(octets: bytes | memoryview) -> bool:
 
 
 def _attributes_agree(
-    signed: "SignedData", signer: "SignerInfo", certificate: "x509.Certificate", octets: bytes | memoryview
+    signed: "SignedData", signer: "SignerInfo", certificate: "x509.Certificate", over: Content
 ) -> bool:
     attributes = signer.signed_attributes
     if _single(attributes, algorithms.CONTENT_TYPE).oid() != signed.content_type:
         return False
-    digest = _digest(algorithms.digest_name(signer.digest_algorithm), octets)
+    digest = over.digest(algorithms.digest_name(signer.digest_algorithm))
     if _single(attributes, algorithms.MESSAGE_DIGEST).octets() != digest:
         return False
     if algorithms.SIGNING_CERTIFICATE in attributes:
@@ -247,12 +267,6 @@ def _is_certificate(identifier: ber.Node, certificate: "x509.Certificate", defau
         inner.take(ber.SEQUENCE)
         matches = matches and inner.take(ber.INTEGER).integer() == identifiers.serial_number(certificate)
     return matches
-
-
-def _digest(name: str, octets: bytes | memoryview) -> bytes:
-    hasher = hashes.Hash(algorithms.hash_of(name))
-    hasher.update(octets)
-    return hasher.finalize()
 
 
 def _verify(

@@ -9,12 +9,14 @@ import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cryptography import x509
 
 from medmail_cli.cms import algorithms, ber, content, der, enveloped, signed
 from medmail_cli.cms.enveloped import Decrypted
 from medmail_cli.cms.signed import SignedData
+from medmail_cli.cms.verify import Content
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import PrivateKey
 from medmail_cli.smime import compose, mime
@@ -53,6 +55,17 @@ class SignatureLayer:
     detached: bool
     depth: int
     """How many layers there are down to this one, itself included."""
+
+    @cached_property
+    def content(self) -> Content:
+        """The octets with their digests."""
+        return Content(self.over)
+
+    @cached_property
+    def repaired(self) -> Content | None:
+        """The same with the line ends that the signer meant, None where they are there."""
+        canonical = mime.canonical(bytes(self.over))
+        return Content(canonical) if canonical != self.over else None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.fitness import Problem, may_speak_for
 from medmail_cli.pki.path import NOTHING, Enclosed, Judgement
 from medmail_cli.pki.unreadable import UNREADABLE
-from medmail_cli.smime import mime
 from medmail_cli.smime.fields import Field, Mailbox, addresses_in
 from medmail_cli.smime.header import all_of, mailboxes
 from medmail_cli.smime.layers import SignatureLayer
@@ -27,7 +26,7 @@ SKEW = timedelta(minutes=5)
 
 
 MOST_CANDIDATES = 8
-"""Certificates that one signer's identifier may name."""
+"""Certificates that one signer's identifier may name; several signers share them, but each has one."""
 
 
 Judge = Callable[[x509.Certificate, Enclosed], Judgement]
@@ -103,9 +102,10 @@ def judge_signers(
     # who is looked up costs time, and a From may name thousands
     looked_up = (one for box in senders[:MOST_CANDIDATES] for one in known(box.address))
     at_hand = tuple(dict.fromkeys((*looked_up, *layer.signed.certificates)))
+    most = max(1, MOST_CANDIDATES // max(1, len(layer.signed.signers)))
     for info in layer.signed.signers:
         # anybody can put another certificate of the same name and number, or key, into a message
-        named = [one for one in at_hand if info.id.names(one)][:MOST_CANDIDATES]
+        named = [one for one in at_hand if info.id.names(one)][:most]
         found: list[tuple[Judged, list[Problem]]] = []
         candidates: list[x509.Certificate | None] = [*named] or [None]
         for certificate in candidates:
@@ -146,15 +146,12 @@ def _judge_signer(
         found.append(Problem("untrusted-issuer", "the signer's certificate is not at hand"))
         codes = tuple(problem.code for problem in unique(found))
         return Judged(Signer((), None, None, None, None, signed_at, codes), tuple(found), None, info)
-    over = layer.over if layer.detached else None
-    wrong = check_signer(signed, info, certificate, over)
+    wrong = check_signer(signed, info, certificate, layer.content)
     needs_repair = False
-    if layer.detached and "bad-signature" in wrong:
-        repaired = mime.canonical(bytes(layer.over))
-        if repaired != layer.over:
-            again = check_signer(signed, info, certificate, repaired)
-            needs_repair = "bad-signature" not in again
-            wrong = again if needs_repair else wrong
+    if layer.detached and "bad-signature" in wrong and layer.repaired is not None:
+        again = check_signer(signed, info, certificate, layer.repaired)
+        needs_repair = "bad-signature" not in again
+        wrong = again if needs_repair else wrong
     subject = subject_of(certificate)
     found += [Problem(code, subject) for code in wrong]
     enclosed = Enclosed(at_hand, signed.crls, signed.ocsp)

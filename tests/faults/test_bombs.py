@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import algorithms, ber, der, enveloped, signed
 from medmail_cli.pki.path import Authorities
+from medmail_cli.smime import compose
 from medmail_cli.smime.open import Opened
 from tests.support import pki
 from tests.support.letters import (
@@ -191,6 +192,36 @@ def test_a_thousand_signers_and_certificates() -> None:
     mesh = [pki.make_ca("Mesh").certificate for _ in range(40)]
     data = signed.sign(TEXT, key=alice.key, certificate=alice.certificate, signed_at=NOW, chain=mesh * 30)
     assert codes(bounded(OUTER + entity(data, "signed-data"))) == []
+
+
+def test_signers_whom_many_certificates_name() -> None:
+    """With the content hashed for each signer under each certificate, and again with line ends repaired."""
+    bob, carol = person("bob"), person("carol")
+    certificates = [
+        pki.issue(authority("Health Root"), "alice@medecin.test", key_type="p256", serial=5)[0].public_bytes(
+            Encoding.DER
+        )
+        for _ in range(8)
+    ]
+    content = TEXT.replace(b"\r", b"") + b"All is well.\n" * 1_000_000
+    _, digests, inner, _, signers = _body(
+        signed.sign(content, key=bob.key, certificate=carol.certificate, signed_at=NOW, detached=True)
+    )
+    (signer,) = signers.elements()
+    version, _, _, attributes, *rest = (bytes(each.raw) for each in signer.elements())
+    issuer = der.sequence(authority("Health Root").certificate.subject.public_bytes(), der.integer(5))
+    sha3 = algorithms.identifier(algorithms.DIGESTS["sha3-512"])
+    body = der.sequence(
+        der.integer(1),
+        bytes(digests.raw),
+        bytes(inner.raw),
+        der.tlv(0xA0, *certificates),
+        der.tlv(0x31, der.sequence(version, issuer, sha3, attributes, *rest) * 32),
+    )
+    data = der.sequence(der.oid(algorithms.SIGNED_DATA), der.tlv(0xA0, body))
+    assert codes(bounded(OUTER + compose.multipart_signed(content, data, micalg="sha3-512"))) == [
+        "bad-signature"
+    ]
 
 
 def test_a_mesh_of_cross_certificates() -> None:
