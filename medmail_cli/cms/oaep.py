@@ -1,4 +1,4 @@
-"""RSAES-OAEP (RFC 8017 7.1.2) where cryptography offers none: over SHA-3, SHA-512/256, on cards."""
+"""RSAES-OAEP (RFC 8017 7.1) where cryptography has none: over SHA-3 and others, after a card's bare RSA."""
 
 import hashlib
 import hmac
@@ -9,10 +9,24 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from medmail_cli.model import Oaep
 
 
-def decrypt(key: rsa.RSAPrivateKey, ciphertext: bytes, scheme: Oaep) -> bytes:
-    """Unwrap with digests by our names (not SHAKE).
+def encrypt(key: rsa.RSAPublicKey, message: bytes, scheme: Oaep) -> bytes:
+    """Wrap with digests by our names; ValueError for a message too long and for SHAKE."""
+    numbers = key.public_numbers()
+    size = (numbers.n.bit_length() + 7) // 8
+    label = _hash(scheme.digest, scheme.label)
+    width = len(label)
+    block = label + bytes(size - len(message) - 2 * width - 2) + b"\1" + message
+    seed = secrets.token_bytes(width)
+    masked = _xor(block, _mask(scheme.mgf_digest, seed, len(block)))
+    masked_seed = _xor(seed, _mask(scheme.mgf_digest, masked, width))
+    return pow(int.from_bytes(masked_seed + masked, "big"), numbers.e, numbers.n).to_bytes(size, "big")
 
-    The base is blinded, and all checks are made before any is told: ValueError, whatever was wrong.
+
+def decrypt(key: rsa.RSAPrivateKey, ciphertext: bytes, scheme: Oaep) -> bytes:
+    """Unwrap with digests by our names.
+
+    The base is blinded, and all checks are made before any is told: ValueError, whatever was wrong,
+    and for SHAKE, for which OAEP is not defined.
     """
     numbers = key.private_numbers()
     modulus, exponent = numbers.public_numbers.n, numbers.public_numbers.e
@@ -47,6 +61,8 @@ def decode(encoded: bytes, scheme: Oaep) -> bytes:
 
 
 def _hash(name: str, octets: bytes) -> bytes:
+    if name.startswith("shake"):
+        raise ValueError("OAEP has no use for SHAKE")
     return hashlib.new(name.replace("-", "_"), octets, usedforsecurity=False).digest()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -229,21 +229,13 @@ class CardKey:
         if scheme not in self._oaep:
             if len(self._oaep) >= _MOST_WAYS:
                 self._oaep.clear()
+            assert isinstance(self._public, rsa.RSAPublicKey)  # noqa: S101 - for mypy
             sample = secrets.token_bytes(_SAMPLE)
-            wrapped = self._wrapped(sample, scheme)
-            ways = (self._oaep_on_card(scheme), self._oaep_here(scheme)) if wrapped else ()
+            wrapped = oaep.encrypt(self._public, sample, scheme)
+            ways = (self._oaep_on_card(scheme), self._oaep_here(scheme))
             working = (way for way in ways if way and self._ask(partial(way, wrapped)) == sample)
             self._oaep[scheme] = next(working, None)
         return self._oaep[scheme]
-
-    def _wrapped(self, sample: bytes, scheme: Oaep) -> bytes:
-        """The sample wrapped for us, nothing where no one here can do that."""
-        assert isinstance(self._public, rsa.RSAPublicKey)  # noqa: S101 - for mypy
-        try:
-            digest, mgf = map(algorithms.hash_of, (scheme.digest, scheme.mgf_digest))
-            return self._public.encrypt(sample, padding.OAEP(padding.MGF1(mgf), digest, scheme.label or None))
-        except (ValueError, TypeError, KeyError, MedmailError, UnsupportedAlgorithm):
-            return b""
 
     def _oaep_on_card(self, scheme: Oaep) -> Callable[[bytes], bytes] | None:
         from pkcs11 import MGF, Mechanism

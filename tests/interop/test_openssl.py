@@ -103,6 +103,17 @@ def test_we_verify_what_openssl_signs(people: People, kind: str, options: list[s
     assert (signer.signed_at is None) == ("-noattr" in options)
 
 
+@pytest.mark.parametrize("digest", ["sha224", "sha512-224", "sha512-256", "sha3-224", "sha3-512"])
+def test_we_verify_any_digest(people: People, digest: str) -> None:
+    made, _, _ = people
+    person = made["rsa2048"]
+    names = ("-signer", person.cert_file, "-inkey", person.key_file)
+    theirs = cms("-sign", "-outform", "DER", "-binary", "-nodetach", *names, "-md", digest)
+    read = signed.parse_signed(ber.parse(theirs))
+    assert read.signers[0].digest == digest
+    assert signed.check_signer(read, read.signers[0], person.certificate) == ()
+
+
 @pytest.mark.parametrize("salt", ["digest", "0", "20", "max"])
 @pytest.mark.parametrize("mgf", ["sha256", "sha512"])
 def test_we_verify_pss_with_any_parameters(people: People, salt: str, mgf: str) -> None:
@@ -181,6 +192,7 @@ RECIPIENT_OPTIONS = {
         "rsa-oaep-sha256": "rsa_padding_mode:oaep rsa_oaep_md:sha256",
         "rsa-oaep-sha384": "rsa_padding_mode:oaep rsa_oaep_md:sha384 rsa_mgf1_md:sha384",
         "rsa-oaep-sha3-256": "rsa_padding_mode:oaep rsa_oaep_md:sha3-256 rsa_mgf1_md:sha3-512",
+        "rsa-oaep-sha512-256": "rsa_padding_mode:oaep rsa_oaep_md:sha512-256 rsa_mgf1_md:sha512-224",
         "rsa-oaep-sha512": "rsa_padding_mode:oaep rsa_oaep_md:sha512 rsa_mgf1_md:sha1 rsa_oaep_label:0a0b",
     },
     "p256": {"ecdh-es-p256": "", "ecdh-es-p256 ": "ecdh_kdf_md:sha256 ecdh_cofactor_mode:1"},

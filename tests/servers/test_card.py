@@ -147,7 +147,7 @@ def test_a_key_made_on_the_card_signs_and_agrees_without_leaving_it(desk: Desk) 
 _KEY_USAGE = x509.KeyUsage.oid
 
 
-@pytest.mark.parametrize("digest", ["sha1", "sha256", "sha512"])
+@pytest.mark.parametrize("digest", ["sha1", "sha256", "sha512", "sha512-256", "sha3-256"])
 def test_oaep_opens_with_digests_that_the_card_does_not_know(desk: Desk, digest: str) -> None:
     alice = person("alice", key_type="rsa2048")
     desk.reader.insert().put_pair(alice.certificate, alice.raw_key)

@@ -171,6 +171,30 @@ def test_any_digest_with_any_signature_ends_in_a_verdict(digest: str) -> None:
         assert check(encoded, certificate)[0] in ("unsupported-algorithm", "bad-signature")
 
 
+@pytest.mark.parametrize(
+    ("oid", "kind", "digest"),
+    [
+        ("1.2.840.113549.1.1.15", "rsa2048", "sha512-224"),
+        ("1.2.840.113549.1.1.16", "rsa2048", "sha512-256"),
+        ("2.16.840.1.101.3.4.3.13", "rsa2048", "sha3-224"),
+        ("2.16.840.1.101.3.4.3.9", "p256", "sha3-224"),
+    ],
+)
+def test_identifiers_that_fix_a_rare_digest(oid: str, kind: pki.KeyType, digest: str) -> None:
+    """RFC 8017 appendix A.2.4, NIST's registry for SHA-3."""
+    who, hashed = person(kind), algorithms.hash_of(digest)
+
+    def make(octets: bytes) -> bytes:
+        if isinstance(who.private, rsa.RSAPrivateKey):
+            return who.private.sign(octets, padding.PKCS1v15(), hashed)
+        assert isinstance(who.private, ec.EllipticCurvePrivateKey)
+        return who.private.sign(octets, ec.ECDSA(hashed))
+
+    assert check(message(who.certificate, make, algorithms.identifier(oid)), who.certificate) == ()
+    other = message(who.certificate, lambda octets: make(octets + b"!"), algorithms.identifier(oid))
+    assert check(other, who.certificate) == ("bad-signature",)
+
+
 def test_ecdsa_with_shake() -> None:
     who = person("p256")
     private = who.private
