@@ -38,15 +38,15 @@ def data(node: ber.Node) -> memoryview:
     return content_of(node, algorithms.DATA).octets()
 
 
-def decompress(node: ber.Node, limit: int) -> bytes:
-    """What a ContentInfo of type CompressedData holds (RFC 3274), at most ``limit`` octets.
+def decompress(node: ber.Node, limit: int) -> tuple[str, bytes]:
+    """What a ContentInfo of type CompressedData holds (RFC 3274): its type, and at most ``limit`` octets.
 
     Raises MedmailError: "too-large" beyond the limit, "unsupported-algorithm" if it is not zlib, "malformed".
     """
     fields = content_of(node, algorithms.COMPRESSED_DATA).fields()
     fields.take(ber.INTEGER)
     algorithm = algorithms.read(fields.take())
-    _, content = encapsulated(fields.take())
+    inner_type, content = encapsulated(fields.take())
     fields.end()
     if algorithm.oid != algorithms.ZLIB:
         raise MedmailError("unsupported-algorithm", algorithm=algorithm.oid)
@@ -61,7 +61,7 @@ def decompress(node: ber.Node, limit: int) -> bytes:
         raise MedmailError("too-large", what="message", size=len(inflated), limit=limit)
     if not inflate.eof or inflate.unused_data:
         raise ber.malformed("zlib")
-    return inflated
+    return inner_type, inflated
 
 
 def encapsulated(node: ber.Node) -> tuple[str, memoryview | None]:

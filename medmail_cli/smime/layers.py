@@ -154,7 +154,7 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
                     entity = _inner(inner.content_type, bytes(inner.content))
                 elif kind == "compressed-data":
                     layers.append("compressed")
-                    entity = mime.parse_inner(_inflate(node))
+                    entity = _inner(*_inflate(node))
                 else:
                     raise MedmailError("malformed", what="message", reason="content-type")
                 del node
@@ -261,11 +261,11 @@ def _cms_octets(entity: Entity) -> bytes:
 
 
 def _inner(content_type: str, octets: bytes) -> Entity:
-    """What a signature is over: a MIME entity (RFC 8551 §3.1), or a structure of CMS without one."""
+    """What is signed or compressed: a MIME entity (RFC 8551 §3.1), or a structure of CMS without one."""
     if content_type == algorithms.DATA:
         return mime.parse_inner(octets)
     if content_type not in _NESTED:
-        # a time stamp, a receipt: signed, but as something else than a letter
+        # a time stamp, a receipt: something else than a letter
         raise MedmailError("malformed", what="message", reason="content-type")
     whole = der.sequence(der.oid(content_type), der.tlv(0xA0, octets))
     return Entity(whole, 0, 0, len(whole), (), "application/pkcs7-mime", {}, "binary")
@@ -336,7 +336,7 @@ def _is_text(data: bytes) -> bool:
         return False
 
 
-def _inflate(node: ber.Node) -> bytes:
+def _inflate(node: ber.Node) -> tuple[str, bytes]:
     # text rarely shrinks to a thirtieth; a bomb shrinks to a thousandth
     return content.decompress(node, min(_MOST_INFLATED, max(16 << 20, 30 * len(node.raw))))
 

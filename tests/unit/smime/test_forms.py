@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -181,6 +182,23 @@ def test_nested_structures_without_mime_between_them() -> None:
     raw = OUTER + entity(old.replace(data, signed_data), "enveloped-data")
     trusted(opened(raw), "encrypted", "signed")
     assert alice.certificate != bob.certificate
+
+
+@pytest.mark.parametrize("kind", ["signed", "encrypted", "receipt"])
+def test_compression_of_a_structure_without_mime_around_it(kind: str) -> None:
+    """RFC 3274 1: what is compressed may be any content of CMS; the type says which."""
+    made = signature() if kind == "signed" else enveloped.encrypt(sign(TEXT), [person("bob").certificate])
+    oid, explicit = _elements(made)
+    if kind == "receipt":
+        oid = der.oid("1.2.840.113549.1.9.16.1.1")
+    inner = der.sequence(oid, der.tlv(0xA0, der.octet_string(zlib.compress(explicit))))
+    data = der.sequence(der.integer(0), algorithms.identifier(algorithms.ZLIB), inner)
+    whole = der.sequence(der.oid(algorithms.COMPRESSED_DATA), der.tlv(0xA0, data))
+    result = opened(OUTER + body(whole, "application/pkcs7-mime"))
+    if kind == "receipt":
+        assert (codes(result), result.verdict.text) == (["malformed"], None)
+    else:
+        trusted(result, "compressed", *(("encrypted", "signed") if kind == "encrypted" else ("signed",)))
 
 
 def _elements(content_info: bytes) -> list[bytes]:
