@@ -18,9 +18,9 @@ from medmail_cli.smime.protect import Style
 from medmail_cli.store.identity import fingerprint
 
 if TYPE_CHECKING:
-    from medmail_cli.model import PrivateKey
     from medmail_cli.profile import Profile
     from medmail_cli.smime.fields import Mailbox
+    from medmail_cli.smime.protect import Signer
     from medmail_cli.store.contacts import Contact, Contacts, Known
     from medmail_cli.store.outbox import Protection
     from medmail_cli.workflows.validating import Validator
@@ -187,25 +187,27 @@ def _domain(address: str) -> str:
     return ascii_domain(address.rpartition("@")[2])
 
 
-def style(profile: "Profile", plan: Plan, key: "PrivateKey") -> Style:
+def style(profile: "Profile", plan: Plan, signer: "Signer") -> Style:
     """How the letter is made, for what its recipients said they read and the profile wants.
 
-    PSS, binary insides and derived keys only where all said they read them.
+    PSS, binary insides and derived keys only where all said they read them. OAEP that the profile wants is
+    for the sender's own entry too: it opens the letter like any other.
     """
     addressees = plan.addressees
     contacts = [one.contact for one in addressees]
     said = [frozenset(one.capabilities) if one else frozenset[str]() for one in contacts]
     pss = profile.rsa_signature == "pss" or (bool(said) and all("rsa-pss-sha256" in each for each in said))
     wants_oaep = profile.rsa_encryption == "oaep"
+    oaep_for = {
+        fingerprint(one.certificate)
+        for one, each in zip(addressees, said, strict=True)
+        if one.certificate is not None and (wants_oaep or "rsa-oaep-sha256" in each)
+    }
     return Style(
         cipher=plan.cipher,
         signature=profile.signature,
-        scheme="rsa-pss-sha256" if pss and isinstance(key.public_key, rsa.RSAPublicKey) else None,
-        oaep_for=frozenset(
-            fingerprint(one.certificate)
-            for one, each in zip(addressees, said, strict=True)
-            if one.certificate is not None and (wants_oaep or "rsa-oaep-sha256" in each)
-        ),
+        scheme="rsa-pss-sha256" if pss and isinstance(signer.key.public_key, rsa.RSAPublicKey) else None,
+        oaep_for=frozenset(oaep_for | ({fingerprint(signer.reader)} if wants_oaep else set())),
         wrapping=profile.wrapping,
         header_protection=profile.header_protection,
         outer_subject=profile.outer_subject,

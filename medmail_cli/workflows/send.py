@@ -285,7 +285,7 @@ def _estimate(one: _Ready, office: Office) -> int:
     """The size on the wire, known before a file is read."""
     letter = drafts.letter(replace(one.draft, attach=()), one.sender, office.postage.now())
     signer = office.signer(one.sender.address)
-    style = addressing.style(office.profile, one.plan, signer.key)
+    style = addressing.style(office.profile, one.plan, signer)
     attached = sum(path.stat().st_size + 1000 for path in one.draft.attach)
     recipients = None
     if one.plan.protection == "end-to-end":
@@ -318,7 +318,7 @@ def _parcels(one: _Ready, office: Office) -> Iterator[Parcel]:
     letter = drafts.letter(draft, one.sender, now.astimezone())
     letter = replace(letter, headers=(*letter.headers, *office.profile.headers.items()))
     signer = office.signer(one.sender.address)
-    style = addressing.style(office.profile, one.plan, signer.key)
+    style = addressing.style(office.profile, one.plan, signer)
     if one.plan.protection == "end-to-end":
         certificates = {
             name: addressee.certificate

@@ -111,6 +111,19 @@ def test_oaep_and_derived_keys_where_they_were_advertised(alice: Sender) -> None
     assert not derives(RSA_CAROL, BOB)
 
 
+def test_a_profile_that_wants_oaep_wants_it_of_every_entry(tmp_path: Path) -> None:
+    """The sender's own too: any entry opens the letter."""
+    person = letters.person("alice", key_type="rsa2048")
+    alice = Sender(make_home(tmp_path, person), person)
+    own = tmp_path / "oaep.toml"
+    own.write_text('rsa-encryption = "oaep"\n')
+    configure(alice, str(own))
+    alice.knows(RSA_CAROL)
+    written(alice, RSA_CAROL)
+    raw = (alice.home.parent / "letter.eml").read_bytes()
+    assert opened_by(person, raw).verdict.encryption.key_management == "rsa-oaep-sha256"
+
+
 def test_the_profile_s_floor_refuses_rather_than_goes_below(alice: Sender, tmp_path: Path) -> None:
     alice.knows(BOB, RSA_CAROL)
     own = tmp_path / "strict.toml"
