@@ -209,11 +209,13 @@ def default_scheme(key: "PrivateKey") -> "SignatureScheme":
     raise MedmailError("unsupported-algorithm", algorithm=type(public).__name__)
 
 
-def _default_scheme(key: "PrivateKey", certificate: x509.Certificate) -> "SignatureScheme":
-    """The same, but PSS where the certificate allows nothing else (RFC 4055 1.2)."""
+def scheme_for(
+    key: "PrivateKey", certificate: x509.Certificate, wanted: "SignatureScheme | None" = None
+) -> "SignatureScheme":
+    """What ``key`` signs by: ``wanted``, else its default; a key for PSS alone as it says: RFC 4055 1.2."""
     restriction = pss_restriction(certificate)
     if restriction is None:
-        return default_scheme(key)
+        return wanted or default_scheme(key)
     digest = pss(restriction.parameters).digest if restriction.parameters else "sha256"
     scheme = f"rsa-pss-{digest}"
     if scheme not in get_args(SignatureScheme):
@@ -240,7 +242,7 @@ def sign(
     ``encryption_certificate`` (which is included), CMSAlgorithmProtection (RFC 6211). The certificate and
     ``chain`` are included. Raises MedmailError("unsupported-algorithm") if the key cannot do ``scheme``.
     """
-    scheme = scheme or _default_scheme(key, certificate)
+    scheme = scheme_for(key, certificate, scheme)
     digest, signature_algorithm = _algorithms_of(scheme)
     digest_algorithm = (
         _ED448_DIGEST if scheme == "ed448" else algorithms.identifier(algorithms.DIGESTS[digest])

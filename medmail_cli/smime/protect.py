@@ -221,9 +221,8 @@ def _signed_entity(
         detached=detached,
     )
     if detached:
-        return compose.multipart_signed(
-            content, data, micalg=_micalg(style.scheme or signed.default_scheme(signer.key))
-        )
+        scheme = signed.scheme_for(signer.key, signer.certificate, style.scheme)
+        return compose.multipart_signed(content, data, micalg=_micalg(scheme))
     if encrypted and style.binary:
         head = compose.parameterized(
             "Content-Type", "application/pkcs7-mime", [("smime-type", "signed-data"), ("name", "smime.p7m")]
@@ -237,10 +236,10 @@ _MIME_VERSION: FieldLine = ("MIME-Version", b"MIME-Version: 1.0" + CRLF)
 
 
 def _micalg(scheme: SignatureScheme) -> str:
-    """The hash named for streaming readers (RFC 8551 §3.5.3.2, RFC 8419 §3.1)."""
+    """The hash named for streaming readers (RFC 8551 §3.5.3.2, RFC 8419 §3.1, RFC 9882 §3.3)."""
     if scheme == "ed448":
         return "shake256"
-    return "sha-512" if scheme == "ed25519" else f"sha-{scheme[-3:]}"
+    return "sha-512" if scheme == "ed25519" or scheme.startswith("ml-dsa") else f"sha-{scheme[-3:]}"
 
 
 def _cms_entity(data: bytes, smime_type: str) -> tuple[bytes, ...]:

@@ -111,6 +111,10 @@ def test_a_key_for_pss_alone_signs_with_pss_and_its_parameters() -> None:
         )
         with pytest.raises(MedmailError, match="unsupported-algorithm"):
             enveloped.encrypt(LETTER, [certificate])
+    # whatever everybody else would be sent
+    longer = for_pss(who, algorithms.pss_parameters("sha384"))
+    wanted = signed.sign(LETTER, key=who.key, certificate=longer, signed_at=AT, scheme="rsa-pss-sha256")
+    assert check(wanted, longer) == ()
     for others in (("sha512", "sha256", 32), ("sha256", "sha512", 32), ("sha256", "sha256", 20)):
         assert check(pss(who, *others), free) == ()
         assert check(pss(who, *others), bound) == ("bad-signature",)

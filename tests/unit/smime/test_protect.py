@@ -142,6 +142,18 @@ def test_signed_only_is_believed_and_said_to_be_open(signature: Any) -> None:
     assert only.message.isascii()
 
 
+@pytest.mark.parametrize(
+    ("kind", "micalg"),
+    [("p256", "sha-256"), ("p384", "sha-384"), ("ed25519", "sha-512"), ("ed448", "shake256"),
+     ("ml-dsa-44", "sha-512"), ("ml-dsa-87", "sha-512")],
+)  # fmt: skip
+def test_the_hash_of_a_detached_signature_is_named(kind: pki.KeyType, micalg: str) -> None:
+    signer = person("alice", key_type=kind, purpose="sign").signer
+    (only,) = sign_only(letter(), signer=signer, signed_at=NOW, style=Style(signature="detached"))
+    assert mime.parse(only.message).parameters["micalg"] == micalg
+    assert opened(only.message).verdict.trusted
+
+
 @pytest.mark.parametrize("size", [0, 10_000, 3_000_000])
 @pytest.mark.parametrize("style", [Style(), Style(binary=True), Style(signature="detached")])
 def test_the_size_on_the_wire_is_known_beforehand(size: int, style: Style) -> None:
