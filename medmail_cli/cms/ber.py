@@ -194,9 +194,9 @@ class Node:
             raise malformed("tag")
         if not self.constructed:
             return self.content
-        return memoryview(b"".join(self._chunks()))
+        return memoryview(b"".join(self._chunks(OCTET_STRING)))
 
-    def _chunks(self) -> Iterator[memoryview]:
+    def _chunks(self, kind: int) -> Iterator[memoryview]:
         """The primitive pieces of a constructed string, at any depth, without a Node for each."""
         source, data = self._source, self._source.data
         open_strings = [self.content_end]
@@ -210,10 +210,10 @@ class Node:
                 at = resume.pop()
                 continue
             tag, content, end = source.header(at, open_strings[-1])
-            if tag == OCTET_STRING:
+            if tag == kind:
                 yield data[content:end]
                 at = end
-            elif tag == OCTET_STRING | _CONSTRUCTED:
+            elif tag == kind | _CONSTRUCTED:
                 if self._depth + len(open_strings) > source.depth:
                     raise malformed("too-deep")
                 after = end
@@ -238,13 +238,13 @@ class Node:
         return _dotted(bytes(self._primitive(OID)))
 
     def bits(self, tag: int = BIT_STRING) -> memoryview:
-        """The octets of a BIT STRING that has no unused bits."""
-        if self.constructed or self.tag != tag or self.content_end == self.content_start:
+        """The octets of a BIT STRING that has no unused bits: a slice, joined if chunked."""
+        if self.tag != tag:
             raise malformed("bit-string")
-        content = self.content
-        if content[0]:
+        chunks = list(self._chunks(BIT_STRING)) if self.constructed else [self.content]
+        if not chunks or any(not chunk or chunk[0] for chunk in chunks):
             raise malformed("bit-string")
-        return content[1:]
+        return memoryview(b"".join(chunk[1:] for chunk in chunks)) if self.constructed else chunks[0][1:]
 
     def time(self) -> dt.datetime:
         """A UTCTime (two-digit years by RFC 5280: 50 is 1950) or GeneralizedTime, aware, in UTC."""

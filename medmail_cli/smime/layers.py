@@ -155,6 +155,8 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
                 elif kind == "compressed-data":
                     layers.append("compressed")
                     entity = _inner(*_inflate(node))
+                elif kind == "data":
+                    entity = mime.parse_inner(bytes(content.data(node)))
                 else:
                     raise MedmailError("malformed", what="message", reason="content-type")
                 del node
@@ -309,7 +311,7 @@ def _is_multipart_signed(entity: Entity, *, renamed: bool = True) -> bool:
 
 def _detached(entity: Entity, depth: int) -> SignatureLayer:
     try:
-        inner = signed.parse_signed(ber.parse(_cms_octets(entity.children[1])))
+        inner = signed.parse_signed(ber.parse(_cms_octets(entity.children[1]), trailing=True))
     except MedmailError:
         return SignatureLayer(None, entity.children[0].raw, True, depth)
     if inner.content_type != algorithms.DATA:

@@ -60,6 +60,17 @@ def test_chunked_strings_are_joined(content: bytes, random: Random) -> None:
         assert ber.parse(restyle(ber.parse(der.tlv(tag, content)), random)).octets(tag) == content
 
 
+def test_bit_strings_are_joined() -> None:
+    """X.690 8.6.4: pieces of whole octets; ours never have unused bits."""
+    pieces = der.bit_string(b"ab"), der.tlv(0x23, der.bit_string(b""), der.bit_string(b"c"))
+    for encoded in (der.tlv(0x23, *pieces), b"\x23\x80" + b"".join(pieces) + b"\0\0"):
+        assert bytes(ber.parse(encoded).bits()) == b"abc"
+    for wrong in (der.tlv(0x23), der.tlv(0x23, der.octet_string(b"\0a")), der.tlv(0x23, b"\x03\x00"),
+                  der.tlv(0x23, pieces[0], b"\x03\x02\x01\xfe"), b"\x03\x00"):  # fmt: skip
+        with pytest.raises(MedmailError, match="malformed"):
+            ber.parse(wrong).bits()
+
+
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
     """Something that was DER before an octet or two of it changed."""

@@ -143,6 +143,24 @@ def test_a_layer_alone_in_a_multipart_is_the_whole(depth: int, form: str) -> Non
     trusted(opened(OUTER + raw), *(("encrypted", "signed") if form == "encrypted" else ("signed",)))
 
 
+@pytest.mark.parametrize("after", [b"", b"\0\0", b"\r\n"])
+def test_what_follows_a_detached_signature_is_passed_over(after: bytes) -> None:
+    data = signature(detached=True) + after
+    trusted(opened(OUTER + compose.multipart_signed(TEXT, data, micalg="sha-256")), "signed")
+
+
+def test_a_detached_signature_in_pem() -> None:
+    data = b"-----BEGIN PKCS7-----\r\n" + compose.base64_lines(signature(detached=True))
+    raw = OUTER + compose.multipart_signed(TEXT, data + b"-----END PKCS7-----\r\n", micalg="sha-256")
+    trusted(opened(raw), "signed")
+
+
+def test_data_around_a_letter_is_no_layer() -> None:
+    data = der.sequence(der.oid(algorithms.DATA), der.tlv(0xA0, der.octet_string(sign(TEXT))))
+    trusted(opened(OUTER + body(data, "application/pkcs7-mime")), "signed")
+    trusted(opened(OUTER + encrypt(body(data, "application/pkcs7-mime"))), "encrypted", "signed")
+
+
 @pytest.mark.parametrize("before", [b"", b"Content-Type: text/plain\r\n\r\n \r\n\r\n--m\r\n"])
 def test_an_opaque_message_sent_as_the_only_attachment(before: bytes) -> None:
     raw = OUTER + b"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n" + before
