@@ -187,10 +187,14 @@ _KEY_DERIVATIONS = {
     HKDF_SHA256: ("hkdf", "sha256"),
     "1.2.840.113549.1.9.16.3.29": ("hkdf", "sha384"),
     "1.2.840.113549.1.9.16.3.30": ("hkdf", "sha512"),
+    "1.2.840.113549.1.9.16.3.32": ("hkdf", "sha3-224"),
+    "1.2.840.113549.1.9.16.3.33": ("hkdf", "sha3-256"),
+    "1.2.840.113549.1.9.16.3.34": ("hkdf", "sha3-384"),
+    "1.2.840.113549.1.9.16.3.35": ("hkdf", "sha3-512"),
     "1.3.133.16.840.9.44.1.1": ("x963", ""),
     "1.3.133.16.840.9.44.1.2": ("concatenation", ""),
 }
-"""HKDF (RFC 8619), and KDF2 and KDF3 of X9.44 (RFC 9690), whose digest stands in their parameters."""
+"""HKDF (RFC 8619, 9688), and KDF2 and KDF3 of X9.44 (RFC 9690), whose digest stands in their parameters."""
 STD_DH_SHA256, STD_DH_SHA384, STD_DH_SHA512 = (f"1.3.132.1.11.{number}" for number in (1, 2, 3))
 STD_DH_HKDF_SHA256 = "1.2.840.113549.1.9.16.3.19"
 STD_DH_HKDF_SHA512 = "1.2.840.113549.1.9.16.3.21"

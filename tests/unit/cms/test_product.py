@@ -185,7 +185,7 @@ def encapsulated(
 
 HKDF_SHA256 = algorithms.identifier(algorithms.HKDF_SHA256)
 DERIVATIONS = [
-    *(algorithms.identifier(f"1.2.840.113549.1.9.16.3.{number}") for number in (28, 29, 30)),
+    *(algorithms.identifier(f"1.2.840.113549.1.9.16.3.{number}") for number in (28, 29, 30, 32, 33, 34, 35)),
     *(
         algorithms.identifier(
             f"1.3.133.16.840.9.44.1.{number}", algorithms.identifier(algorithms.DIGESTS[name])
@@ -226,6 +226,16 @@ def test_encapsulation_that_does_not_fit_looks_like_any_failure() -> None:
         changed = good.replace(der.oid(algorithms.HKDF_SHA256), der.oid(other))
         same_length = len(der.oid(other)) == len(der.oid(algorithms.HKDF_SHA256))
         assert failure(changed, reader) == ("bad-tag" if same_length else "malformed")
+
+
+def test_encapsulated_keys_as_published() -> None:
+    """RFC 9936 appendix C: from the shared secret to the content-encryption key."""
+    wrap = "2.16.840.1.101.3.4.1.5"
+    secret = bytes.fromhex("7df12d412ae299a24fde6d7c3bb8e3194c80ad3c733dcf2775e09fe8bedb86d8")
+    kek = agreement.derive_kem(("hkdf", "sha256"), secret, algorithms.identifier(wrap), 16, None)
+    assert kek.hex() == "cf453a3e2bae0a78701b8206c185a008"
+    wrapped = bytes.fromhex("c050e4392f9c14dd0ac2220203f317d701f94f9dd92778f5")
+    assert keywrap.unwrap_key(wrap, kek, wrapped).hex() == "c5153005588269a0a59f3c01943fdd56"
 
 
 def test_derived_keys_as_published() -> None:
