@@ -170,6 +170,10 @@ KEY_AGREEMENTS = {
     "1.3.132.1.11.1": ("x963", "sha256"),
     "1.3.132.1.11.2": ("x963", "sha384"),
     "1.3.132.1.11.3": ("x963", "sha512"),
+    # the same numbered under X9.63, as RFC 8418 is also read
+    "1.3.133.16.840.63.0.11.1": ("x963", "sha256"),
+    "1.3.133.16.840.63.0.11.2": ("x963", "sha384"),
+    "1.3.133.16.840.63.0.11.3": ("x963", "sha512"),
     # cofactor agreement: the same computation on the curves we read, whose cofactor is 1
     "1.3.133.16.840.63.0.3": ("x963", "sha1"),
     "1.3.132.1.14.0": ("x963", "sha224"),
@@ -290,17 +294,17 @@ _GCM_CAPABILITY_NAMES = (
 )
 
 
-def oaep_parameters(digest: str) -> bytes:
+def oaep_parameters(digest: str, null: bytes = der.NULL) -> bytes:
     """RSAES-OAEP-params with MGF1 over the same digest and no label (RFC 4055 4.1)."""
     if digest == "sha1":
         return der.sequence()
-    hashed = identifier(DIGESTS[digest], der.NULL)
+    hashed = identifier(DIGESTS[digest], null)
     return der.sequence(der.tlv(0xA0, hashed), der.tlv(0xA1, identifier(MGF1, hashed)))
 
 
-def pss_parameters(digest: str) -> bytes:
+def pss_parameters(digest: str, null: bytes = der.NULL) -> bytes:
     """RSASSA-PSS-params with MGF1 over the same digest and a salt as long as it (RFC 4056 3)."""
-    hashed = identifier(DIGESTS[digest], der.NULL)
+    hashed = identifier(DIGESTS[digest], null)
     salt = der.integer(hash_of(digest).digest_size)
     return der.sequence(der.tlv(0xA0, hashed), der.tlv(0xA1, identifier(MGF1, hashed)), der.tlv(0xA2, salt))
 
@@ -318,7 +322,11 @@ CAPABILITY_BYTES = {
     **{name: identifier(oid) for oid, name in ML_KEM.items()},
 }
 """What can be advertised in sMIMECapabilities (RFC 8551 2.5.2, RFC 4262), as written."""
-CAPABILITY_NAMES = {encoded: name for name, encoded in CAPABILITY_BYTES.items()}
+CAPABILITY_NAMES = {encoded: name for name, encoded in CAPABILITY_BYTES.items()} | {
+    # digests without NULL, which RFC 4055 2.1 wants accepted
+    identifier(RSA_OAEP, oaep_parameters("sha256", b"")): "rsa-oaep-sha256",
+    identifier(RSA_PSS, pss_parameters("sha256", b"")): "rsa-pss-sha256",
+}
 CAPABILITY_OIDS = {oid: cipher.name for oid, cipher in CIPHERS.items() if not cipher.weak} | {
     "1.2.840.113549.1.9.16.11.1": "prefer-binary-inside"
 }

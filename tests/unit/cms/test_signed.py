@@ -325,6 +325,16 @@ def test_every_capability_is_read_as_it_was_written() -> None:
     assert read.signers[0].capabilities == names
 
 
+def test_capabilities_of_digests_without_null_are_the_same() -> None:
+    """RFC 4055 2.1: both forms are to be accepted."""
+    digests = "a00d300b0609608648016503040201a11a301806092a864886f70d010108300b0609608648016503040201"
+    oaep = "303806092a864886f70d010107302b" + digests
+    pss = "303d06092a864886f70d01010a3030" + digests + "a203020120"
+    said = put(algorithms.CAPABILITIES, der.sequence(*map(bytes.fromhex, (oaep, pss))))
+    (signer,) = signed.parse_signed(ber.parse(forge(person("rsa2048"), said))).signers
+    assert signer.capabilities == ("rsa-oaep-sha256", "rsa-pss-sha256")
+
+
 def test_nothing_secret_is_shown() -> None:
     assert repr(person("p256").key) == "SoftwareKey(ECPrivateKey)"
     with pytest.raises(MedmailError) as error:
