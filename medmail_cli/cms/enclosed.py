@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cryptography import x509
 
-from medmail_cli.cms import ber, der
+from medmail_cli.cms import ber, der, identifiers
 from medmail_cli.errors import MedmailError
 
 Attributes = Mapping[str, Sequence[ber.Node]]
@@ -31,8 +31,11 @@ def certificates(node: ber.Node | None) -> Iterator[x509.Certificate]:
     """The X.509 certificates among CertificateChoices (RFC 5652 10.2.2)."""
     for choice in readable(node):
         if choice.tag == ber.SEQUENCE:
-            with contextlib.suppress(ValueError, x509.InvalidVersion):
-                yield x509.load_der_x509_certificate(bytes(choice.raw))
+            with contextlib.suppress(ValueError, x509.InvalidVersion, MedmailError):
+                certificate = x509.load_der_x509_certificate(bytes(choice.raw))
+                identifiers.serial_number(certificate)  # by which it is asked for later
+                identifiers.subject_public_key(certificate)
+                yield certificate
 
 
 def crls(node: ber.Node | None, signers: Iterable[Attributes]) -> Iterator[x509.CertificateRevocationList]:

@@ -9,6 +9,7 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from medmail_cli.cms.identifiers import serial_number
 from medmail_cli.cms.signed import SignerInfo, check_signer
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import address, dn
@@ -102,10 +103,14 @@ def judge_signers(
     # who is looked up costs time, and a From may name thousands
     looked_up = (one for box in senders[:MOST_CANDIDATES] for one in known(box.address))
     at_hand = tuple(dict.fromkeys((*looked_up, *layer.signed.certificates)))
+    by_serial: dict[int, list[x509.Certificate]] = {}
+    for one in at_hand:
+        by_serial.setdefault(serial_number(one), []).append(one)
     most = max(1, MOST_CANDIDATES // max(1, len(layer.signed.signers)))
     for info in layer.signed.signers:
         # anybody can put another certificate of the same name and number, or key, into a message
-        named = [one for one in at_hand if info.id.names(one)][:most]
+        numbered = at_hand if info.id.serial is None else by_serial.get(info.id.serial, ())
+        named = [one for one in numbered if info.id.names(one)][:most]
         found: list[tuple[Judged, list[Problem]]] = []
         candidates: list[x509.Certificate | None] = [*named] or [None]
         for certificate in candidates:

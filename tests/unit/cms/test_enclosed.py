@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
@@ -105,6 +106,22 @@ def test_garbage_in_open_places_changes_nothing(garbage: bytes) -> None:
         kept = read(message(who, certificates=der.tlv(0xA0, own, choice), crls=der.tlv(0xA1, choice)), who)
         assert kept.certificates == (who.certificate,)
         assert kept.crls == kept.ocsp == ()
+
+
+def test_certificates_that_cannot_be_named_are_left_out() -> None:
+    """cryptography reads them: a serial number of a thousand octets, a key that ends within an octet."""
+    who = person("p256")
+    own = who.certificate.public_bytes(Encoding.DER)
+    body, *rest = (bytes(each.raw) for each in ber.parse(own).elements())
+    fields = [bytes(each.raw) for each in ber.parse(body).elements()]
+    algorithm, key = (bytes(each.raw) for each in ber.parse(fields[6]).elements())
+    bits = der.tlv(ber.BIT_STRING, b"\1", key[3:-1], bytes([key[-1] & 0xFE]))
+    odd = {1: der.tlv(0x02, b"\1" * 1025), 6: der.sequence(algorithm, bits)}
+    for at, field in odd.items():
+        certificate = der.sequence(der.sequence(*fields[:at], field, *fields[at + 1 :]), *rest)
+        x509.load_der_x509_certificate(certificate)
+        kept = read(message(who, certificates=der.tlv(0xA0, certificate, own)), who)
+        assert kept.certificates == (who.certificate,)
 
 
 @pytest.mark.parametrize("version", [0, 1, 3, 4, 5, 99])
