@@ -209,6 +209,7 @@ def decrypt(
     "unsupported-algorithm" or "weak-algorithm" (3DES and RC2 without ``allow_weak``) from what the envelope
     and the entries say openly, "no-key" if no entry names a key; after that nothing but "bad-tag", without
     facts: an entry that does not unwrap is replaced by random octets, so that all fails at the same place.
+    What a key says that cannot be used at all is raised if no other opens the letter.
     """
     return decrypt_with_key(envelope, keys, allow_weak=allow_weak)[0]
 
@@ -235,9 +236,14 @@ def decrypt_with_key(
         if (cipher and cipher.weak) or all(recipient.weak for recipient, _, _ in named):
             raise MedmailError("weak-algorithm", algorithm=envelope.algorithm)
         named = [entry for entry in named if not entry[0].weak]
+    unusable: MedmailError | None = None
     for recipient, certificate, key in named[:_MOST_ATTEMPTS]:
-        # a damaged envelope asks for the key too: a card's reader sees no difference
-        content_key = unwrap(recipient, key, cipher.key_size if cipher else 32)
+        try:
+            # a damaged envelope asks for the key too: a card's reader sees no difference
+            content_key = unwrap(recipient, key, cipher.key_size if cipher else 32)
+        except MedmailError as error:  # a card that is not there: another key may open the letter
+            unusable = unusable or error
+            continue
         opened = None if cipher is None else _open(envelope, cipher, content_key)
         if cipher is not None and opened is not None:
             found = Decrypted(
@@ -249,7 +255,7 @@ def decrypt_with_key(
                 weak=cipher.weak or recipient.weak,
             )
             return found, content_key
-    raise MedmailError("bad-tag")
+    raise unusable or MedmailError("bad-tag")
 
 
 def _open(envelope: Envelope, cipher: algorithms.Cipher, key: bytes) -> bytes | None:

@@ -299,6 +299,12 @@ def test_a_key_that_cannot_be_used_says_so() -> None:
     with pytest.raises(MedmailError) as error:
         enveloped.decrypt(envelope, [(reader.certificate, Locked(reader.private))])
     assert error.value.code == "store-damaged"
+    # unless another opens the letter, whichever entry comes first
+    other = person("p256")
+    both = enveloped.encrypt(LETTER, [reader.certificate, other.certificate])
+    keys = [(reader.certificate, Locked(reader.private)), (other.certificate, other.key)]
+    assert enveloped.decrypt(enveloped.parse_enveloped(ber.parse(both)), keys).content == LETTER
+    assert enveloped.decrypt(enveloped.parse_enveloped(ber.parse(both)), keys[::-1]).content == LETTER
 
 
 def test_another_entry_is_tried_when_one_does_not_fit() -> None:
