@@ -61,12 +61,6 @@ DIGESTS = {
     "shake128": "2.16.840.1.101.3.4.2.11",
     "shake256": "2.16.840.1.101.3.4.2.12",
 }
-DIGEST_NAMES = {oid: name for name, oid in DIGESTS.items()} | {
-    # signature identifiers that old software puts where the digest belongs
-    "1.2.840.113549.1.1.4": "md5",
-    "1.2.840.113549.1.1.5": "sha1",
-    "1.2.840.113549.1.1.11": "sha256",
-}
 WEAK_DIGESTS = frozenset({"md5", "sha1"})
 
 _HASHES: dict[str, type[hashes.HashAlgorithm]] = {
@@ -123,6 +117,11 @@ SIGNATURES = {
     "1.2.840.10040.4.1": ("dsa", ""),
 }
 """Signature identifier → (scheme, digest), an empty digest where the identifier does not fix one."""
+DIGEST_NAMES = {
+    # signature identifiers that old software puts where the digest belongs
+    **{oid: digest for oid, (_, digest) in SIGNATURES.items() if digest},
+    **{oid: name for name, oid in DIGESTS.items()},
+}
 
 ECDSA_WITH = {
     "sha256": "1.2.840.10045.4.3.2",

@@ -199,6 +199,30 @@ def test_identifiers_that_fix_a_rare_digest(oid: str, kind: pki.KeyType, digest:
     assert check(other, who.certificate) == ("bad-signature",)
 
 
+@pytest.mark.parametrize(
+    ("oid", "digest"),
+    [
+        ("1.2.840.113549.1.1.13", "sha512"),
+        ("1.2.840.10045.4.3.3", "sha384"),
+        ("1.2.840.113549.1.1.5", "sha1"),
+    ],
+)
+def test_a_signature_s_identifier_where_the_digest_belongs(oid: str, digest: str) -> None:
+    """As software of old has it; what is weak stays so."""
+    who = person("rsa2048")
+    assert isinstance(who.private, rsa.RSAPrivateKey)
+    hashed, private = algorithms.hash_of(digest), who.private
+    content = hashlib.new(digest, LETTER, usedforsecurity=False).digest()
+    encoded = message(
+        who.certificate,
+        lambda octets: private.sign(octets, padding.PKCS1v15(), hashed),
+        algorithms.identifier(algorithms.RSA),
+        digest=algorithms.identifier(oid),
+        hashed=content,
+    )
+    assert check(encoded, who.certificate) == (("weak-algorithm",) if digest == "sha1" else ())
+
+
 def test_ecdsa_with_shake() -> None:
     who = person("p256")
     private = who.private
