@@ -195,7 +195,10 @@ def style(profile: "Profile", plan: Plan, signer: "Signer") -> Style:
     """
     addressees = plan.addressees
     contacts = [one.contact for one in addressees]
-    said = [frozenset(one.capabilities) if one else frozenset[str]() for one in contacts]
+    # of somebody set to legacy nothing is believed that an older reader might fail on
+    said = [
+        frozenset(one.capabilities) if one and one.reads != "legacy" else frozenset[str]() for one in contacts
+    ]
     pss = profile.rsa_signature == "pss" or (bool(said) and all("rsa-pss-sha256" in each for each in said))
     wants_oaep = profile.rsa_encryption == "oaep"
     oaep_for = {

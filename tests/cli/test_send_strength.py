@@ -195,6 +195,23 @@ def test_legacy_readers_see_the_subject_the_older_way(alice: Sender) -> None:
     assert bytes(opened.content.raw).endswith(b"Subject: x\r\n\r\nhello\r\n")
 
 
+def test_of_legacy_readers_nothing_newer_is_believed(tmp_path: Path) -> None:
+    """Their programs may advertise more than the one they read with can do."""
+    person = letters.person("alice", key_type="rsa2048")
+    alice = Sender(make_home(tmp_path, person), person)
+    configure(alice)
+    alice.knows(RSA_CAROL)
+    says(alice, RSA_CAROL, "aes-256-gcm", "rsa-oaep-sha256", "rsa-pss-sha256", "cek-hkdf-sha256",
+         "prefer-binary-inside")  # fmt: skip
+    modern = written(alice, RSA_CAROL)
+    assert strength(modern) == ("aes-256-gcm", "rsa-oaep-sha256")
+    assert alice.run("contacts", "set", RSA_CAROL.address, "--reads", "legacy").exit == 0
+    legacy = written(alice, RSA_CAROL)
+    assert strength(legacy) == ("aes-256-cbc", "rsa-pkcs1v15")
+    schemes = [one.judged[0].info.signature_scheme for one in (modern, legacy)]
+    assert schemes == ["rsa-pss", "rsa-pkcs1v15"]
+
+
 @pytest.mark.parametrize("reads", ["legacy", "modern"])
 def test_openssl_and_gpgsm_open_what_is_sent(alice: Sender, tmp_path: Path, reads: str) -> None:
     require("openssl", "gpgsm")
