@@ -134,7 +134,7 @@ class Cipher(NamedTuple):
     """A content cipher: its mode, its key's octets, and whether it is read only when that is asked for."""
 
     name: str
-    mode: Literal["cbc", "gcm", "chacha20"]
+    mode: Literal["cbc", "gcm", "ccm", "chacha20"]
     key_size: int
     weak: bool = False
 
@@ -147,6 +147,9 @@ CIPHERS = {
     f"{_AES}.6": Cipher("aes-128-gcm", "gcm", 16),
     f"{_AES}.26": Cipher("aes-192-gcm", "gcm", 24),
     f"{_AES}.46": Cipher("aes-256-gcm", "gcm", 32),
+    f"{_AES}.7": Cipher("aes-128-ccm", "ccm", 16),
+    f"{_AES}.27": Cipher("aes-192-ccm", "ccm", 24),
+    f"{_AES}.47": Cipher("aes-256-ccm", "ccm", 32),
     "1.2.840.113549.1.9.16.3.18": Cipher("chacha20-poly1305", "chacha20", 32),
     "1.2.840.113549.3.7": Cipher("3des-cbc", "cbc", 24, weak=True),
     "1.2.840.113549.3.2": Cipher("rc2-cbc", "cbc", 16, weak=True),

@@ -27,6 +27,8 @@ __all__ = ["ContentCipher", "Decrypted", "Envelope", "decrypt", "encrypt", "pars
 _GCM_IN_ENVELOPED = "gcm-in-enveloped-data"
 _RC2_KEY_SIZES = {160: 5, 120: 8, 58: 16}
 """RC2ParameterVersion (RFC 2268 6) → octets of the key."""
+_NONCES = {"gcm": range(8, 65), "ccm": range(7, 14)}
+"""Octets of a nonce: what cryptography takes for GCM, all that CCM knows (RFC 5084 3.1)."""
 _MOST_ATTEMPTS = 8  # entries of one letter that may each cost us a decryption
 
 
@@ -121,21 +123,24 @@ def _authenticated(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Env
         return Envelope(True, recipients, content_type, None, algorithm.oid, b"", encrypted, tag, associated)
     if cipher.mode == "cbc" or algorithm.parameters is None:
         raise ber.malformed("content-encryption")
-    nonce = (_gcm_parameters if cipher.mode == "gcm" else _chacha20_parameters)(algorithm.parameters, tag)
+    if cipher.mode == "chacha20":
+        nonce = _chacha20_parameters(algorithm.parameters, tag)
+    else:
+        nonce = _aes_parameters(algorithm.parameters, tag, _NONCES[cipher.mode])
     return Envelope(
         True, recipients, content_type, cipher, cipher.name, nonce, encrypted, tag, associated, derivation
     )
 
 
-def _gcm_parameters(node: ber.Node, tag: bytes) -> bytes:
-    """The nonce of GCMParameters (RFC 5084 3.2), whose tag length must be that of the tag."""
+def _aes_parameters(node: ber.Node, tag: bytes, nonces: range) -> bytes:
+    """The nonce of GCMParameters or CCMParameters (RFC 5084 3), whose tag length must be that of the tag."""
     parameters = node.fields()
     nonce = bytes(parameters.take().octets())
     length = parameters.maybe(ber.INTEGER)
     parameters.end()
     if len(tag) != (length.integer() if length else 12) or not 12 <= len(tag) <= 16:
         raise ber.malformed("tag-length")
-    if not 8 <= len(nonce) <= 64:
+    if len(nonce) not in nonces:
         raise ber.malformed("nonce")
     return nonce
 
@@ -277,6 +282,16 @@ def _open_gcm(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> bytes | N
     return opened
 
 
+def _open_ccm(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> bytes | None:
+    from cryptography.hazmat.primitives.ciphers.aead import AESCCM
+
+    sealed = b"".join((envelope.encrypted, envelope.tag))
+    try:
+        return AESCCM(key, len(envelope.tag)).decrypt(envelope.iv, sealed, envelope.associated)
+    except (InvalidTag, ValueError):  # an odd length of the tag; more content than the nonce leaves room for
+        return None
+
+
 def _open_chacha20(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> bytes | None:
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
@@ -306,7 +321,7 @@ def _decrypt_cbc(envelope: Envelope, cipher: algorithms.Cipher, key: bytes) -> b
     return Cipher(_block_cipher(cipher, key), CBC(envelope.iv)).decryptor().update(envelope.encrypted)
 
 
-_OPEN = {"gcm": _open_gcm, "chacha20": _open_chacha20, "cbc": _open_cbc}
+_OPEN = {"gcm": _open_gcm, "ccm": _open_ccm, "chacha20": _open_chacha20, "cbc": _open_cbc}
 
 
 def _block_cipher(cipher: algorithms.Cipher, key: bytes) -> "BlockCipherAlgorithm":

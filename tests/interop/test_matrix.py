@@ -169,6 +169,17 @@ def test_chunked_and_attributed_envelopes(bc: Peer, kind: KeyType, extra: dict[s
     assert unsealed(theirs, bob).key_management
 
 
+@pytest.mark.parametrize("attributes", ["no", "yes"])
+@pytest.mark.parametrize("cipher", ["aes-128-ccm", "aes-256-ccm"])
+def test_ccm_of_bouncy_castle(bc: Peer, cipher: str, attributes: str) -> None:
+    bob = who("rsa2048", "bob")
+    asked = {"cipher": cipher, "management": "", "attributes": attributes}
+    theirs = bc.ask("encrypt", certificate=der(bob), content=CONTENT[:60_000], **asked)
+    envelope = enveloped.parse_enveloped(ber.parse(theirs))
+    found = enveloped.decrypt(envelope, [(bob.certificate, bob.key)])
+    assert (found.content, found.algorithm, found.authenticated) == (CONTENT[:60_000], cipher, True)
+
+
 @pytest.mark.parametrize(
     ("kind", "management", "cipher"),
     [("rsa2048", "", "3des-cbc"), ("rsa2048", "", "rc2-cbc"), ("p256", "sha1/3des", "3des-cbc")],

@@ -55,6 +55,7 @@ public class BouncyCastle {
         "aes-128-cbc", CMSAlgorithm.AES128_CBC, "aes-192-cbc", CMSAlgorithm.AES192_CBC,
         "aes-256-cbc", CMSAlgorithm.AES256_CBC, "aes-128-gcm", CMSAlgorithm.AES128_GCM,
         "aes-192-gcm", CMSAlgorithm.AES192_GCM, "aes-256-gcm", CMSAlgorithm.AES256_GCM,
+        "aes-128-ccm", CMSAlgorithm.AES128_CCM, "aes-256-ccm", CMSAlgorithm.AES256_CCM,
         "3des-cbc", CMSAlgorithm.DES_EDE3_CBC, "rc2-cbc", CMSAlgorithm.RC2_CBC);
     static final Map<String, ASN1ObjectIdentifier> AGREEMENTS = Map.of(
         "sha1", CMSAlgorithm.ECDH_SHA1KDF, "sha224", CMSAlgorithm.ECDH_SHA224KDF,
@@ -223,7 +224,7 @@ public class BouncyCastle {
         String cipher = text(values, "cipher");
         CMSTypedData content = new CMSProcessableByteArray(values.get("content"));
         OutputEncryptor encryptor = new JceCMSContentEncryptorBuilder(CIPHERS.get(cipher)).setProvider("BC").build();
-        if (cipher.endsWith("gcm")) {
+        if (cipher.endsWith("gcm") || cipher.endsWith("ccm")) {
             CMSAuthEnvelopedDataGenerator generator = new CMSAuthEnvelopedDataGenerator();
             generator.addRecipientInfoGenerator(recipient(values));
             if (text(values, "attributes").equals("yes")) {

@@ -10,7 +10,7 @@ import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x25519
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
@@ -114,13 +114,17 @@ def authenticated(
     stated_length: int | None = 16,
     nonce_length: int = 12,
     content_type: str = algorithms.DATA,
+    mode: str = "gcm",
 ) -> bytes:
     """An AuthEnvelopedData put together by hand."""
     nonce = secrets.token_bytes(nonce_length)
-    sealed = AESGCM(key).encrypt(nonce.ljust(8, b"\0"), LETTER, aad)
+    if mode == "ccm":
+        sealed = AESCCM(key, tag_length).encrypt(nonce, LETTER, aad).ljust(len(LETTER) + 16, b"\0")
+    else:
+        sealed = AESGCM(key).encrypt(nonce.ljust(8, b"\0"), LETTER, aad)
     stated = [der.integer(stated_length)] if stated_length is not None else []
     parameters = der.sequence(der.octet_string(nonce), *stated)
-    algorithm = algorithms.identifier(algorithms.CIPHER_OIDS["aes-256-gcm"], parameters)
+    algorithm = algorithms.identifier(algorithms.CIPHER_OIDS[f"aes-256-{mode}"], parameters)
     inner = der.sequence(der.oid(content_type), algorithm, der.octet_string(sealed[:-16], 0x80))
     tag = der.octet_string(sealed[-16:][:tag_length])
     content = der.sequence(der.integer(0), der.set_of(entries), inner, attributes, tag)
@@ -197,6 +201,26 @@ def test_tags_and_nonces_of_wrong_length(form: dict[str, Any]) -> None:
 def test_shorter_tags_and_other_nonces_the_rfc_allows(form: dict[str, Any]) -> None:
     reader, key = person("rsa2048"), secrets.token_bytes(32)
     assert opened(authenticated([transport(reader, key)], key, **form), reader).content == LETTER
+
+
+def test_ccm_as_the_rfc_allows_it_and_with_no_shorter_tag() -> None:
+    """RFC 5084 1.5, 3.1."""
+    reader, key = person("rsa2048"), secrets.token_bytes(32)
+    entries = [transport(reader, key)]
+    for nonce, tag in ((7, 16), (12, 12), (13, 14)):
+        form: dict[str, Any] = {"mode": "ccm", "nonce_length": nonce, "tag_length": tag, "stated_length": tag}
+        encoded = authenticated(entries, key, **form)
+        found = opened(encoded, reader)
+        assert (found.content, found.algorithm, found.authenticated) == (LETTER, "aes-256-ccm", True)
+        assert failure(_flip(encoded, -1), reader).code == "bad-tag"
+        assert failure(authenticated(entries, key, aad=b"other", **form), reader).code == "bad-tag"
+    short = authenticated(entries, key, mode="ccm", tag_length=8, stated_length=8)
+    assert failure(short, reader).code == "bad-tag"
+    gcm, ccm = (der.oid(algorithms.CIPHER_OIDS[f"aes-256-{mode}"]) for mode in ("gcm", "ccm"))
+    wrongs: list[dict[str, Any]] = [{"nonce_length": 16}, {"tag_length": 13, "stated_length": 13}, {}]
+    for wrong in wrongs:
+        other = authenticated(entries, key, **wrong).replace(gcm, ccm)
+        assert failure(other, reader).code == "bad-tag"
 
 
 @pytest.mark.parametrize("digest", algorithms.DIGESTS)
