@@ -25,6 +25,7 @@ from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.verdict import Layer
 
 MAX_LAYERS = 8
+"""Triple wrapping (RFC 2634 1.1) needs three; more than these are nobody's letter."""
 _CMS_TYPES = {"application/pkcs7-mime", "application/x-pkcs7-mime"}
 _ENCRYPTED = ("enveloped-data", "auth-enveloped-data")
 _SIGNATURE_TYPES = {"application/pkcs7-signature", "application/x-pkcs7-signature"}
@@ -125,7 +126,7 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
     try:
         entity = handed.pop()
         signature, decrypted = begun.signature, begun.decrypted
-        for _ in range(len(layers), MAX_LAYERS):
+        for _ in range(len(layers), MAX_LAYERS + 1):  # the last time round nothing may be left
             if signature is None:  # what somebody signed as a part stays one (RFC 9787 §4)
                 entity = _alone(entity)
             if _is_cms(entity):

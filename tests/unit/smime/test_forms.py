@@ -9,6 +9,7 @@ import pytest
 
 from medmail_cli.cms import algorithms, ber, der, enveloped, signed
 from medmail_cli.smime import compose
+from medmail_cli.smime.layers import MAX_LAYERS
 from medmail_cli.smime.open import Opened
 from tests.support.letters import NOW, OUTER, TEXT, codes, encrypt, entity, opened, person, sign
 
@@ -291,6 +292,7 @@ def test_triple_wrapping_and_deeper() -> None:
     outside = opened(OUTER + sign(encrypt(TEXT)))
     assert (codes(outside), outside.verdict.layers) == (["no-signature"], ("signed", "encrypted"))
     deep = TEXT
-    for _ in range(9):
+    for _ in range(MAX_LAYERS):
         deep = sign(deep)
-    assert codes(opened(OUTER + deep)) == ["malformed"]
+    trusted(opened(OUTER + deep), *["signed"] * MAX_LAYERS)
+    assert codes(opened(OUTER + sign(deep))) == ["malformed"]
