@@ -152,7 +152,11 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
                     if inner.signers or signature is None:
                         signature = SignatureLayer(inner, inner.content, False, len(layers))
                     del entity
-                    entity = _inner(inner.content_type, bytes(inner.content))
+                    if _was_signed_as_data(inner):
+                        signature = SignatureLayer(None, inner.content, False, len(layers))
+                        entity = mime.parse_inner(bytes(inner.content))
+                    else:
+                        entity = _inner(inner.content_type, bytes(inner.content))
                 elif kind == "compressed-data":
                     layers.append("compressed")
                     entity = _inner(*_inflate(node))
@@ -272,6 +276,14 @@ def _inner(content_type: str, octets: bytes) -> Entity:
         raise MedmailError("malformed", what="message", reason="content-type")
     whole = der.sequence(der.oid(content_type), der.tlv(0xA0, octets))
     return Entity(whole, 0, 0, len(whole), (), "application/pkcs7-mime", {}, "binary")
+
+
+def _was_signed_as_data(inner: SignedData) -> bool:
+    """Whether a letter has been given another type since it was signed: a signature that does not hold."""
+    named = [info.signed_attributes.get(algorithms.CONTENT_TYPE, ()) for info in inner.signers]
+    return inner.content_type != algorithms.DATA and any(
+        value.oid() == algorithms.DATA for values in named for value in values
+    )
 
 
 def _is_cms(entity: Entity) -> bool:

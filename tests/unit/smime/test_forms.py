@@ -232,6 +232,16 @@ def test_a_signature_over_something_else_than_a_letter_signs_no_letter() -> None
     assert (codes(result), result.verdict.text) == (["malformed"], None)
 
 
+def test_a_letter_given_another_type_has_a_bad_signature() -> None:
+    """The type stands outside of what is signed, which names it too (RFC 5652 11.1)."""
+    for number in (3, 5):
+        other = der.oid(f"1.2.840.113549.1.7.{number}")
+        changed = signature().replace(der.oid(algorithms.DATA), other, 1)
+        result = opened(OUTER + body(changed, "application/pkcs7-mime"))
+        assert (codes(result), result.verdict.exit) == (["bad-signature"], 6)
+        assert (result.verdict.signature.status, result.verdict.text) == ("invalid", None)
+
+
 @pytest.mark.parametrize(
     "change",
     [
