@@ -62,6 +62,10 @@ def ways_to_fail(kind: pki.KeyType, cipher: enveloped.ContentCipher) -> dict[str
         "no content": changed(good, lambda n, c: b"" if n.tag == 0x80 and len(c) > 200 else None),
         "not a letter": enveloped.encrypt(secrets.token_bytes(size), [bob.certificate], cipher="aes-256-cbc"),
     }
+    vector = 16 if cipher.endswith("cbc") else 12
+    ways["vector cut"] = changed(
+        good, lambda n, c: c[:3] if n.tag == ber.OCTET_STRING and len(c) == vector else None
+    )
     # under CBC the first block turns to noise, which is where a letter's header would begin
     ways["content"] = changed(
         good, lambda n, c: bytes([c[0] ^ 1]) + c[1:] if n.tag == 0x80 and len(c) > 200 else None
@@ -130,7 +134,7 @@ def test_every_failure_takes_the_same_time(kind: pki.KeyType) -> None:
     keys = [(bob.certificate, bob.key)]
     ways = ways_to_fail(kind, "aes-256-gcm")
     # what these differ in can be seen from outside: their length
-    for way in ("not a letter", "AEAD as CBC", "no content", "wrapped key cut"):
+    for way in ("not a letter", "AEAD as CBC", "no content", "wrapped key cut", "vector cut"):
         del ways[way]
     samples = {**ways, "tag again": ways["tag"]}
     times: dict[str, list[int]] = {way: [] for way in samples}
