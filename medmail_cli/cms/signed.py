@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms import algorithms, ber, content, der, enclosed, identifiers
+from medmail_cli.cms import algorithms, ber, content, der, enclosed, identifiers, pss
 from medmail_cli.cms.publickey import pss_restriction
-from medmail_cli.cms.verify import check_signer, pss
+from medmail_cli.cms.verify import check_signer
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import SignatureScheme
 
@@ -58,8 +58,6 @@ class SignerInfo:
     def signature_scheme(self) -> str:
         """The scheme's name ("rsa-pkcs1v15", "rsa-pss", "ecdsa", "ed25519"), else the dotted identifier."""
         oid = self.signature_algorithm.oid
-        if oid == algorithms.RSA_PSS:
-            return "rsa-pss"
         return algorithms.SIGNATURES.get(oid, (oid, ""))[0]
 
     @cached_property
@@ -216,7 +214,7 @@ def scheme_for(
     restriction = pss_restriction(certificate)
     if restriction is None:
         return wanted or default_scheme(key)
-    digest = pss(restriction.parameters).digest if restriction.parameters else "sha256"
+    digest = pss.read(restriction.parameters).digest if restriction.parameters else "sha256"
     scheme = f"rsa-pss-{digest}"
     if scheme not in get_args(SignatureScheme):
         raise MedmailError("unsupported-algorithm", algorithm=scheme)

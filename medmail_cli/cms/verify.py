@@ -7,7 +7,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 
-from medmail_cli.cms import algorithms, ber, der, identifiers, shake
+from medmail_cli.cms import algorithms, ber, der, identifiers, pss
+from medmail_cli.cms.pss import Pss
 from medmail_cli.cms.publickey import is_weak, pss_restriction
 from medmail_cli.errors import MedmailError
 
@@ -87,33 +88,22 @@ class _Scheme:
     kind: str
     digest: str
     digests: frozenset[str]  # all that security rests on: the message's, the signature's, MGF1's
-    mgf_digest: str = ""
-    salt_length: int = 0
-
-
-@dataclass(frozen=True)
-class Pss:
-    """RSASSA-PSS's parameters (RFC 8017 9.1): digests by name, octets of salt."""
-
-    digest: str
-    mgf_digest: str
-    salt_length: int
+    pss: Pss | None = None
 
 
 def _scheme_of(signer: "SignerInfo") -> _Scheme:
     algorithm = signer.signature_algorithm
-    if algorithm.oid != algorithms.RSA_PSS and algorithm.oid not in algorithms.SIGNATURES:
+    if algorithm.oid not in algorithms.SIGNATURES:
         raise algorithms.unsupported(algorithm.oid)
-    kind, digest = algorithms.SIGNATURES.get(algorithm.oid, ("rsa-pss", ""))
+    kind, digest = algorithms.SIGNATURES[algorithm.oid]
     if kind.startswith("ml-dsa") and algorithm.parameters is not None:  # RFC 9882 2
         raise ber.malformed("parameters")
     if kind in _PURE and signer.signed_node is None:  # RFC 9882 3.3: digestAlgorithm is to be ignored
         return _Scheme(kind, "", frozenset())
     message_digest = algorithms.digest_name(signer.digest_algorithm)
     if kind == "rsa-pss":
-        found = pss(algorithm.parameters)
-        digests = frozenset({found.digest, found.mgf_digest, message_digest})
-        return _Scheme(kind, found.digest, digests, found.mgf_digest, found.salt_length)
+        found = pss.of(algorithm)
+        return _Scheme(kind, found.digest, frozenset({found.digest, found.mgf_digest, message_digest}), found)
     digest = digest or message_digest
     return _Scheme(kind, digest, frozenset({digest, message_digest}))
 
@@ -128,10 +118,9 @@ def check_plain(
     kind, digest = algorithms.SIGNATURES.get(algorithm.oid, ("", ""))
     try:
         key = certificate.public_key()
-        if algorithm.oid == algorithms.RSA_PSS:
-            found = pss(algorithm.parameters)
-            digests = frozenset({found.digest, found.mgf_digest})
-            scheme = _Scheme("rsa-pss", found.digest, digests, found.mgf_digest, found.salt_length)
+        if kind == "rsa-pss":
+            found = pss.of(algorithm)
+            scheme = _Scheme(kind, found.digest, frozenset({found.digest, found.mgf_digest}), found)
         elif digest or kind in _PURE:
             scheme = _Scheme(kind, digest, frozenset({digest}))
         else:
@@ -147,35 +136,13 @@ def _allowed(certificate: "x509.Certificate", scheme: _Scheme) -> bool:
     restriction = pss_restriction(certificate)
     if restriction is None:
         return True
-    if scheme.kind != "rsa-pss":
+    if scheme.pss is None:
         return False
     if restriction.parameters is None:
         return True
-    least = pss(restriction.parameters)
-    same = (scheme.digest, scheme.mgf_digest) == (least.digest, least.mgf_digest)
-    return same and scheme.salt_length >= least.salt_length
-
-
-def pss(parameters: ber.Node | None) -> Pss:
-    """RSASSA-PSS-params (RFC 4055 3.1); SHA-1, MGF1 over SHA-1 and 20 octets by default."""
-    if parameters is None:
-        raise ber.malformed("pss-parameters")
-    fields = parameters.fields()
-    digest, mgf, salt, trailer = (fields.maybe(tag) for tag in (0x80, 0x81, 0x82, 0x83))
-    fields.end()
-    mgf_digest = "sha1"
-    if mgf:
-        generator = algorithms.read(mgf.explicit(0x81))
-        if generator.oid != algorithms.MGF1 or generator.parameters is None:
-            raise algorithms.unsupported(generator.oid)
-        mgf_digest = algorithms.digest_name(algorithms.read(generator.parameters))
-        if mgf_digest.startswith("shake"):  # OpenSSL has no MGF1 over it, and says so in no good way
-            raise algorithms.unsupported(generator.oid)
-    salt_length = salt.explicit(0x82).integer() if salt else 20
-    if (trailer and trailer.explicit(0x83).integer() != 1) or not 0 <= salt_length <= 1024:
-        raise ber.malformed("pss-parameters")
-    digest_name = algorithms.digest_name(algorithms.read(digest.explicit(0x80))) if digest else "sha1"
-    return Pss(digest_name, mgf_digest, salt_length)
+    made, least = scheme.pss, pss.read(restriction.parameters)
+    same = (made.digest, made.mgf_digest) == (least.digest, least.mgf_digest)
+    return same and made.salt_length >= least.salt_length
 
 
 def _holds(
@@ -277,12 +244,8 @@ def _verify(
     try:
         if scheme.kind == "rsa-pkcs1v15" and isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, octets, padding.PKCS1v15(), algorithms.hash_of(scheme.digest))
-        elif scheme.kind == "rsa-pss" and isinstance(key, rsa.RSAPublicKey):
-            mgf = padding.MGF1(algorithms.hash_of(scheme.mgf_digest))
-            hashed = algorithms.hash_of(scheme.digest)
-            key.verify(signature, octets, padding.PSS(mgf, scheme.salt_length), hashed)
-        elif scheme.kind == "rsa-pss-shake" and isinstance(key, rsa.RSAPublicKey):
-            return shake.verifies(key, signature, octets, scheme.digest)
+        elif scheme.pss is not None and isinstance(key, rsa.RSAPublicKey):
+            return pss.verify(key, signature, octets, scheme.pss)
         elif scheme.kind == "ecdsa" and isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, octets, ec.ECDSA(algorithms.hash_of(scheme.digest)))
         elif scheme.kind == "dsa" and isinstance(key, dsa.DSAPublicKey):
