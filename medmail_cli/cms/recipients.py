@@ -1,5 +1,6 @@
 """RecipientInfos (RFC 5652 6.2): reading entries, and unwrapping the content-encryption key from one."""
 
+import contextlib
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -295,13 +296,14 @@ def _agreement(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
 
     def ask(key: "PrivateKey") -> bytes:
         secret = key.agree(peer_key(key.public_key, point))
-        for key_info, salt in ways:
+        found: bytes | None = None
+        for key_info, salt in ways:  # all of them, whichever fits: what takes longer would tell
             kek = derive(scheme.oid, secret, key_info, size, recipient.ukm, salted=salt)
-            try:
-                return unwrap_key(wrap_oid, kek, recipient.encrypted_key)
-            except InvalidUnwrap:
-                continue
-        raise InvalidUnwrap
+            with contextlib.suppress(InvalidUnwrap):
+                found = unwrap_key(wrap_oid, kek, recipient.encrypted_key)
+        if found is None:
+            raise InvalidUnwrap
+        return found
 
     return ask
 
