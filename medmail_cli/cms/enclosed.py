@@ -31,11 +31,10 @@ def certificates(node: ber.Node | None) -> Iterator[x509.Certificate]:
     """The X.509 certificates among CertificateChoices (RFC 5652 10.2.2)."""
     for choice in readable(node):
         if choice.tag == ber.SEQUENCE:
-            with contextlib.suppress(ValueError, x509.InvalidVersion, MedmailError):
+            with contextlib.suppress(ValueError, x509.InvalidVersion):
                 certificate = x509.load_der_x509_certificate(bytes(choice.raw))
-                identifiers.serial_number(certificate)  # by which it is asked for later
-                identifiers.subject_public_key(certificate)
-                yield certificate
+                if identifiers.nameable(certificate):
+                    yield certificate
 
 
 def crls(node: ber.Node | None, signers: Iterable[Attributes]) -> Iterator[x509.CertificateRevocationList]:

@@ -122,6 +122,16 @@ def issuer_octets(certificate: x509.Certificate) -> bytes:
     return _issuer_and_serial(certificate)[0]
 
 
+def nameable(certificate: x509.Certificate) -> bool:
+    """Whether a certificate can be asked for: cryptography loads some whose number or key makes no sense."""
+    try:
+        serial_number(certificate)
+        subject_public_key(certificate)
+    except MedmailError:
+        return False
+    return True
+
+
 def serial_number(certificate: x509.Certificate) -> int:
     """The serial number; unlike cryptography's property it has no opinion on negative ones."""
     return _issuer_and_serial(certificate)[2]

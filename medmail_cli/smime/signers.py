@@ -9,7 +9,7 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from medmail_cli.cms.identifiers import serial_number
+from medmail_cli.cms.identifiers import nameable, serial_number
 from medmail_cli.cms.signed import SignerInfo, check_signer
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import address, dn
@@ -101,7 +101,7 @@ def judge_signers(
         return (Signer((), None, None, None, None, None, ("bad-signature",)),), ()
     judged: list[Judged] = []
     # who is looked up costs time, and a From may name thousands
-    looked_up = (one for box in senders[:MOST_CANDIDATES] for one in known(box.address))
+    looked_up = (one for box in senders[:MOST_CANDIDATES] for one in known(box.address) if nameable(one))
     at_hand = tuple(dict.fromkeys((*looked_up, *layer.signed.certificates)))
     by_serial: dict[int, list[x509.Certificate]] = {}
     for one in at_hand:

@@ -70,6 +70,17 @@ def test_a_good_signature_of_another_does_not_hide_what_is_wrong_with_the_sender
     assert result.proven is None
 
 
+def test_a_known_certificate_that_cannot_be_named_is_passed_over() -> None:
+    """One with a serial number of a thousand octets, say, that somebody has added to the contacts."""
+    alice = person("alice")
+    body, *rest = ber.parse(alice.certificate.public_bytes(Encoding.DER)).elements()
+    version, _, *fields = (bytes(each.raw) for each in body.elements())
+    inner = der.sequence(version, der.tlv(0x02, b"\1" * 1025), *fields)
+    odd = x509.load_der_x509_certificate(der.sequence(inner, *(bytes(each.raw) for each in rest)))
+    result = opened(OUTER + entity(together(alice), "signed-data"), known=lambda _: [odd, alice.certificate])
+    assert result.verdict.trusted
+
+
 # --- signing times -----------------------------------------------------------------------------------------
 
 
