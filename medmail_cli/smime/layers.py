@@ -113,7 +113,8 @@ def with_line_ends_repaired(got: Unwrapped, keys: Keys, *, allow_weak: bool = Fa
     begin elsewhere.
     """
     assert got.signature is not None  # noqa: S101 - the caller has checked it
-    octets = mime.canonical(bytes(got.signature.over))
+    assert got.signature.repaired is not None  # noqa: S101 - and that over it
+    octets = bytes(got.signature.repaired.octets)
     signature = replace(got.signature, over=octets)
     layers = got.layers[: signature.depth]
     begun = Unwrapped(got.outer, layers, None, signature, got.decrypted, repaired=True)
