@@ -81,7 +81,7 @@ class Facts:
         return self.subject == self.issuer
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def facts(certificate: x509.Certificate) -> Facts:
     """Read a certificate; never raises."""
     try:
@@ -215,7 +215,7 @@ def _weak_signature(certificate: x509.Certificate) -> tuple[str, str] | None:
     return ("weak-algorithm", digest.name) if digest is not None and digest.name in WEAK_HASHES else None
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether the issuer's key made the certificate's signature; says nothing of names, dates or rights."""
     if not _well_formed(certificate):
