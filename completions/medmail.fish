@@ -94,6 +94,7 @@ complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subc
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from batch' -l tls-anchors -r -F -d 'Trust the authority\'s server by these'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from batch' -l ca-fingerprint -x -d 'Trust the root with this fingerprint, unasked'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from batch' -l key -x -a 'rsa3072 rsa4096 p256 p384 ed25519 x25519 ml-kem-768 ml-kem-1024' -d 'The kind of key; rsa3072 by default'
+complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from batch' -l agree-terms -d 'Agree to the authority\'s terms of service (ACME)'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from batch' -l force -d 'Replace a file that is there'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from merge' -l output -s o -r -F -d 'Write the whole report'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from merge' -l force -d 'Replace a file that is there'

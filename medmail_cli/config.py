@@ -76,6 +76,8 @@ class Authority:
     """Whether a request that is sent again brings the same certificate again."""
     unsigned_challenges: bool = False
     """Whether ACME's challenge mails count though nothing proves their sender."""
+    challenge_account: str | None = None
+    """The account that gets ACME's challenge mails for everybody, and may answer in their names."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,7 @@ def _authority(name: str, table: Table) -> Authority:
         requests_per_minute=table.take("requests-per-minute", int, 0),
         same_answer=table.take("same-answer", bool, False),
         unsigned_challenges=table.take("unsigned-challenges", bool, False),
+        challenge_account=table.take("challenge-account", str),
     )
 
 

@@ -143,9 +143,6 @@ def reach(
 
     ``patience`` is how many seconds to wait for a certificate that is decided upon later.
     """
-    if settings.method == "acme":
-        said = _("an authority that speaks ACME is asked by each person, with `enrol new`")
-        raise typer.BadParameter(said, param_hint="--ca")
     if settings.method == "cmp":
         return cmp(session, settings, address, tls_anchors, fingerprint, presented, patience)
     return _est(session, settings, address, tls_anchors, fingerprint, presented, patience)

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
 
+PATIENCE = 120.0
+"""Seconds to wait in all, for the challenge mail and for what follows its answer."""
+
 if TYPE_CHECKING:
     from medmail_cli.config import Account
     from medmail_cli.config import Authority as Settings
@@ -20,10 +23,12 @@ def acme(
     fingerprint: str | None,
     *,
     agreed: bool,
+    patience: float = PATIENCE,
 ) -> "AcmeAuthority":
     """The login is the id of an external account, and the password's place is where its MAC key is.
 
-    ``agreed`` says that the terms of service were agreed to on the command line.
+    ``agreed`` says that the terms of service were agreed to on the command line. The challenge mail comes to
+    the account of the address, or to the one that gets everybody's.
     """
     from medmail_cli.commands.judging import validator
     from medmail_cli.commands.send import postage
@@ -35,10 +40,11 @@ def acme(
     from medmail_cli.workflows.fetch import Source
     from medmail_cli.workflows.reading import Reader
 
-    account = _account(session, address)
+    shared = settings.challenge_account is not None
+    account = session.account(settings.challenge_account) if shared else _account(session, address)
     reader = Reader(
         keys=(),
-        own_addresses=(address,),
+        own_addresses=() if shared else (address,),
         validator=validator(session, offline=True),
         contacts=session.contacts,
         profile=session.profile,
@@ -49,6 +55,7 @@ def acme(
         postage(session),
         [by_smime(reader), by_dkim(dns.texts, session.now)],
         settings.unsigned_challenges,
+        shared,
     )
     kid = settings.login
 
@@ -68,6 +75,7 @@ def acme(
         tls_anchors=tls_anchors or settings.tls_anchors,
         roots=session.trust.anchors(),
         fingerprint=fingerprint,
+        patience=patience,
     )
 
 

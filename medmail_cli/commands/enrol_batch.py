@@ -8,18 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medmail_cli.commands.authorities import Fingerprint, Key, TlsAnchors, fingerprint_of, reach, settings_of
+from medmail_cli.commands.authorities import (
+    AgreeTerms,
+    Fingerprint,
+    Key,
+    TlsAnchors,
+    fingerprint_of,
+    reach,
+    settings_of,
+)
+from medmail_cli.commands.authority_acme import acme
 from medmail_cli.commands.examples import examples
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cryptography import x509
-
     from medmail_cli.config import Authority as Settings
     from medmail_cli.model import Progress
     from medmail_cli.session import Session
+    from medmail_cli.transport.acme import AcmeAuthority
+    from medmail_cli.transport.cmp import CmpAuthority
+    from medmail_cli.transport.est import EstAuthority
     from medmail_cli.workflows.batch import Ask, Registry
     from medmail_cli.workflows.batch_person import Handout
     from medmail_cli.workflows.batch_report import BatchRow
@@ -32,6 +42,8 @@ _MOST_JOBS = 64
 _KEYS = ("rsa3072", "rsa4096", "p256", "p384")
 _PATIENCE = 5.0
 """Seconds for a certificate that is decided upon later: the others wait meanwhile, the next run asks."""
+_MAIL_PATIENCE = 60.0
+"""The same where a mail must come and be answered."""
 
 
 def events() -> dict[str, tuple[type, ...]]:
@@ -87,6 +99,7 @@ def batch(
     tls_anchors: TlsAnchors = None,
     ca_fingerprint: Fingerprint = None,
     key: Annotated[Key | None, typer.Option("--key", help=_("The kind of key; rsa3072 by default."))] = None,
+    agree_terms: AgreeTerms = False,
     force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
 ) -> int:
     from medmail_cli.store.files import check_output
@@ -125,7 +138,8 @@ def batch(
             yield from (of_row(row, "ready") for row in chosen)
             return
         with contextlib.ExitStack() as opened:
-            asked = _reach(session, tls_anchors, fingerprint_of(ca_fingerprint), ca, opened)
+            wanted_root = fingerprint_of(ca_fingerprint)
+            asked = _reach(session, tls_anchors, wanted_root, ca, opened, agreed=agree_terms)
             out = _handout(session, out_dir, letters, asked, p12=p12)
             registry = _registry(session, asked, out, opened, place)
             registry = replace(registry, key=key.value if key else asked.key, jobs=jobs)
@@ -177,8 +191,8 @@ class _Asked:
     """An authority found and reached: its settings, and what makes a way to it."""
 
     settings: "Settings"
-    vouched: "tuple[x509.Certificate, ...]"
-    """The root that bears the fingerprint given; () without one."""
+    vouched: str | None
+    """The SHA-256 of the root that was given."""
     way: "Callable[[], Ask]"
     url: str
     key: "KeyChoice"
@@ -191,6 +205,8 @@ def _reach(
     fingerprint: str | None,
     ca: str | None,
     opened: contextlib.ExitStack,
+    *,
+    agreed: bool,
 ) -> _Asked:
     """The authority, asked for its certificates, so that nothing is begun with one that is away."""
     from medmail_cli.workflows.keypairs import Pair, preferred
@@ -198,17 +214,28 @@ def _reach(
     settings = settings_of(session, "", ca, None)
     if settings is None:
         raise typer.BadParameter(_("a batch needs an authority that answers"), param_hint="--ca")
-    found = reach(session, settings, settings.login, tls_anchors, fingerprint, None)
+    if settings.method == "acme" and settings.challenge_account is None:
+        said = _("for a batch by ACME, challenge-account names the account that gets everybody's mails")
+        raise typer.BadParameter(said, param_hint="--ca")
+
+    def reached() -> "EstAuthority | CmpAuthority | AcmeAuthority":
+        if settings.method == "acme":
+            return acme(
+                session, settings, "", tls_anchors, fingerprint, agreed=agreed, patience=_MAIL_PATIENCE
+            )
+        return reach(session, settings, settings.login, tls_anchors, fingerprint, None, _PATIENCE)
 
     def way() -> "Ask":
-        worker = reach(session, settings, settings.login, tls_anchors, fingerprint, None, _PATIENCE)
+        worker = reached()
         opened.enter_context(contextlib.closing(worker))
         return worker.enrol
 
-    with found:
-        roots = found.anchors()
+    with reached() as found:
+        if found.method == "acme":
+            found.sign_up(session.account(settings.challenge_account).address)
+        found.anchors()
         kind = preferred(Pair("rsa3072", "both"), found.preferred_key()).kind
-        return _Asked(settings, roots if fingerprint else (), way, found.url, kind)
+        return _Asked(settings, found.fingerprint, way, found.url, kind)
 
 
 def _handout(
@@ -242,7 +269,8 @@ def _handout(
         letters=letters,
         letter=letter,
         home=_home_files(session, asked),
-        trusted=frozenset(map(fingerprint, (*session.trust.anchors(), *asked.vouched))),
+        trusted=frozenset(map(fingerprint, session.trust.anchors()))
+        | frozenset(filter(None, [asked.vouched])),
     )
 
 
@@ -296,6 +324,6 @@ def _registry(
         out=out,
         now=session.now,
         interval=60 / rate if rate else 0.0,
-        # what CMP has issued and we have not confirmed is void
-        same_answer=asked.settings.same_answer or asked.settings.method == "cmp",
+        # what CMP has issued and we have not confirmed is void; of ACME we keep the order
+        same_answer=asked.settings.same_answer or asked.settings.method in ("cmp", "acme"),
     )

@@ -155,7 +155,7 @@ class AcmeAuthority:
         give_up = time.monotonic() + self._patience
         address = _address(csr)
         binding = hashlib.sha256(csr.public_bytes(Encoding.DER) + self.url.encode()).hexdigest()
-        self._server.sign_up(self._agree, self._external, (f"mailto:{address}",))
+        self.sign_up(address)
         state = recall(memory.load(), binding)
         try:
             state, answer = self._order(state, address, lambda it: memory.save(it.written(binding)))
@@ -179,6 +179,13 @@ class AcmeAuthority:
                 memory.save(b"")
             raise
         return self._fetched(csr, order)
+
+    def sign_up(self, contact: str) -> None:
+        """Find our account, or make it, whatever the authority demands for that; ``contact`` is an address.
+
+        Raises ``ca-refused``, and what keeps the server from being reached.
+        """
+        self._server.sign_up(self._agree, self._external, (f"mailto:{contact}",))
 
     def preferred_key(self) -> None:
         """This protocol has no way to say it."""

@@ -9,10 +9,13 @@ which is small: a forged mail cannot make anybody a certificate, but it can spoi
 ones that differ are all left alone, as the wrong answer would end an order.
 
 The answer goes through the outbox under a key of its own, so that it is sent once, whatever kills us.
+
+The account may be one that gets the challenge mails of many people, whose administrator enrols them all.
 """
 
 import hashlib
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +23,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.address import ascii_domain
+from medmail_cli.pki.address import ascii_domain, same_address
 from medmail_cli.smime import acme_challenge, dkim, mime
 from medmail_cli.smime.compose import new_message_id
+from medmail_cli.smime.header import mailboxes
 from medmail_cli.store.outbox import Parcel
 from medmail_cli.workflows import submit
 from medmail_cli.workflows.fetch import Source, connected
@@ -38,6 +42,9 @@ MOST_MAILS = 500
 """The newest that are looked at."""
 LONGEST_WAIT = 10.0
 """Seconds after which a server that announces nothing is asked again."""
+
+_SENDING = threading.Lock()
+"""A batch's workers answer one after the other: they share one outbox."""
 
 Prove = Callable[[bytes, str], "Sequence[Field] | None"]
 """The header fields of a mail that a signature proves to be of this sender; None where there is none."""
@@ -73,13 +80,14 @@ def by_dkim(lookup: dkim.Lookup, now: Callable[[], datetime]) -> Prove:
 class Correspondence:
     """The mail of one account, as :class:`~medmail_cli.transport.acme.AcmeAuthority` needs it.
 
-    ``unsigned`` lets challenge mails count that nothing proves.
+    ``unsigned`` lets challenge mails count that nothing proves; ``shared`` says that other people's come too.
     """
 
     source: Source
     postage: submit.Postage
     proofs: Sequence[Prove]
     unsigned: bool = False
+    shared: bool = False
 
     def place(self) -> str:
         """Where INBOX ends now."""
@@ -93,7 +101,7 @@ class Correspondence:
 
         Raises ``challenge-not-genuine`` where there are none but others, or where several differ.
         """
-        search = _Search(sender, address, self.proofs, self.unsigned)
+        search = _Search(sender, address, self.proofs, unsigned=self.unsigned, shared=self.shared)
         with connected(self.source) as imap:
             while True:
                 search.look(imap, since)
@@ -114,12 +122,13 @@ class Correspondence:
         postage = replace(self.postage, ask_dsn=False)
         outbox = postage.outbox
         digest = outbox.digest(key.encode())
-        if outbox.known(key, digest):
-            waiting = tuple(one for one in outbox.open() if one.key == key)
-        else:
-            parcel = self._parcel(mail, address, key_authorization, key, digest)
-            waiting = outbox.enqueue([parcel], postage.now(), claim=False)
-        sent = [one for one in submit.flush(postage, waiting) if isinstance(one, submit.Recipient)]
+        with _SENDING:
+            if outbox.known(key, digest):
+                waiting = tuple(one for one in outbox.open() if one.key == key)
+            else:
+                parcel = self._parcel(mail, address, key_authorization, key, digest)
+                waiting = outbox.enqueue([parcel], postage.now(), claim=False)
+            sent = [one for one in submit.flush(postage, waiting) if isinstance(one, submit.Recipient)]
         for _ in submit.verdict(sent):
             pass  # what it has to say it raises: there is one recipient
 
@@ -152,9 +161,11 @@ class Correspondence:
 class _Search:
     """What has been found so far; each mail is looked at once."""
 
-    def __init__(self, sender: str, address: str, proofs: Sequence[Prove], unsigned: bool) -> None:
+    def __init__(
+        self, sender: str, address: str, proofs: Sequence[Prove], *, unsigned: bool, shared: bool
+    ) -> None:
         self._sender, self._address = sender, address
-        self._proofs, self._unsigned = proofs, unsigned
+        self._proofs, self._unsigned, self._shared = proofs, unsigned, shared
         self._looked: set[int] = set()
         self._mails: dict[str, tuple[ChallengeMail, bool]] = {}
         self.fault: MedmailError | None = None
@@ -177,6 +188,10 @@ class _Search:
         except MedmailError:
             return  # no mail at all
         if not acme_challenge.announces(fields):
+            return
+        if self._shared and not any(
+            same_address(box.address, self._address) for box in mailboxes(fields, "to")
+        ):
             return
         try:
             proven = next(

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -178,7 +178,9 @@ class _Run:
             yield self._not_attempted(row)
         else:
             one = _Row(row, state)
-            self._submit("prepare", one, batch_person.prepare, row, self.registry.key, self.registry.out)
+            # ACME certifies an address and nothing else
+            plain = replace(row, name="", rpps="", organisation="") if self.registry.method == "acme" else row
+            self._submit("prepare", one, batch_person.prepare, plain, self.registry.key, self.registry.out)
 
     def step(self) -> Iterator[BatchRow]:
         """Send off what is prepared, then wait for something to end and see to it."""

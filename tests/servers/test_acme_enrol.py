@@ -1,8 +1,12 @@
 """``medmail enrol`` by ACME: new, again, renewed, refused, and killed anywhere."""
 
+import contextlib
 import email
 import os
+import random
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +20,9 @@ from medmail_cli.store.trust import Trust
 from medmail_cli.transport.est import sha256
 from tests.support import pki
 from tests.support.acme_server import KID, MAC_KEY, SENDER, AcmeServer, Signer
-from tests.support.cli import medmail, passphrase
+from tests.support.cli import MEDMAIL, medmail, passphrase
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
+from tests.support.rosters import environment, person, roster
 from tests.support.servers import MailServers
 
 POINTS = 16
@@ -158,3 +163,82 @@ def test_killed_anywhere_the_next_run_completes_it(place: Place, tmp_path: Path)
         verified = medmail(home, "audit", "verify", "--json")
         assert verified.exit == 0, (k, verified.stderr)
     assert kills >= POINTS - 2
+
+
+# --- a roster, through the mailbox that gets everybody's challenge mails -----------------------------------
+
+
+@pytest.fixture
+def office(place: Place, address: str, tmp_path: Path) -> Iterator[Path]:
+    """The home of somebody who enrols everybody of the domain."""
+    place.server.catch_all = address
+    yield place.home(tmp_path, address, **{"challenge-account": "work"})
+    place.server.catch_all = ""
+
+
+def people(place: Place, count: int) -> list[str]:
+    return [place.server.mail.new_mailbox("person") for _ in range(count)]
+
+
+def batch(place: Place, home: Path, addresses: list[str]) -> tuple[str, ...]:
+    path = roster(home.parent / "roster.csv", [person(n, address=a) for n, a in enumerate(addresses)])
+    words = ("enrol", "batch", str(path), "--key", "p256", "--out-dir", str(home.parent / "out"))
+    return (*words, "--jobs", "3", "--ca-fingerprint", place.fingerprint, "--agree-terms", "--json")
+
+
+def test_a_roster_by_acme_needs_a_mailbox_that_gets_everybodys_mails(
+    place: Place, office: Path, tmp_path: Path
+) -> None:
+    addresses = people(place, 4)
+    argv = batch(place, office, addresses)
+    refused = medmail(office, *(word for word in argv if word != "--agree-terms"))
+    assert (refused.exit, refused.objects[-1]["code"]) == (2, "needs-confirmation")
+    issued = place.server.issued
+    done = medmail(office, *argv)
+    assert (done.exit, done.objects[-1]["counts"]) == (0, {"enrolment": 4, "enrolled": 4}), done.stderr
+    assert place.server.issued == issued + 4
+    again = medmail(office, *argv)
+    assert (again.exit, again.objects[-1]["counts"]) == (0, {"enrolment": 4, "unchanged": 4})
+    assert place.server.issued == issued + 4
+    assert [answers(place, one) for one in addresses] == [1, 1, 1, 1]
+    # what a person takes away stands alone: it signs what it opens and believes
+    theirs = tmp_path / "out" / addresses[0]
+    (tmp_path / "out" / f"{addresses[0]}.passphrase").write_bytes(
+        (tmp_path / "out" / f"{addresses[0]}.password").read_bytes()
+    )
+    words = ("send", "--to", addresses[0], "--subject", "x", "-o", tmp_path / "l.eml", "-")
+    assert medmail(theirs, *words, stdin=b"me\n").exit == 0
+    opened = medmail(theirs, "decrypt", "--offline", tmp_path / "l.eml", "--json")
+    assert (opened.exit, opened.objects[0]["text"]) == (0, "me\n")
+    config = (office / "config.toml").read_text()
+    (office / "config.toml").write_text(config.replace('challenge-account = "work"\n', ""))
+    assert medmail(office, *argv).exit == 2
+
+
+def test_a_roster_by_acme_that_is_killed_again_and_again(place: Place, office: Path) -> None:
+    addresses = people(place, 8)
+    argv = batch(place, office, addresses)
+    issued = place.server.issued
+    randomly = random.Random(7)
+    kills = 0
+    for _ in range(8):
+        with subprocess.Popen(
+            [MEDMAIL, *argv], env=environment(office), stdout=subprocess.DEVNULL
+        ) as running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(randomly.uniform(0.8, 3.0))
+            running.kill()
+            kills += running.wait() == -signal.SIGKILL
+    assert kills >= 3
+    for _ in range(3):  # an order that a kill took from us may have left a challenge beside the next one's
+        done = medmail(office, *argv)
+        if done.exit == 0:
+            break
+        failed = {one["code"] for one in done.objects if one["type"] == "enrolment" and one["code"]}
+        assert failed == {"challenge-not-genuine"}, done.stderr
+    assert done.exit == 0, done.stdout
+    held = {one["address"]: one for one in done.objects if one["type"] == "enrolment"}
+    assert set(held) == set(addresses)
+    assert {one["status"] for one in held.values()} <= {"enrolled", "unchanged"}
+    assert place.server.issued == issued + len(addresses)
+    assert medmail(office, "audit", "verify", "--json").exit == 0

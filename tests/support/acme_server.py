@@ -144,6 +144,8 @@ class AcmeServer:
     sent: list[bytes] = field(default_factory=list)
     held: bool = False
     """Whether challenge mails are not delivered."""
+    catch_all: str = ""
+    """The mailbox that gets everybody's mail, where there is one."""
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -221,7 +223,7 @@ class AcmeServer:
         self.sent.append(message)
         if not self.held:
             to = next(line for line in message.split(b"\r\n") if line.startswith(b"To: "))
-            self.mail.inject(to[4:].decode(), [self.sign(message)])
+            self.mail.inject(self.catch_all or to[4:].decode(), [self.sign(message)])
 
     @property
     def issued(self) -> int:
