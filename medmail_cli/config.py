@@ -76,6 +76,8 @@ class Authority:
     """Whether a request that is sent again brings the same certificate again."""
     unsigned_challenges: bool = False
     """Whether ACME's challenge mails count though nothing proves their sender."""
+    client_identity: str | None = None
+    """The address of the identity that asks: it logs in by TLS (EST), or signs what is sent (CMP)."""
     challenge_account: str | None = None
     """The account that gets ACME's challenge mails for everybody, and may answer in their names."""
 
@@ -252,6 +254,7 @@ def _authority(name: str, table: Table) -> Authority:
         requests_per_minute=table.take("requests-per-minute", int, 0),
         same_answer=table.take("same-answer", bool, False),
         unsigned_challenges=table.take("unsigned-challenges", bool, False),
+        client_identity=table.take("client-identity", str),
         challenge_account=table.take("challenge-account", str),
     )
 

@@ -257,7 +257,7 @@ class Session:
         try:
             made = tls.context(account.tls_anchors, path if ours is None else None)
             if ours is not None:
-                self._show_identity(made, ours)
+                self.show_identity(made, ours)
             return made
         except MedmailError as error:
             if error.code != "not-readable":
@@ -268,8 +268,8 @@ class Session:
             table = f"accounts.{account.name}"
             raise complaint(self.config, table, key, "unreadable", detail=detail) from None
 
-    def _show_identity(self, made: "ssl.SSLContext", address: str) -> None:
-        """Log in by the key that signs for an address, or by its card's for logins."""
+    def show_identity(self, made: "ssl.SSLContext", address: str) -> None:
+        """Log in by the key that signs for an address, or its card's for logins. Raises ``no-identity``."""
         from medmail_cli.store.identity import CARD
         from medmail_cli.transport import tls, tlskey
 

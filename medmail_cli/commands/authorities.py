@@ -157,14 +157,19 @@ def _est(
     presented: "Identity | None",
     patience: float,
 ) -> "EstAuthority":
-    """``presented`` is the identity that is shown where the authority asks for a certificate."""
+    """Who asks for a certificate in TLS is shown that of ``presented``, else of ``client-identity``."""
+    from functools import partial
+
     from medmail_cli.pki.dn import self_issued
+    from medmail_cli.transport import tls
     from medmail_cli.transport.est import EstAuthority
 
-    identity = None
+    show = None
     if presented is not None and presented.certificate is not None and presented.purpose != "encrypt":
         chain = (presented.certificate, *(one for one in presented.chain if not self_issued(one)))
-        identity = (session.unlocked.unseal(presented), chain)
+        show = partial(tls.present, key=session.unlocked.unseal(presented), chain=chain)
+    elif settings.client_identity is not None:
+        show = partial(session.show_identity, address=settings.client_identity)
 
     login = settings.login or address
     return EstAuthority(
@@ -174,6 +179,6 @@ def _est(
         fingerprint=fingerprint,
         login=login,
         password=lambda: session.secret("password", settings.password, owner=login),
-        identity=identity,
+        show=show,
         patience=patience,
     )

@@ -20,8 +20,9 @@ def cmp(
     presented: "Identity | None",
     patience: float,
 ) -> "CmpAuthority":
-    """``presented`` is the identity to be renewed, which signs for that; else the password is the secret.
+    """``presented`` is the identity to be renewed, which signs for that, else ``client-identity`` does.
 
+    Without either, the password is the secret.
     The login is the reference that the authority knows the secret by.
     """
     from medmail_cli.pki.cmp_protection import SharedSecret, Signer
@@ -30,11 +31,14 @@ def cmp(
     from medmail_cli.workflows.identity import roots_of
 
     login = settings.login or address
+    signs = presented
+    if signs is None and settings.client_identity is not None:
+        signs = session.unlocked.signer(settings.client_identity, at=session.now())
 
     def credentials() -> "Protection":
-        if presented is not None and presented.certificate is not None and presented.purpose != "encrypt":
-            chain = (presented.certificate, *(one for one in presented.chain if not self_issued(one)))
-            return Signer(session.unlocked.private_key(presented), chain)
+        if signs is not None and signs.certificate is not None and signs.purpose != "encrypt":
+            chain = (signs.certificate, *(one for one in signs.chain if not self_issued(one)))
+            return Signer(session.unlocked.private_key(signs), chain)
         return SharedSecret(login.encode(), session.secret("password", settings.password, owner=login))
 
     return CmpAuthority(
@@ -42,7 +46,7 @@ def cmp(
         now=session.now,
         credentials=credentials,
         tls_anchors=tls_anchors or settings.tls_anchors,
-        roots=roots_of([presented]) if presented is not None else (),
+        roots=roots_of([signs]) if signs is not None else (),
         fingerprint=fingerprint,
         patience=patience,
     )

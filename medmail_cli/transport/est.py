@@ -28,7 +28,7 @@ from medmail_cli.pki.csrattrs import CsrAttribute, Wanted
 from medmail_cli.pki.dn import self_issued
 from medmail_cli.pki.issued import checked
 from medmail_cli.transport import serverkey
-from medmail_cli.transport.exchange import Answer, Body, Https, refusal
+from medmail_cli.transport.exchange import Answer, Body, Https, Show, refusal
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -48,9 +48,9 @@ _NOTHING_WANTED = (204, 400, 403, 404, 405, 500, 501)
 class EstAuthority:
     """One authority that speaks EST, as ``enrol`` uses it; holds one connection, to be closed.
 
-    ``password`` is asked for only when the server wants a login; ``identity``, a key and its certificates, is
-    shown when it asks for a certificate (RFC 7030 §3.3.2). ``patience`` is how many seconds to wait in
-    all for a certificate the authority has not issued yet.
+    ``password`` is asked for only when the server wants a login; ``show`` gives TLS
+    the certificate to be shown when it asks for one (RFC 7030 §3.3.2). ``patience`` is how many seconds to
+    wait in all for a certificate the authority has not issued yet.
     """
 
     method: Literal["est"] = "est"
@@ -64,7 +64,7 @@ class EstAuthority:
         fingerprint: str | None = None,
         login: str = "",
         password: Callable[[], bytes] | None = None,
-        identity: "tuple[PrivateKeyTypes, Sequence[x509.Certificate]] | None" = None,
+        show: Show | None = None,
         timeout: float = 30.0,
         patience: float = 60.0,
     ) -> None:
@@ -79,8 +79,8 @@ class EstAuthority:
         self._patience = patience
         self._certificates: tuple[x509.Certificate, ...] | None = None
         self._wishes: Wanted | None = None
-        if identity is not None:
-            self._server.present(*identity)
+        if show is not None:
+            self._server.present(show)
 
     def close(self) -> None:
         """End the connection."""

@@ -12,11 +12,11 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -24,9 +24,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.transport import proxy, tls
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 LARGEST_ANSWER = 1 << 20
 """In octets; the certificates of a national authority take some 20,000."""
@@ -37,6 +34,8 @@ must not be sent into one that the server is about to close."""
 
 Body = bytes | Callable[[bytes | None], bytes]
 """What is sent, or what makes it of the connection's tls-unique (None where there is none)."""
+Show = Callable[[ssl.SSLContext], None]
+"""Gives a context the certificate to be shown, and its key."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,10 @@ class Answer:
         return " ".join(self.body[:400].decode("utf-8", "replace").split())[:200]
 
 
+def _nothing(_context: ssl.SSLContext) -> None:
+    """Shows nobody anything."""
+
+
 def refusal(answer: Answer, url: str) -> MedmailError:
     """What an authority at ``url`` means by an HTTP status that is no success."""
     status = answer.status
@@ -100,7 +103,7 @@ class Https:
         self.port = parts.port or (80 if self._scheme == "http" else 443)
         self.timeout = timeout
         self._context = tls.context(anchors) if verified else _unverified()
-        self._presented: tuple[PrivateKeyTypes, Sequence[x509.Certificate]] | None = None
+        self._show: Show = _nothing
         self._connection: http.client.HTTPConnection | None = None
         self._used_at = 0.0
 
@@ -108,14 +111,13 @@ class Https:
         """From the next connection on, let ``root`` alone vouch for the server."""
         self.close()
         self._context = tls.context(pem=root.public_bytes(Encoding.PEM).decode())
-        if self._presented is not None:
-            tls.present(self._context, *self._presented)
+        self._show(self._context)
 
-    def present(self, key: "PrivateKeyTypes", chain: Sequence[x509.Certificate]) -> None:
-        """From the next connection on, log in with a certificate where the server asks for one."""
+    def present(self, show: Show) -> None:
+        """From the next connection on, log in with what ``show`` gives a context, where the server asks."""
         self.close()
-        self._presented = (key, chain)
-        tls.present(self._context, key, chain)
+        self._show = show
+        show(self._context)
 
     def close(self) -> None:
         """End the connection."""
