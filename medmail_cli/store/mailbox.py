@@ -197,7 +197,7 @@ class Mailbox:
 
     def read(self, id: str) -> bytes:  # noqa: A002 - the contract's word
         """The bytes of a message as it is stored. Raises ``message-damaged`` where they have changed."""
-        for again in (True, False) if self._exists() else ():
+        for again in (True, True, False) if self._exists() else ():
             for stored in self._opened().with_prefix(id):
                 if (raw := self.read_stored(stored)) is not None:
                     return raw
@@ -212,6 +212,8 @@ class Mailbox:
             return None
         try:
             raw = path.read_bytes()
+        except FileNotFoundError:  # gone since it was looked for
+            return None
         except OSError as error:
             raise MedmailError("not-readable", path=str(path), reason=error.strerror or str(error)) from None
         if hashlib.sha256(raw).hexdigest() != maildir.named(stored.name).sha256:

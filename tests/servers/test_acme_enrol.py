@@ -183,7 +183,8 @@ def people(place: Place, count: int) -> list[str]:
 def batch(place: Place, home: Path, addresses: list[str]) -> tuple[str, ...]:
     path = roster(home.parent / "roster.csv", [person(n, address=a) for n, a in enumerate(addresses)])
     words = ("enrol", "batch", str(path), "--key", "p256", "--out-dir", str(home.parent / "out"))
-    return (*words, "--jobs", "3", "--ca-fingerprint", place.fingerprint, "--agree-terms", "--json")
+    # acme2certifier hides the answers it looks at from its other requests for a moment: one at a time
+    return (*words, "--jobs", "1", "--ca-fingerprint", place.fingerprint, "--agree-terms", "--json")
 
 
 def test_a_roster_by_acme_needs_a_mailbox_that_gets_everybodys_mails(
@@ -195,7 +196,7 @@ def test_a_roster_by_acme_needs_a_mailbox_that_gets_everybodys_mails(
     assert (refused.exit, refused.objects[-1]["code"]) == (2, "needs-confirmation")
     issued = place.server.issued
     done = medmail(office, *argv)
-    assert (done.exit, done.objects[-1]["counts"]) == (0, {"enrolment": 4, "enrolled": 4}), done.stderr
+    assert (done.exit, done.objects[-1]["counts"]) == (0, {"enrolment": 4, "enrolled": 4}), done.stdout
     assert place.server.issued == issued + 4
     again = medmail(office, *argv)
     assert (again.exit, again.objects[-1]["counts"]) == (0, {"enrolment": 4, "unchanged": 4})
