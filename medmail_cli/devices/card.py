@@ -212,7 +212,7 @@ class Card:
                 return False
             if self._session is None:
                 return True
-            # a card that came back is another session's: it shows its private keys to this one no more
+            # after a card came back, the login made before is void: its private keys are not shown to it
             return self._has_keys(self._session) or not self._had_keys
         except pkcs11.PKCS11Error:
             return False
