@@ -19,6 +19,7 @@ from medmail_cli.commands.authorities import (
 )
 from medmail_cli.commands.authority_acme import acme
 from medmail_cli.commands.examples import examples
+from medmail_cli.commands.keeping import escrow_of
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -33,13 +34,12 @@ if TYPE_CHECKING:
     from medmail_cli.workflows.batch import Ask, Registry
     from medmail_cli.workflows.batch_person import Handout
     from medmail_cli.workflows.batch_report import BatchRow
-    from medmail_cli.workflows.keypairs import KeyChoice
+    from medmail_cli.workflows.keypairs import KeyChoice, Pair
     from medmail_cli.workflows.roster import Fault, Professional
 
 app = typer.Typer()
 
 _MOST_JOBS = 64
-_KEYS = ("rsa3072", "rsa4096", "p256", "p384")
 _PATIENCE = 5.0
 """Seconds for a certificate that is decided upon later: the others wait meanwhile, the next run asks."""
 _MAIL_PATIENCE = 60.0
@@ -109,14 +109,9 @@ def batch(
     from medmail_cli.workflows.roster import cell, read_roster
 
     session: Session = ctx.obj
-    if key is not None and key.value not in _KEYS:
-        said = _("a batch gives each person one certificate, which signs and encrypts: {kinds}")
-        raise typer.BadParameter(said.format(kinds=", ".join(_KEYS)), param_hint="--key")
-    if session.profile.certificates == "two":
-        raise typer.BadParameter(
-            _("this profile wants two certificates a person; `enrol new` gives them, a batch gives one"),
-            param_hint="profile",
-        )
+    if key is not None:
+        # better said before the authority is asked
+        _pairs(session, key.value, p12=p12)
     wanted = tuple(_pair(one) for one in only or ())
     place = _shard(shard)
     if report is not None:
@@ -141,8 +136,8 @@ def batch(
             wanted_root = fingerprint_of(ca_fingerprint)
             asked = _reach(session, tls_anchors, wanted_root, ca, opened, agreed=agree_terms)
             out = _handout(session, out_dir, letters, asked, p12=p12)
-            registry = _registry(session, asked, out, opened, place)
-            registry = replace(registry, key=key.value if key else asked.key, jobs=jobs)
+            pairs = _pairs(session, key.value if key else None, asked.key, p12=p12)
+            registry = replace(_registry(session, asked, out, opened, place), pairs=pairs, jobs=jobs)
             yield from enrol_batch(chosen, registry)
 
     return show(ctx, "enrol batch", reported(told(), report, part, force=force))
@@ -175,6 +170,25 @@ def _pair(text: str) -> tuple[str, str]:
     if not (column.strip() and equals):
         raise typer.BadParameter(_("give a column and a value, such as group=pilot"), param_hint="--only")
     return column.strip(), value.strip()
+
+
+def _pairs(
+    session: "Session", wanted: "KeyChoice | None", usual: "KeyChoice" = "rsa3072", *, p12: bool
+) -> "tuple[Pair, ...]":
+    """The key pairs that everybody gets; one that encrypts only is beside others, one of which signs."""
+    from medmail_cli.workflows.keypairs import ENCRYPTION_ONLY, Pair, pairs
+
+    two = session.profile.certificates == "two"
+    if wanted == "x25519":
+        raise typer.BadParameter(_("ed25519 brings x25519 along, and a key that signs"), param_hint="--key")
+    if wanted in ENCRYPTION_ONLY:
+        found = (*pairs(usual, two=two), Pair(wanted, "encrypt"))
+    else:
+        found = pairs(wanted or usual, two=two)
+    if p12 and (kinds := sorted(ENCRYPTION_ONLY.intersection(each.kind for each in found))):
+        said = _("a PKCS#12 file holds no key of this kind: {kinds}").format(kinds=", ".join(kinds))
+        raise typer.BadParameter(said, param_hint="--p12")
+    return found
 
 
 def _shard(text: str | None) -> tuple[int, int]:
@@ -326,4 +340,5 @@ def _registry(
         interval=60 / rate if rate else 0.0,
         # what CMP has issued and we have not confirmed is void; of ACME we keep the order
         same_answer=asked.settings.same_answer or asked.settings.method in ("cmp", "acme"),
+        escrow=escrow_of(session),
     )

@@ -16,7 +16,7 @@ the one that replaced it, so an old certificate and its key stay as they were an
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -126,7 +126,7 @@ def key_digest(key: "PublicKeyTypes") -> str:
     return hashlib.sha256(spki).hexdigest()
 
 
-def chain_pem(certificates: tuple[x509.Certificate, ...]) -> bytes:
+def chain_pem(certificates: Sequence[x509.Certificate]) -> bytes:
     """Certificates as one PEM text."""
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 

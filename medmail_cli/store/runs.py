@@ -20,8 +20,8 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.store import files
 
 Step = Literal["asked", "refused", "received", "done"]
-"""*asked*: a request leaves now; *refused*: it brought no certificate; *received*: it brought ``chain``;
-*done*: the person has it."""
+"""*asked*: a request for ``key`` leaves now; *refused*: it brought no certificate; *received*: it brought
+``chain``; *done*: the person has every certificate there shall be."""
 _NAME = re.compile(r"journal(-\d+-of-\d+)?\.jsonl")
 _LOCK = re.compile(r"journal(?:-\d+-of-(\d+))?\.lock")
 _LARGEST_LINE = 1 << 20
@@ -29,13 +29,19 @@ _LARGEST_LINE = 1 << 20
 
 @dataclass
 class State:
-    """What the journal knows of one person; ``unanswered`` requests may each have brought a certificate."""
+    """What the journal knows of one person.
+
+    ``unanswered`` requests may each have brought a certificate; so many of them as are ``abandoned`` were
+    for a key that is not used, or did bring one.
+    """
 
     asked: int = 0
     unanswered: int = 0
-    pending: bool = False
-    chain: tuple[bytes, ...] = ()
-    """The certificate received (DER) and those above it, not yet handed over."""
+    abandoned: int = 0
+    pending: str = ""
+    """The key whose request has not been answered."""
+    chains: tuple[tuple[bytes, ...], ...] = ()
+    """Each certificate received (DER) and those above it, not yet handed over."""
     done: Mapping[str, Any] | None = None
 
 
@@ -140,17 +146,24 @@ class Journal:
         state = self.state(record.person)
         match record.step:
             case "asked":
+                key = str(record.facts["key"])
                 state.asked += 1
-                # the one before was neither refused nor answered, or its answer was of no use any more
-                state.unanswered += state.pending or bool(state.chain)
-                state.pending, state.chain, state.done = True, (), None
+                # the one before was neither refused nor answered
+                state.unanswered += bool(state.pending)
+                state.abandoned += state.pending not in ("", key)
+                state.pending, state.done = key, None
             case "refused":
-                state.pending = False
+                state.pending = ""
             case "received":
-                state.pending = False
-                state.chain = tuple(base64.b64decode(one, validate=True) for one in record.facts["chain"])
+                state.pending = ""
+                chain = tuple(base64.b64decode(one, validate=True) for one in record.facts["chain"])
+                state.chains = (*state.chains, chain)
             case "done":
-                state.chain, state.done = (), dict(record.facts)
+                # those that came for a key that was made anew meanwhile
+                left = len(state.chains) - len(record.facts["certificates"])
+                state.unanswered += left
+                state.abandoned += left
+                state.chains, state.done = (), dict(record.facts)
             case _:
                 raise ValueError(record.step)
 

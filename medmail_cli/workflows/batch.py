@@ -1,9 +1,10 @@
-"""``medmail enrol batch``: a roster's worth of professionals, each with exactly one certificate in use.
+"""``medmail enrol batch``: a roster's worth of professionals, each with one certificate in use for each key.
 
 Whatever a kill interrupts, the next run finds in the journal (:mod:`medmail_cli.store.runs`): a key is on
 disk before its request leaves, the request is announced before it leaves, the certificate is written down
-before it is handed out. Only where the answer to a request was lost does the same key ask again; if the
-authority does not promise to answer that with the same certificate, the row says ``possible-duplicate``.
+before the next key's is asked for, and before all are handed out. Only where the answer to a request was
+lost does the same key ask again; if the authority does not promise to answer that with the same
+certificate, the row says ``possible-duplicate``.
 """
 
 import datetime as dt
@@ -14,31 +15,29 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.audit.entry import Intent, Outcome
-from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, exit_of
 from medmail_cli.model import Progress
 from medmail_cli.pki.address import canonical
-from medmail_cli.pki.usage import key_type
-from medmail_cli.store.identity import fingerprint, key_digest
 from medmail_cli.store.runs import Journal, Record, State, received
 from medmail_cli.workflows import batch_person
-from medmail_cli.workflows.batch_person import Handout, Pending
-from medmail_cli.workflows.batch_report import BatchRow, Status, of_row
+from medmail_cli.workflows.batch_person import Chain, Handout, Prepared
+from medmail_cli.workflows.batch_report import BatchRow, given_out, issued, of_done, of_row, plain
+from medmail_cli.workflows.identity import serves_for
+from medmail_cli.workflows.keypairs import Pair
+from medmail_cli.workflows.pace import Pace
 from medmail_cli.workflows.roster import Fault, Professional, cell
 
 if TYPE_CHECKING:
     from medmail_cli.model import Memory, PrivateKey
     from medmail_cli.store.auditlog import AuditLog
-    from medmail_cli.workflows.keypairs import KeyChoice
+    from medmail_cli.workflows.escrow import Escrow
 
-Chain = tuple[x509.Certificate, ...]
 Ask = Callable[[x509.CertificateSigningRequest, "PrivateKey", "Memory"], Chain]
 """An authority's ``enrol``: see :class:`medmail_cli.workflows.enrol.Authority`."""
 
@@ -55,18 +54,15 @@ _NOT_THIS_ROW = _NO_LOGIN | {
 _GIVE_UP_AFTER = 3
 """Rows in a row that fail for a reason which is not theirs."""
 _MOST_TRIES = 8
-_LONGEST_PAUSE = 60.0
-"""Seconds between two tries, where an authority that is busy does not say when to come again."""
-PATIENCE = 600.0
-"""Seconds to wait in all, without any success, for an authority that is busy."""
 
 
 @dataclass(frozen=True)
 class Registry:
     """What enrolling many needs; ``ask`` makes a way to the authority for one worker.
 
-    ``same_answer``: the authority answers a repeated request with the same certificate.
-    ``interval`` is the least time between two requests, in seconds.
+    Everybody gets a certificate for each of ``pairs``, the first of which signs. ``same_answer``: the
+    authority answers a repeated request with the same certificate. ``interval`` is the least time between
+    two requests, in seconds. ``escrow`` has a copy of each key that only encrypts.
     """
 
     journal: Journal
@@ -77,10 +73,11 @@ class Registry:
     ask: Callable[[], Ask]
     out: Handout
     now: Callable[[], dt.datetime]
-    key: "KeyChoice" = "rsa3072"
+    pairs: tuple[Pair, ...] = (Pair("rsa3072", "both"),)
     jobs: int = 1
     interval: float = 0.0
     same_answer: bool = False
+    escrow: "Escrow | None" = None
 
 
 def choose(
@@ -120,7 +117,7 @@ def enrol_batch(rows: Sequence[Professional], registry: Registry) -> Iterator[Ba
     """
     told, todo = 0, deque(rows)
     with ThreadPoolExecutor(registry.jobs, "enrol") as pool:
-        run = _Run(registry, pool)
+        run = _Run(registry, pool, Pace(registry.interval))
         try:
             while todo or run.under_way or run.to_ask:
                 events: list[BatchRow] = []
@@ -138,23 +135,18 @@ def enrol_batch(rows: Sequence[Professional], registry: Registry) -> Iterator[Ba
 
 @dataclass
 class _Row:
-    """A row on its way: prepared, then asked for, then handed out."""
+    """A row on its way: prepared and asked for, key after key, then handed out."""
 
     row: Professional
     state: State
-    pending: Pending | None = None
-    chain: Chain = ()
-    intent: int | None = None
+    prepared: Prepared = field(default_factory=lambda: Prepared((), ""))
+    intents: dict[str, int] = field(default_factory=dict)
+    """By key, what the audit log awaits the outcome of."""
     tries: int = 0
 
     @property
     def person(self) -> str:
         return canonical(self.row.address)
-
-    @property
-    def waiting(self) -> Pending:
-        assert self.pending is not None  # noqa: S101 - it has been prepared
-        return self.pending
 
 
 _Phase = Literal["prepare", "ask", "hand-out"]
@@ -166,10 +158,9 @@ class _Run:
 
     registry: Registry
     pool: ThreadPoolExecutor
+    pace: Pace
     under_way: "dict[Future[Any], tuple[_Phase, _Row]]" = field(default_factory=dict)
     to_ask: deque[_Row] = field(default_factory=deque)
-    next_at: float = 0.0
-    patience: float = PATIENCE
     failed_alike: int = 0
     stop: MedmailError | None = None
     asks: threading.local = field(default_factory=threading.local)
@@ -177,21 +168,18 @@ class _Run:
     def begin(self, row: Professional) -> Iterator[BatchRow]:
         state = self.registry.journal.state(canonical(row.address))
         done, now = state.done, self.registry.now()
-        if done is not None and dt.datetime.fromisoformat(done["not_after"]) > now:
+        if done is not None and min(issued(one).not_after for one in done["certificates"]) > now:
             batch_person.forget(row, self.registry.out)
-            yield _shown(row, state, "unchanged")
+            yield of_done(row, "unchanged", state)
         elif self.stop is not None:
             yield self._not_attempted(row)
         else:
-            one = _Row(row, state)
-            # ACME certifies an address and nothing else
-            plain = replace(row, name="", rpps="", organisation="") if self.registry.method == "acme" else row
-            self._submit("prepare", one, batch_person.prepare, plain, self.registry.key, self.registry.out)
+            self._prepare(_Row(row, state))
 
     def step(self) -> Iterator[BatchRow]:
         """Send off what is prepared, then wait for something to end and see to it."""
         yield from self._send_off()
-        pause = max(0.0, self.next_at - time.monotonic()) if self.to_ask else None
+        pause = self.pace.pause if self.to_ask else None
         if not self.under_way:
             time.sleep(pause or 0.0)
             return
@@ -218,13 +206,19 @@ class _Run:
 
     # -- prepare
 
-    def _prepared(self, one: _Row, pending: Pending) -> None:
-        one.pending = pending
-        chain = tuple(map(x509.load_der_x509_certificate, one.state.chain))
-        if chain and key_digest(chain[0].public_key()) == pending.key_sha256:
-            # it came before a kill
-            (one.intent,) = self.registry.log.intents([self._intent(one)])
-            self._hand_out(one, chain)
+    def _prepare(self, one: _Row) -> None:
+        row, registry = one.row, self.registry
+        # ACME certifies an address and nothing else
+        asks_for = replace(row, name="", rpps="", organisation="") if registry.method == "acme" else row
+        self._submit(
+            "prepare", one, batch_person.prepare, asks_for, registry.pairs, one.state.chains, registry.out
+        )
+
+    def _prepared(self, one: _Row, prepared: Prepared) -> None:
+        one.prepared, one.tries = prepared, 0
+        if prepared.complete:
+            # all came before a kill
+            self._hand_out(one)
         else:
             self.to_ask.append(one)
 
@@ -236,44 +230,59 @@ class _Run:
     def _send_off(self) -> Iterator[BatchRow]:
         if self.stop is not None:
             while self.to_ask:
-                yield self._not_attempted(self.to_ask.popleft().row)
+                one = self.to_ask.popleft()
+                self._close(one, self.stop.code)
+                yield self._not_attempted(one.row)
             return
         leaving: list[_Row] = []
         asking = sum(phase == "ask" for phase, _ in self.under_way.values())
-        while self.to_ask and asking + len(leaving) < self.registry.jobs and self.next_at <= time.monotonic():
+        while self.to_ask and asking + len(leaving) < self.registry.jobs and not self.pace.pause:
             leaving.append(self.to_ask.popleft())
-            if self.registry.interval:
-                self.next_at = max(self.next_at, time.monotonic() - 1.0) + self.registry.interval
+            self.pace.asked()
         if leaving:
-            self.registry.journal.add(Record(one.person, "asked") for one in leaving)
-            intents = self.registry.log.intents(map(self._intent, leaving))
-            for one, intent in zip(leaving, intents, strict=True):
-                one.intent, one.tries = intent, one.tries + 1
+            keys = [one.prepared.next.key_sha256 for one in leaving]
+            self.registry.journal.add(
+                Record(one.person, "asked", {"key": key}) for one, key in zip(leaving, keys, strict=True)
+            )
+            self._intend(list(zip(leaving, keys, strict=True)))
+            for one in leaving:
+                one.tries += 1
                 self._submit("ask", one, self._asked, one)
 
-    def _intent(self, one: _Row) -> Intent:
-        facts = {
-            "address": one.row.address,
-            "method": self.registry.method,
-            "authority": self.registry.authority,
-        }
-        return Intent("enrol", self.registry.actor, (one.waiting.key_sha256,), facts)
+    def _intend(self, asked: Sequence[tuple[_Row, str]]) -> None:
+        """Log that certificates for these keys are wanted."""
+        if not asked:
+            return
+        registry = self.registry
+        facts = {"method": registry.method, "authority": registry.authority}
+        intents = registry.log.intents(
+            Intent("enrol", registry.actor, (key,), {"address": one.row.address, **facts})
+            for one, key in asked
+        )
+        for (one, key), intent in zip(asked, intents, strict=True):
+            one.intents[key] = intent
 
     def _asked(self, one: _Row) -> Chain:
         """In a worker, each of which has a connection of its own."""
         if not hasattr(self.asks, "ask"):
             self.asks.ask = self.registry.ask()
-        memory = batch_person.memory(one.row, self.registry.out)
-        csr = x509.load_der_x509_csr(one.waiting.request)
-        found: Chain = self.asks.ask(csr, SoftwareKey(one.waiting.key), memory)
+        waiting = one.prepared.next
+        memory = batch_person.memory(one.row, waiting, self.registry.out)
+        csr = x509.load_der_x509_csr(waiting.request)
+        found: Chain = self.asks.ask(csr, one.prepared.prover, memory)
         return found
 
     def _received(self, ended: "Sequence[tuple[Future[Any], _Phase, _Row]]") -> None:
         chains = [future.result() for future, _, _ in ended]
         self._record([one for _, _, one in ended], chains)
         for (_, _, one), chain in zip(ended, chains, strict=True):
-            self.failed_alike, self.patience = 0, PATIENCE
-            self._hand_out(one, chain)
+            self.failed_alike = 0
+            self.pace.answered()
+            one.prepared = replace(one.prepared, chains=(*one.prepared.chains, chain))
+            if one.prepared.complete:
+                self._hand_out(one)
+            else:
+                self._prepare(one)
 
     def _record(self, rows: Sequence[_Row], chains: Sequence[Chain]) -> None:
         self.registry.journal.add(
@@ -283,39 +292,56 @@ class _Run:
 
     # -- hand out
 
-    def _hand_out(self, one: _Row, chain: Chain) -> None:
-        one.chain = chain
+    def _hand_out(self, one: _Row) -> None:
+        came_before = [key.key_sha256 for key in one.prepared.keys if key.key_sha256 not in one.intents]
+        self._intend([(one, key) for key in came_before])
         out, now = self.registry.out, self.registry.now()
-        self._submit("hand-out", one, batch_person.hand_out, one.row, one.waiting, chain, out, now)
+        self._submit("hand-out", one, batch_person.hand_out, one.row, one.prepared, out, now)
 
     def _handed_out(self, ended: "Sequence[tuple[Future[Any], _Phase, _Row]]") -> Iterator[BatchRow]:
-        good = [(one, future.result()) for future, _, one in ended if future.exception() is None]
-        records = []
-        for one, (path, secret) in good:
-            certificate = one.chain[0]
+        good, records, outcomes = [], [], list[Outcome]()
+        for future, _, one in ended:
+            if future.exception() is not None:
+                continue
+            if self.registry.escrow is not None:
+                try:
+                    self._escrowed(one, self.registry.escrow)
+                except MedmailError as error:
+                    yield from self._failed("hand-out", one, error)
+                    continue
+            places, secret = future.result()
+            given = [
+                given_out(chain[0], place) for chain, place in zip(one.prepared.chains, places, strict=True)
+            ]
+            abandoned = one.state.abandoned + len(one.state.chains) - len(given)
+            doubtful = abandoned or (one.state.unanswered and not self.registry.same_answer)
             facts = {
-                "key": key_type(certificate.public_key()),
-                "sha256": fingerprint(certificate),
-                "serial": f"{certificate.serial_number:x}",
-                "not_after": certificate.not_valid_after_utc.isoformat(),
-                "saved_as": str(path),
+                "status": "possible-duplicate" if doubtful else "enrolled",
+                "certificates": [plain(each) for each in given],
                 "password_file": str(secret),
             }
-            doubtful = one.state.unanswered and not self.registry.same_answer
-            records.append(
-                Record(
-                    one.person, "done", facts | {"status": "possible-duplicate" if doubtful else "enrolled"}
-                )
-            )
-        self.registry.log.outcomes(
-            Outcome(one.intent, "done", OK, objects=(record.facts["sha256"],))
-            for (one, _), record in zip(good, records, strict=True)
-            if one.intent is not None
-        )
+            records.append(Record(one.person, "done", facts))
+            outcomes += [
+                Outcome(one.intents[key.key_sha256], "done", OK, objects=(each.sha256,))
+                for key, each in zip(one.prepared.keys, given, strict=True)
+            ]
+            good.append(one)
+        self.registry.log.outcomes(outcomes)
         self.registry.journal.add(records)
-        for one, _ in good:
+        for one in good:
             batch_person.forget(one.row, self.registry.out)
-            yield _shown(one.row, one.state, "enrolled")
+            yield of_done(one.row, "enrolled", one.state)
+
+    def _escrowed(self, one: _Row, escrow: "Escrow") -> None:
+        from medmail_cli.cms.keys import SoftwareKey
+        from medmail_cli.smime.protect import Signer
+        from medmail_cli.workflows.escrow import lay_down
+
+        signer = one.prepared.keys[0], one.prepared.chains[0]
+        for pending, chain in zip(one.prepared.keys, one.prepared.chains, strict=True):
+            if serves_for(chain[0]) == "encrypt":
+                by = Signer(SoftwareKey(signer[0].key), signer[1][0], signer[1][1:], chain[0])
+                lay_down(escrow, by, one.row.address, pending.key, chain, self.registry.now())
 
     # -- what goes wrong
 
@@ -325,12 +351,9 @@ class _Run:
         code = error.code
         if phase == "ask" and (code in _UNISSUED or error.facts.get("sent") is False):
             self.registry.journal.add([Record(one.person, "refused", {"code": code})])
-        if one.intent is not None:
-            facts = {"error": code}
-            self.registry.log.outcomes([Outcome(one.intent, "failed", exit_of(code), facts=facts)])
-            one.intent = None
+        self._close(one, code)
         if code == "ca-busy" and one.tries < _MOST_TRIES:
-            if self._wait_for(error, one.tries):
+            if self.pace.rest(error, one.tries):
                 self.to_ask.appendleft(one)
                 return
             self.stop = error
@@ -344,24 +367,20 @@ class _Run:
             one.row,
             "waiting" if code == "ca-pending" else "failed",
             requests=one.state.asked,
-            unanswered=one.state.unanswered + one.state.pending,
+            unanswered=one.state.unanswered + bool(one.state.pending),
             code=code,
             detail=str(detail) if detail else None,
             exit=exit_of(code),
         )
 
-    def _wait_for(self, error: MedmailError, tries: int) -> bool:
-        """Ask nothing, by any worker, as long as the authority wants; False if that is too long in all."""
-        asked, now = error.facts.get("seconds"), time.monotonic()
-        until = now + (asked if isinstance(asked, int) and asked else min(2.0 ** (tries - 1), _LONGEST_PAUSE))
-        longer = until - max(self.next_at, now)
-        if longer > self.patience:
-            return False
-        if longer > 0:
-            # several workers hear the same; they wait once
-            self.patience -= longer
-            self.next_at = until
-        return True
+    def _close(self, one: _Row, code: str) -> None:
+        """Log that the person has not got what was asked for."""
+        if not one.intents:
+            return
+        self.registry.log.outcomes(
+            Outcome(intent, "failed", exit_of(code), facts={"error": code}) for intent in one.intents.values()
+        )
+        one.intents.clear()
 
     def _not_attempted(self, row: Professional) -> BatchRow:
         assert self.stop is not None  # noqa: S101 - the callers' condition
@@ -369,20 +388,3 @@ class _Run:
 
     def _submit(self, phase: _Phase, one: _Row, work: Callable[..., Any], *arguments: Any) -> None:
         self.under_way[self.pool.submit(work, *arguments)] = (phase, one)
-
-
-def _shown(row: Professional, state: State, status: Status) -> BatchRow:
-    """What the journal knows of a row that is done; a doubt stays."""
-    done = state.done or {}
-    return of_row(
-        row,
-        "possible-duplicate" if done.get("status") == "possible-duplicate" else status,
-        key=done.get("key"),
-        sha256=done.get("sha256"),
-        serial=done.get("serial"),
-        not_after=dt.datetime.fromisoformat(done["not_after"]),
-        saved_as=Path(done["saved_as"]),
-        password_file=Path(done["password_file"]),
-        requests=state.asked,
-        unanswered=state.unanswered,
-    )

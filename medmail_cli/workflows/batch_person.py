@@ -1,9 +1,10 @@
-"""One person of a batch: a key and a request before anything is asked; what they are given afterwards.
+"""One person of a batch: keys and requests before anything is asked; what they are given afterwards.
 
-While the authority is asked, key, request and password lie sealed under the registrar's keystore in
-``.pending/``. What a person gets is a PKCS#12 file or a whole medmail home, either under a password of
-100 random bits, which nobody chose and which so needs no costly derivation; and the password, in a letter or
-a file of its own. Each appears whole, so that a kill leaves nothing half made.
+While the authority is asked, keys, requests and password lie sealed under the registrar's keystore in
+``.pending/``. One key is made after the other, because the certificate of the one that signs vouches for one
+that cannot (RFC 9883). What a person gets is a PKCS#12 file for each key or a whole medmail home, under a
+password of 100 random bits, which nobody chose and which so needs no costly derivation; and the password, in
+a letter or a file of its own. Each appears whole, so that a kill leaves nothing half made.
 """
 
 import base64
@@ -12,33 +13,33 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import canonical
 from medmail_cli.pki.keyfile import is_root
-from medmail_cli.pki.request import build_request
 from medmail_cli.store import files, seal
 from medmail_cli.store.identity import fingerprint, key_digest
 from medmail_cli.store.keystore import Keystore
 from medmail_cli.store.transactions import FileMemory
 from medmail_cli.workflows.identity import REGISTRAR_HELD, serves_for, whom
-from medmail_cli.workflows.keypairs import KeyChoice, make_key
+from medmail_cli.workflows.keypairs import ENCRYPTION_ONLY, Pair, make_key, request
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12PrivateKeyTypes
 
+    from medmail_cli.model import PrivateKey
     from medmail_cli.workflows.roster import Professional
 
 _CHEAP = seal.Cost(memory=1024, passes=1, lanes=1)
@@ -50,21 +51,47 @@ _LONGEST_NAME = 200
 """Octets of a file's name, so that there is room for what is added to it."""
 
 
+Chain = tuple[x509.Certificate, ...]
+
+
 @dataclass(frozen=True)
 class Pending:
-    """A key whose certificate is asked for, and the password it will be given out under."""
+    """A key and the request for its certificate (PKCS#10, DER)."""
 
-    key: "PKCS12PrivateKeyTypes"
-    request: bytes
-    password: str
-
-    def __repr__(self) -> str:
-        return f"Pending({self.key_sha256})"
+    pair: Pair
+    key: "PrivateKeyTypes" = field(repr=False)
+    request: bytes = field(repr=False)
 
     @property
     def key_sha256(self) -> str:
         """The name of the key pair."""
         return key_digest(self.key.public_key())
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A person's keys, as far as they are made, and the chains that came for the first of them."""
+
+    pairs: tuple[Pair, ...]
+    password: str = field(repr=False)
+    keys: tuple[Pending, ...] = ()
+    chains: tuple[Chain, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every certificate has come."""
+        return len(self.chains) == len(self.pairs)
+
+    @property
+    def next(self) -> Pending:
+        """The key whose certificate is asked for next."""
+        return self.keys[len(self.chains)]
+
+    @property
+    def prover(self) -> "PrivateKey":
+        """Who signs that request: the key itself, or the one that vouches for it."""
+        vouched = self.next.pair.kind in ENCRYPTION_ONLY
+        return SoftwareKey((self.keys[0] if vouched else self.next).key)
 
 
 @dataclass(frozen=True)
@@ -85,87 +112,141 @@ class Handout:
     trusted: frozenset[str] = frozenset()
 
 
-def prepare(row: "Professional", key: KeyChoice, out: Handout) -> Pending:
-    """The key and request that wait for a person, made and laid down if there are none yet.
+def prepare(
+    row: "Professional", pairs: tuple[Pair, ...], came: Sequence[Sequence[bytes]], out: Handout
+) -> Prepared:
+    """A person's keys up to the first that has no certificate among those that ``came`` (chains, DER).
 
-    What waits for somebody whose name or number has changed meanwhile is made anew. Raises ``exists`` where
-    something stands already where their key shall be laid down, ``disk-full``, ``malformed``.
+    Those that wait already are kept, of whatever kind they are; where the person's name or number has
+    changed meanwhile, they are made anew. Raises ``exists`` where something stands already where the keys
+    shall be laid down, ``disk-full``, ``malformed``.
     """
-    path = _folder(row, out) / "key"
-    about = [row.address, row.name, row.rpps, row.organisation]
-    bound = canonical(row.address).encode()
-    try:
-        stored = seal.unseal(out.sealing, json.loads(path.read_bytes()), bound)
-        values = json.loads(stored or b"{}")
-        if values.get("about") == about:
-            waiting = serialization.load_der_private_key(base64.b64decode(values["key"]), None)
-            if isinstance(waiting, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-                return Pending(waiting, base64.b64decode(values["request"]), values["password"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        stored = None  # none waits, or none that this keystore can read
-    if (place := _place(row, out)).exists():
-        # better said before a certificate is asked for
-        raise MedmailError("exists", path=str(place))
-    private = make_key(key)
-    assert isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)  # noqa: S101 - what a batch may ask for
-    pending = Pending(
+    prepared = _stored(row, out)
+    if prepared is None:
+        prepared = Prepared(pairs, "-".join(_quarter() for _ in range(4)))
+        for pair in pairs:
+            if (place := _place(row, pair, out)).exists():
+                # better said before a certificate is asked for
+                raise MedmailError("exists", path=str(place))
+    loaded = [tuple(map(x509.load_der_x509_certificate, chain)) for chain in came]
+    of_key = {key_digest(chain[0].public_key()): chain for chain in loaded}
+    chains: list[Chain] = []
+    for pair in prepared.pairs:
+        if len(prepared.keys) == len(chains):
+            prepared = replace(prepared, keys=(*prepared.keys, _made(row, pair, prepared.keys, chains)))
+            _store(row, prepared, out)
+        chain = of_key.get(prepared.keys[len(chains)].key_sha256)
+        if chain is None:
+            break
+        chains.append(chain)
+    return replace(prepared, chains=tuple(chains))
+
+
+def _quarter() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(5))
+
+
+def _made(row: "Professional", pair: Pair, before: Sequence[Pending], chains: Sequence[Chain]) -> Pending:
+    private = make_key(pair.kind)
+    signer = (SoftwareKey(before[0].key), chains[0][0]) if pair.kind in ENCRYPTION_ONLY else None
+    wanted = request(
         private,
-        build_request(
-            SoftwareKey(private),
-            address=row.address,
-            name=row.name or None,
-            rpps=row.rpps or None,
-            organisation=row.organisation or None,
-        ),
-        "-".join("".join(secrets.choice(_ALPHABET) for _ in range(5)) for _ in range(4)),
+        pair,
+        address=row.address,
+        name=row.name,
+        rpps=row.rpps,
+        organisation=row.organisation,
+        signer=signer,
     )
-    der = private.private_bytes(
+    return Pending(pair, private, wanted)
+
+
+def _about(row: "Professional") -> list[str]:
+    return [row.address, row.name, row.rpps, row.organisation]
+
+
+def _stored(row: "Professional", out: Handout) -> Prepared | None:
+    """What waits for the person; None where nothing does, or nothing that this keystore can read."""
+    try:
+        sealed = json.loads((_folder(row, out) / "keys").read_bytes())
+        values = json.loads(seal.unseal(out.sealing, sealed, _bound(row)) or b"{}")
+        if values.get("about") != _about(row):
+            return None
+        pairs = tuple(Pair(**pair) for pair in values["pairs"])
+        keys = [
+            Pending(pair, serialization.load_der_private_key(der, None), wanted)
+            for pair, (der, wanted) in zip(pairs, _decoded(values["keys"]), strict=False)
+        ]
+        return Prepared(pairs, values["password"], tuple(keys))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _store(row: "Professional", prepared: Prepared, out: Handout) -> None:
+    keys = [(_pkcs8(one.key), one.request) for one in prepared.keys]
+    values: dict[str, Any] = {
+        "about": _about(row),
+        "password": prepared.password,
+        "pairs": [asdict(pair) for pair in prepared.pairs],
+        "keys": [[base64.b64encode(part).decode() for part in each] for each in keys],
+    }
+    sealed = seal.seal(out.sealing, json.dumps(values).encode(), _bound(row))
+    files.write_atomic(_folder(row, out) / "keys", json.dumps(sealed).encode())
+
+
+def _decoded(keys: Sequence[Sequence[str]]) -> Iterator[list[bytes]]:
+    for each in keys:
+        yield [base64.b64decode(part) for part in each]
+
+
+def _bound(row: "Professional") -> bytes:
+    return canonical(row.address).encode()
+
+
+def _pkcs8(key: "PrivateKeyTypes") -> bytes:
+    return key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    values = {
-        "about": about,
-        "key": base64.b64encode(der).decode(),
-        "request": base64.b64encode(pending.request).decode(),
-        "password": pending.password,
-    }
-    sealed = seal.seal(out.sealing, json.dumps(values).encode(), bound)
-    files.write_atomic(path, json.dumps(sealed).encode())
-    return pending
 
 
-def memory(row: "Professional", out: Handout) -> FileMemory:
+def memory(row: "Professional", pending: Pending, out: Handout) -> FileMemory:
     """Where what a request has come to is kept, until it is forgotten with the rest."""
-    return FileMemory(_folder(row, out) / "transaction")
+    return FileMemory(_folder(row, out) / f"{pending.key_sha256[:16]}.transaction")
 
 
 def hand_out(
-    row: "Professional", pending: Pending, chain: Sequence[x509.Certificate], out: Handout, now: datetime
-) -> tuple[Path, Path]:
-    """Lay down what a person gets and its password; where both are.
+    row: "Professional", prepared: Prepared, out: Handout, now: datetime
+) -> tuple[tuple[Path, ...], Path]:
+    """Lay down what a person gets and its password; where each key and the password are.
 
-    Again for the same certificate, it is left as it is. Raises ``exists`` where something else of the
+    Again for the same certificates, it is left as it is. Raises ``exists`` where something else of the
     person's is there, ``wrong-key-usage``, ``disk-full``.
     """
-    secret = _password_file(row, pending, out)
-    path = _place(row, out)
+    for pair, (certificate, *_above) in zip(prepared.pairs, prepared.chains, strict=True):
+        if "both" not in (pair.purpose, serves := serves_for(certificate)) and serves != pair.purpose:
+            raise MedmailError("wrong-key-usage", sha256=fingerprint(certificate))
+    secret = _password_file(row, prepared.password, out)
+    places = tuple(_place(row, pair, out) for pair in prepared.pairs)
     if out.p12:
-        if not path.exists():
-            files.write_atomic(path, _p12(row, pending, chain))
-        elif not _opens(path, pending, chain[0]):
-            raise MedmailError("exists", path=str(path))
-        return path, secret
+        for path, pending, chain in zip(places, prepared.keys, prepared.chains, strict=True):
+            if not path.exists():
+                files.write_atomic(path, _p12(row, pending.key, chain, prepared.password))
+            elif not _opens(path, prepared.password, chain[0]):
+                raise MedmailError("exists", path=str(path))
+        return places, secret
+    path = places[0]
     if path.exists():
-        held = Keystore(path / "keystore").identities()
-        if not any(one.certificate == chain[0] for one in held):
+        held = {one.certificate for one in Keystore(path / "keystore").identities()}
+        if not held.issuperset(chain[0] for chain in prepared.chains):
             raise MedmailError("exists", path=str(path))
-        return path, secret
+        return places, secret
     building = _folder(row, out) / "home"
     shutil.rmtree(building, ignore_errors=True)
-    _home(building, row, pending, chain, out, now)
+    _home(building, row, prepared, out, now)
     with files.disk_errors(path):
         building.rename(path)
         files.sync_folder(out.folder)
-    return path, secret
+    return places, secret
 
 
 def forget(row: "Professional", out: Handout) -> None:
@@ -181,71 +262,67 @@ def file_name(address: str) -> str:
     return f"{name[: _LONGEST_NAME - 33]}~{hashlib.sha256(address.encode()).hexdigest()[:32]}"
 
 
-def _place(row: "Professional", out: Handout) -> Path:
-    """Where what the person gets is laid down."""
-    return out.folder / f"{file_name(row.address)}{'.p12' if out.p12 else ''}"
+def _place(row: "Professional", pair: Pair, out: Handout) -> Path:
+    """Where what the person gets is laid down: a home, or a file for each key."""
+    suffix = "" if not out.p12 else ".encryption.p12" if pair.purpose == "encrypt" else ".p12"
+    return out.folder / f"{file_name(row.address)}{suffix}"
 
 
 def _folder(row: "Professional", out: Handout) -> Path:
     return out.folder / PENDING / file_name(canonical(row.address))
 
 
-def _password_file(row: "Professional", pending: Pending, out: Handout) -> Path:
+def _password_file(row: "Professional", password: str, out: Handout) -> Path:
     if out.letters is not None and out.letter is not None:
-        suffix, content = out.letter(row, pending.password)
+        suffix, content = out.letter(row, password)
         path = out.letters / f"{file_name(row.address)}{suffix}"
     else:
-        content = pending.password.encode() + b"\n"
+        content = password.encode() + b"\n"
         path = out.folder / f"{file_name(row.address)}.password"
     files.write_atomic(path, content)
     return path
 
 
-def _p12(row: "Professional", pending: Pending, chain: Sequence[x509.Certificate]) -> bytes:
+def _p12(row: "Professional", key: "PrivateKeyTypes", chain: Chain, password: str) -> bytes:
     protection = (
         serialization.PrivateFormat.PKCS12.encryption_builder()
         .kdf_rounds(_ROUNDS)
         .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
         .hmac_hash(hashes.SHA256())
-        .build(pending.password.encode())
+        .build(password.encode())
     )
     friendly = re.sub(r"[^\x20-\x7e]", "?", row.name or row.address).encode()
-    return pkcs12.serialize_key_and_certificates(friendly, pending.key, chain[0], chain[1:], protection)
+    held = cast("PKCS12PrivateKeyTypes", key)  # the command lets no others be asked for
+    return pkcs12.serialize_key_and_certificates(friendly, held, chain[0], chain[1:], protection)
 
 
-def _opens(path: Path, pending: Pending, certificate: x509.Certificate) -> bool:
+def _opens(path: Path, password: str, certificate: x509.Certificate) -> bool:
     try:
-        found = pkcs12.load_pkcs12(path.read_bytes(), pending.password.encode())
+        found = pkcs12.load_pkcs12(path.read_bytes(), password.encode())
     except ValueError:
         return False
     return found.cert is not None and found.cert.certificate == certificate
 
 
-def _home(
-    folder: Path,
-    row: "Professional",
-    pending: Pending,
-    chain: Sequence[x509.Certificate],
-    out: Handout,
-    now: datetime,
-) -> None:
-    certificate, *above = chain
-    addresses, pinned = whom(certificate, row.address)
-    Keystore(folder / "keystore", _CHEAP).create(pending.password.encode(), now).add(
-        pending.key,
-        certificate,
-        above,
-        addresses=addresses,
-        pinned=pinned,
-        name=row.name,
-        purpose=serves_for(certificate),
-        method=REGISTRAR_HELD,
-        now=now,
-    )
-    if above and is_root(above[-1]) and fingerprint(above[-1]) in out.trusted:
+def _home(folder: Path, row: "Professional", prepared: Prepared, out: Handout, now: datetime) -> None:
+    store = Keystore(folder / "keystore", _CHEAP).create(prepared.password.encode(), now)
+    for pending, (certificate, *above) in zip(prepared.keys, prepared.chains, strict=True):
+        addresses, pinned = whom(certificate, row.address)
+        store.add(
+            pending.key,
+            certificate,
+            above,
+            addresses=addresses,
+            pinned=pinned,
+            name=row.name,
+            purpose=serves_for(certificate),
+            method=REGISTRAR_HELD,
+            now=now,
+        )
+    root = prepared.chains[0][-1]
+    if is_root(root) and fingerprint(root) in out.trusted:
         from medmail_cli.store.trust import Trust
 
-        pem = above[-1].public_bytes(serialization.Encoding.PEM)
-        Trust(folder / "trust", folder / "cache").add(pem, "order")
+        Trust(folder / "trust", folder / "cache").add(root.public_bytes(serialization.Encoding.PEM), "order")
     for name, content in out.home(row.address).items():
         files.write_atomic(folder / name, content)

@@ -13,10 +13,16 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
+from cryptography import x509
+
 from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, combine
 from medmail_cli.model import Progress
 from medmail_cli.pki.address import canonical
+from medmail_cli.pki.usage import Purpose, key_type
 from medmail_cli.store import files
+from medmail_cli.store.identity import fingerprint
+from medmail_cli.store.runs import State
+from medmail_cli.workflows.identity import serves_for
 from medmail_cli.workflows.roster import Fault, Professional
 
 Status = Literal["ready", "enrolled", "unchanged", "possible-duplicate", "waiting", "failed", "not-attempted"]
@@ -27,11 +33,24 @@ _MOST_TOLD = 20
 
 
 @dataclass(frozen=True)
+class Issued:
+    """A certificate that a person has been given, and where its key lies."""
+
+    purpose: Purpose
+    key: str
+    sha256: str
+    serial: str
+    not_after: dt.datetime
+    saved_as: Path
+
+
+@dataclass(frozen=True)
 class BatchRow:
     """A row of the roster and what has become of it.
 
-    ``possible-duplicate``: enrolled, but ``unanswered`` earlier requests for the same key may each have
-    brought a certificate that nobody received. ``others`` are the roster's own columns.
+    ``possible-duplicate``: enrolled, but ``unanswered`` earlier requests may each have brought a certificate
+    that nobody uses. ``others`` are the roster's own columns. ``certificates`` are all that the person has;
+    ``key`` to ``not_after`` and ``saved_as`` are those of the first, which signs.
     """
 
     type: ClassVar[str] = "enrolment"
@@ -53,6 +72,7 @@ class BatchRow:
     unanswered: int = 0
     saved_as: Path | None = None
     password_file: Path | None = None
+    certificates: tuple[Issued, ...] = ()
     code: str | None = None
     detail: str | None = None
     exit: int = OK
@@ -62,6 +82,54 @@ def of_row(row: Professional, status: Status, **values: Any) -> BatchRow:
     """The event for a row of the roster."""
     shown = {each.name: getattr(row, each.name) for each in fields(Professional)}
     return BatchRow(status, **shown, **values)
+
+
+def given_out(certificate: x509.Certificate, place: Path) -> Issued:
+    """What the report tells of a certificate. Raises ``wrong-key-usage`` for one that serves nothing."""
+    return Issued(
+        serves_for(certificate),
+        key_type(certificate.public_key()),
+        fingerprint(certificate),
+        f"{certificate.serial_number:x}",
+        certificate.not_valid_after_utc,
+        place,
+    )
+
+
+def plain(one: Issued) -> dict[str, str]:
+    """A certificate as a line of JSON has it."""
+    return asdict(one) | {"not_after": one.not_after.isoformat(), "saved_as": str(one.saved_as)}
+
+
+def issued(values: Mapping[str, Any]) -> Issued:
+    """A certificate as :func:`plain` has written it. Raises ValueError, KeyError or TypeError for others."""
+    texts = {name: values[name] for name in ("purpose", "key", "sha256", "serial", "not_after", "saved_as")}
+    if len(values) != len(texts) or not all(isinstance(one, str) for one in texts.values()):
+        raise ValueError(values)
+    if texts["purpose"] not in get_args(Purpose):
+        raise ValueError(values)
+    until, place = dt.datetime.fromisoformat(texts["not_after"]), Path(texts["saved_as"])
+    return Issued(**texts | {"not_after": until, "saved_as": place})
+
+
+def of_done(row: Professional, status: Status, state: State) -> BatchRow:
+    """What the journal knows of a row that is done; a doubt stays."""
+    assert state.done is not None  # noqa: S101 - the callers' condition
+    certificates = tuple(map(issued, state.done["certificates"]))
+    first = certificates[0]
+    return of_row(
+        row,
+        "possible-duplicate" if state.done["status"] == "possible-duplicate" else status,
+        key=first.key,
+        sha256=first.sha256,
+        serial=first.serial,
+        not_after=first.not_after,
+        saved_as=first.saved_as,
+        password_file=Path(state.done["password_file"]),
+        certificates=certificates,
+        requests=state.asked,
+        unanswered=state.unanswered,
+    )
 
 
 @dataclass(frozen=True)
@@ -182,12 +250,14 @@ def _row(values: dict[str, Any]) -> BatchRow | Fault:
     numbers = ("line", "exit", "requests", "unanswered") if kind is BatchRow else ("line", "exit")
     right = all(isinstance(values[name], str) for name in texts)
     right = right and all(type(values[name]) is int for name in numbers)
+    certificates = tuple(map(issued, values.pop("certificates", ())))
     others = {name: value for name, value in values.items() if name not in (*texts, *numbers, "others")}
     right = right and all(value is None or isinstance(value, str) for value in others.values())
     if not right:
         raise ValueError(values)
     if kind is Fault:
         return Fault(**values)
+    values["certificates"] = certificates
     if values["status"] not in get_args(Status) or not isinstance(values["others"], dict):
         raise ValueError(values)
     for name in ("saved_as", "password_file"):

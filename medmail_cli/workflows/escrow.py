@@ -17,14 +17,17 @@ from cryptography.hazmat.primitives import serialization
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import addresses
+from medmail_cli.pki.usage import key_type
 from medmail_cli.smime.compose import Attachment, Letter
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import Signer, protect
 from medmail_cli.store import files
-from medmail_cli.store.identity import Identity, chain_pem, fingerprint
+from medmail_cli.store.identity import chain_pem, fingerprint, key_digest
 from medmail_cli.workflows.logged import logged
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.keystore import Unlocked
 
@@ -55,50 +58,51 @@ def read_organisation(path: Path, now: dt.datetime) -> x509.Certificate:
     return usable[0]
 
 
-def lay_down(
-    escrow: Escrow,
-    store: "Unlocked",
-    waiting: Identity,
-    certificate: x509.Certificate,
-    chain: Sequence[x509.Certificate],
-    now: dt.datetime,
-) -> Path:
-    """Copy the key that the certificate came for; where the copy is.
-
-    Raises ``no-signer`` while no key signs for the address, ``disk-full``, ``not-writable``.
-    """
+def signer_of(store: "Unlocked", address: str, certificate: x509.Certificate, now: dt.datetime) -> Signer:
+    """The key's holder, who signs the letter with the copy. Raises ``no-signer`` while no key signs."""
     try:
-        signer = store.signer(waiting.address, at=now)
+        signer = store.signer(address, at=now)
     except MedmailError as error:
         if error.code != "no-identity":
             raise
-        raise MedmailError("no-signer", address=waiting.address, key=waiting.key_type) from None
+        kind = key_type(certificate.public_key())
+        raise MedmailError("no-signer", address=address, key=kind) from None
     assert signer.certificate is not None  # noqa: S101 - an active identity has one
-    der = store.unseal(waiting).private_bytes(
+    return Signer(store.private_key(signer), signer.certificate, signer.chain, certificate)
+
+
+def lay_down(
+    escrow: Escrow,
+    signer: Signer,
+    address: str,
+    key: "PrivateKeyTypes",
+    chain: Sequence[x509.Certificate],
+    now: dt.datetime,
+) -> Path:
+    """Copy the key that a certificate, the first of ``chain``, came for; where the copy is.
+
+    Raises ``disk-full``, ``not-writable``.
+    """
+    der = key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    name = fingerprint(certificate)
-    recipient = next(iter(addresses(escrow.organisation)), waiting.address)
+    name = fingerprint(chain[0])
+    recipient = next(iter(addresses(escrow.organisation)), address)
     letter = Letter(
-        from_=Mailbox(waiting.address, ""),
+        from_=Mailbox(address, ""),
         to=(Mailbox(recipient, ""),),
         subject=f"Key escrow {name}",
-        body=f"{waiting.address}\n{name}\n",
+        body=f"{address}\n{name}\n",
         attachments=(
             Attachment(f"{name}.p8", "application/pkcs8", der),
-            Attachment(f"{name}.pem", "application/pem-certificate-chain", chain_pem((certificate, *chain))),
+            Attachment(f"{name}.pem", "application/pem-certificate-chain", chain_pem(chain)),
         ),
         date=now,
-        message_id=f"<{name[:32]}@{waiting.address.rpartition('@')[2]}>",
+        message_id=f"<{name[:32]}@{address.rpartition('@')[2]}>",
     )
-    (made,) = protect(
-        letter,
-        signer=Signer(store.private_key(signer), signer.certificate, signer.chain, certificate),
-        recipients={recipient: escrow.organisation},
-        signed_at=now,
-    )
+    (made,) = protect(letter, signer=signer, recipients={recipient: escrow.organisation}, signed_at=now)
     path = escrow.folder / f"{name}.eml"
-    objects = (waiting.key_sha256, fingerprint(escrow.organisation))
-    with logged(escrow.log, "key-escrow", waiting.address, objects):
+    objects = (key_digest(key.public_key()), fingerprint(escrow.organisation))
+    with logged(escrow.log, "key-escrow", address, objects):
         files.write_atomic(path, made.message)
     return path

@@ -70,9 +70,10 @@ def certify(
     """
     bears, pinned = whom(certificate, address or waiting.address)
     if escrow is not None and serves_for(certificate) == "encrypt":
-        from medmail_cli.workflows.escrow import lay_down
+        from medmail_cli.workflows.escrow import lay_down, signer_of
 
-        lay_down(escrow, store, waiting, certificate, chain, now)
+        signer = signer_of(store, waiting.address, certificate, now)
+        lay_down(escrow, signer, waiting.address, store.unseal(waiting), (certificate, *chain), now)
     return store.add(
         store.unseal(waiting),
         certificate,

@@ -46,9 +46,10 @@ def renew_same_key(
         certificate, *chain = ca.renew(x509.load_der_x509_csr(csr), prover(store, old), memory)
         bears, pinned = whom(certificate, old.address)
         if escrow is not None and serves_for(certificate) == "encrypt":
-            from medmail_cli.workflows.escrow import lay_down
+            from medmail_cli.workflows.escrow import lay_down, signer_of
 
-            lay_down(escrow, store, old, certificate, chain, now())
+            signer = signer_of(store, old.address, certificate, now())
+            lay_down(escrow, signer, old.address, store.unseal(old), (certificate, *chain), now())
         renewed = store.add(
             private_key, certificate, chain, addresses=bears, pinned=pinned, name=old.name,
             purpose=serves_for(certificate), method=old.method, now=now(), replaces=[old.id],

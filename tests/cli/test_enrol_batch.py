@@ -297,19 +297,6 @@ def test_a_second_process_waits_for_its_turn(home: Path, tmp_path: Path) -> None
     assert first.returncode == 0
 
 
-def test_a_batch_gives_one_certificate_that_signs_and_encrypts(home: Path, ten: Path, tmp_path: Path) -> None:
-    for kind in ("ed25519", "x25519", "ml-kem-768"):
-        done = medmail(
-            home, "enrol", "batch", ten, "--key", kind, "--json", "--out-dir", tmp_path / "out", "--dry-run"
-        )
-        assert (done.exit, done.objects[-1]["code"]) == (2, "usage")
-    (home / "two.toml").write_text('certificates = "two"\n')
-    config = (home / "config.toml").read_text()
-    (home / "config.toml").write_text('profile = "./two.toml"\n' + config)
-    done = enrol(home, ten, "--dry-run")
-    assert (done.exit, done.objects[-1]["code"]) == (2, "usage")
-
-
 def test_no_two_divisions_of_a_roster_run_at_once(home: Path, tmp_path: Path) -> None:
     """Whoever is in a shard is in the whole too, and would be asked for twice."""
     many = roster(tmp_path / "many.csv", map(person, range(400)))

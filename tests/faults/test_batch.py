@@ -19,7 +19,7 @@ from medmail_cli.store.keystore import Keystore
 from tests.support.cli import MEDMAIL, Done, medmail, passphrase
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 from tests.support.openssl_est import Handler, OpenSslCa, OpenSslEst, Reply
-from tests.support.rosters import enrol, environment, person, registrar, report, roster, rows
+from tests.support.rosters import enrol, environment, person, registrar, report, roster, rows, use_profile
 from tests.support.tools import require
 
 
@@ -231,6 +231,32 @@ def test_an_authority_that_gives_the_same_answer_leaves_no_doubt(home: Path, ser
     assert (done.exit, counts(done)) == (0, {"enrolled": 2})
 
 
+@pytest.mark.parametrize("when", ["lost", "received"])
+def test_a_certificate_for_a_key_that_is_not_used_is_told_of(
+    home: Path, server: OpenSslEst, when: str
+) -> None:
+    """A name corrected between two runs makes a new key; no authority answers the same to that."""
+    settings(home, server, "same-answer = true")
+    issued: list[bytes] = []
+
+    def once_lost(_handler: Handler, body: bytes) -> Reply | None:
+        issued.append(server.issue(body))
+        return None if when == "lost" and len(issued) == 1 else (200, {}, issued[-1])
+
+    server.replies["simpleenroll"] = once_lost
+    letters = home.parent / "letters"
+    if when == "received":
+        letters.write_bytes(b"no folder")
+    first = batch(home, 1, "--letters", letters)
+    assert first.exit != 0
+    letters.unlink(missing_ok=True)
+    path = roster(home.parent / "roster.csv", [person(0, name="Dr Elise Renamed")])
+    done = enrol(home, path, "--out-dir", home.parent / "out", "--letters", letters)
+    assert (done.exit, counts(done)) == (0, {"possible-duplicate": 1})
+    (row,) = rows(done).values()
+    assert (row["requests"], row["unanswered"], len(issued)) == (2, 1, 2)
+
+
 def test_one_refusal_is_one_person_s(home: Path, server: OpenSslEst) -> None:
     def strict(_handler: Handler, body: bytes) -> Reply:
         certificate = server.issue(body)
@@ -332,13 +358,17 @@ def check_end(
     return found
 
 
-@pytest.mark.parametrize("method", ["est", "cmp"])
+@pytest.mark.parametrize("method", ["est", "cmp", "two certificates"])
 def test_killed_at_any_step_the_next_run_completes_it(
     operator: Operator, tmp_path: Path, method: str
 ) -> None:
     home = registrar(tmp_path, operator)
     if method == "cmp":
         by_cmp(home, operator)
+    each = 1
+    if method == "two certificates":
+        each = 2
+        use_profile(home, 'certificates = "two"\n')
     path = roster(tmp_path / "r.csv", map(person, range(3)))
     words = ["medmail", "enrol", "batch", str(path), "--key", "p256", "--jobs", "2", "--out-dir"]
     total = count_effects([*words, str(tmp_path / "all")], env=environment(home))
@@ -356,8 +386,10 @@ def test_killed_at_any_step_the_next_run_completes_it(
             if one.serial_number not in operator.authority.revoked
         ]
         assert len(found) == 3
-        assert len(issued) <= 3 + sum(row["unanswered"] for row in found.values()), k
-        assert {row["serial"] for row in found.values()} <= {f"{one.serial_number:x}" for one in issued}
+        assert len(issued) <= 3 * each + sum(row["unanswered"] for row in found.values()), k
+        given = [one["serial"] for row in found.values() for one in row["certificates"]]
+        assert len(given) == 3 * each
+        assert set(given) <= {f"{one.serial_number:x}" for one in issued}
         assert list((out / ".pending").iterdir()) == [], k
 
 

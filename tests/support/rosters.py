@@ -51,6 +51,13 @@ def registrar(folder: Path, operator: Operator) -> Path:
     return home
 
 
+def use_profile(home: Path, text: str) -> None:
+    """Have the registrar work under a profile of these switches."""
+    (home / "own.toml").write_text(text)
+    config = (home / "config.toml").read_text()
+    (home / "config.toml").write_text(f'profile = "./own.toml"\n{config}')
+
+
 def enrol(home: Path, path: Path, *options: str | Path) -> Done:
     """``enrol batch`` with keys that take no time."""
     return medmail(home, "enrol", "batch", path, "--key", "p256", "--json", *options)

@@ -12,12 +12,12 @@ from medmail_cli.store.runs import Journal, Record
 def test_a_line_that_found_no_room_spoils_none_after_it(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Journal(tmp_path / "out") as journal:
-        journal.add([Record("a@medecin.test", "asked")])
+        journal.add([Record("a@medecin.test", "asked", {"key": "1"})])
         size = (tmp_path / "out" / "journal.jsonl").stat().st_size
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
             with pytest.raises(MedmailError) as full:
-                journal.add([Record("b@medecin.test", "asked")])
+                journal.add([Record("b@medecin.test", "asked", {"key": "2"})])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert full.value.code == "disk-full"
