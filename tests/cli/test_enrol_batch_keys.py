@@ -50,8 +50,8 @@ def test_each_key_has_a_certificate_of_its_own(
 ) -> None:
     use_profile(home, f'certificates = "{profile}"\n')
     before = len(operator.authority.issued)
-    options = ("--key", key, "--out-dir", tmp_path / "out", "--json")
-    options += ("--ca-fingerprint", operator.authority.fingerprint)
+    root = operator.authority.fingerprint
+    options = ("--key", key, "--out-dir", tmp_path / "out", "--json", "--ca-fingerprint", root)
     done = medmail(home, "enrol", "batch", three, *options, "--report", tmp_path / "r.jsonl")
     assert (done.exit, done.objects[-1]["counts"]) == (0, {"enrolment": 3, "enrolled": 3})
     found = rows(done)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,18 +201,33 @@ def test_key_wrap(name: str, wraps: dict[str, int]) -> None:
             assert got == (None if test["result"] == "invalid" else key), test
 
 
-def sealed(cipher: str, key: bytes, test: dict[str, Any]) -> tuple[enveloped.Envelope, x509.Certificate]:
-    """An AuthEnvelopedData for Bob, read; the associated data are put where its attributes belong."""
-    bob = person("bob", key_type="rsa2048")
-    public = bob.raw_key.public_key()
+def transport(certificate: x509.Certificate, key: bytes) -> bytes:
+    """A recipient's entry (RSA v1.5) that holds a content-encryption key."""
+    public = certificate.public_key()
     assert isinstance(public, rsa.RSAPublicKey)
-    nonce, associated, encrypted, tag = octets(test, "iv", "aad", "ct", "tag")
-    transport = der.sequence(
+    return der.sequence(
         der.integer(0),
-        identifiers.issuer_and_serial_of(bob.certificate),
+        identifiers.issuer_and_serial_of(certificate),
         algorithms.identifier(algorithms.RSA, der.NULL),
         der.octet_string(public.encrypt(key, PKCS1v15())),
     )
+
+
+def in_cbc(certificate: x509.Certificate, key: bytes, iv: bytes, encrypted: bytes) -> bytes:
+    """An EnvelopedData."""
+    content = der.sequence(
+        der.oid(algorithms.DATA),
+        algorithms.identifier(algorithms.CIPHER_OIDS["aes-128-cbc"], der.octet_string(iv)),
+        der.octet_string(encrypted, 0x80),
+    )
+    whole = der.sequence(der.integer(0), der.set_of([transport(certificate, key)]), content)
+    return der.sequence(der.oid(algorithms.ENVELOPED_DATA), der.tlv(0xA0, whole))
+
+
+def sealed(cipher: str, key: bytes, test: dict[str, Any]) -> tuple[enveloped.Envelope, x509.Certificate]:
+    """An AuthEnvelopedData for Bob, read; the associated data are put where its attributes belong."""
+    bob = person("bob", key_type="rsa2048")
+    nonce, associated, encrypted, tag = octets(test, "iv", "aad", "ct", "tag")
     written = der.octet_string(nonce)
     if cipher.endswith("gcm"):
         written = der.sequence(written, der.integer(len(tag)))
@@ -220,9 +236,41 @@ def sealed(cipher: str, key: bytes, test: dict[str, Any]) -> tuple[enveloped.Env
         algorithms.identifier(algorithms.CIPHER_OIDS[cipher], written),
         der.octet_string(encrypted, 0x80),
     )
-    whole = der.sequence(der.integer(0), der.set_of([transport]), content, der.octet_string(tag))
+    whole = der.sequence(
+        der.integer(0), der.set_of([transport(bob.certificate, key)]), content, der.octet_string(tag)
+    )
     read = ber.parse(der.sequence(der.oid(algorithms.AUTH_ENVELOPED_DATA), der.tlv(0xA0, whole)))
     return replace(enveloped.parse_enveloped(read), associated=associated), bob.certificate
+
+
+def padded(kind: str) -> list[list[bytes]]:
+    """The vectors of ``aes_cbc_pkcs5.txt`` of a kind: key, IV, message and ciphertext, or the last alone."""
+    lines = (Path(__file__).parent / "data" / "aes_cbc_pkcs5.txt").read_text().splitlines()
+    found = [line.split()[2:] for line in lines if line.startswith(f"{kind} ")]
+    return [[bytes.fromhex(value.strip("-")) for value in values] for values in found]
+
+
+def test_right_padding() -> None:
+    bob, vectors = person("bob", key_type="rsa2048"), padded("valid")
+    assert len(vectors) == 7
+    for key, iv, message, encrypted in vectors:
+        envelope = enveloped.parse_enveloped(ber.parse(in_cbc(bob.certificate, key, iv, encrypted)))
+        assert enveloped.decrypt(envelope, [(bob.certificate, bob.key)]).content == message
+
+
+def test_wrong_padding() -> None:
+    """Padding that is wrong in any octet is "bad-tag", as is no content at all."""
+    bob, vectors = person("bob", key_type="rsa2048"), padded("invalid")
+    key, iv = (
+        bytes.fromhex("db4f3e5e3795cc09a073fa6a81e5a6bc"),
+        bytes.fromhex("23468aa734f5f0f19827316ff168e94f"),
+    )
+    assert len(vectors) == 47
+    for (encrypted,) in vectors:
+        envelope = enveloped.parse_enveloped(ber.parse(in_cbc(bob.certificate, key, iv, encrypted)))
+        with pytest.raises(MedmailError) as refused:
+            enveloped.decrypt(envelope, [(bob.certificate, bob.key)])
+        assert (refused.value.code, refused.value.facts) == ("bad-tag", {}), encrypted.hex()
 
 
 @pytest.mark.parametrize("name", ["aes_gcm", "chacha20_poly1305"])
