@@ -151,6 +151,22 @@ def test_ecdh(curve: str) -> None:
         assert got == (None if test["result"] == "invalid" else shared), test
 
 
+@pytest.mark.parametrize(
+    ("at", "curve"), [(0, ec.BrainpoolP256R1()), (1, ec.BrainpoolP384R1()), (2, ec.BrainpoolP512R1())]
+)
+def test_brainpool(at: int, curve: ec.EllipticCurve) -> None:
+    """Both sides of RFC 7027's agreements; Wycheproof's brainpool files are in no package."""
+    lines = (Path(__file__).parent / "data" / "rfc7027.txt").read_text().splitlines()[1:]
+    name, *values = lines[8 * at : 8 * at + 8]
+    assert name.casefold() == curve.name.casefold()
+    mine, mine_x, mine_y, theirs, their_x, their_y, shared = map(bytes.fromhex, values)
+    for private, x, y in ((mine, their_x, their_y), (theirs, mine_x, mine_y)):
+        key = SoftwareKey(ec.derive_private_key(int.from_bytes(private), curve))
+        assert agreed(key, b"\x04" + x + y) == shared
+        off_the_curve = bytes([*y[:-1], y[-1] ^ 1])
+        assert agreed(key, b"\x04" + x + off_the_curve) is None
+
+
 @pytest.mark.parametrize("name", ["x25519", "x448"])
 def test_montgomery(name: str) -> None:
     """Secrets of nothing but zeros are refused (RFC 7748 6); whatever else is acceptable is accepted."""
