@@ -8,6 +8,9 @@ import pytest
 # a run in the background inherits that Ctrl-C is ignored, and would hand it on to the commands under test
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# what these assert is shown when it fails, as a test's own is
+pytest.register_assert_rewrite("tests.support.hammer")
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

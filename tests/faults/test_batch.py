@@ -1,25 +1,25 @@
 """``enrol batch`` against authorities that fail, and under SIGKILL: one certificate in use a person."""
 
 import contextlib
+import datetime as dt
 import random
 import socket
-import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
 
 from medmail_cli.sandbox.operator import Operator
-from medmail_cli.store.keystore import Keystore
-from tests.support.cli import MEDMAIL, Done, medmail, passphrase
+from tests.support.cli import Done, passphrase
+from tests.support.hammer import METHODS, STEPS, Batch, at_random, at_step, hammer, strokes
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 from tests.support.openssl_est import Handler, OpenSslCa, OpenSslEst, Reply
-from tests.support.rosters import enrol, environment, person, registrar, report, roster, rows, use_profile
+from tests.support.rosters import by_cmp, enrol, environment, person, registrar, roster, rows, use_profile
 from tests.support.tools import require
 
 
@@ -323,41 +323,6 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
         yield running
 
 
-def check_end(
-    home: Path, out: Path, path: Path, count: int, issued: list[x509.Certificate]
-) -> dict[str, dict[str, Any]]:
-    """The batch completes; each person has one certificate, and every other one issued is accounted for."""
-    done = enrol(home, path, "--out-dir", out, "--report", home.parent / "r.jsonl")
-    assert done.exit == 0, done.stderr
-    found = rows(done)
-    assert len(found) == count
-    of_person = Counter(
-        one.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
-            x509.RFC822Name
-        )[0]
-        for one in issued
-    )
-    serials = {f"{one.serial_number:x}" for one in issued}
-    for address, row in found.items():
-        assert row["serial"] in serials
-        extra = of_person[address] - 1
-        assert extra >= 0
-        # every extra certificate stands in the report, and no key has more than requests left
-        assert extra <= row["unanswered"], row
-        assert (row["status"] == "possible-duplicate") == (row["unanswered"] > 0)
-        (held,) = Keystore(out / address / "keystore").identities()
-        assert (held.state, held.sha256) == ("active", row["sha256"])
-        assert Path(row["password_file"]).read_bytes().strip()
-    assert len(list((out / ".pending").iterdir())) == 0
-    assert {line["address"] for line in report(home.parent / "r.jsonl")[1:-1]} == set(found)
-    # the log tells of every certificate in use, and of no other
-    assert medmail(home, "audit", "verify").exit == 0
-    entries = medmail(home, "audit", "log", "--json").objects
-    told = [e["objects"] for e in entries if e.get("action") == "enrol" and e.get("outcome") == "done"]
-    assert {digest for (digest,) in told} == {row["sha256"] for row in found.values()}
-    return found
-
-
 @pytest.mark.parametrize("method", ["est", "cmp", "two certificates"])
 def test_killed_at_any_step_the_next_run_completes_it(
     operator: Operator, tmp_path: Path, method: str
@@ -393,40 +358,51 @@ def test_killed_at_any_step_the_next_run_completes_it(
         assert list((out / ".pending").iterdir()) == [], k
 
 
-def by_cmp(home: Path, operator: Operator) -> None:
-    """Let the registrar ask by CMP, under the password as shared secret."""
-    text = (home / "config.toml").read_text()
-    text = text.replace(operator.est_url, operator.cmp_url).replace('method = "est"', 'method = "cmp"')
-    (home / "config.toml").write_text(text)
-
-
-def hammer(operator: Operator, folder: Path, count: int, pause: tuple[float, float], seed: int) -> int:
-    """Kill a batch of ``count`` rows again and again until it ends by itself; how often."""
-    home = registrar(folder, operator)
-    path, out = roster(folder / "r.csv", map(person, range(count))), folder / "out"
-    before, kills, chance = len(operator.authority.issued), 0, random.Random(seed)
-    words = [MEDMAIL, "enrol", "batch", str(path), "--key", "p256", "--out-dir", str(out), "-q"]
-    while True:
-        with subprocess.Popen(words, env=environment(home), stdout=subprocess.DEVNULL) as run:
-            try:
-                assert run.wait(chance.uniform(*pause)) == 0
-                break
-            except subprocess.TimeoutExpired:
-                run.kill()
-                kills += 1
-    check_end(home, out, path, count, operator.authority.issued[before:])
-    return kills
-
-
 def test_killed_over_and_over_a_batch_ends_well(operator: Operator, tmp_path: Path) -> None:
-    assert hammer(operator, tmp_path, 300, (0.4, 1.0), 7) > 3
+    chance = random.Random(7)
+    kills = hammer(Batch.create(operator, tmp_path, 300), repeat(("at random", at_random(chance))))
+    assert kills.total() > 3
+
+
+def test_killed_in_each_named_step_a_batch_ends_well(operator: Operator, tmp_path: Path) -> None:
+    each = ((step, at_step(step, 1)) for step in STEPS)
+    kills = hammer(Batch.create(operator, tmp_path, 40), each)
+    assert kills == Counter(STEPS.keys())
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(20))
-def test_killed_hundreds_of_times(
-    operator: Operator, tmp_path: Path, seed: int, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("method", METHODS)
+def test_a_thousand_people_and_hundreds_of_kills(
+    tmp_path: Path,
+    method: str,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    kills = hammer(operator, tmp_path, 1000, (0.35, 0.9), seed)
+    with Operator(tmp_path / "sandbox") as operator:
+        if method == "same-answer":
+            answer_alike(operator, monkeypatch)
+        batch = Batch.create(operator, tmp_path, 1000, method)
+        begun = time.monotonic()
+        kills = hammer(batch, strokes(random.Random(seed), most=6))
+        issued, revoked = len(operator.authority.issued), len(operator.authority.revoked)
     with capsys.disabled():
-        print(f"seed {seed}: {kills} kills")  # noqa: T201 - the soak's figures
+        told = f"{kills.total()} kills, {kills['at random']} at random; {issued} issued, {revoked} revoked"
+        print(f"{method}, seed {seed}: {told}; {time.monotonic() - begun:.0f} s")  # noqa: T201 - the soak's figures
+    assert kills.total() >= 100
+    assert kills.keys() == STEPS.keys() | {"at random"}
+
+
+def answer_alike(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the authority answer a request that comes again with the certificate it has brought."""
+    issue, given = operator.authority.issue, dict[bytes, x509.Certificate]()
+    lock = threading.Lock()
+
+    def same(der: bytes, holder: str, now: dt.datetime, *, proven: bool = False) -> x509.Certificate:
+        with lock:
+            if der not in given:
+                given[der] = issue(der, holder, now, proven=proven)
+            return given[der]
+
+    monkeypatch.setattr(operator.authority, "issue", same)

@@ -68,16 +68,19 @@ def run_killed_at(
     argv: Sequence[str],
     k: int,
     *,
+    at: str = "",
     env: Mapping[str, str] | None = None,
     stdin: bytes | None = None,
     timeout: float = 120.0,
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run ``argv`` and kill it before its k-th effect (from 1; 0 never kills).
 
-    ``argv[0]`` is ``medmail`` or the path of a Python script. ``returncode`` is ``KILLED``, or the run's
-    own where it ended before so many effects.
+    With ``at`` the times a step is come to are counted instead: ``call package.module.Class.method`` or
+    ``return …`` of Python's functions, ``c_call Class.method`` of the interpreter's own. ``argv[0]`` is
+    ``medmail`` or the path of a Python script. ``returncode`` is ``KILLED``, or the run's own where it ended
+    before so many.
     """
-    return _run(argv, k, Path(os.devnull), env, stdin, timeout)
+    return _run(argv, k, Path(os.devnull), env, stdin, timeout, at)
 
 
 def count_effects(
@@ -109,11 +112,12 @@ def _run(
     env: Mapping[str, str] | None,
     stdin: bytes | None,
     timeout: float,
+    at: str = "",
 ) -> "subprocess.CompletedProcess[bytes]":
     # bytecode would be written in some runs and not in others
     environment = {**(os.environ if env is None else env), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        [sys.executable, "-P", __file__, str(k), str(result), *argv],
+        [sys.executable, "-P", __file__, str(k), str(result), at, *argv],
         env=environment,
         input=b"" if stdin is None else stdin,
         capture_output=True,
@@ -123,10 +127,11 @@ def _run(
 
 
 class _Doom:
-    """Counts effects in this process and ends it before the k-th."""
+    """Counts effects, or one step, in this process and ends it before the k-th."""
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, at: str) -> None:
         self.k = k
+        self.event, _space, self.step = at.partition(" ")
         self.count = 0
         self.own_streams = {id(stream) for stream in (sys.stdout, sys.stderr)}
         self.own_streams |= {id(stream.buffer) for stream in (sys.stdout, sys.stderr)}
@@ -137,8 +142,14 @@ class _Doom:
         if self.count == self.k:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def profile(self, _frame: FrameType, event: str, function: object) -> None:
-        if event != "c_call" or not self.watching:
+    def profile(self, frame: FrameType, event: str, function: object) -> None:
+        if not self.watching:
+            return
+        if self.step:
+            if event == self.event and self.step == _name(frame, event, function):
+                self.effect()
+            return
+        if event != "c_call":
             return
         name = getattr(function, "__qualname__", "")
         if name in _METHODS:
@@ -148,15 +159,21 @@ class _Doom:
             self.effect()
 
     def audit(self, event: str, arguments: tuple[object, ...]) -> None:
-        if event == "open" and self.watching:
+        if event == "open" and self.watching and not self.step:
             path, _mode, flags = arguments
             if isinstance(flags, int) and flags & _WRITING and path != os.devnull:
                 self.effect()
 
 
+def _name(frame: FrameType, event: str, function: object) -> str:
+    if event.startswith("c_"):
+        return str(getattr(function, "__qualname__", ""))
+    return f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}"
+
+
 def _main() -> None:
-    k, result, *argv = sys.argv[1:]
-    doom = _Doom(int(k))
+    k, result, at, *argv = sys.argv[1:]
+    doom = _Doom(int(k), at)
     sys.argv = argv
     sys.addaudithook(doom.audit)
     threading.setprofile(doom.profile)
