@@ -385,7 +385,7 @@ def test_a_thousand_people_and_hundreds_of_kills(
             answer_alike(operator, monkeypatch)
         batch = Batch.create(operator, tmp_path, 1000, method)
         begun = time.monotonic()
-        kills = hammer(batch, strokes(random.Random(seed), most=6))
+        kills = hammer(batch, strokes(random.Random(seed), most=4))
         issued, revoked = len(operator.authority.issued), len(operator.authority.revoked)
     with capsys.disabled():
         told = f"{kills.total()} kills, {kills['at random']} at random; {issued} issued, {revoked} revoked"

@@ -46,6 +46,8 @@ STEPS: dict[str, str] = {
     "after what waited is taken away": f"return {_PERSON}.forget",
 }
 """The steps of a batch, as the killer counts them; METHOD is the authority's class."""
+_ONCE = {"before the journal is open", "after the journal is read"}
+"""Steps that a run comes to once only."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def at_random(chance: random.Random) -> Stroke:
             while late and run.poll() is None and size(journal) == before:
                 time.sleep(0.01)
             try:
-                return run.wait(chance.uniform(0.0, 0.4 if late else 1.0))
+                return run.wait(chance.uniform(0.0, 0.2 if late else 0.6))
             except subprocess.TimeoutExpired:
                 run.kill()
                 return run.wait()
@@ -213,5 +215,5 @@ def strokes(chance: random.Random, most: int) -> Iterator[tuple[str, Stroke]]:
     """Without end: each step in an order of chance, at its first to ``most``-th time; any time between."""
     while True:
         for step in chance.sample(list(STEPS), len(STEPS)):
-            yield step, at_step(step, chance.randint(1, most))
+            yield step, at_step(step, 1 if step in _ONCE else chance.randint(1, most))
             yield "at random", at_random(chance)
