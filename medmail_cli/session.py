@@ -17,7 +17,6 @@ from medmail_cli.config import (
     Account,
     Config,
     Paths,
-    complaint,
     environment_home,
     load,
     paths,
@@ -26,8 +25,6 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.toml import SecretSource
 
 if TYPE_CHECKING:
-    import ssl
-
     from medmail_cli.devices.card import Cards
     from medmail_cli.model import Note
     from medmail_cli.profile import Profile
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
     from medmail_cli.store.mailbox import Mailbox
     from medmail_cli.store.outbox import Outbox
     from medmail_cli.store.trust import Trust
-    from medmail_cli.transport.sasl import Credentials
     from medmail_cli.ui.console import Console
 
 
@@ -220,68 +216,10 @@ class Session:
             return desktop_secret(name, owner)
         return None
 
-    def credentials(self, account: Account) -> "Credentials":
-        """How to log in to an account's servers; a password is asked for here and now.
-
-        A token is fetched again at each login, as it lives for minutes. Raises ``no-secret``.
-        """
-        from medmail_cli.transport.sasl import Credentials
-
-        auth = account.auth
-        if auth == "external" or (auth == "auto" and account.client_identity is not None):
-            return Credentials(account.login, auth, certificate=True)
-
-        def token() -> bytes:
-            given = self.given_secret("token", account.token, owner=account.address)
-            return self.secret("token", account.token, owner=account.address) if given is None else given
-
-        options = self.options
-        has_token = (
-            account.token != SecretSource()
-            or "token" in options.secret_files
-            or "token" in options.secret_fds
-            or _variable("token") in os.environ
-        )
-        if auth in ("xoauth2", "oauthbearer") or (auth == "auto" and has_token):
-            return Credentials(account.login, auth, token=token)
-        password = self.secret("password", account.password, owner=account.address)
-        return Credentials(account.login, auth, password=lambda: password)
-
-    def tls_context(self, account: Account) -> "ssl.SSLContext":
-        """TLS towards an account's servers. Raises ``bad-config`` for a file that cannot be used."""
-        from medmail_cli.transport import tls
-
-        identity = account.client_identity
-        path = None if identity is None else self.paths.config.parent / Path(identity).expanduser()
-        ours = identity if path is not None and "@" in path.name and not path.is_file() else None
-        try:
-            made = tls.context(account.tls_anchors, path if ours is None else None)
-            if ours is not None:
-                self.show_identity(made, ours)
-            return made
-        except MedmailError as error:
-            if error.code != "not-readable":
-                raise
-            file = error.facts["path"]
-            key = "tls-anchors" if file == str(account.tls_anchors) else "client-identity"
-            detail = f"{file}: {error.facts['reason']}"
-            table = f"accounts.{account.name}"
-            raise complaint(self.config, table, key, "unreadable", detail=detail) from None
-
-    def show_identity(self, made: "ssl.SSLContext", address: str) -> None:
-        """Log in by the key that signs for an address, or its card's for logins. Raises ``no-identity``."""
-        from medmail_cli.store.identity import CARD
-        from medmail_cli.transport import tls, tlskey
-
-        one = self.unlocked.signer(address, at=self.now())
-        assert one.certificate is not None  # noqa: S101 - an active identity has one
-        if one.method == CARD:
-            from medmail_cli.devices.cardlogin import login_key
-
-            place = self.unlocked.card_place(one)
-            tlskey.present(made, *login_key(self.cards, place, one.certificate, self.now()))
-        else:
-            tls.present(made, self.unlocked.unseal(one), (one.certificate, *one.chain))
+    def is_offered(self, name: str, source: SecretSource) -> bool:
+        """Whether ``source``, an option or the environment says where the secret ``name`` is."""
+        given = (*self.options.secret_files, *self.options.secret_fds)
+        return source != SecretSource() or name in given or _variable(name) in os.environ
 
     def _from_file(self, name: str, path: Path) -> bytes:
         if str(path) == "-":

@@ -160,6 +160,7 @@ def _est(
     """Who asks for a certificate in TLS is shown that of ``presented``, else of ``client-identity``."""
     from functools import partial
 
+    from medmail_cli.commands.logins import show_identity
     from medmail_cli.pki.dn import self_issued
     from medmail_cli.transport import tls
     from medmail_cli.transport.est import EstAuthority
@@ -169,7 +170,7 @@ def _est(
         chain = (presented.certificate, *(one for one in presented.chain if not self_issued(one)))
         show = partial(tls.present, key=session.unlocked.unseal(presented), chain=chain)
     elif settings.client_identity is not None:
-        show = partial(session.show_identity, address=settings.client_identity)
+        show = partial(show_identity, session, address=settings.client_identity)
 
     login = settings.login or address
     return EstAuthority(

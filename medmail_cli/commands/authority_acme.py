@@ -31,13 +31,13 @@ def acme(
     the account of the address, or to the one that gets everybody's.
     """
     from medmail_cli.commands.judging import validator
+    from medmail_cli.commands.logins import source_of
     from medmail_cli.commands.send import postage
     from medmail_cli.store.accountkeys import account_key
     from medmail_cli.transport import dns
     from medmail_cli.transport.acme import AcmeAuthority
     from medmail_cli.transport.acmeserver import ExternalAccount, endpoint
     from medmail_cli.workflows.acme_mail import Correspondence, by_dkim, by_smime
-    from medmail_cli.workflows.fetch import Source
     from medmail_cli.workflows.reading import Reader
 
     shared = settings.challenge_account is not None
@@ -51,7 +51,7 @@ def acme(
         now=session.now(),
     )
     post = Correspondence(
-        Source(account, lambda: session.tls_context(account), lambda: session.credentials(account)),
+        source_of(session, account),
         postage(session),
         [by_smime(reader), by_dkim(dns.texts, session.now)],
         settings.unsigned_challenges,

@@ -10,10 +10,8 @@ from medmail_cli.ui.words import _
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from medmail_cli.config import Account
     from medmail_cli.model import Note
     from medmail_cli.session import Session
-    from medmail_cli.workflows.fetch import Source
 
 app = typer.Typer()
 
@@ -55,6 +53,7 @@ def fetch(
         ),
     ] = None,
 ) -> int:
+    from medmail_cli.commands.logins import source_of
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import fetch as workflow
 
@@ -69,23 +68,15 @@ def fetch(
     stores = workflow.Stores(session.mailbox, session.log, session.now)
     if all_accounts:
         session.account()
-        sources = [_source(session, one, folders) for one in session.config.accounts.values()]
+        sources = [source_of(session, one, folders) for one in session.config.accounts.values()]
         return show(ctx, "fetch", workflow.fetch_all(sources, stores))
-    source = _source(session, session.account(), folders)
+    source = source_of(session, session.account(), folders)
     if not watch:
         return show(ctx, "fetch", workflow.fetch(source, stores))
     found = workflow.watch(
         source, stores, flush=lambda: _flush(session), react=lambda ids: _react(command, ids)
     )
     return show(ctx, "fetch", found)
-
-
-def _source(session: "Session", account: "Account", folders: tuple[str, ...] | None) -> "Source":
-    from medmail_cli.workflows.fetch import Source
-
-    return Source(
-        account, lambda: session.tls_context(account), lambda: session.credentials(account), folders
-    )
 
 
 def _react(command: str | None, ids: "Sequence[str]") -> "Note | None":

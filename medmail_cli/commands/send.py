@@ -237,6 +237,9 @@ def office(session: "Session", *, post_quantum: bool = False, offline: bool = Fa
 
 def postage(session: "Session") -> "Postage":
     """What handing over needs of this run; secrets are asked for before a connection is made."""
+    from functools import partial
+
+    from medmail_cli.commands.logins import credentials, tls_context
     from medmail_cli.workflows.submit import Postage
 
     return Postage(
@@ -244,8 +247,8 @@ def postage(session: "Session") -> "Postage":
         log=session.log,
         mailbox=session.mailbox,
         accounts=session.config.accounts,
-        credentials=session.credentials,
-        context=session.tls_context,
+        credentials=partial(credentials, session),
+        context=partial(tls_context, session),
         now=session.now,
         ask_dsn=session.profile.request_dsn,
     )

@@ -31,12 +31,13 @@ def server() -> None:
     epilog=examples("medmail server check --account work"),
 )
 def check(ctx: typer.Context) -> int:
+    from medmail_cli.commands.logins import credentials, tls_context
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import server as workflow
 
     session: Session = ctx.obj
     account = session.account()
     found = workflow.check(
-        account, lambda: session.tls_context(account), lambda: session.credentials(account)
+        account, lambda: tls_context(session, account), lambda: credentials(session, account)
     )
     return show(ctx, "server check", found)

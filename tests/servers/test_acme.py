@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.commands.judging import validator
+from medmail_cli.commands.logins import source_of
 from medmail_cli.commands.send import postage
 from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.pki import acme, jose
@@ -31,7 +32,6 @@ from medmail_cli.transport.acmeserver import AcmeServer as Client
 from medmail_cli.transport.acmeserver import ExternalAccount
 from medmail_cli.transport.est import sha256
 from medmail_cli.workflows.acme_mail import Correspondence, by_dkim, by_smime
-from medmail_cli.workflows.fetch import Source
 from medmail_cli.workflows.reading import Reader
 from tests.support import pki
 from tests.support.acme_server import (
@@ -98,7 +98,7 @@ class Applicant:
             (), (), validator(session, offline=True), session.contacts, session.profile, session.now()
         )
         post = Correspondence(
-            Source(account, lambda: session.tls_context(account), lambda: session.credentials(account)),
+            source_of(session, account),
             postage(session),
             [by_smime(reader), by_dkim(self.lookup, now)],
             unsigned,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from medmail_cli.commands.logins import source_of
 from medmail_cli.session import Options, Session
-from medmail_cli.workflows.fetch import Source, append_sent
+from medmail_cli.workflows.fetch import append_sent
 from tests.support.cli import MEDMAIL, medmail
 from tests.support.servers import sample, until
 
@@ -180,8 +181,7 @@ def test_copies_in_the_servers_sent_folder(mail_servers: "MailServers", bob: str
     keys: dict[str, Any] = {"sent-folder": "Envoyés"}
     mail_servers.write_config(tmp_path, bob, **keys)
     account = home.account()
-    source = Source(account, lambda: home.tls_context(account), lambda: home.credentials(account))
-    append_sent(source, [sample(1), sample(2, 200_000)])
+    append_sent(source_of(home, account), [sample(1), sample(2, 200_000)])
     folder = "Envoy&AOk-s"
     kept = [raw.replace(b"\n", b"\r\n") for raw in mail_servers.messages(bob, folder)]
     assert [raw.replace(b"\r\r", b"\r") for raw in kept] == [sample(1), sample(2, 200_000)]

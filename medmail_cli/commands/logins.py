@@ -1,0 +1,83 @@
+"""How a run logs in: to an account's servers by password, token, certificate or an identity of ours."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ssl
+
+    from medmail_cli.config import Account
+    from medmail_cli.session import Session
+    from medmail_cli.transport.sasl import Credentials
+    from medmail_cli.workflows.fetch import Source
+
+
+def source_of(session: "Session", account: "Account", folders: tuple[str, ...] | None = None) -> "Source":
+    """Where an account's mail is fetched from; nothing is asked for before it is used."""
+    from medmail_cli.workflows.fetch import Source
+
+    return Source(
+        account, lambda: tls_context(session, account), lambda: credentials(session, account), folders
+    )
+
+
+def credentials(session: "Session", account: "Account") -> "Credentials":
+    """How to log in to an account's servers; a password is asked for here and now.
+
+    A token is fetched again at each login, as it lives for minutes. Raises ``no-secret``.
+    """
+    from medmail_cli.transport.sasl import Credentials
+
+    auth = account.auth
+    if auth == "external" or (auth == "auto" and account.client_identity is not None):
+        return Credentials(account.login, auth, certificate=True)
+
+    def token() -> bytes:
+        given = session.given_secret("token", account.token, owner=account.address)
+        return session.secret("token", account.token, owner=account.address) if given is None else given
+
+    has_token = session.is_offered("token", account.token)
+    if auth in ("xoauth2", "oauthbearer") or (auth == "auto" and has_token):
+        return Credentials(account.login, auth, token=token)
+    password = session.secret("password", account.password, owner=account.address)
+    return Credentials(account.login, auth, password=lambda: password)
+
+
+def tls_context(session: "Session", account: "Account") -> "ssl.SSLContext":
+    """TLS towards an account's servers. Raises ``bad-config`` for a file that cannot be used."""
+    from medmail_cli.config import complaint
+    from medmail_cli.errors import MedmailError
+    from medmail_cli.transport import tls
+
+    identity = account.client_identity
+    path = None if identity is None else session.paths.config.parent / Path(identity).expanduser()
+    ours = identity if path is not None and "@" in path.name and not path.is_file() else None
+    try:
+        made = tls.context(account.tls_anchors, path if ours is None else None)
+        if ours is not None:
+            show_identity(session, made, ours)
+        return made
+    except MedmailError as error:
+        if error.code != "not-readable":
+            raise
+        file = error.facts["path"]
+        key = "tls-anchors" if file == str(account.tls_anchors) else "client-identity"
+        detail = f"{file}: {error.facts['reason']}"
+        table = f"accounts.{account.name}"
+        raise complaint(session.config, table, key, "unreadable", detail=detail) from None
+
+
+def show_identity(session: "Session", made: "ssl.SSLContext", address: str) -> None:
+    """Log in by the key that signs for an address, or its card's for logins. Raises ``no-identity``."""
+    from medmail_cli.store.identity import CARD
+    from medmail_cli.transport import tls, tlskey
+
+    one = session.unlocked.signer(address, at=session.now())
+    assert one.certificate is not None  # noqa: S101 - an active identity has one
+    if one.method == CARD:
+        from medmail_cli.devices.cardlogin import login_key
+
+        place = session.unlocked.card_place(one)
+        tlskey.present(made, *login_key(session.cards, place, one.certificate, session.now()))
+    else:
+        tls.present(made, session.unlocked.unseal(one), (one.certificate, *one.chain))
