@@ -1,4 +1,4 @@
-"""From files in a Maildir to what the index says of them."""
+"""From files in a Maildir to what the index says of them, and an index that says it all."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from medmail_cli.smime.outer import outer
 from medmail_cli.store import files, maildir
-from medmail_cli.store.index import Folder, Stored
+from medmail_cli.store import index as sql
+from medmail_cli.store.index import Folder, Index, Stored
 
 _HEAD = 64 * 1024
 
@@ -59,3 +60,53 @@ def reached(messages: Sequence[Stored], directory: Path) -> Folder:
     """How far a folder has been fetched, as far as its files tell."""
     # which UIDs below the last are still to come is not known from files: the next fetch asks the server
     return Folder(max((one.uidvalidity for one in messages), default=0), 1, maildir.stamps(directory))
+
+
+def rebuild(path: Path) -> int:
+    """Make the index at ``path`` anew from the Maildirs beside it; the number of messages it holds then.
+
+    It must not be open. Raises ``disk-full`` and ``not-writable``.
+    """
+    temporary = path.with_name(f"{path.name}.new")
+    count = 0
+    with files.disk_errors(path):
+        for leaving in (temporary, path.with_name(f"{temporary.name}-journal")):
+            leaving.unlink(missing_ok=True)
+        fresh = Index.create(temporary)
+        try:
+            with fresh.transaction() as database:
+                for account, folder, directory in maildir.folders(path.parent):
+                    found = maildir.latest(maildir.scan(directory))
+                    messages = scanned(account, folder, directory, found)
+                    sql.add(database, messages)
+                    sql.set_folder(database, account, folder, reached(messages, directory))
+                    count += len(messages)
+        finally:
+            fresh.close()
+        # the journal of the damaged index must never be played into the new one
+        path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
+        temporary.replace(path)
+        files.sync_folder(path.parent)
+    return count
+
+
+def reconcile(index: Index, account: str, folder: str, directory: Path, *, whatever: bool = False) -> None:
+    """Let the index follow what other programs did in a Maildir; ``whatever`` its time stamps say.
+
+    Raises ``disk-full`` and ``not-writable``.
+    """
+    with files.disk_errors(directory):
+        maildir.create(directory)
+        # the stamp first: what changes while we look is looked at next time
+        stamps = maildir.stamps(directory)
+        # where nothing may be missed not even the clock of the file system is believed
+        if not whatever and index.folder(account, folder).stamps == stamps:
+            return
+        here = maildir.latest(maildir.scan(directory))
+    known = {one.name: one for one in index.all(account, folder) if one.folder == folder}
+    missing = {name: here[name] for name in here.keys() - known.keys()}
+    with index.transaction() as database:
+        gone = [one for name, one in known.items() if name not in here]
+        sql.remove(database, account, folder, [one.id for one in gone])
+        sql.add(database, scanned(account, folder, directory, missing))
+        sql.set_stamps(database, account, folder, stamps)

@@ -119,11 +119,13 @@ class Mailbox:
 
         if not self._exists():
             return set()
+        from medmail_cli.store import entries
+
         with self._locked():
             directory = self._directory(account, folder)
             maildir.sweep(directory)
             if directory.is_dir():
-                self._reconcile(account, folder, directory, whatever=True)
+                entries.reconcile(self._opened(), account, folder, directory, whatever=True)
             return self._opened().uids(account, folder, Folder(uidvalidity, uidnext))
 
     def advance(self, account: str, folder: str, uidvalidity: int, uidnext: int) -> None:
@@ -304,33 +306,14 @@ class Mailbox:
 
     def _rebuild(self) -> int:
         from medmail_cli.store import entries
-        from medmail_cli.store import index as sql
+        from medmail_cli.store.index import Index
 
         if self._index is not None:
             self._index.close()
             self._index = None
         path = self.folder / "index.db"
-        temporary = self.folder / "index.db.new"
-        with files.disk_errors(path):
-            for leaving in (temporary, self.folder / "index.db.new-journal"):
-                leaving.unlink(missing_ok=True)
-            fresh = sql.Index.create(temporary)
-            count = 0
-            try:
-                with fresh.transaction() as database:
-                    for account, folder, directory in maildir.folders(self.folder):
-                        found = maildir.latest(maildir.scan(directory))
-                        messages = entries.scanned(account, folder, directory, found)
-                        sql.add(database, messages)
-                        sql.set_folder(database, account, folder, entries.reached(messages, directory))
-                        count += len(messages)
-            finally:
-                fresh.close()
-            # the journal of the damaged index must never be played into the new one
-            (self.folder / "index.db-journal").unlink(missing_ok=True)
-            temporary.replace(path)
-            files.sync_folder(self.folder)
-        self._index = sql.Index(path)
+        count = entries.rebuild(path)
+        self._index = Index(path)
         return count
 
     def _refresh(self) -> None:
@@ -342,30 +325,11 @@ class Mailbox:
             if known.get((place[0], place[1])) != maildir.stamps(directory)
         ]
         if stale:
+            from medmail_cli.store import entries
+
             with self._locked():
                 for account, folder in stale:
-                    self._reconcile(account, folder, self._directory(account, folder))
-
-    def _reconcile(self, account: str, folder: str, directory: Path, *, whatever: bool = False) -> None:
-        from medmail_cli.store import entries
-        from medmail_cli.store import index as sql
-
-        index = self._opened()
-        with files.disk_errors(directory):
-            maildir.create(directory)
-            # the stamp first: what changes while we look is looked at next time
-            stamps = maildir.stamps(directory)
-            # where nothing may be missed not even the clock of the file system is believed
-            if not whatever and index.folder(account, folder).stamps == stamps:
-                return
-            here = maildir.latest(maildir.scan(directory))
-        known = {one.name: one for one in index.all(account, folder) if one.folder == folder}
-        missing = {name: here[name] for name in here.keys() - known.keys()}
-        with index.transaction() as database:
-            gone = [one for name, one in known.items() if name not in here]
-            sql.remove(database, account, folder, [one.id for one in gone])
-            sql.add(database, entries.scanned(account, folder, directory, missing))
-            sql.set_stamps(database, account, folder, stamps)
+                    entries.reconcile(self._opened(), account, folder, self._directory(account, folder))
 
     # -- inside
 
