@@ -243,9 +243,9 @@ def command_tree(verbs: tuple[str, ...] = VERBS) -> "Command":
         else:
             root.add_typer(app, name=verb)
     tree = typer.main.get_command(root)
-    children: dict[str, Command] = tree.commands  # type: ignore[attr-defined]
+    assert isinstance(tree, typer.core.TyperGroup)  # noqa: S101 - it has a callback and commands
     for verb in verbs:  # Typer puts groups last
-        children[verb] = children.pop(verb)
+        tree.commands[verb] = tree.commands.pop(verb)
     add_global_options(tree)
     return tree
 
