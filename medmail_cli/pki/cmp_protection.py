@@ -103,7 +103,7 @@ class Signer:
     @property
     def sender(self) -> bytes:
         """The certificate's subject (RFC 9483 §3.1)."""
-        return der.tlv(0xA4, subject_octets(self.chain[0]))
+        return der.tlv(0xA4, identifiers.subject_octets(self.chain[0]))
 
     @property
     def key_id(self) -> bytes | None:
@@ -157,7 +157,7 @@ def signed_by(message: cmp.Message, certificate: x509.Certificate) -> bool:
         return False
     if header.key_id is not None and header.key_id != identifiers.key_identifier(certificate):
         return False
-    if header.sender != der.tlv(0xA4, subject_octets(certificate)):
+    if header.sender != der.tlv(0xA4, identifiers.subject_octets(certificate)):
         return False
     return check_plain(message.algorithm, certificate, message.protection, message.protected)
 
@@ -174,15 +174,6 @@ def speaks_for_authority(certificate: x509.Certificate) -> bool:
 def is_mac(message: cmp.Message) -> bool:
     """Whether a shared secret is said to protect the message."""
     return message.algorithm is not None and message.algorithm.oid in (PBM, PBMAC1)
-
-
-def subject_octets(certificate: x509.Certificate) -> bytes:
-    """The subject's Name exactly as it stands in the certificate."""
-    fields = ber.parse(certificate.tbs_certificate_bytes).fields()
-    fields.maybe(0x80)
-    for _ in range(4):  # serial number, signature, issuer, validity
-        fields.take()
-    return bytes(fields.take(ber.SEQUENCE).raw)
 
 
 def _mac(algorithm: algorithms.Algorithm, secret: bytes, octets: bytes) -> bytes:

@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import mmap
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from medmail_cli.audit import checkpoint as checkpoints
 from medmail_cli.audit import entry as entries
 from medmail_cli.audit.tree import HASH_SIZE, size_of_stored
 from medmail_cli.errors import MedmailError
+from medmail_cli.store import files
 
 ENTRIES, HASHES, CHECKPOINT, KEY, PUBLIC_KEY, RUNS = (
     "entries.jsonl",
@@ -45,16 +45,7 @@ _NEWLINE = ord("\n")
 @contextlib.contextmanager
 def locked(descriptor: int, path: Path, *, exclusive: bool) -> Iterator[None]:
     """Hold the log's lock through an open descriptor of its entries. Raises ``store-busy``."""
-    operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
-    give_up = time.monotonic() + LOCK_WAIT
-    while True:
-        try:
-            fcntl.flock(descriptor, operation)
-            break
-        except BlockingIOError:
-            if time.monotonic() >= give_up:
-                raise MedmailError("store-busy", path=str(path)) from None
-            time.sleep(0.002)
+    files.wait_for_lock(descriptor, path, exclusive=exclusive, wait=LOCK_WAIT, pause=0.002)
     try:
         yield
     finally:

@@ -126,6 +126,20 @@ def _same(path: Path, data: bytes | memoryview) -> bool:
     return path.stat().st_size == len(memoryview(data).cast("B")) and path.read_bytes() == data
 
 
+def wait_for_lock(descriptor: int, path: Path, *, exclusive: bool, wait: float, pause: float) -> None:
+    """Lock an open file, asking every ``pause`` for ``wait`` seconds; raises ``store-busy`` after that."""
+    operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
+    give_up = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, operation)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                raise MedmailError("store-busy", path=str(path)) from None
+            time.sleep(pause)
+
+
 @contextlib.contextmanager
 def lock(path: Path, *, exclusive: bool = True, wait: float = 10.0) -> Iterator[None]:
     """Hold an advisory lock on ``path`` (made if missing); it ends with the process, however that ends.
@@ -136,16 +150,7 @@ def lock(path: Path, *, exclusive: bool = True, wait: float = 10.0) -> Iterator[
     with disk_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
-        give_up = time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(descriptor, operation)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= give_up:
-                    raise MedmailError("store-busy", path=str(path)) from None
-                time.sleep(0.02)
+        wait_for_lock(descriptor, path, exclusive=exclusive, wait=wait, pause=0.02)
         yield
     finally:
         os.close(descriptor)
