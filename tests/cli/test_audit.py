@@ -5,17 +5,13 @@ import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
 
 from medmail_cli.audit import checkpoint as checkpoints
 from medmail_cli.audit import proof as proofs
-from medmail_cli.commands.audit import events
 from medmail_cli.store.auditlog import AuditLog
-from medmail_cli.ui.schema import of_command
-from tests.support.cli import Done, medmail
+from tests.support.cli import medmail, valid
 
 TIMES = [datetime(2026, 3, day, 9, 30, tzinfo=UTC) for day in range(1, 7)]
 
@@ -33,16 +29,6 @@ def home(tmp_path: Path) -> Path:
         log.outcome(two, "refused", exit=1, reply="550 \x1b[31mno such user\u202e")
         log.event("demo", actor="dr.martin@medecin.test")
     return tmp_path / "home"
-
-
-def valid(command: str, done: Done) -> list[dict[str, Any]]:
-    """The objects of a run, each of which its schema allows."""
-    schema = of_command(command, events()[command])
-    for one in done.objects:
-        jsonschema.validate(one, schema)
-    assert done.objects[-1]["type"] in {"result", "error"}
-    assert done.objects[-1]["exit"] == done.exit
-    return done.objects
 
 
 def damage(home: Path) -> None:

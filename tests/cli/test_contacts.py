@@ -2,35 +2,21 @@
 
 import datetime as dt
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
 from cryptography import x509
 
-from medmail_cli.commands.contacts import events
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import protect
 from medmail_cli.store.contacts import Contacts
-from medmail_cli.ui.schema import of_command
 from tests.support import pki
-from tests.support.cli import Done, medmail
+from tests.support.cli import Done, medmail, valid
 from tests.support.homes import make_home
 from tests.support.letters import NOW as SENT
 from tests.support.letters import Person, authority, letter, person
 
 ROOT, RIVAL = pki.make_ca("Order Root"), pki.make_ca("Rival Root")
 NOW = dt.datetime.now(dt.UTC)
-
-
-def valid(command: str, done: Done) -> list[dict[str, Any]]:
-    """The objects of a run, each of which its schema allows."""
-    schema = of_command(command, events()[command])
-    for one in done.objects:
-        jsonschema.validate(one, schema)
-    assert done.objects[-1]["type"] in {"result", "error"}
-    assert done.objects[-1]["exit"] == done.exit
-    return done.objects
 
 
 @pytest.fixture

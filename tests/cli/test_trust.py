@@ -3,33 +3,19 @@
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from medmail_cli.commands.trust import events
-from medmail_cli.ui.schema import of_command
 from tests.support import pki
-from tests.support.cli import Done, medmail
+from tests.support.cli import Done, medmail, valid
 from tests.support.webserver import Files, serving
 
 ROOT = pki.make_ca("Order Root")
 SHA256 = ROOT.certificate.fingerprint(hashes.SHA256()).hex()
-
-
-def valid(command: str, done: Done) -> list[dict[str, Any]]:
-    """The objects of a run, each of which its schema allows."""
-    schema = of_command(command, events()[command])
-    for one in done.objects:
-        jsonschema.validate(one, schema)
-    assert done.objects[-1]["type"] in {"result", "error"}
-    assert done.objects[-1]["exit"] == done.exit
-    return done.objects
 
 
 def actions(home: Path) -> list[tuple[str, str]]:

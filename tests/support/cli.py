@@ -85,6 +85,15 @@ def check_json(done: Done, argv: Sequence[str]) -> None:
         assert "medmail: " in done.stderr
 
 
+def valid(command: str, done: Done) -> list[dict[str, Any]]:
+    """The objects of a run, each of which its schema allows."""
+    for one in done.objects:
+        schema(command).validate(one)
+    assert done.objects[-1]["type"] in {"result", "error"}
+    assert done.objects[-1]["exit"] == done.exit
+    return done.objects
+
+
 @functools.cache
 def schema(command: str) -> jsonschema.Draft202012Validator:
     """What a line of the command's output is checked against."""
