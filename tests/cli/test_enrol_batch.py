@@ -3,7 +3,6 @@
 import json
 import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
@@ -14,12 +13,6 @@ from medmail_cli.sandbox.operator import Operator
 from tests.support.cli import MEDMAIL, PASSPHRASE, medmail
 from tests.support.rosters import enrol, environment, person, registrar, report, roster, rows, rpps
 from tests.support.tools import require, run
-
-
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(tmp_path_factory.mktemp("sandbox") / "s") as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,32 +1,16 @@
 """Keys that letters are encrypted to are not lost: backups, refusals, and an organisation's copy."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
-import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.sandbox.operator import Operator
 from tests.support import letters, pki
 from tests.support.cli import MEDMAIL, Done, medmail, passphrase
 from tests.support.homes import make_home
 from tests.support.rosters import environment
 
 ADDRESS = "dr.martin@medecin.test"
-
-
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(tmp_path_factory.mktemp("sandbox") / "s") as running:
-        yield running
-
-
-@pytest.fixture
-def home(operator: Operator, tmp_path: Path) -> Path:
-    home = operator.home(ADDRESS, tmp_path / "home")
-    passphrase(home)
-    return home
 
 
 def new(home: Path, *options: str | Path, env: dict[str, str] | None = None) -> Done:

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 
@@ -17,22 +16,10 @@ from cryptography import x509
 from medmail_cli.sandbox.operator import Operator
 from tests.support.cli import Done, passphrase
 from tests.support.hammer import METHODS, STEPS, Batch, at_random, at_step, hammer, strokes
+from tests.support.homes import by_cmp
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 from tests.support.openssl_est import Handler, OpenSslCa, OpenSslEst, Reply
-from tests.support.rosters import by_cmp, enrol, environment, person, registrar, roster, rows, use_profile
-from tests.support.tools import require
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> OpenSslCa:
-    require("openssl")
-    return OpenSslCa.create(tmp_path_factory.mktemp("ca") / "one")
-
-
-@pytest.fixture
-def server(ca: OpenSslCa) -> Iterator[OpenSslEst]:
-    with OpenSslEst(ca) as running:
-        yield running
+from tests.support.rosters import enrol, environment, person, registrar, roster, rows, use_profile
 
 
 @pytest.fixture
@@ -315,12 +302,6 @@ def test_nothing_is_begun_with_an_authority_that_cannot_be_reached(
 
 
 # -- kills
-
-
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(tmp_path_factory.mktemp("sandbox") / "s") as running:
-        yield running
 
 
 @pytest.mark.parametrize("method", ["est", "cmp", "two certificates"])

@@ -2,10 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.sandbox.operator import Operator
@@ -14,12 +12,6 @@ from tests.support.killer import KILLED, count_effects, kill_points, run_killed_
 
 ADDRESS = "dr.martin@medecin.test"
 POINTS = 12
-
-
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(tmp_path_factory.mktemp("sandbox") / "s") as running:
-        yield running
 
 
 def test_killed_anywhere_the_next_run_completes_it(operator: Operator, tmp_path: Path) -> None:

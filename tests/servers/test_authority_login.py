@@ -1,7 +1,6 @@
 """Who asks an authority may prove it by an identity of the keystore: a registrar without any password."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,6 @@ from tests.support.cli import medmail
 from tests.support.rosters import enrol, person, registrar, roster, rows
 
 REGISTRAR = "registrar@medecin.test"
-
-
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(tmp_path_factory.mktemp("sandbox") / "s") as running:
-        yield running
 
 
 def settings(home: Path, operator: Operator, method: str, *lines: str) -> None:

@@ -21,6 +21,7 @@ from medmail_cli.pki import cmp, cmp_protection
 from medmail_cli.pki.cmp_protection import Protection, SharedSecret, Signer
 from medmail_cli.pki.request import build_request
 from medmail_cli.transport.cmp import CmpAuthority
+from tests.support.memories import Kept
 from tests.support.openssl_cmp import REFERENCE, SECRET, Between, OpenSslCmp, signer
 from tests.support.openssl_est import OpenSslCa
 from tests.support.tools import require, run
@@ -29,21 +30,6 @@ ADDRESS = "dr.martin@medecin.test"
 KEY = ec.generate_private_key(ec.SECP256R1())
 CSR = x509.load_der_x509_csr(build_request(SoftwareKey(KEY), address=ADDRESS, name="Dr Éloïse Martin"))
 SHARED = ("-srv_ref", REFERENCE, "-srv_secret", f"pass:{SECRET}")
-
-
-class Kept:
-    """A memory; ``limit`` ends the run, as a kill does, before that many things are kept."""
-
-    def __init__(self, limit: int = 99) -> None:
-        self.state, self.saved, self.limit = b"", 0, limit
-
-    def load(self) -> bytes:
-        return self.state
-
-    def save(self, state: bytes) -> None:
-        if self.saved >= self.limit:
-            raise KeyboardInterrupt
-        self.state, self.saved = state, self.saved + 1
 
 
 def now() -> dt.datetime:

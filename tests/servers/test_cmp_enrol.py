@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ from tests.support.cli import medmail, passphrase
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 
 ADDRESS = "dr.martin@medecin.test"
-
-
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(tmp_path_factory.mktemp("sandbox") / "s") as running:
-        yield running
 
 
 @pytest.fixture

@@ -22,31 +22,11 @@ from medmail_cli.pki.request import build_request
 from medmail_cli.sandbox.cmp import CMP
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.transport.cmp import CmpAuthority
+from tests.support.memories import Kept
 from tests.support.tools import require, run
 
 ADDRESS, OTHER = "dr.martin@medecin.test", "dr.durand@medecin.test"
 SoftKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
-
-
-class Kept:
-    """A memory; ``limit`` ends the run, as a kill does, before that many things are kept."""
-
-    def __init__(self, limit: int = 99) -> None:
-        self.state, self.saved, self.limit = b"", 0, limit
-
-    def load(self) -> bytes:
-        return self.state
-
-    def save(self, state: bytes) -> None:
-        if self.saved >= self.limit:
-            raise KeyboardInterrupt
-        self.state, self.saved = state, self.saved + 1
-
-
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(tmp_path_factory.mktemp("sandbox") / "s") as running:
-        yield running
 
 
 def now() -> dt.datetime:

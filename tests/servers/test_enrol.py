@@ -3,7 +3,6 @@
 import datetime as dt
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,17 +18,6 @@ from tests.support.openssl_est import Handler, OpenSslCa, OpenSslEst
 
 ADDRESS = "dr.martin@medecin.test"
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> OpenSslCa:
-    return OpenSslCa.create(tmp_path_factory.mktemp("ca") / "order")
-
-
-@pytest.fixture
-def server(ca: OpenSslCa) -> Iterator[OpenSslEst]:
-    with OpenSslEst(ca) as running:
-        yield running
 
 
 @pytest.fixture

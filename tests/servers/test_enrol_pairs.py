@@ -1,6 +1,5 @@
 """Kinds of keys and how many: one certificate or two, keys that only encrypt, ML-KEM beside another."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,11 @@ from medmail_cli.sandbox.possession import voucher
 from medmail_cli.store.identity import Identity
 from medmail_cli.store.keystore import Keystore
 from tests.support import letters
-from tests.support.cli import Done, medmail, passphrase
+from tests.support.cli import Done, medmail
 from tests.support.letters import NOW
 from tests.support.tools import require, run
 
 ADDRESS = "dr.martin@medecin.test"
-
-
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(tmp_path_factory.mktemp("sandbox") / "s") as running:
-        yield running
-
-
-@pytest.fixture
-def home(operator: Operator, tmp_path: Path) -> Path:
-    home = operator.home(ADDRESS, tmp_path / "home")
-    passphrase(home)
-    return home
 
 
 def new(home: Path, operator: Operator, *options: str | Path) -> Done:

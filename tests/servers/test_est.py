@@ -20,7 +20,7 @@ from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.transport.est import EstAuthority
 from tests.support.openssl_est import Handler, OpenSslCa, OpenSslEst, Reply
-from tests.support.tools import require, run
+from tests.support.tools import run
 
 ADDRESS = "dr.martin@medecin.test"
 
@@ -47,20 +47,8 @@ CSR = request_for()
 
 
 @pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> OpenSslCa:
-    require("openssl")
-    return OpenSslCa.create(tmp_path_factory.mktemp("ca") / "one")
-
-
-@pytest.fixture(scope="module")
 def other_ca(tmp_path_factory: pytest.TempPathFactory) -> OpenSslCa:
     return OpenSslCa.create(tmp_path_factory.mktemp("ca") / "other", "Other Root")
-
-
-@pytest.fixture
-def server(ca: OpenSslCa) -> Iterator[OpenSslEst]:
-    with OpenSslEst(ca) as running:
-        yield running
 
 
 @pytest.fixture

@@ -31,11 +31,6 @@ TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 
 
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> OpenSslCa:
-    return OpenSslCa.create(tmp_path_factory.mktemp("ca") / "order")
-
-
 class Watched:
     """A server that says what it wants, and keeps requests with the tls-unique of each one's connection."""
 

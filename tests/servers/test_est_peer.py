@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,6 @@ from tests.support.peers import JARS, SOURCES
 from tests.support.tools import require, run
 
 ADDRESS = "dr.martin@medecin.test"
-
-
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(tmp_path_factory.mktemp("s") / "s") as running:
-        yield running
 
 
 Ask = Callable[..., "subprocess.CompletedProcess[bytes]"]

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,17 +16,6 @@ from tests.support.openssl_est import Handler, OpenSslCa, OpenSslEst, Reply
 
 ADDRESS = "dr.martin@medecin.test"
 OTHER = "dr.durand@medecin.test"
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> OpenSslCa:
-    return OpenSslCa.create(tmp_path_factory.mktemp("ca") / "order")
-
-
-@pytest.fixture
-def server(ca: OpenSslCa) -> Iterator[OpenSslEst]:
-    with OpenSslEst(ca) as running:
-        yield running
 
 
 @pytest.fixture

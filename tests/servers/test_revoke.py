@@ -1,34 +1,13 @@
 """``enrol revoke``: the authority takes a certificate back, and it signs nothing here any more."""
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.keystore import Keystore
-from tests.support.cli import Done, medmail, passphrase
+from tests.support.cli import Done, medmail
+from tests.support.homes import by_cmp
 
 ADDRESS = "dr.martin@medecin.test"
-
-
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(tmp_path_factory.mktemp("sandbox") / "s") as running:
-        yield running
-
-
-@pytest.fixture
-def home(operator: Operator, tmp_path: Path) -> Path:
-    home = operator.home(ADDRESS, tmp_path / "home")
-    passphrase(home)
-    return home
-
-
-def by_cmp(home: Path, operator: Operator) -> None:
-    text = (home / "config.toml").read_text()
-    text = text.replace(operator.est_url, operator.cmp_url).replace('method = "est"', 'method = "cmp"')
-    (home / "config.toml").write_text(text)
 
 
 def new(home: Path, *options: str) -> Done:

@@ -2,7 +2,6 @@
 
 import base64
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,11 @@ from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.identity import Identity
 from medmail_cli.store.keystore import Keystore
 from tests.support.cli import PASSPHRASE, medmail, passphrase
-from tests.support.openssl_est import Handler, OpenSslCa, OpenSslEst, Reply
+from tests.support.openssl_est import Handler, OpenSslEst, Reply, new_request
 from tests.support.tools import run
 
 ADDRESS = "dr.martin@medecin.test"
 AKP = "2.16.840.1.101.2.1.2.78.5"
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> OpenSslCa:
-    return OpenSslCa.create(tmp_path_factory.mktemp("ca") / "order")
-
-
-@pytest.fixture
-def server(ca: OpenSslCa) -> Iterator[OpenSslEst]:
-    with OpenSslEst(ca) as running:
-        yield running
 
 
 @pytest.fixture
@@ -152,21 +140,8 @@ def test_what_is_not_as_asked_is_not_kept(
 def test_a_key_encrypted_for_somebody_else(home: Path, server: OpenSslEst, tmp_path: Path) -> None:
     maker = Maker(server, tmp_path)
     enrol(home, server)
-    stranger = tmp_path / "stranger.csr"
-    run(
-        "openssl",
-        "req",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-subj",
-        "/CN=X",
-        "-keyout",
-        tmp_path / "x.key",
-        "-out",
-        stranger,
-    )
-    maker.issued, maker.encrypts = server.ca.sign(stranger.read_bytes(), "PEM"), True
+    stranger = new_request("X", tmp_path / "x.key")
+    maker.issued, maker.encrypts = server.ca.sign(stranger, "PEM"), True
     assert enrol(home, server, "--replace")[1]["code"] == "server-answer-malformed"
     assert [one.state for one in held(home)] == ["active"]
 

@@ -16,8 +16,9 @@ from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.identity import key_digest
 from medmail_cli.store.keystore import Keystore
 from tests.support.cli import MEDMAIL, medmail
+from tests.support.homes import by_cmp
 from tests.support.killer import KILLED, run_killed_at
-from tests.support.rosters import by_cmp, enrol, environment, person, registrar, report, roster, rows
+from tests.support.rosters import enrol, environment, person, registrar, report, roster, rows
 
 METHODS = ("est", "same-answer", "cmp")
 """Plain EST, EST where a request that comes again gets the same certificate, and CMP."""

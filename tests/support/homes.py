@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.keystore import Keystore
 from medmail_cli.store.seal import Cost
 from medmail_cli.store.trust import Trust
@@ -33,3 +34,10 @@ def make_home(folder: Path, *people: Person, roots: tuple[str, ...] = ("Health R
     for root in roots:
         trust.add(authority(root).certificate.public_bytes(Encoding.PEM), root)
     return home
+
+
+def by_cmp(home: Path, operator: Operator) -> None:
+    """Let a home ask by CMP, under the password as shared secret."""
+    text = (home / "config.toml").read_text()
+    text = text.replace(operator.est_url, operator.cmp_url).replace('method = "est"', 'method = "cmp"')
+    (home / "config.toml").write_text(text)

@@ -58,22 +58,9 @@ class OpenSslCa:
 
     def server(self) -> Path:
         """A certificate and key for localhost in one file."""
-        csr, combined = self.folder / "server.csr", self.folder / "server.pem"
-        key = self.folder / "server.key"
-        run(
-            "openssl",
-            "req",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-subj",
-            "/CN=localhost",
-            "-keyout",
-            key,
-            "-out",
-            csr,
-        )
-        combined.write_bytes(self.sign(csr.read_bytes(), "PEM", "server") + key.read_bytes())
+        key, combined = self.folder / "server.key", self.folder / "server.pem"
+        certificate = self.sign(new_request("localhost", key), "PEM", "server")
+        combined.write_bytes(certificate + key.read_bytes())
         return combined
 
     def sign(self, csr: bytes, form: str, section: str = "person") -> bytes:
@@ -89,6 +76,12 @@ class OpenSslCa:
         """PEM certificates as certs-only PKCS#7 in base64."""
         made = run("openssl", "crl2pkcs7", "-nocrl", "-certfile", "/dev/stdin", "-outform", "DER", stdin=pem)
         return base64.encodebytes(made.stdout)
+
+
+def new_request(name: str, key: Path) -> bytes:
+    """A request (PEM) for ``name`` under a new key, which is written to ``key``."""
+    words = ("-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", key)
+    return run("openssl", "req", *words).stdout
 
 
 @dataclass

@@ -58,13 +58,6 @@ def use_profile(home: Path, text: str) -> None:
     (home / "config.toml").write_text(f'profile = "./own.toml"\n{config}')
 
 
-def by_cmp(home: Path, operator: Operator) -> None:
-    """Let a home ask by CMP, under the password as shared secret."""
-    text = (home / "config.toml").read_text()
-    text = text.replace(operator.est_url, operator.cmp_url).replace('method = "est"', 'method = "cmp"')
-    (home / "config.toml").write_text(text)
-
-
 def enrol(home: Path, path: Path, *options: str | Path) -> Done:
     """``enrol batch`` with keys that take no time."""
     return medmail(home, "enrol", "batch", path, "--key", "p256", "--json", *options)
