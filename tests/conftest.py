@@ -4,9 +4,14 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 # a run in the background inherits that Ctrl-C is ignored, and would hand it on to the commands under test
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# the cores are shared: what must be quick measures processor time itself
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 # what these assert is shown when it fails, as a test's own is
 pytest.register_assert_rewrite("tests.support.hammer")
