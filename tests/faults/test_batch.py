@@ -341,7 +341,7 @@ def test_killed_at_any_step_the_next_run_completes_it(
 
 def test_killed_over_and_over_a_batch_ends_well(operator: Operator, tmp_path: Path) -> None:
     chance = random.Random(7)
-    kills = hammer(Batch.create(operator, tmp_path, 300), repeat(("at random", at_random(chance))))
+    kills = hammer(Batch.create(operator, tmp_path, 300), repeat(("at random", at_random(chance, 0.6))))
     assert kills.total() > 3
 
 

@@ -87,8 +87,8 @@ Stroke = Callable[[Batch], int]
 """Runs a batch and kills it at some time; the exit, which is 0 where it came to its end before."""
 
 
-def at_random(chance: random.Random) -> Stroke:
-    """A kill at any time from the start on, or from when the journal begins to grow."""
+def at_random(chance: random.Random, longest: float = 0.2) -> Stroke:
+    """A kill at any time of the start, or in so many seconds from when the journal begins to grow."""
 
     def stroke(batch: Batch) -> int:
         journal = batch.out / "journal.jsonl"
@@ -99,7 +99,7 @@ def at_random(chance: random.Random) -> Stroke:
             while late and run.poll() is None and size(journal) == before:
                 time.sleep(0.01)
             try:
-                return run.wait(chance.uniform(0.0, 0.2 if late else 0.6))
+                return run.wait(chance.uniform(0.0, longest if late else 0.6))
             except subprocess.TimeoutExpired:
                 run.kill()
                 return run.wait()
