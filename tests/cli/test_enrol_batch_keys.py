@@ -1,6 +1,5 @@
 """``medmail enrol batch`` where each person gets several keys, or ones that encrypt only."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,6 @@ from tests.support.cli import PASSPHRASE, medmail
 from tests.support.homes import make_home
 from tests.support.rosters import enrol, person, registrar, roster, rows, use_profile
 from tests.support.tools import require, run
-
-
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(tmp_path_factory.mktemp("sandbox") / "s") as running:
-        yield running
 
 
 @pytest.fixture
