@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
@@ -235,9 +235,11 @@ def verifies(
         if _costs_too_much(key):
             return False
         if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signed.signature, body, parameters, signed.signature_hash_algorithm)  # type: ignore[arg-type]
+            # of MD5, and of SHA-1 with ECDSA, cryptography names no parameters
+            scheme = parameters or padding.PKCS1v15()
+            key.verify(signed.signature, body, scheme, signed.signature_hash_algorithm)  # type: ignore[arg-type]
         elif isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signed.signature, body, parameters)  # type: ignore[arg-type]
+            key.verify(signed.signature, body, ec.ECDSA(signed.signature_hash_algorithm))  # type: ignore[arg-type]
         elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
             key.verify(signed.signature, body)
         elif isinstance(key, dsa.DSAPublicKey):

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
 from medmail_cli.cms.identifiers import crl_issuer_octets
 from medmail_cli.pki import dn
-from medmail_cli.pki.certificate import Facts
+from medmail_cli.pki.certificate import WEAK_HASHES, Facts, verifies
+from medmail_cli.pki.critical import unknown_critical
 from medmail_cli.pki.names import NameKey, name_key
 from medmail_cli.pki.unreadable import UNREADABLE
 
@@ -23,7 +25,7 @@ SKEW = dt.timedelta(minutes=5)
 """How far clocks may differ on a CRL's own times."""
 
 _ALWAYS = dt.datetime.min.replace(tzinfo=dt.UTC)
-_ALL_REASONS = frozenset(x509.ReasonFlags) - {x509.ReasonFlags.unspecified, x509.ReasonFlags.remove_from_crl}
+ALL_REASONS = frozenset(x509.ReasonFlags) - {x509.ReasonFlags.unspecified, x509.ReasonFlags.remove_from_crl}
 _HARMLESS_BEFORE = {
     x509.ReasonFlags.affiliation_changed,
     x509.ReasonFlags.superseded,
@@ -34,6 +36,10 @@ _KNOWN = {
     ExtensionOID.AUTHORITY_KEY_IDENTIFIER, ExtensionOID.CRL_NUMBER, ExtensionOID.DELTA_CRL_INDICATOR,
     ExtensionOID.ISSUING_DISTRIBUTION_POINT, ExtensionOID.FRESHEST_CRL, ExtensionOID.ISSUER_ALTERNATIVE_NAME,
     ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
+}  # fmt: skip
+_KNOWN_OF_ENTRIES = {
+    CRLEntryExtensionOID.CERTIFICATE_ISSUER, CRLEntryExtensionOID.CRL_REASON,
+    CRLEntryExtensionOID.INVALIDITY_DATE, x509.ObjectIdentifier("2.5.29.23"),  # holdInstructionCode
 }  # fmt: skip
 
 
@@ -61,11 +67,54 @@ class Crl:
     delta_base: int | None
     scope: x509.IssuingDistributionPoint | None
     key_id: bytes | None
-    usable: bool
-    """False where a critical extension is unknown: such a CRL can revoke but never clear."""
-    believed: dict[object, bool] = field(default_factory=dict, repr=False)
-    """For the caller: which signers' keys were found to have signed it."""
+    unknown: str | None
+    """A critical extension of the whole list that nobody here knows."""
+    believed: dict[x509.Certificate, bool] = field(default_factory=dict, repr=False)
+    """Which signers' keys were found to have signed it, and which not."""
     _entries: dict[tuple[int, NameKey], Revocation | None] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def defect(self) -> str | None:
+        """Why such a CRL can revoke but never clear (RFC 5280 §5.2, §5.3): a weak digest, by its name, or a
+        critical extension, of the list or of any entry, by its identifier; None where there is nothing.
+        """
+        try:
+            digest = self.crl.signature_hash_algorithm
+        except UnsupportedAlgorithm:
+            digest = None  # nor can it be verified
+        if digest is not None and digest.name in WEAK_HASHES:
+            return str(digest.name)
+        if self.unknown is not None:
+            return self.unknown
+        # a hundred thousand entries are parsed one by one only where their octets give reason to
+        return self._unknown_of_entries() if self._doubtful else None
+
+    @cached_property
+    def _doubtful(self) -> bool:
+        return unknown_critical(self.crl.tbs_certlist_bytes, _KNOWN | _KNOWN_OF_ENTRIES)
+
+    def signed_by(self, signer: x509.Certificate) -> bool:
+        """Whether this key signed it, entitled to or not; found out once."""
+        if signer not in self.believed:
+            body = self.crl.tbs_certlist_bytes  # made anew each time, and slowly
+            self._doubtful = unknown_critical(body, _KNOWN | _KNOWN_OF_ENTRIES)
+            self.believed[signer] = verifies(self.crl, body, signer)
+        return self.believed[signer]
+
+    @property
+    def usable(self) -> bool:
+        """Whether its silence says anything."""
+        return self.defect is None
+
+    def _unknown_of_entries(self) -> str | None:
+        for entry in self.crl:
+            try:
+                strange = [e.oid for e in entry.extensions if e.critical and e.oid not in _KNOWN_OF_ENTRIES]
+            except UNREADABLE:
+                return "?"
+            if strange:
+                return str(strange[0].dotted_string)
+        return None
 
     def current(self, at: dt.datetime) -> bool:
         """Whether it speaks for the instant ``at``, or for a later one."""
@@ -109,12 +158,12 @@ class Crl:
 def read_crl(crl: x509.CertificateRevocationList) -> Crl | None:
     """Read what choosing among CRLs needs; None for one that cannot be understood."""
     found: dict[type, x509.ExtensionType] = {}
-    usable = True
+    unknown = None
     try:
         for extension in crl.extensions:
             found[type(extension.value)] = extension.value
             if extension.critical and extension.oid not in _KNOWN:
-                usable = False
+                unknown = extension.oid.dotted_string
         issuer = name_key(dn.crl_issuer(crl))
         this_update, next_update = crl.last_update_utc, crl.next_update_utc
     except UNREADABLE:
@@ -130,8 +179,39 @@ def read_crl(crl: x509.CertificateRevocationList) -> Crl | None:
         base.crl_number if isinstance(base, x509.DeltaCRLIndicator) else None,
         scope if isinstance(scope, x509.IssuingDistributionPoint) else None,
         key.key_identifier if isinstance(key, x509.AuthorityKeyIdentifier) else None,
-        usable,
+        unknown,
     )
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a list or an answer that may be believed says of one certificate; ``revoked`` is None for nothing.
+
+    One that accuses and may not clear has no ``reasons``.
+    """
+
+    told: dt.datetime
+    revoked: Revocation | None
+    reasons: frozenset[x509.ReasonFlags]
+    """Those it speaks for."""
+    current: bool
+
+
+def speaks(words: Iterable[Word]) -> bool:
+    """Whether those of the words that are current speak for all reasons together."""
+    current = [word.reasons for word in words if word.current]
+    # as nearly always, and enumerations are slow to hash
+    return ALL_REASONS in current or frozenset[x509.ReasonFlags]().union(*current) >= ALL_REASONS
+
+
+def standing(words: Sequence[Word]) -> tuple[Revocation, ...]:
+    """The revocations among the words. A hold ends with any newer word of no revocation (RFC 5280 §5.3.1)."""
+    hold = x509.ReasonFlags.certificate_hold
+    accusing = [(word.told, word.revoked) for word in words if word.revoked is not None]
+    if not accusing:
+        return ()
+    lifted = max((w.told for w in words if w.revoked is None and hold in w.reasons), default=_ALWAYS)
+    return tuple(dict.fromkeys(one for told, one in accusing if not (one.reason == hold and told < lifted)))
 
 
 @dataclass(frozen=True)
@@ -142,34 +222,29 @@ class Belief:
     sure: bool
 
 
-def find_revocations(
+def find_words(
     serial: int,
     facts: Facts,
     crls: Callable[[NameKey], Sequence[Crl]],
     believe: Callable[[Crl], "Belief | None"],
     *,
     at: dt.datetime,
-) -> tuple[tuple[Revocation, ...], bool]:
-    """What the CRLs say of a certificate: where it is listed, and whether they speak for all reasons.
+) -> Iterator[Word]:
+    """What the CRLs say of a certificate, list by list.
 
     ``crls`` gives the CRLs of an issuer, ``believe`` says who signed one, None if nobody entitled to did.
     Works through the certificate's distribution points and then whatever its issuer published besides
     (RFC 5280 §6.3.3).
     """
     by_issuer = x509.DistributionPoint([_IssuerName], None, None, None)
-    found: dict[Revocation, None] = {}
-    covered: frozenset[x509.ReasonFlags] = frozenset()
     for point in (*facts.points, by_issuer):
         lists: dict[tuple[NameKey, Belief, object], list[Crl]] = {}
         for crl in _of_point(point, facts, crls):
             if _in_scope(crl.scope, facts) and (belief := believe(crl)) is not None:
                 lists.setdefault((crl.issuer, belief, crl.scope), []).append(crl)
         for (_, belief, _), issues in lists.items():
-            listed, current = _look_up(issues, serial, facts, at)
-            found |= dict.fromkeys(listed)
-            if current and belief.sure:
-                covered |= _reasons(point, issues[0].scope)
-    return tuple(found), covered >= _ALL_REASONS
+            reasons = _reasons(point, issues[0].scope) if belief.sure else frozenset()
+            yield from _look_up(issues, serial, facts, reasons, at)
 
 
 _IssuerName = x509.DNSName("issuer.invalid")
@@ -227,13 +302,15 @@ def _reasons(
     point: x509.DistributionPoint, scope: x509.IssuingDistributionPoint | None
 ) -> frozenset[x509.ReasonFlags]:
     some = None if scope is None else scope.only_some_reasons
-    return (point.reasons or _ALL_REASONS) & (some or _ALL_REASONS)
+    if not some:
+        return point.reasons or ALL_REASONS
+    return (point.reasons or ALL_REASONS) & some
 
 
 def _look_up(
-    issues: Sequence[Crl], serial: int, facts: Facts, at: dt.datetime
-) -> tuple[list[Revocation], bool]:
-    """The entries in the issues of one list, and whether one of them, or its delta, is current.
+    issues: Sequence[Crl], serial: int, facts: Facts, reasons: frozenset[x509.ReasonFlags], at: dt.datetime
+) -> Iterator[Word]:
+    """What the issues of one list say, each with its deltas.
 
     A later issue, by number and date, takes the place of an earlier one; but what was issued after the
     certificate's end may have dropped it (RFC 5280 §3.3). A delta that is out of date, or has no complete
@@ -242,22 +319,26 @@ def _look_up(
     deltas = sorted((one for one in issues if one.delta_base is not None), key=_age, reverse=True)
     complete = [one for one in issues if one.delta_base is None]
     ruling = [one for one in complete if one.usable and one.this_update <= facts.not_after]
-    standing = [one for one in complete if not any(_later(other, one) for other in ruling)]
-    found, current = [], False
-    bases: list[Crl | None] = [*standing] or [None]
-    for base in bases:
+    bases: list[Crl | None] = [one for one in complete if not any(_later(other, one) for other in ruling)]
+    for base in bases or [None]:
         later = [one for one in deltas if base is None or not (_later(base, one) or _age(base) == _age(one))]
-        changed = next(filter(None, (delta.entry(serial, facts.issuer) for delta in later)), None)
-        if changed is not None:
-            listed = None if changed.reason == x509.ReasonFlags.remove_from_crl else changed
-        else:
-            listed = base.entry(serial, facts.issuer) if base is not None else None
-        if listed is not None:
-            found.append(listed)
+        speaker, listed, lifted = base, base.entry(serial, facts.issuer) if base is not None else None, False
+        for delta in later:
+            entry = delta.entry(serial, facts.issuer)
+            removed = entry is not None and entry.reason == x509.ReasonFlags.remove_from_crl
+            if entry is not None and (delta.usable or not removed):
+                speaker, listed, lifted = delta, None if removed else entry, removed
+                break
+        together = []
         if base is not None and base.usable:
-            fresh = any(delta.current(at) and _extends(delta, base) for delta in later)
-            current = current or fresh or base.current(at)
-    return found, current
+            together = [base, *(one for one in later if one.usable and _extends(one, base))]
+        current = any(one.current(at) for one in together)
+        if listed is not None and speaker is not None:
+            yield Word(speaker.this_update, listed, reasons, current)
+        elif together or lifted:
+            told = [one.this_update for one in together if one.this_update <= facts.not_after]
+            told += [speaker.this_update] if lifted and speaker is not None else []
+            yield Word(max(told, default=_ALWAYS), None, reasons, current)
 
 
 def _extends(delta: Crl, base: Crl) -> bool:
@@ -292,7 +373,10 @@ def _revocation(entry: x509.RevokedCertificate) -> Revocation:
 
 
 def list_name(crl: x509.CertificateRevocationList) -> str:
-    """A file-safe name (SHA-256, hex) shared by all issues of one list: same issuer, key, scope and kind."""
+    """A file-safe name (SHA-256, hex) shared by all issues of one list: same issuer, key, scope and kind.
+
+    Issues that may clear nobody are a list of their own.
+    """
     digest = hashlib.sha256(crl_issuer_octets(crl))
     for kind in (x509.AuthorityKeyIdentifier, x509.IssuingDistributionPoint):
         try:
@@ -301,6 +385,8 @@ def list_name(crl: x509.CertificateRevocationList) -> str:
             digest.update(b"\0")
     read = read_crl(crl)
     digest.update(b"delta" if read is not None and read.delta_base is not None else b"complete")
+    if read is not None and not read.usable:  # it must not take the place of one that is
+        digest.update(b"unusable")
     return digest.hexdigest()
 
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import CRLEntryExtensionOID, ExtendedKeyUsageOID, OCSPExtensionOID
 
 from medmail_cli.cms import algorithms, ber, identifiers
 from medmail_cli.cms.verify import check_plain
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.certificate import facts, issued, public_key
-from medmail_cli.pki.crl import SKEW, Revocation
+from medmail_cli.pki.certificate import WEAK_HASHES, facts, issued, public_key
+from medmail_cli.pki.critical import unknown_critical
+from medmail_cli.pki.crl import ALL_REASONS, SKEW, Revocation, Word
 from medmail_cli.pki.fitness import weaknesses
 from medmail_cli.pki.unreadable import UNREADABLE
 
@@ -35,6 +36,13 @@ NO_NEXT_UPDATE = dt.timedelta(days=1)
 """How long an answer without nextUpdate stands, which says that newer ones are always to be had."""
 _RESPONDER = ExtendedKeyUsageOID.OCSP_SIGNING.dotted_string
 _NO_CHECK = x509.ObjectIdentifier("1.3.6.1.5.5.7.48.1.5")
+_KNOWN = {
+    OCSPExtensionOID.NONCE, x509.ObjectIdentifier("1.3.6.1.5.5.7.48.1.3"),  # CRL references
+    x509.ObjectIdentifier("1.3.6.1.5.5.7.48.1.6"),  # archive cutoff
+    x509.ObjectIdentifier("1.3.6.1.5.5.7.48.1.9"),  # extended revoke
+    CRLEntryExtensionOID.CRL_REASON, CRLEntryExtensionOID.INVALIDITY_DATE,
+}  # fmt: skip
+"""What may stand in an answer and takes nothing from a good one (RFC 6960 §4.4)."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,10 @@ class Answer:
     this_update: dt.datetime
     next_update: dt.datetime | None
     revoked: Revocation | None
+    defect: str | None
+    """Why it can revoke but never clear: a weak digest, by its name, or ``critical`` for an extension that
+    nobody here knows (RFC 6960 §4.4).
+    """
 
     def about(self, certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         """Whether it speaks of the certificate that this issuer gave."""
@@ -61,6 +73,12 @@ class Answer:
     def current(self, at: dt.datetime) -> bool:
         """Whether it speaks for the instant ``at``, or for a later one."""
         return (self.next_update or self.this_update + NO_NEXT_UPDATE) >= at - SKEW
+
+    def word(self, at: dt.datetime) -> Word | None:
+        """What it says to somebody who believes it; None where it is good and may not clear."""
+        if self.defect is not None:
+            return Word(self.this_update, self.revoked, frozenset(), current=False) if self.revoked else None
+        return Word(self.this_update, self.revoked, ALL_REASONS, self.current(at))
 
     def responder(self, issuer: x509.Certificate) -> x509.Certificate | None:
         """Who signed it, if that is the issuer or somebody it certified for this (RFC 6960 §4.2.2.2)."""
@@ -111,6 +129,7 @@ def read_ocsp(der: bytes) -> tuple[Answer, ...]:
 def _answers(response: "ocsp.OCSPResponse") -> Iterator[Answer]:
     from cryptography.x509 import ocsp
 
+    defect = _defect(response)
     for number, single in enumerate(response.responses):
         if number == MOST_ANSWERS:
             return
@@ -125,8 +144,18 @@ def _answers(response: "ocsp.OCSPResponse") -> Iterator[Answer]:
             revoked = Revocation(single.revocation_time_utc, reason)
         yield Answer(
             response, single.hash_algorithm.name, single.issuer_name_hash, single.issuer_key_hash,
-            single.serial_number, single.this_update_utc, single.next_update_utc, revoked,
+            single.serial_number, single.this_update_utc, single.next_update_utc, revoked, defect,
         )  # fmt: skip
+
+
+def _defect(response: "ocsp.OCSPResponse") -> str | None:
+    if (
+        response.signature_algorithm_oid.dotted_string != algorithms.RSA_PSS
+    ):  # whose digests are checked later
+        digest = response.signature_hash_algorithm
+        if digest is not None and digest.name in WEAK_HASHES:
+            return digest.name
+    return "critical" if unknown_critical(response.tbs_response_bytes, _KNOWN) else None
 
 
 def unchecked(responder: x509.Certificate) -> bool:

@@ -13,8 +13,8 @@ from typing import Literal
 from cryptography import x509
 
 from medmail_cli.cms.identifiers import public_key_octets, serial_number
-from medmail_cli.pki.certificate import facts, issued, issuer_text, subject_text, verifies
-from medmail_cli.pki.crl import SKEW, Belief, Crl, Revocation, find_revocations, read_crl
+from medmail_cli.pki.certificate import facts, issued, issuer_text, subject_text
+from medmail_cli.pki.crl import SKEW, Belief, Crl, Revocation, Word, find_words, read_crl, speaks, standing
 from medmail_cli.pki.fitness import (
     LONGEST_PATH,
     Problem,
@@ -309,45 +309,40 @@ class _Case:
             if not policies_hold([facts(c) for c in (*above[1:], end)], self.policies):
                 found.append(Problem("untrusted-issuer", "policy"))
             for index, certificate in enumerate(path[:-1]):
-                link = certificate, path[index + 1]
-                revocation = self._revocation(certificate, path[index + 1 :])
-                if any(problem.code == "revocation-unknown" for problem in revocation):
+                above_it, link = path[index + 1 :], (certificate, path[index + 1])
+                revoked, known = self._status(certificate, above_it)
+                name = subject_text(certificate)
+                if revoked is not None:
+                    since = f"{revoked.date:%Y-%m-%dT%H:%M:%SZ} {revoked.reason.value}"
+                    found.append(Problem("revoked", f"{name}: {since}"))
+                elif not known:
+                    found.append(Problem("revocation-unknown", name))
                     undetermined.append(link)
-                elif not revocation and not self._up_to_date(certificate, path[index + 1 :]):
+                ends = revoked is None or revoked.reason == x509.ReasonFlags.certificate_hold
+                if known and ends and not self._up_to_date(certificate, above_it, held=revoked is not None):
                     outdated.append(link)
-                found += revocation
         return tuple(dict.fromkeys(found))
 
-    def _revocation(self, certificate: x509.Certificate, above: Path) -> list[Problem]:
-        read = facts(certificate)
-        if read.never_revoked:
-            return []
-        listed, cleared = self._listed(certificate, above, self.at)
-        revoked = list(listed)
-        for answer in self._answers(certificate, above):
-            cleared = cleared or answer.current(self.at)
-            if answer.revoked is not None:
-                revoked.append(answer.revoked)
-        for one in revoked:
-            if one.counts(self.at, self.known_now):
-                since = f"{one.date:%Y-%m-%dT%H:%M:%SZ} {one.reason.value}"
-                return [Problem("revoked", f"{subject_text(certificate)}: {since}")]
-        return [] if cleared or revoked else [Problem("revocation-unknown", subject_text(certificate))]
+    def _status(self, certificate: x509.Certificate, above: Path) -> tuple[Revocation | None, bool]:
+        """The revocation that tells against a certificate, if any, and whether its status is known at all."""
+        if facts(certificate).never_revoked:
+            return None, True
+        words = (*self._lists(certificate, above, self.at), *self._answers(certificate, above, self.at))
+        revoked = standing(words)
+        against = next((one for one in revoked if one.counts(self.at, self.known_now)), None)
+        return against, bool(revoked) or speaks(word for word in words if word.revoked is None)
 
-    def _up_to_date(self, certificate: x509.Certificate, above: Path) -> bool:
-        """Whether what speaks for an unrevoked certificate speaks for today too, where today counts."""
+    def _up_to_date(self, certificate: x509.Certificate, above: Path, *, held: bool) -> bool:
+        """Whether what clears a certificate, or only holds it, does so for today too, where today counts."""
         today = self.known_now
-        if today is None or today <= self.at or facts(certificate).never_revoked:
+        if today is None or (today <= self.at and not held) or facts(certificate).never_revoked:
             return True
-        if any(answer.current(today) for answer in self._answers(certificate, above)):
-            return True
-        return self._listed(certificate, above, today)[1]
+        at = max(today, self.at)
+        return speaks(self._answers(certificate, above, at)) or speaks(self._lists(certificate, above, at))
 
-    def _listed(
-        self, certificate: x509.Certificate, above: Path, at: dt.datetime
-    ) -> tuple[tuple[Revocation, ...], bool]:
+    def _lists(self, certificate: x509.Certificate, above: Path, at: dt.datetime) -> Iterator[Word]:
         """What the CRLs at hand and those that came along say (RFC 5280 §6.3)."""
-        return find_revocations(
+        return find_words(
             serial_number(certificate),
             facts(certificate),
             lambda issuer: (*self.authorities.crls(issuer), *self.helpers.crls.get(issuer, ())),
@@ -355,8 +350,8 @@ class _Case:
             at=at,
         )
 
-    def _answers(self, certificate: x509.Certificate, above: Path) -> Iterator[Answer]:
-        """The OCSP answers about a certificate that may be believed (RFC 6960 §3.2)."""
+    def _answers(self, certificate: x509.Certificate, above: Path, at: dt.datetime) -> Iterator[Word]:
+        """What the OCSP answers about a certificate say that may be believed (RFC 6960 §3.2)."""
         kept = (answer for der in self.authorities.ocsp(certificate) for answer in read_ocsp(der))
         for answer in (*kept, *self.helpers.answers):
             early = self.known_now is not None and answer.this_update > self.known_now + SKEW
@@ -366,10 +361,11 @@ class _Case:
             if responder is None:
                 continue
             if responder != above[0] and not unchecked(responder):
-                revoked, _ = self._listed(responder, above, self.at)
+                revoked = standing(tuple(self._lists(responder, above, self.at)))
                 if any(one.counts(self.at, self.known_now) for one in revoked):
                     continue
-            yield answer
+            if word := answer.word(at):
+                yield word
 
     def _believes(self, crl: Crl, above: Path) -> Belief | None:
         """Who signed a CRL, if entitled to under the same anchor (RFC 5280 §6.3.3 (f), (g))."""
@@ -381,10 +377,10 @@ class _Case:
             read = facts(signer)
             if read.subject != crl.issuer or (read.usage is not None and not read.usage.crl_sign):
                 continue
-            if signer not in crl.believed:
-                crl.believed[signer] = verifies(crl.crl, crl.crl.tbs_certlist_bytes, signer)
-            sure = crl.believed[signer] and (signer in above or self._entitled(signer, above[-1]))
-            if crl.believed[signer] and sure is not None:
+            if not crl.signed_by(signer):
+                continue
+            sure = signer in above or self._entitled(signer, above[-1])
+            if sure is not None:
                 return Belief(public_key_octets(signer), sure)
         return None
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.cms.identifiers import public_key_octets
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
-from medmail_cli.pki.certificate import facts, verifies
+from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.crl import list_name, newer, read_crl
 from medmail_cli.pki.path import Authorities
 from medmail_cli.pki.unreadable import UNREADABLE
@@ -229,11 +229,7 @@ def _list_of(path: Path) -> str:
 
 def _signed(crl: x509.CertificateRevocationList, signer: x509.Certificate) -> bool:
     read = read_crl(crl)
-    return (
-        read is not None
-        and facts(signer).subject == read.issuer
-        and verifies(crl, crl.tbs_certlist_bytes, signer)
-    )
+    return read is not None and facts(signer).subject == read.issuer and read.signed_by(signer)
 
 
 def _sha256(certificate: x509.Certificate) -> str:

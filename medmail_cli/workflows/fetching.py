@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.errors import DAMAGED, OK, MedmailError, exit_of
 from medmail_cli.pki import places
 from medmail_cli.pki.bundle import read_bundle
-from medmail_cli.pki.certificate import facts, verifies
+from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.crl import SKEW, read_crl
 from medmail_cli.pki.path import Judgement
 from medmail_cli.workflows.logged import logged
@@ -193,7 +193,7 @@ class Fetcher:
         Raises ``malformed``, ``not-yet-valid``, ``bad-signature``.
         """
         read = read_crl(crl)
-        if read is None or not read.usable:
+        if read is None or read.unknown is not None:
             raise MedmailError("malformed", what=url)
         if read.this_update > self.now + SKEW:
             raise MedmailError("not-yet-valid")
@@ -202,7 +202,7 @@ class Fetcher:
             by = facts(signer)
             if by.subject != read.issuer or (by.usage is not None and not by.usage.crl_sign):
                 continue
-            if not verifies(crl, crl.tbs_certlist_bytes, signer):
+            if not read.signed_by(signer):
                 continue
             if signer in above or sound(
                 authorities.judge(signer, at=self.now, purpose="crl", revocation="soft")
@@ -216,7 +216,8 @@ def _check_answer(
 ) -> None:
     """Whether an OCSP answer may be kept: about this certificate, by somebody entitled to, and fresh.
 
-    Raises ``server-answer-malformed``, ``bad-signature``, ``not-yet-valid``, ``expired``.
+    Raises ``server-answer-malformed``, ``bad-signature``, ``not-yet-valid``, ``expired``, and
+    ``weak-algorithm`` for a good one.
     """
     from medmail_cli.pki import ocsp
 
@@ -230,6 +231,10 @@ def _check_answer(
             raise MedmailError("not-yet-valid")
         if not answer.current(now):
             raise MedmailError("expired")
+        if answer.word(now) is None and answer.defect == "critical":
+            raise MedmailError("server-answer-malformed", host=url, detail="ocsp critical extension")
+        if answer.word(now) is None:
+            raise MedmailError("weak-algorithm", detail=answer.defect)
 
 
 def keep(

@@ -7,11 +7,22 @@ from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, mlkem, rsa, x448, x25519
+from cryptography.hazmat.primitives.asymmetric import (
+    ec,
+    ed448,
+    ed25519,
+    mldsa,
+    mlkem,
+    padding,
+    rsa,
+    x448,
+    x25519,
+)
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from medmail_cli.cms import ber, der
 from medmail_cli.cms.signed import SignerInfo
 
 KeyType = Literal[
@@ -348,3 +359,31 @@ def _key_usage(
 def named(signer: SignerInfo, candidates: Iterable[x509.Certificate]) -> x509.Certificate | None:
     """The first candidate that the signer's identifier names."""
     return next((certificate for certificate in candidates if signer.id.names(certificate)), None)
+
+
+def weakly_signed(signed: bytes, key: Key, digest: Literal["md5", "sha1"] = "sha1") -> bytes:
+    """A certificate, CRL or BasicOCSPResponse (DER) signed anew as nobody should, so that it is refused."""
+    weak_hash = hashes.MD5() if digest == "md5" else hashes.SHA1()  # noqa: S303
+    body, algorithm, *after = (bytes(node.raw) for node in ber.parse(signed).elements())
+    if isinstance(key, rsa.RSAPrivateKey):
+        number = 4 if digest == "md5" else 5
+        weak = der.sequence(der.oid(f"1.2.840.113549.1.1.{number}"), b"\x05\x00")
+    else:
+        weak = der.sequence(der.oid("1.2.840.10045.4.1"))
+    inside = (weak if bytes(one.raw) == algorithm else bytes(one.raw) for one in ber.parse(body).elements())
+    body = der.sequence(*inside)
+    if isinstance(key, rsa.RSAPrivateKey):
+        signature = key.sign(body, padding.PKCS1v15(), weak_hash)
+    else:
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        signature = key.sign(body, ec.ECDSA(weak_hash))
+    return der.sequence(body, weak, der.bit_string(signature), *after[1:])
+
+
+def of_response(response: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """An OCSPResponse (DER) whose BasicOCSPResponse was changed."""
+    status, explicit = ber.parse(response).elements()
+    (basic,) = explicit.elements()
+    kind, octets = basic.elements()
+    inner = der.sequence(bytes(kind.raw), der.tlv(0x04, change(bytes(octets.octets()))))
+    return der.sequence(bytes(status.raw), der.tlv(0xA0, inner))

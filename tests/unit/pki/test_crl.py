@@ -2,10 +2,14 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from typing import Any
 
+import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.pki.crl import newer
+from medmail_cli.pki.crl import list_name, newer
 from medmail_cli.pki.explain import explain
 from medmail_cli.pki.path import Authorities, judge
 from tests.support import pki
@@ -84,6 +88,73 @@ def test_a_hold_ends_with_the_delta_or_the_issue_that_lifts_it() -> None:
     assert of(held, lifted, issue(5, base=2, reason=Reason.key_compromise)) == ["revoked"]
     # the delta was before the list
     assert of(issue(6, reason=Reason.key_compromise), lifted) == ["revoked"]
+
+
+def listing(
+    *revoked: x509.Certificate,
+    sha1: bool = False,
+    entry: tuple[x509.ExtensionType, bool] | None = None,
+    of_list: tuple[x509.ExtensionType, bool] | None = None,
+    number: int = 9,
+    reason: Reason | None = None,
+    base: int | None = None,
+) -> x509.CertificateRevocationList:
+    """A list of the root's signed with any digest, with one more extension in its entries or of its own."""
+    builder = x509.CertificateRevocationListBuilder().issuer_name(ROOT.certificate.subject)
+    builder = builder.last_update(AT + (number - 10) * DAY).next_update(AT + DAY)
+    builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+    if of_list:
+        builder = builder.add_extension(of_list[0], critical=of_list[1])
+    if base:
+        builder = builder.add_extension(x509.DeltaCRLIndicator(base), critical=True)
+    for one in revoked:
+        made = x509.RevokedCertificateBuilder().serial_number(one.serial_number).revocation_date(pki.EPOCH)
+        if reason:
+            made = made.add_extension(x509.CRLReason(reason), critical=False)
+        if entry:
+            made = made.add_extension(entry[0], critical=entry[1])
+        builder = builder.add_revoked_certificate(made.build())
+    crl = builder.sign(ROOT.key, hashes.SHA256())  # type: ignore[arg-type]
+    if sha1:
+        signed = pki.weakly_signed(crl.public_bytes(Encoding.DER), ROOT.key)
+        crl = x509.load_der_x509_crl(signed)
+    return crl
+
+
+NEIGHBOUR, _ = pki.issue(ROOT, "dr.c@medecin.test", key_type="p256")
+STRANGE = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({"sha1": True}, id="sha1"),
+        pytest.param({"of_list": (STRANGE, True)}, id="unknown in the list"),
+        pytest.param({"entry": (STRANGE, True)}, id="unknown in an entry"),
+    ],
+)
+def test_a_list_that_is_weak_or_not_understood_accuses_and_does_not_clear(how: dict[str, Any]) -> None:
+    assert of(listing(NEIGHBOUR, **how)) == ["revocation-unknown"]
+    assert of(listing(NEIGHBOUR, LEAF, **how)) == ["revoked"]
+    good = listing(number=8)
+    assert of(listing(NEIGHBOUR, **how), good) == []
+    assert of(listing(NEIGHBOUR, LEAF, **how), good) == ["revoked"]
+    # nor does it lift what an older one said, nor stand in its place
+    held = issue(2, reason=Reason.certificate_hold)
+    assert of(held, listing(NEIGHBOUR, **how)) == ["revoked"]
+    assert of(held, listing(LEAF, NEIGHBOUR, **how, reason=Reason.remove_from_crl, base=2)) == ["revoked"]
+    assert list_name(listing(NEIGHBOUR, **how)) != list_name(listing(NEIGHBOUR))
+
+
+def test_extensions_that_are_known_or_not_critical_take_nothing_from_a_list() -> None:
+    assert of(listing(NEIGHBOUR, entry=(STRANGE, False))) == []
+    assert of(listing(NEIGHBOUR, of_list=(STRANGE, False))) == []
+    assert of(listing(NEIGHBOUR, entry=(x509.InvalidityDate(AT), True), reason=Reason.key_compromise)) == []
+    # what looks critical by chance is looked at
+    assert (
+        of(listing(NEIGHBOUR, entry=(x509.UnrecognizedExtension(STRANGE.oid, b"\x01\x01\xff\x04"), False)))
+        == []
+    )
 
 
 def test_an_old_list_says_nothing_after_the_numbers_began_again() -> None:

@@ -1,17 +1,20 @@
 """OCSP: an answer counts if it is for this certificate, from somebody entitled, and fresh."""
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medmail_cli.cms import ber, der
 from medmail_cli.pki.ocsp import read_ocsp, request
 from medmail_cli.pki.path import Authorities, Enclosed
 from tests.support import pki
@@ -28,11 +31,14 @@ STRANGE = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x
 CERT_SIGN = (pki._key_usage(key_cert_sign=True), True)
 NO_CHECK = (x509.OCSPNoCheck(), False)
 REVOKED: dict[str, Any] = {"certificate_status": ocsp.OCSPCertStatus.REVOKED, "revocation_time": AT - DAY}
+HELD = REVOKED | {"revocation_reason": x509.ReasonFlags.certificate_hold}
 
 
 def answer(
     certificate: x509.Certificate = LEAF,
     by: tuple[x509.Certificate, pki.Key] = (ROOT.certificate, ROOT.key),
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    sha1: bool = False,
     **how: Any,
 ) -> bytes:
     """A response about one certificate; good, and good for a day, unless said otherwise."""
@@ -43,7 +49,10 @@ def answer(
     }  # fmt: skip
     builder = ocsp.OCSPResponseBuilder().add_response(**values)
     builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, by[0]).certificates([by[0]])
-    return builder.sign(by[1], pki._digest_for(by[1])).public_bytes(Encoding.DER)  # type: ignore[arg-type]
+    for value, critical in extensions:
+        builder = builder.add_extension(value, critical)
+    response = builder.sign(by[1], pki._digest_for(by[1])).public_bytes(Encoding.DER)  # type: ignore[arg-type]
+    return pki.of_response(response, lambda basic: pki.weakly_signed(basic, by[1])) if sha1 else response
 
 
 def responder(ca: pki.Authority = ROOT, **how: Any) -> tuple[x509.Certificate, pki.Key]:
@@ -120,6 +129,87 @@ def test_stale_answers_clear_no_more_but_still_accuse() -> None:
     assert of(answer(**{**REVOKED, **old, "revocation_time": AT - 4 * DAY})) == ["revoked"]
     assert of(answer(next_update=None)) == []
     assert of(answer(this_update=AT - 2 * DAY, next_update=None)) == ["revocation-unknown"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({"sha1": True}, id="sha1"),
+        pytest.param({"extensions": [STRANGE]}, id="unknown critical extension"),
+    ],
+)
+def test_an_answer_that_is_weak_or_not_understood_accuses_and_does_not_clear(how: dict[str, Any]) -> None:
+    assert of(answer(**how)) == ["revocation-unknown"]
+    assert of(answer(**how), answer()) == []
+    assert of(answer(**how, **REVOKED), answer()) == ["revoked"]
+    held = answer(**HELD, this_update=AT - DAY)
+    assert of(held, answer(**how)) == ["revoked"]
+
+
+def test_extensions_that_are_known_or_not_critical_take_nothing_from_an_answer() -> None:
+    assert of(answer(extensions=[(STRANGE[0], False)])) == []
+    assert of(answer(extensions=[(x509.OCSPNonce(b"12345678"), True)])) == []
+
+
+def test_a_critical_extension_of_a_single_response() -> None:
+    """Which ``cryptography`` does not write: put in, and signed again."""
+
+    def with_extension(critical: bool) -> bytes:
+        fields = [der.oid("1.2.3.4"), *([b"\x01\x01\xff"] if critical else []), der.tlv(0x04, b"\x05\x00")]
+        extensions = der.tlv(0xA1, der.sequence(der.sequence(*fields)))
+
+        def change(basic: bytes) -> bytes:
+            body, algorithm, *_ = ber.parse(basic).elements()
+            *before, responses = body.elements()
+            (single,) = responses.elements()
+            extended = der.sequence(*(bytes(one.raw) for one in single.elements()), extensions)
+            changed = der.sequence(*(bytes(one.raw) for one in before), der.sequence(extended))
+            signature = ROOT.key.sign(changed, ec.ECDSA(hashes.SHA256()))  # type: ignore[union-attr,call-arg,arg-type]
+            return der.sequence(changed, bytes(algorithm.raw), der.bit_string(signature))
+
+        return pki.of_response(answer(), change)
+
+    assert of(with_extension(critical=False)) == []
+    assert of(with_extension(critical=True)) == ["revocation-unknown"]
+
+
+def test_a_hold_ends_with_a_newer_good_answer_or_a_newer_list() -> None:
+    held = answer(**HELD, this_update=AT - DAY)
+    assert of(held) == ["revoked"]
+    assert of(held, answer(this_update=AT - DAY / 2)) == []
+    assert of(answer(this_update=AT - DAY / 2), held) == []
+    assert of(held, answer(this_update=AT - 2 * DAY)) == ["revoked"]
+    assert of(held, crls=[pki.make_crl(ROOT, at=AT - DAY / 2)]) == []
+    assert of(held, crls=[pki.make_crl(ROOT, at=AT - 2 * DAY)]) == ["revoked"]
+    # what was compromised once stays so
+    compromised = answer(
+        **HELD | {"revocation_reason": x509.ReasonFlags.key_compromise}, this_update=AT - DAY
+    )
+    assert of(compromised, answer(this_update=AT - DAY / 2)) == ["revoked"]
+    # a list's hold likewise
+    listed = pki.make_crl(ROOT, [LEAF], at=AT - DAY, reason=x509.ReasonFlags.certificate_hold)
+    assert of(crls=[listed]) == ["revoked"]
+    assert of(answer(this_update=AT - DAY / 2), crls=[listed]) == []
+    assert of(answer(this_update=AT - 2 * DAY), crls=[listed]) == ["revoked"]
+
+
+def test_what_lifted_a_hold_once_says_nothing_of_later() -> None:
+    held = answer(**HELD, this_update=AT - 3 * DAY)
+    lifted = answer(this_update=AT - 2 * DAY, next_update=AT - DAY)
+    assert of(held, lifted) == ["revocation-unknown"]
+
+
+def test_of_a_hold_that_is_no_longer_current_somebody_is_asked() -> None:
+    def outdated(**when: Any) -> list[x509.Certificate]:
+        held = answer(**HELD, this_update=AT - 2 * DAY, **when)
+        judged = Authorities([ROOT.certificate]).judge(
+            LEAF, enclosed=Enclosed(ocsp=[held]), at=AT, known_now=AT
+        )
+        assert [problem.code for problem in judged.problems] == ["revoked"]
+        return [one for one, _ in judged.outdated]
+
+    assert outdated(next_update=AT - DAY) == [LEAF]
+    assert outdated(next_update=AT + DAY) == []
 
 
 def test_a_responder_that_its_authority_revoked_is_not_heard() -> None:

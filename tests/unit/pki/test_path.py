@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
@@ -210,21 +210,14 @@ def test_weak_keys_and_algorithms() -> None:
     small, _ = pki.issue(SUB, "a@x.test", key_type="rsa1024")
     assert of(small) == ["weak-key"]
     rsa_ca = pki.make_ca("Old", key_type="rsa2048")
-    now, _ = pki.issue(rsa_ca, "a@x.test", key_type="p256")
-    assert of(_with_sha1(now, rsa_ca), anchors=[rsa_ca.certificate], revocation="soft") == ["weak-algorithm"]
+    for ca, digest in ((rsa_ca, "sha1"), (rsa_ca, "md5"), (ROOT, "sha1")):
+        leaf, _ = pki.issue(ca, "a@x.test", key_type="p256")
+        weak = pki.weakly_signed(leaf.public_bytes(Encoding.DER), ca.key, digest)  # type: ignore[arg-type]
+        judged = of(x509.load_der_x509_certificate(weak), anchors=[ca.certificate], revocation="soft")
+        assert judged == ["weak-algorithm"], (ca, digest)
     curve = ec.generate_private_key(ec.SECP192R1())
     tiny, _ = pki.issue(SUB, "a@x.test", key=curve)
     assert of(tiny) == ["weak-key"]
-
-
-def _with_sha1(certificate: x509.Certificate, ca: pki.Authority) -> x509.Certificate:
-    """The certificate signed again with sha1WithRSAEncryption, which cryptography no longer writes."""
-    assert isinstance(ca.key, rsa.RSAPrivateKey)
-    sha256, sha1 = (bytes.fromhex(f"06092a864886f70d0101{last}") for last in ("0b", "05"))
-    body = certificate.tbs_certificate_bytes.replace(sha256, sha1)
-    signature = ca.key.sign(body, padding.PKCS1v15(), hashes.SHA1())  # noqa: S303
-    algorithm = der.sequence(sha1, b"\x05\x00")
-    return x509.load_der_x509_certificate(der.sequence(body, algorithm, der.bit_string(signature)))
 
 
 def test_a_leaf_issues_nothing() -> None:

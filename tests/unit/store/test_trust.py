@@ -4,6 +4,7 @@ import datetime as dt
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.errors import MedmailError
@@ -77,6 +78,24 @@ def test_a_list_that_nobody_at_hand_signed_displaces_nothing(trust: Trust) -> No
     # nor does it stand in the way of what is signed
     assert [new for _, new in trust.add(pki.pem(real), "f")] == [True]
     assert codes() == ["revoked"]
+
+
+def test_a_list_signed_weakly_takes_no_better_ones_place(trust: Trust) -> None:
+    leaf, _ = pki.issue(ROOT, "a@x.test", key_type="p256")
+    newer = pki.make_crl(ROOT, number=9, at=pki.EPOCH + DAY)
+    weak = x509.load_der_x509_crl(pki.weakly_signed(newer.public_bytes(Encoding.DER), ROOT.key))
+
+    def codes() -> list[str]:
+        judged = trust.authorities.judge(leaf, at=pki.EPOCH + 2 * DAY, known_now=pki.EPOCH + 2 * DAY)
+        return [problem.code for problem in judged.problems]
+
+    trust.add(pki.pem(ROOT.certificate, weak), "f")
+    assert codes() == ["revocation-unknown"]
+    trust.add(pki.pem(pki.make_crl(ROOT, [leaf])), "f")
+    trust.add(pki.pem(weak), "f")
+    assert codes() == ["revoked"]
+    trust.add(pki.pem(newer), "f")
+    assert codes() == []
 
 
 def test_a_list_may_come_before_its_authority(trust: Trust) -> None:
