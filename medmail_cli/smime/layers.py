@@ -228,10 +228,8 @@ def _read(raw: bytes) -> tuple[Entity, bool]:
     """
     if raw[:1] == b"\x30" or _ARMOUR.match(raw):
         return Entity(raw, 0, 0, len(raw), (), "application/pkcs7-mime", {}, "binary"), False
-    repaired = b"\n" not in raw[: mime.MAX_HEADER] and b"\r" in raw
-    if repaired:
-        raw = raw.replace(b"\r", b"\r\n")
-    return mime.parse(raw.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")), repaired
+    whole, repaired = mime.begin(raw)
+    return mime.parse(whole), repaired
 
 
 def _alone(entity: Entity) -> Entity:

@@ -101,6 +101,34 @@ class _Budget:
             raise MedmailError("malformed", what="message", reason="too-many-parts")
 
 
+def begin(raw: bytes) -> tuple[bytes, bool]:
+    """A message as gateways and editors leave it, without the mark and the empty lines that stand before it.
+
+    Also whether its lines ended in CR alone, which is repaired: nothing could be read otherwise.
+    """
+    repaired = b"\n" not in raw[:MAX_HEADER] and b"\r" in raw
+    if repaired:
+        raw = raw.replace(b"\r", b"\r\n")
+    return raw.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n"), repaired
+
+
+def header_span(source: bytes) -> tuple[int, int]:
+    """Where the header of a message begins and ends, past the first line of an mbox file ("From …")."""
+    start = _first_line(source, 0, len(source))
+    end = _header_end(source, start, len(source))
+    return start, end.start() if end else len(source)
+
+
+def _first_line(source: bytes, start: int, end: int) -> int:
+    line = _MBOX_LINE.match(source, start, end)
+    return line.end() if line else start
+
+
+def _header_end(source: bytes, start: int, end: int) -> re.Match[bytes] | None:
+    """What stands between header and body."""
+    return _NO_HEADER.match(source, start, end) or _HEADER_END.search(source, start, end)
+
+
 def parse(source: bytes, start: int = 0, end: int | None = None) -> Entity:
     """Read ``source[start:end]`` as an entity, its parts included.
 
@@ -108,9 +136,7 @@ def parse(source: bytes, start: int = 0, end: int | None = None) -> Entity:
     ``malformed`` where there is no header field at all or a limit is passed.
     """
     end = len(source) if end is None else end
-    if line := _MBOX_LINE.match(source, start, end):
-        start = line.end()
-    entity = _entity(source, start, end, 0, _Budget())
+    entity = _entity(source, _first_line(source, start, end), end, 0, _Budget())
     if not entity.fields:
         raise MedmailError("malformed", what="message", reason="no-header")
     return entity
@@ -140,7 +166,7 @@ def _entity(
 ) -> Entity:
     budget.spend()
     window = min(end, start + MAX_HEADER)
-    found = _NO_HEADER.match(source, start, window) or _HEADER_END.search(source, start, window)
+    found = _header_end(source, start, window)
     if found:
         header_end, body = found.span()
     elif window < end:

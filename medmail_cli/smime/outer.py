@@ -1,13 +1,14 @@
 """The outer header of a message at a glance: what a mailbox lists without opening anything.
 
 Five fields by one search each, not a parse of the whole: thousands of messages are looked at while they
-are fetched. What a letter shows when it is opened is parsed by ``mime`` and ``fields`` instead.
+are fetched. Where the header begins and ends is what ``mime`` says, as when the letter is opened.
 """
 
 import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from medmail_cli.smime import mime
 from medmail_cli.smime.fields import decode_words, parse_date, to_text
 
 LONGEST_HEADER = 256 * 1024
@@ -15,9 +16,8 @@ LONGEST_HEADER = 256 * 1024
 LONGEST_VALUE = 2000
 """Characters kept of each field."""
 
-_END = re.compile(rb"\r?\n\r?\n")
 _FIELD = re.compile(rb"(?im)^(from|to|subject|date|message-id)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)")
-_FOLD = re.compile(r"\r?\n(?=[ \t])")
+_FOLD = re.compile(r"\r*\n(?=[ \t])")
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,10 @@ class Outer:
 
 def outer(message: bytes) -> Outer:
     """Read the outer header of ``message``, or of as much of its beginning as is given. Never raises."""
-    end = _END.search(message, 0, LONGEST_HEADER)
+    head, _ = mime.begin(message[:LONGEST_HEADER])
+    start, end = mime.header_span(head)
     found: dict[bytes, str] = {}
-    # an empty header ends at once: its first line is the empty one
-    stop = 0 if message.startswith((b"\n", b"\r\n")) else end.start() if end else LONGEST_HEADER
-    for field in _FIELD.finditer(message, 0, min(stop, len(message))):
+    for field in _FIELD.finditer(head, start, end):
         found.setdefault(field[1].lower(), _FOLD.sub("", to_text(field[2][: 4 * LONGEST_VALUE])).strip())
     return Outer(
         from_=_words(found.get(b"from", "")),

@@ -18,6 +18,7 @@ from medmail_cli.smime.outer import outer
 from medmail_cli.store import maildir
 from medmail_cli.store.index import Stored
 from medmail_cli.store.mailbox import Mailbox
+from tests.support.letters import opened
 from tests.support.servers import sample
 
 NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, tzinfo=UTC)
@@ -276,4 +277,22 @@ def test_outer_headers() -> None:
     raw = b"SUBJECT: =?utf-8?q?=C3=A9?=\r\n folded\r\nFrom: a@b\r\nfrom: c@d\r\n\r\nTo: body\r\n"
     seen = outer(raw)
     assert (seen.subject, seen.from_, seen.to, seen.date) == ("é folded", "a@b", "", None)
-    assert outer(b"\r\nFrom: a@b\r\n\r\n").from_ == ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: b"\r\n\n" + raw,
+        lambda raw: b"\xef\xbb\xbf" + raw,
+        lambda raw: b"From alice@medecin.test Mon Nov 23 02:00:00 2026\r\n" + raw,
+        lambda raw: raw.replace(b"\r\n", b"\r"),
+        lambda raw: raw.replace(b"\r\n", b"\r\r\n"),
+    ],
+    ids=["blank lines", "mark", "mbox", "CR", "CRCRLF"],
+)
+def test_a_listing_and_an_opened_letter_read_the_same_headers(change: Callable[[bytes], bytes]) -> None:
+    raw = change(b"From: a@b.test\r\nSubject: folded\r\n here\r\n\r\nTo: body\r\n")
+    seen = outer(raw)
+    assert (seen.from_, seen.subject, seen.to) == ("a@b.test", "folded here", "")
+    shown = opened(raw).verdict.headers
+    assert (shown.from_, shown.subject, shown.to) == (seen.from_, seen.subject, ())
