@@ -7,7 +7,8 @@ keys encrypted or not, PKCS#8 or as OpenSSL once wrote them; DER of a key, a cer
 import base64
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,9 @@ _KINDS = (
 )
 _LONGEST_CHAIN = 10
 _KEY_BAGS = {f"1.2.840.113549.1.12.10.1.{number}" for number in (1, 2)}
+_NESTED_BAG = "1.2.840.113549.1.12.10.1.6"
+_MOST_NESTED = 4
+_ENCRYPTED_DATA = "1.2.840.113549.1.7.6"
 _EMPTY = b"\x30\x00"
 
 Password = Callable[[], bytes]
@@ -150,18 +154,20 @@ def _is_pkcs12(data: bytes) -> bool:
 
 def _pkcs12(data: bytes, name: str, password: Password) -> KeyFile:
     given: bytes | None = None
-    try:
-        first, own, more = pkcs12.load_key_and_certificates(data, given)
-    except (ValueError, UnsupportedAlgorithm):
-        given = password()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Java writes BER
         try:
             first, own, more = pkcs12.load_key_and_certificates(data, given)
         except (ValueError, UnsupportedAlgorithm):
-            # damage and a wrong password look the same here: the file is one authenticated whole
-            raise MedmailError("wrong-p12-password") from None
+            given = password()
+            try:
+                first, own, more = pkcs12.load_key_and_certificates(data, given)
+            except (ValueError, UnsupportedAlgorithm):
+                # damage and a wrong password look the same here: the file is one authenticated whole
+                raise MedmailError("wrong-p12-password") from None
     keys: tuple[PrivateKeyTypes, ...] = () if first is None else (first,)
     try:
-        bags = _key_bags(data)
+        bags = _key_bags(data, given)
         if len(bags) > 1:
             keys = _distinct(_bag_key(bag, given) for bag in bags)
     except (MedmailError, ValueError, TypeError, UnsupportedAlgorithm):
@@ -169,28 +175,44 @@ def _pkcs12(data: bytes, name: str, password: Password) -> KeyFile:
     return KeyFile(keys, (*(() if own is None else (own,)), *more), name)
 
 
-def _key_bags(pfx: bytes) -> list[bytes]:
-    """The PKCS#8 structures of a PFX (RFC 7292 4.1, 4.2), encrypted or not, but for bags in encrypted safes.
+def _key_bags(pfx: bytes, password: bytes | None) -> list[bytes]:
+    """The PKCS#8 structures of a PFX (RFC 7292 4.1, 4.2), themselves encrypted or not, out of all its safes.
 
     OpenSSL, and so cryptography, gives the first alone; people have one to sign and one to decrypt with.
     """
     fields = ber.parse(pfx).fields()
     fields.take(ber.INTEGER)
+    safes = ber.parse(_content(fields.take(ber.SEQUENCE), password)).elements(ber.SEQUENCE)
     return [
-        bytes(value.raw)
-        for safe in ber.parse(_data(fields.take(ber.SEQUENCE))).elements(ber.SEQUENCE)
-        for bag in ber.parse(_data(safe) or _EMPTY).elements(ber.SEQUENCE)
-        for kind, value in [_bag(bag)]
-        if kind in _KEY_BAGS
+        key for safe in safes for key in _keys_in(ber.parse(_content(safe, password) or _EMPTY), _MOST_NESTED)
     ]
 
 
-def _data(content_info: ber.Node) -> bytes:
-    """The octets of a ContentInfo of type Data, none of any other."""
+def _keys_in(contents: ber.Node, depth: int) -> Iterator[bytes]:
+    for bag in contents.elements(ber.SEQUENCE):
+        kind, value = _bag(bag)
+        if kind in _KEY_BAGS:
+            yield bytes(value.raw)
+        elif kind == _NESTED_BAG and depth:
+            yield from _keys_in(value, depth - 1)
+
+
+def _content(content_info: ber.Node, password: bytes | None) -> bytes:
+    """The octets of a ContentInfo: Data, or EncryptedData (RFC 5652 8) opened; none of any other type."""
     fields = content_info.fields()
-    if fields.take(ber.OID).oid() != algorithms.DATA:
+    kind = fields.take(ber.OID).oid()
+    if kind == algorithms.DATA:
+        return bytes(fields.take(0x80).explicit(0x80).octets())
+    if kind != _ENCRYPTED_DATA:
         return b""
-    return bytes(fields.take(0x80).explicit(0x80).octets())
+    from medmail_cli.pki.pbe import open_sealed
+
+    fields = fields.take(0x80).explicit(0x80).fields()
+    fields.take(ber.INTEGER)
+    fields = fields.take(ber.SEQUENCE).fields()
+    fields.take(ber.OID)
+    algorithm = algorithms.read(fields.take())
+    return open_sealed(algorithm, bytes(fields.take(0x80).octets(0x80)), password or b"")
 
 
 def _bag(node: ber.Node) -> tuple[str, ber.Node]:

@@ -7,6 +7,7 @@ import java.nio.charset.StandardCharsets;
 import java.security.KeyFactory;
 import java.security.KeyPair;
 import java.security.KeyPairGenerator;
+import java.security.KeyStore;
 import java.security.PrivateKey;
 import java.security.SecureRandom;
 import java.security.Security;
@@ -16,6 +17,7 @@ import java.security.interfaces.ECPublicKey;
 import java.security.spec.PKCS8EncodedKeySpec;
 import java.security.spec.AlgorithmParameterSpec;
 import java.security.spec.MGF1ParameterSpec;
+import java.util.ArrayList;
 import java.util.Base64;
 import java.util.Collection;
 import java.util.HashMap;
@@ -45,6 +47,11 @@ import org.bouncycastle.operator.OutputEncryptor;
 import org.bouncycastle.operator.jcajce.JcaAlgorithmParametersConverter;
 import org.bouncycastle.operator.jcajce.JcaContentSignerBuilder;
 import org.bouncycastle.operator.jcajce.JcaDigestCalculatorProviderBuilder;
+import org.bouncycastle.pkcs.PKCS12PfxPduBuilder;
+import org.bouncycastle.pkcs.PKCS12SafeBag;
+import org.bouncycastle.pkcs.jcajce.JcaPKCS12SafeBagBuilder;
+import org.bouncycastle.pkcs.jcajce.JcePKCS12MacCalculatorBuilder;
+import org.bouncycastle.pkcs.jcajce.JcePKCSPBEOutputEncryptorBuilder;
 
 /**
  * Bouncy Castle behind a line protocol: a request is "command key=value …" with values in base64, the answer
@@ -95,6 +102,7 @@ public class BouncyCastle {
             case "decrypt": return decrypt(values);
             case "compress": return compress(values);
             case "mail": return mail(values);
+            case "pkcs12": return pkcs12(values);
             case "time": return time(words, values);
             default: throw new IllegalArgumentException(words[0]);
         }
@@ -110,6 +118,32 @@ public class BouncyCastle {
             answer(timed);
         }
         return Long.toString((System.nanoTime() - begun) / runs).getBytes(StandardCharsets.UTF_8);
+    }
+
+    /** Two keys and their certificates, all in one encrypted safe, or as Bouncy Castle's own key store writes. */
+    static byte[] pkcs12(Map<String, byte[]> values) throws Exception {
+        char[] password = text(values, "password").toCharArray();
+        String cipher = text(values, "cipher");
+        KeyStore store = KeyStore.getInstance("PKCS12", "BC");
+        store.load(null, null);
+        List<PKCS12SafeBag> bags = new ArrayList<>();
+        for (String number : List.of("1", "2")) {
+            X509Certificate certificate = certificate(values.get("certificate" + number));
+            PrivateKey key = key(certificate, values.get("key" + number));
+            store.setKeyEntry(number, key, password, new java.security.cert.Certificate[] {certificate});
+            bags.add(new JcaPKCS12SafeBagBuilder(key).build());
+            bags.add(new JcaPKCS12SafeBagBuilder(certificate).build());
+        }
+        if (cipher.isEmpty()) {
+            ByteArrayOutputStream stored = new ByteArrayOutputStream();
+            store.store(stored, password);
+            return stored.toByteArray();
+        }
+        PKCS12PfxPduBuilder builder = new PKCS12PfxPduBuilder();
+        builder.addEncryptedData(
+            new JcePKCSPBEOutputEncryptorBuilder(new ASN1ObjectIdentifier(cipher)).setProvider("BC").build(password),
+            bags.toArray(new PKCS12SafeBag[0]));
+        return builder.build(new JcePKCS12MacCalculatorBuilder().setProvider("BC"), password).getEncoded();
     }
 
     static String text(Map<String, byte[]> values, String name) {
