@@ -1,5 +1,6 @@
 """The frozen dataclasses and protocols that have no owner; other types live with the code that makes them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
@@ -104,3 +105,26 @@ class Memory(Protocol):
 
     def save(self, state: bytes) -> None:
         """Keep ``state`` in place of what was there; on disk when this returns."""
+
+
+class Phrase(str):
+    """English that remembers what it was put together from, so that it can be said in another language."""
+
+    template: str
+    parts: tuple[str, ...]
+
+
+def phrase(template: str, *parts: str) -> Phrase:
+    """``template`` with ``parts``, phrases perhaps, at ``{0}``, ``{1}`` …; the view has every template."""
+    made = Phrase(template.format(*parts))
+    made.template, made.parts = template, parts
+    return made
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Phrases and other words in a row; empty for none."""
+    first, *others = parts or ("",)
+    row = first
+    for one in others:
+        row = phrase("{0}; {1}", row, one)
+    return row

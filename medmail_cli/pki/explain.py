@@ -8,8 +8,10 @@ from typing import Literal
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from medmail_cli.model import listed, phrase
 from medmail_cli.pki import fitness
 from medmail_cli.pki.certificate import facts, issued, public_key, subject_text
+from medmail_cli.pki.crl import Crl
 from medmail_cli.pki.ocsp import read_ocsp
 from medmail_cli.pki.path import NOTHING, Authorities, Enclosed, Judgement
 from medmail_cli.pki.usage import key_type
@@ -67,7 +69,7 @@ def _findings(
         certificate, issuer = chain[index], chain[index + 1]
         name = subject_text(certificate)
         made = _made(certificate)
-        by = f"{made} · {_key(issuer)} of {subject_text(issuer)}"
+        by = phrase("{0} · {1} of {2}", made, _key(issuer), subject_text(issuer))
         yield Finding("issued", "RFC 5280 §6.1.3 (a)(1)", name, issued(certificate, issuer), by)
         yield _period(certificate, at)
         yield _revocation(certificate, issuer, judgement, authorities, enclosed)
@@ -78,12 +80,12 @@ def _findings(
     down = tuple(reversed(chain))
     if trusted:
         constrained = fitness.name_constraints(down)
-        evidence = "; ".join(one.detail for one in constrained) or _constraints(down)
+        evidence = listed([one.detail for one in constrained]) or _constraints(down)
         yield Finding("constraints", "RFC 5280 §6.1.3 (b), (c)", end, not constrained, evidence)
         policies = facts(chain[0]).policies
         held = ("untrusted-issuer", "policy") not in said
-        listed = ", ".join(sorted(policies or ())) or "none"
-        yield Finding("policies", "RFC 5280 §6.1.3 (d) to (f)", end, held, listed)
+        named = ", ".join(sorted(policies or ())) or phrase("none")
+        yield Finding("policies", "RFC 5280 §6.1.3 (d) to (f)", end, held, named)
     for certificate in down[:-1]:
         wrong = fitness.not_entitled([certificate], purpose)
         yield Finding(
@@ -108,7 +110,7 @@ def _findings(
 
 def _period(certificate: x509.Certificate, at: dt.datetime) -> Finding:
     read = facts(certificate)
-    evidence = f"{_time(read.not_before)} – {_time(read.not_after)}, at {_time(at)}"
+    evidence = phrase("{0} – {1}, at {2}", _time(read.not_before), _time(read.not_after), _time(at))
     held = not fitness.dates(certificate, at)
     return Finding("period", "RFC 5280 §6.1.3 (a)(2)", subject_text(certificate), held, evidence)
 
@@ -125,45 +127,60 @@ def _revocation(
     revoked = [
         p.detail for p in judgement.problems if p.code == "revoked" and p.detail.startswith(f"{name}: ")
     ]
-    looked_at = [
-        f"CRL of {_time(crl.this_update)}" + (f" to {_time(crl.next_update)}" if crl.next_update else "")
+    looked_at: list[str] = [
+        _with_defect(_list(crl), crl.defect)
         for crl in authorities.crls(read.issuer)
         if any(crl.believed.values())  # anybody can put a list of that name into the store
     ]
     answers = [*authorities.ocsp(certificate), *enclosed.ocsp]
     looked_at += [
-        f"OCSP answer of {_time(answer.this_update)}"
+        _with_defect(phrase("OCSP answer of {0}", _time(answer.this_update)), answer.defect)
         for der in answers
         for answer in read_ocsp(der)
         if answer.about(certificate, issuer)
     ]
-    looked_at += [f"{len(enclosed.crls)} CRLs enclosed"] if enclosed.crls else []
+    looked_at += [phrase("{0} CRLs enclosed", str(len(enclosed.crls)))] if enclosed.crls else []
     if read.never_revoked:
         looked_at = ["noRevAvail (RFC 9608)"]
     unknown = any(one == certificate for one, _issuer in judgement.undetermined)
     held = False if revoked else None if unknown or judgement.anchor is None else True
-    evidence = "; ".join(revoked or looked_at) or "no CRL and no OCSP answer at hand"
+    evidence = listed(revoked or looked_at) or phrase("no CRL and no OCSP answer at hand")
     return Finding("revocation", "RFC 5280 §6.1.3 (a)(3)", name, held, evidence)
 
 
+def _list(crl: Crl) -> str:
+    if crl.next_update is None:
+        return phrase("CRL of {0}", _time(crl.this_update))
+    return phrase("CRL of {0} to {1}", _time(crl.this_update), _time(crl.next_update))
+
+
+def _with_defect(what: str, defect: str | None) -> str:
+    return what if defect is None else phrase("{0}, which clears nobody ({1})", what, defect)
+
+
+def told(problem: fitness.Problem) -> str:
+    """A problem's code, and what it is about."""
+    return phrase("{0}: {1}", problem.code, problem.detail) if problem.detail else problem.code
+
+
 def _all(problems: list[fitness.Problem]) -> str:
-    return "; ".join(f"{one.code}: {one.detail}" if one.detail else one.code for one in problems)
+    return listed([told(one) for one in problems])
 
 
 def _constraints(down: tuple[x509.Certificate, ...]) -> str:
     held_to = [subject_text(one) for one in down if facts(one).constraints is not None]
-    return f"kept, as {', '.join(held_to)} asks" if held_to else "none"
+    return phrase("kept, as {0} asks", ", ".join(held_to)) if held_to else phrase("none")
 
 
 def _rights(certificate: x509.Certificate) -> str:
     read = facts(certificate)
     usages = [name for name in _USAGES if read.usage is not None and getattr(read.usage, name)]
-    said = [f"keyUsage {', '.join(usages)}" if read.usage is not None else "no keyUsage"]
+    said: list[str] = [f"keyUsage {', '.join(usages)}" if read.usage is not None else phrase("no keyUsage")]
     if read.extended is not None:
         said.append(f"extKeyUsage {', '.join(sorted(read.extended))}")
     if read.ca:
         said.append("CA" if read.path_length is None else f"CA, pathLen {read.path_length}")
-    return "; ".join(said)
+    return listed(said)
 
 
 _USAGES = (

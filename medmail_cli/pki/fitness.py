@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from medmail_cli.cms.algorithms import ml_name
 from medmail_cli.cms.publickey import pss_restriction
+from medmail_cli.model import phrase
 from medmail_cli.pki import dn
 from medmail_cli.pki.certificate import Facts, facts, public_key, subject_text
 from medmail_cli.pki.names import mail_allowed, violates
@@ -67,7 +68,9 @@ def weaknesses(certificate: x509.Certificate, *, anchor: bool) -> list[Problem]:
         found.append(Problem(code, f"{subject_text(certificate)}: {what}"))
     if read.unreadable is not None:
         found.append(Problem("untrusted-issuer", read.unreadable))
-    found += [Problem("untrusted-issuer", f"critical extension {oid}") for oid in read.unknown_critical]
+    found += [
+        Problem("untrusted-issuer", phrase("critical extension {0}", oid)) for oid in read.unknown_critical
+    ]
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 from cryptography import x509
 
 from medmail_cli.cms.identifiers import public_key_octets, serial_number
+from medmail_cli.model import phrase
 from medmail_cli.pki.certificate import facts, issued, issuer_text, subject_text
 from medmail_cli.pki.crl import SKEW, Belief, Crl, Revocation, Word, find_words, read_crl, speaks, standing
 from medmail_cli.pki.fitness import (
@@ -307,7 +308,7 @@ class _Case:
         found += name_constraints((*above, end))
         if len(path) > 1:
             if not policies_hold([facts(c) for c in (*above[1:], end)], self.policies):
-                found.append(Problem("untrusted-issuer", "policy"))
+                found.append(Problem("untrusted-issuer", phrase("policy")))
             for index, certificate in enumerate(path[:-1]):
                 above_it, link = path[index + 1 :], (certificate, path[index + 1])
                 revoked, known = self._status(certificate, above_it)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from medmail_cli.cms import algorithms
+from medmail_cli.model import phrase
 from medmail_cli.pki import explain as paths
 from medmail_cli.pki.path import Authorities
 from medmail_cli.smime.open import Opened
@@ -63,11 +64,12 @@ def _told(opened: Opened, authorities: Authorities) -> Iterator[Step]:
     verdict = opened.verdict
     encryption, headers = verdict.encryption, verdict.headers
     unread = encryption.status == "failed" or any(p.code == "malformed" for p in verdict.problems)
-    yield Step("layers", "RFC 8551 §3", "held", (" > ".join(verdict.layers) or "none",))
+    layers = phrase(" > ".join(f"{{{n}}}" for n in range(len(verdict.layers))), *map(phrase, verdict.layers))
+    yield Step("layers", "RFC 8551 §3", "held", (layers or phrase("none"),))
     how = (encryption.algorithm, encryption.key_management, encryption.recipient)
     shown = " · ".join(one for one in how if one)
     yield _step(verdict, "decryption", "RFC 5652 §6, RFC 5083", shown, made=encryption.status != "none")
-    yield _step(verdict, "coverage", "RFC 9787, RFC 1847", " > ".join(verdict.layers), made=not unread)
+    yield _step(verdict, "coverage", "RFC 9787, RFC 1847", layers, made=not unread)
     for judged in opened.judged:
         yield from _signer(judged, opened, authorities)
     if not opened.judged:
@@ -75,9 +77,12 @@ def _told(opened: Opened, authorities: Authorities) -> Iterator[Step]:
     has = ", ".join(address for one in verdict.signature.vouching for address in one.addresses)
     signers = any(one.sha256 for one in verdict.signature.signers)
     yield _step(verdict, "sender", "RFC 8550 §3", f"{has} · From: {headers.from_ or ''}", made=signers)
-    where = "protected" if headers.protected else "outside"
     outside = verdict.outer_headers
-    evidence = f"{where}; outside From: {outside.from_ or ''} · Subject: {outside.subject or ''}"
+    seen = outside.from_ or "", outside.subject or ""
+    if headers.protected:
+        evidence = phrase("protected; outside From: {0} · Subject: {1}", *seen)
+    else:
+        evidence = phrase("outside; outside From: {0} · Subject: {1}", *seen)
     yield _step(verdict, "headers", "RFC 9788 §4", evidence, made=not unread)
     to = ", ".join((*headers.to, *headers.cc))
     yield _step(verdict, "addressee", "RFC 9787 §4", to, made=encryption.status == "ok")
@@ -87,7 +92,7 @@ def _step(verdict: Verdict, check: Check, rule: str, evidence: str, *, made: boo
     codes = _CODES[check]
     failed = [p for p in verdict.problems if p.code in codes and _belongs(verdict, check, p.code)]
     noted = [p for p in verdict.notes if p.code in codes]
-    said = [f"{p.code}: {p.detail}" if p.detail else p.code for p in (*failed, *noted)]
+    said = [paths.told(p) for p in (*failed, *noted)]
     if made and evidence:
         said.insert(0, evidence)
     if failed:
@@ -108,7 +113,10 @@ def _belongs(verdict: Verdict, check: Check, code: str) -> bool:
 def _signer(judged: Judged, opened: Opened, authorities: Authorities) -> Iterator[Step]:
     signer, info = judged.signer, judged.info
     attributes = [_ATTRIBUTES[oid] for oid in info.signed_attributes if oid in _ATTRIBUTES]
-    evidence = [f"{info.digest} · {info.signature_scheme}", ", ".join(attributes) or "no signed attributes"]
+    evidence = [
+        f"{info.digest} · {info.signature_scheme}",
+        ", ".join(attributes) or phrase("no signed attributes"),
+    ]
     if signer.signed_at:
         evidence.append(f"{signer.signed_at:%Y-%m-%dT%H:%M:%SZ}")
     codes = _CODES["signature"]
@@ -116,13 +124,13 @@ def _signer(judged: Judged, opened: Opened, authorities: Authorities) -> Iterato
     if judged.judgement is not None:
         failed = [p for p in failed if p not in judged.judgement.problems]
     repaired = [p.code for p in opened.verdict.notes if p.code in codes]
-    evidence += [f"{p.code}: {p.detail}" if p.detail else p.code for p in failed] + repaired
+    evidence += [paths.told(p) for p in failed] + repaired
     result: Result = "failed" if failed else "noted" if repaired else "held"
     if judged.proven is None and not failed:
         result = "not-made"  # without the certificate there is no key to check it with
     yield Step("signature", "RFC 5652 §5.4 to §5.6", result, tuple(evidence), signer.subject)
     if judged.judgement is None or opened.at is None:
-        missing = tuple(f"{p.code}: {p.detail}" for p in judged.problems if p.code == "untrusted-issuer")
+        missing = tuple(paths.told(p) for p in judged.problems if p.code == "untrusted-issuer")
         yield Step("anchor", "RFC 5652 §5.1, RFC 5280 §6.1.1 (d)", "failed", missing)
         return
     for found in paths.explain(judged.judgement, authorities, at=opened.at, enclosed=judged.enclosed):

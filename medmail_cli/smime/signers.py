@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from medmail_cli.cms.identifiers import nameable, serial_number
 from medmail_cli.cms.signed import SignerInfo, check_signer
 from medmail_cli.errors import MedmailError
+from medmail_cli.model import phrase
 from medmail_cli.pki import address, dn
 from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.fitness import Problem, may_speak_for
@@ -97,7 +98,7 @@ def judge_signers(
     if layer is None:
         return (), ()
     if layer.signed is None:
-        problems.append(Problem("bad-signature", "the signature cannot be read"))
+        problems.append(Problem("bad-signature", phrase("the signature cannot be read")))
         return (Signer((), None, None, None, None, None, ("bad-signature",)),), ()
     judged: list[Judged] = []
     # who is looked up costs time, and a From may name thousands
@@ -144,11 +145,11 @@ def _judge_signer(
     try:
         signed_at = info.signed_at
     except MedmailError:
-        found.append(Problem("bad-signature", "signing time"))
+        found.append(Problem("bad-signature", phrase("signing time")))
     if signed_at and signed_at > at + SKEW:
         found.append(Problem("implausible-time", f"{signed_at:%Y-%m-%dT%H:%M:%SZ}"))
     if certificate is None:
-        found.append(Problem("untrusted-issuer", "the signer's certificate is not at hand"))
+        found.append(Problem("untrusted-issuer", phrase("the signer's certificate is not at hand")))
         codes = tuple(problem.code for problem in unique(found))
         return Judged(Signer((), None, None, None, None, signed_at, codes), tuple(found), None, info)
     wrong = check_signer(signed, info, certificate, layer.content)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from medmail_cli.model import Phrase
 from medmail_cli.ui import sanitize
 from medmail_cli.ui.sentences import ERRORS, N_
 from medmail_cli.ui.words import _
@@ -56,7 +57,32 @@ _EVIDENCE = {
     "no signed attributes": N_("no signed attributes"),
     "no CRL and no OCSP answer at hand": N_("no CRL and no OCSP answer at hand"),
 }
-"""What there was not; other evidence is names, numbers and times, alike in every language."""
+"""What there was not."""
+_PHRASES = (
+    N_("{0} · {1} of {2}"),
+    N_("{0} – {1}, at {2}"),
+    N_("CRL of {0}"),
+    N_("CRL of {0} to {1}"),
+    N_("OCSP answer of {0}"),
+    N_("{0} CRLs enclosed"),
+    N_("{0}, which clears nobody ({1})"),
+    N_("{0}: {1}"),
+    N_("{0}; {1}"),
+    N_("kept, as {0} asks"),
+    N_("no keyUsage"),
+    N_("policy"),
+    N_("critical extension {0}"),
+    N_("protected; outside From: {0} · Subject: {1}"),
+    N_("outside; outside From: {0} · Subject: {1}"),
+    N_("the signature cannot be read"),
+    N_("the signer's certificate is not at hand"),
+    N_("signing time"),
+    N_("encrypted"),
+    N_("signed"),
+    N_("compressed"),
+    N_("wrapped"),
+)
+"""What evidence is put together from; the rest is codes, names, numbers and times, alike everywhere."""
 
 
 def message(event: "Verdict", console: "Console") -> "Iterable[Line]":
@@ -82,12 +108,24 @@ def explanation(event: "Explanation", _console: "Console") -> "Iterable[Line]":
     for step in event.steps:
         style, said = _RESULTS[step.result]
         check = _("{name}: ").format(name=_(_CHECKS[step.check]))
-        yield [f"{step.number}. {check}", (style, _(said)), f" ({step.rule})"]
+        yield [f"{step.number}. {check}", (style, _(said)), f" ({_rule(step.rule)})"]
         if step.about:
             yield f"   {sanitize.line(step.about)}"
         for evidence in step.evidence:
-            yield f"   {sanitize.line(_(_EVIDENCE[evidence]) if evidence in _EVIDENCE else evidence)}"
+            yield f"   {sanitize.line(_said(evidence))}"
     yield ""
+
+
+def _said(evidence: str) -> str:
+    """Evidence in the language of this run, whatever of it is not what a stranger wrote."""
+    if not isinstance(evidence, Phrase):
+        return evidence
+    return _(evidence.template).format(*map(_said, evidence.parts))
+
+
+def _rule(rule: str) -> str:
+    first, to, last = rule.partition(" to ")
+    return _("{first} to {last}").format(first=first, last=last) if to else rule
 
 
 def _verdict(event: "Verdict") -> "Iterator[Line]":

@@ -1,14 +1,23 @@
 """The verdict told step by step: numbered, in the RFCs' order, each check with what it rests on."""
 
-import pytest
+import ast
+from pathlib import Path
+from typing import get_args
 
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+import medmail_cli
 from medmail_cli.cms import ber, der
 from medmail_cli.pki.path import Authorities
 from medmail_cli.smime import compose
 from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.open import Opened
+from medmail_cli.smime.verdict import Layer
 from medmail_cli.ui.sentences import ERRORS
-from medmail_cli.ui.views.decrypt import _CHECKS, _EVIDENCE, _OWN_WORDS
+from medmail_cli.ui.views.decrypt import _CHECKS, _EVIDENCE, _OWN_WORDS, _said
+from medmail_cli.ui.words import _, set_language
 from tests.support import pki
 from tests.support.letters import NOW, OUTER, TEXT, authority, encrypt, entity, opened, person, sealed, sign
 from tests.unit.smime.test_forgeries import _by_key_identifier, made, resigned
@@ -129,6 +138,39 @@ def test_what_there_was_not_has_words_in_every_language() -> None:
     evidence = {one for step in steps for one in step.evidence}
     assert evidence >= _EVIDENCE.keys()
     assert {one for one in evidence if one.startswith("no")} <= _EVIDENCE.keys()
+
+
+def test_all_that_is_evidence_can_be_said_in_french(monkeypatch: pytest.MonkeyPatch) -> None:
+    templates = {
+        node.args[0].value
+        for room in ("pki", "smime", "cms")
+        for file in (Path(medmail_cli.__file__).parent / room).glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "phrase"
+        if isinstance(node.args[0], ast.Constant)
+    }
+    assert len(templates) > 15
+    monkeypatch.setenv("LANGUAGE", "fr")
+    set_language("fr")
+    untold = {one for one in (*templates, *get_args(Layer)) if _(str(one)) == one}
+    assert untold == set()
+
+
+def test_evidence_in_french(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGUAGE", "fr")
+    set_language("fr")
+    crl = pki.make_crl(ROOT)
+    weak = x509.load_der_x509_crl(pki.weakly_signed(crl.public_bytes(Encoding.DER), ROOT.key))
+    authorities = Authorities([ROOT.certificate], crls=[crl, weak])
+    result = opened(
+        sealed(), judge=lambda c, came: authorities.judge(c, enclosed=came, at=NOW, known_now=NOW)
+    )
+    said = {step.check: [_said(one) for one in step.evidence] for step in told(result, authorities)}
+    assert said["layers"] == ["chiffré > signé"]
+    listed = "CRL du 2026-01-01T00:00:00Z au 2046-01-01T00:00:00Z"
+    assert said["revocation"] == [f"{listed} ; {listed}, qui ne disculpe personne (sha1)"]
+    assert said["period"][0].count(" à la date du ") == 1
+    assert said["headers"][0].startswith("protégé")
 
 
 @pytest.mark.parametrize("code", PROBLEMS)
