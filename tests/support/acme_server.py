@@ -3,6 +3,10 @@
 The server is a process of its own, in a virtual environment that is made once, under the user's cache.
 Its mail goes through Postfix and Dovecot; what it lacks of RFC 8823 (Auto-Submitted, a signature) is added
 on the way, as the operator of such a server would have his mail server do.
+
+Each of its requests looks at the unseen answers only, and marks as seen those that are another's (its
+``EmailHandler._emails_fetch``): of two answers that come together one is never found again, and its challenge
+ends as invalid. So its mailbox does not let it mark a mail as seen, and every request looks at every answer.
 """
 
 import contextlib
@@ -166,6 +170,8 @@ class AcmeServer:
         self._stack.close()
 
     def _start(self) -> None:
+        # no s, which is \Seen (RFC 4314 §4); with w, for it uses no folder that is wholly read-only
+        self.mail.set_rights(SENDER, "lrw")
         smtp, port = _free_ports(2)
         gateway = _Gateway(self)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

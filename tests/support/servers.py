@@ -142,13 +142,7 @@ class MailServers:
 
     def inject(self, address: str, messages: Iterable[bytes], folder: str = "INBOX") -> None:
         """Put messages straight into a folder, as a delivery would; UIDs follow the order given."""
-        maildir = self.maildir(address, folder)
-        for part in ("tmp", "new", "cur"):
-            (maildir / part).mkdir(parents=True, exist_ok=True)
-        owner = pwd.getpwnam("mail")
-        for path in (maildir.parent, maildir, *maildir.iterdir()):
-            if path.is_dir():
-                os.chown(path, owner.pw_uid, owner.pw_gid)
+        maildir, owner = self._made(address, folder)
         if folder != "INBOX":
             (maildir / "maildirfolder").touch()
         for message in messages:
@@ -157,6 +151,23 @@ class MailServers:
             temporary.write_bytes(message.replace(b"\r\n", b"\n"))
             os.chown(temporary, owner.pw_uid, owner.pw_gid)
             temporary.rename(maildir / "new" / name)
+
+    def _made(self, address: str, folder: str) -> tuple[Path, pwd.struct_passwd]:
+        """A folder's place, made where there is none, and whose it is."""
+        maildir = self.maildir(address, folder)
+        for part in ("tmp", "new", "cur"):
+            (maildir / part).mkdir(parents=True, exist_ok=True)
+        owner = pwd.getpwnam("mail")
+        for path in (maildir.parent, maildir, *maildir.iterdir()):
+            if path.is_dir():
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        return maildir, owner
+
+    def set_rights(self, address: str, rights: str, folder: str = "INBOX") -> None:
+        """What ``address`` may do with a folder of its own: rights of RFC 4314 §2.1."""
+        maildir, owner = self._made(address, folder)
+        (maildir / "dovecot-acl").write_text(f"owner {rights}\n")
+        os.chown(maildir / "dovecot-acl", owner.pw_uid, owner.pw_gid)
 
     def messages(self, address: str, folder: str = "INBOX") -> list[bytes]:
         """What lies in a folder, as Dovecot stored it."""
