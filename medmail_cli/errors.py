@@ -98,6 +98,7 @@ EXITS: dict[str, int] = {
     # 2: usage
     "bad-fingerprint": USAGE,
     "insecure-url": USAGE,
+    "key-not-wanted": USAGE,
     "editor-failed": USAGE,
     "bad-address": USAGE,
     "empty-letter": USAGE,

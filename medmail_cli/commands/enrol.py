@@ -86,7 +86,12 @@ def new(
         Method | None,
         typer.Option("--method", help=_("EST, CMP, ACME, or a request in a file to be sent by hand.")),
     ] = None,
-    key: Annotated[Key | None, typer.Option("--key", help=_("The kind of key; rsa3072 by default."))] = None,
+    key: Annotated[
+        Key | None,
+        typer.Option(
+            "--key", help=_("The kind of key; by default what the authority asks for, else rsa3072.")
+        ),
+    ] = None,
     name: Annotated[
         str, typer.Option("--name", metavar="NAME", help=_("Your name, as it shall stand."))
     ] = "",

@@ -98,7 +98,12 @@ def batch(
     ] = None,
     tls_anchors: TlsAnchors = None,
     ca_fingerprint: Fingerprint = None,
-    key: Annotated[Key | None, typer.Option("--key", help=_("The kind of key; rsa3072 by default."))] = None,
+    key: Annotated[
+        Key | None,
+        typer.Option(
+            "--key", help=_("The kind of key; by default what the authority asks for, else rsa3072.")
+        ),
+    ] = None,
     agree_terms: AgreeTerms = False,
     force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
 ) -> int:
@@ -223,7 +228,7 @@ def _reach(
     agreed: bool,
 ) -> _Asked:
     """The authority, asked for its certificates, so that nothing is begun with one that is away."""
-    from medmail_cli.workflows.keypairs import Pair, preferred
+    from medmail_cli.workflows.keypairs import GENERAL, preferred
 
     settings = settings_of(session, "", ca, None)
     if settings is None:
@@ -248,7 +253,7 @@ def _reach(
         if found.method == "acme":
             found.sign_up(session.account(settings.challenge_account).address)
         found.anchors()
-        kind = preferred(Pair("rsa3072", "both"), found.preferred_key()).kind
+        kind = preferred(found.key_kinds(), GENERAL)
         return _Asked(settings, found.fingerprint, way, found.url, kind)
 
 

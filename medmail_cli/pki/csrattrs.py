@@ -28,6 +28,8 @@ _LINK = "1.2.840.113549.1.9.7"  # challengePassword
 _TEMPLATE, _EXTENSION_TEMPLATE = "1.2.840.113549.1.9.16.2.61", "1.2.840.113549.1.9.16.2.62"
 _RSA, _EC = "1.2.840.113549.1.1.1", "1.2.840.10045.2.1"
 _CURVES = {"1.2.840.10045.3.1.7": "p256", "1.3.132.0.34": "p384"}
+_KINDS = {"1.3.101.112": "ed25519", "1.3.101.110": "x25519", **algorithms.ML_KEM}
+"""Kinds of keys that are named by one identifier; Ed25519's is that of its signatures too (RFC 8410 §3)."""
 _SUBJECT_ALT_NAME = "2.5.29.17"
 _NAMES_STAY = {_SUBJECT_ALT_NAME}
 _SCHEMES = {oid: scheme for scheme, (oid, _) in ALGORITHMS.items()}
@@ -45,9 +47,10 @@ class CsrAttribute:
 class Wanted:
     """What an authority wants, as far as we can give it.
 
-    ``keys`` are kinds of keys, ``schemes`` signatures, both in its order; ``linked`` that the request be tied
-    to the TLS connection. ``extensions`` and ``subject`` are identifiers, each with what the authority
-    dictates (an extension or an AttributeTypeAndValue, DER) or None where we fill it in.
+    ``keys`` are kinds of keys that it says it certifies, ``schemes`` signatures, both in its order;
+    ``linked`` that the request be tied to the TLS connection. ``extensions`` and ``subject`` are identifiers,
+    each with what the authority dictates (an extension or an AttributeTypeAndValue, DER) or None where we
+    fill it in.
     """
 
     keys: tuple[str, ...] = ()
@@ -96,6 +99,8 @@ def understood(attributes: Sequence[CsrAttribute]) -> Wanted:
         except MedmailError as error:
             if error.code != "malformed":
                 raise
+    if set(found.keys) == {"ed25519"} and set(found.schemes) - {"ed25519"}:
+        found.keys.clear()  # one signature among others, which say nothing of keys
     return Wanted(
         tuple(dict.fromkeys(found.keys)),
         tuple(dict.fromkeys(found.schemes)),
@@ -108,12 +113,13 @@ def understood(attributes: Sequence[CsrAttribute]) -> Wanted:
 def _read_attribute(one: CsrAttribute, found: _Found) -> None:
     if one.oid == _EC:
         curves = [ber.parse(value).oid() for value in one.values]
-        found.keys += [_CURVES[curve] for curve in curves if curve in _CURVES] if curves else ["p256"]
+        found.keys += [_CURVES[curve] for curve in curves if curve in _CURVES] if curves else ["p256", "p384"]
     elif one.oid == _RSA:
         sizes = [node.integer() for value in one.values if (node := ber.parse(value)).tag == ber.INTEGER]
-        found.keys += [_rsa(size) for size in sizes] if sizes else ["rsa3072"]
-    elif one.oid in _SCHEMES:
-        found.schemes.append(_SCHEMES[one.oid])
+        found.keys += [kind for size in sizes for kind in _rsa(size)] if sizes else _rsa(0)
+    elif one.oid in _KINDS or one.oid in _SCHEMES:
+        found.keys += [_KINDS[one.oid]] if one.oid in _KINDS else []
+        found.schemes += [_SCHEMES[one.oid]] if one.oid in _SCHEMES else []
     elif one.oid == EXTENSION_REQUEST:
         for value in one.values:
             node = ber.parse(value)
@@ -127,8 +133,11 @@ def _read_attribute(one: CsrAttribute, found: _Found) -> None:
         found.extensions.setdefault(one.oid, None)
 
 
-def _rsa(size: int) -> str:
-    return "rsa3072" if size <= 3072 else "rsa4096"
+def _rsa(size: int) -> list[str]:
+    """What we make instead of a key that short, or that long; 3072 bits are our shortest."""
+    if size < 3072:
+        return ["rsa3072", "rsa4096"]
+    return ["rsa3072" if size == 3072 else "rsa4096"]
 
 
 def _dictated(extension: ber.Node) -> bytes | None:
@@ -171,10 +180,12 @@ def _read_key(node: ber.Node, found: _Found) -> None:
         values = (bytes(algorithm.parameters.raw),) if algorithm.parameters is not None else ()
         _read_attribute(CsrAttribute(_EC, values), found)
     elif algorithm.oid == _RSA and placeholder is None:
-        found.keys.append("rsa3072")
+        found.keys += _rsa(0)
     elif algorithm.oid == _RSA and placeholder is not None:
         modulus = ber.parse(placeholder.bits()).fields().take(ber.INTEGER)
-        found.keys.append(_rsa(8 * len(modulus.content.tobytes().lstrip(b"\0") or modulus.content[1:])))
+        found.keys += _rsa(8 * len(modulus.content.tobytes().lstrip(b"\0") or modulus.content[1:]))
+    elif algorithm.oid in _KINDS:
+        found.keys.append(_KINDS[algorithm.oid])
 
 
 # --- obeying it --------------------------------------------------------------------------------------------

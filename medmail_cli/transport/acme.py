@@ -187,8 +187,9 @@ class AcmeAuthority:
         """
         self._server.sign_up(self._agree, self._external, (f"mailto:{contact}",))
 
-    def preferred_key(self) -> None:
-        """This protocol has no way to say it."""
+    def key_kinds(self) -> tuple[str, ...]:
+        """None: this protocol has no way to say it."""
+        return ()
 
     def renew(
         self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory"

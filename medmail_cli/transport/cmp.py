@@ -96,8 +96,9 @@ class CmpAuthority:
         """The root of what was issued to us; nothing before that."""
         return self._roots
 
-    def preferred_key(self) -> None:
-        """This protocol has no way to say it."""
+    def key_kinds(self) -> tuple[str, ...]:
+        """None: this protocol has no way to say it."""
+        return ()
 
     def enrol(
         self, csr: x509.CertificateSigningRequest, key: "PrivateKey | None", memory: "Memory"

@@ -113,9 +113,9 @@ class EstAuthority:
             return ()
         return self._read(answer, csr_attributes)
 
-    def preferred_key(self) -> str | None:
-        """The kind of key that it says it certifies: the first that can be made, None where it says none."""
-        return next(iter(self._wanted().keys), None)
+    def key_kinds(self) -> tuple[str, ...]:
+        """The kinds of keys that it says it certifies, as far as we make them; none where it does not say."""
+        return self._wanted().keys
 
     def _wanted(self) -> Wanted:
         if self._wishes is None:

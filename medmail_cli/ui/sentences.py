@@ -140,6 +140,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("check the authority's login and --password-file"),
     ),
     "ca-rejected": (N_("the authority {url} refuses the request (HTTP {status}) {detail}"), ""),
+    "key-not-wanted": (
+        N_("the authority {url} certifies no {key} key, but: {kinds}"),
+        N_("leave --key away and it is made as the authority asks, or name one of these"),
+    ),
     "certificate-not-as-requested": (
         N_("the authority {url} sent a certificate that cannot be used: {reason}"),
         N_("the key is kept; tell the authority"),

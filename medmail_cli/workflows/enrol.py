@@ -1,5 +1,6 @@
 """``medmail enrol``: getting an identity from an authority or by a request, and watching its end."""
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +25,12 @@ from medmail_cli.workflows.identity import (
     warnings,
 )
 from medmail_cli.workflows.keypairs import (
+    GENERAL,
+    SIGNING,
     KeyChoice,
     Pair,
-    kind_of,
+    agreed,
+    kind_after,
     make_key,
     pairs,
     preferred,
@@ -58,8 +62,8 @@ class Authority(Protocol):
     def anchors(self) -> tuple[x509.Certificate, ...]:
         """Its roots, checked against the fingerprint given, if any."""
 
-    def preferred_key(self) -> str | None:
-        """The kind of key that it says it certifies, None where it does not say."""
+    def key_kinds(self) -> tuple[str, ...]:
+        """The kinds of keys that it says it certifies, none where it does not say."""
 
     def enrol(
         self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory", /
@@ -126,37 +130,41 @@ def enrol_new(
     the key that encrypts; a run killed before the answer is kept has lost that key. Raises what the authority
     raises.
     """
-    ca: Authority | None = None
-    asked, unchanged, roots = False, dict[str, Identity](), dict[x509.Certificate, None]()
+    unchanged, roots = dict[str, Identity](), dict[x509.Certificate, None]()
     by_hand: list[Identity] = []
-    for pair in pairs(key, two=two):
-        held = [one for one in keystore.identities() if speaks_for(one, subject.address)]
-        waiting = [one for one in held if one.state == "waiting" and pair.fits(one)]
-        in_use = [one for one in held if one.state == "active"]
-        valid = [one for one in in_use if one.certificate and one.certificate.not_valid_after_utc > now()]
-        does = [one for one in valid if one.purpose in (pair.purpose, "both") or pair.purpose == "both"]
-        does = [one for one in does if pair.post_quantum == one.key_type.startswith("ml-kem")]
-        enough = {use for one in does for use in _uses(one)} >= set(_uses(pair))
-        made_there = server_key and pair.purpose != "sign"
-        if made_there:
-            waiting = []
-        if enough and not waiting and not replace:
-            unchanged |= {one.id: one for one in does}
-            roots |= dict.fromkeys(roots_of(does))
+
+    def made_there(pair: Pair) -> bool:
+        return server_key and pair.purpose != "sign"
+
+    def held(pair: Pair) -> _Held:
+        found = _held(keystore, subject.address, pair, now())
+        return dataclasses.replace(found, waiting=()) if made_there(pair) else found
+
+    ca: Authority | None = None
+    wanted = pairs(key, two=two)
+    if replace or not all(held(pair).enough for pair in wanted):
+        ca = authority()
+        if ca is not None and not any(held(pair).waiting for pair in wanted):
+            kinds = ca.key_kinds()
+            agreed(key, kinds, ca.url)
+            wanted = pairs(key or preferred(kinds, GENERAL if server_key else SIGNING), two=two)
+    for pair in wanted:
+        before = held(pair)
+        if before.enough and not replace:
+            unchanged |= {one.id: one for one in before.does}
+            roots |= dict.fromkeys(roots_of(before.does))
             continue
-        if not asked:
-            ca, asked = authority(), True
         store = unlock()
-        if waiting:
-            one = waiting[-1]
+        if before.waiting:
+            one = before.waiting[-1]
             if key is not None and pair.kind != one.key_type:
                 yield Note("request-waits", {"address": subject.address, "key": one.key_type})
         else:
-            if key is None and ca is not None:
-                pair = preferred(pair, ca.preferred_key())
-            old = [one for one in in_use if pair.replaces(one) and (replace or one not in valid)]
+            old = [
+                one for one in before.active if pair.replaces(one) and (replace or one not in before.valid)
+            ]
             replaced = [each.id for each in old]
-            if made_there:
+            if made_there(pair):
                 assert isinstance(ca, KeyMaker)  # noqa: S101 - the command lets no other be asked
                 one = generated(store, log, ca, ca, subject, pair, replaced, now, escrow)
                 yield enrolment("enrolled", one)
@@ -175,6 +183,36 @@ def enrol_new(
         yield enrolment("unchanged", one)
     yield from _given_out(by_hand, output, force=force)
     yield from offer_roots(trust, log, subject.address, tuple(roots), ca_fingerprint, ask_trust)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What an address has already of what a key pair is for; ``does`` does some of its work today."""
+
+    waiting: tuple[Identity, ...]
+    active: tuple[Identity, ...]
+    valid: tuple[Identity, ...]
+    does: tuple[Identity, ...]
+    uses: tuple[str, ...]
+
+    @property
+    def enough(self) -> bool:
+        """Whether nothing is left to be asked for."""
+        return not self.waiting and {use for one in self.does for use in _uses(one)} >= set(self.uses)
+
+
+def _held(keystore: "Keystore", address: str, pair: Pair, now: dt.datetime) -> _Held:
+    held = [one for one in keystore.identities() if speaks_for(one, address)]
+    active = tuple(one for one in held if one.state == "active")
+    valid = tuple(one for one in active if one.certificate and one.certificate.not_valid_after_utc > now)
+    does = tuple(one for one in valid if one.purpose in (pair.purpose, "both") or pair.purpose == "both")
+    return _Held(
+        tuple(one for one in held if one.state == "waiting" and pair.fits(one)),
+        active,
+        valid,
+        tuple(one for one in does if pair.post_quantum == one.key_type.startswith("ml-kem")),
+        _uses(pair),
+    )
 
 
 def enrol_renew(
@@ -238,7 +276,9 @@ def _renew(
     held = store.identities()
     one = next((each for each in held if each.state == "waiting" and old.id in each.replaces), None)
     if one is None:
-        subject, pair = Subject(old.address, old.name), Pair(key or kind_of(old), old.purpose)
+        kinds = ca.key_kinds() if ca else ()
+        agreed(key, kinds, ca.url if ca else "")
+        subject, pair = Subject(old.address, old.name), Pair(key or kind_after(old, kinds), old.purpose)
         one = _request(store, log, ca, subject, pair, [old.id], now(), renewed=old)
     if ca is None:
         yield from _given_out([one], None, force=False)

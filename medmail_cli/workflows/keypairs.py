@@ -1,6 +1,7 @@
 """The key pairs of an identity: which there shall be, made, and each one's request for a certificate."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from cryptography import x509
@@ -22,8 +23,10 @@ KeyChoice = Literal[
     "rsa3072", "rsa4096", "p256", "p384", "ed25519", "x25519", "ml-kem-768", "ml-kem-1024"
 ]  # fmt: skip
 """What ``--key`` takes. ``ed25519`` brings ``x25519`` along; ML-KEM and X25519 encrypt and sign nothing."""
-_GENERAL: tuple[KeyChoice, ...] = ("rsa3072", "rsa4096", "p256", "p384")
+GENERAL: tuple[KeyChoice, ...] = ("rsa3072", "rsa4096", "p256", "p384")
 """Kinds that both sign and encrypt."""
+SIGNING: tuple[KeyChoice, ...] = (*GENERAL, "ed25519")
+"""Kinds that sign."""
 ENCRYPTION_ONLY = frozenset({"x25519", "ml-kem-768", "ml-kem-1024"})
 
 
@@ -60,12 +63,31 @@ def pairs(choice: KeyChoice | None, *, two: bool) -> tuple[Pair, ...]:
     return (Pair(kind, "sign"), Pair(kind, "encrypt")) if two else (Pair(kind, "both"),)
 
 
-def preferred(pair: Pair, kind: str | None) -> Pair:
-    """The pair with a key of the kind that the authority certifies, where that can do the pair's work."""
-    for each in _GENERAL:
-        if each == kind:
-            return replace(pair, kind=each)
-    return pair
+def preferred(
+    kinds: Sequence[str], among: Sequence[KeyChoice] = SIGNING, usual: KeyChoice = "rsa3072"
+) -> KeyChoice:
+    """The first of the ``kinds`` that an authority certifies which is of use, else the usual one."""
+    return next((each for kind in kinds for each in among if each == kind), usual)
+
+
+def agreed(choice: KeyChoice | None, kinds: Sequence[str], url: str) -> None:
+    """Raises ``key-not-wanted`` where the authority certifies other ``kinds`` than the one chosen."""
+    if choice is not None and not _certified(choice, kinds):
+        raise MedmailError("key-not-wanted", url=url, key=choice, kinds=list(kinds))
+
+
+def _certified(kind: KeyChoice, kinds: Sequence[str]) -> bool:
+    # who names Ed25519 alone has no other word for the key that encrypts beside it
+    return not kinds or kind in kinds or (kind == "x25519" and "ed25519" in kinds)
+
+
+def kind_after(old: Identity, kinds: Sequence[str]) -> KeyChoice:
+    """The kind that follows an identity's key: the same, or what the authority certifies nowadays."""
+    kind = kind_of(old)
+    if kind.startswith("ml-kem") or _certified(kind, kinds):
+        return kind
+    among = {"both": GENERAL, "sign": SIGNING, "encrypt": (*GENERAL, "x25519")}
+    return preferred(kinds, among[old.purpose], kind)
 
 
 def kind_of(old: Identity) -> KeyChoice:

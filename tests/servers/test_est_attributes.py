@@ -17,6 +17,7 @@ from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.csrattrs import Wanted, fitted
 from medmail_cli.pki.request import build_request
+from medmail_cli.sandbox import web
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.transport.est import EstAuthority
 from tests.support.cli import medmail, passphrase
@@ -240,23 +241,38 @@ def rsa_template(bits: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
+    ("body", "kind", "other", "certified"),
     [
-        (RFC_7030, "p384"),
-        (wants(attribute("1.2.840.113549.1.1.1", der.integer(4096))), "rsa4096"),
+        (RFC_7030, "p384", "p256", False),
+        (wants(attribute("1.2.840.113549.1.1.1", der.integer(4096))), "rsa4096", "p256", False),
+        (wants(attribute("1.2.840.113549.1.1.1", der.integer(3072))), "rsa3072", "rsa4096", False),
+        (
+            wants(
+                attribute("1.2.840.10045.2.1", der.oid("1.3.132.0.34")), der.oid("1.2.840.113549.1.1.1")
+            ),
+            "p384", "rsa4096", True,
+        ),
         (
             wants(attribute("1.2.840.10045.2.1", der.oid("1.3.132.0.35"), der.oid("1.2.840.10045.3.1.7"))),
-            "p256",
+            "p256", "p384", False,
         ),
-        (wants(attribute("1.2.840.113549.1.9.16.2.61", template(key=rsa_template(4096)))), "rsa4096"),
-        (wants(der.oid("1.3.101.112")), "rsa3072"),
-        (b"<html>no attributes</html>", "rsa3072"),
-        (b"", "rsa3072"),
+        (
+            wants(attribute("1.2.840.113549.1.9.16.2.61", template(key=rsa_template(4096)))),
+            "rsa4096", "p256", False,
+        ),
+        # of any curve or length, or one shorter than we make
+        (wants(der.oid("1.2.840.10045.2.1")), "p256", "p384", True),
+        (wants(der.oid("1.2.840.113549.1.1.1")), "rsa3072", "rsa4096", True),
+        (wants(attribute("1.2.840.113549.1.1.1", der.integer(2048))), "rsa3072", "rsa4096", True),
+        # a signature among others asks for no key
+        (wants(der.oid("1.2.840.10045.4.3.2"), der.oid("1.3.101.112")), "rsa3072", "p256", True),
+        (b"<html>no attributes</html>", "rsa3072", "p256", True),
+        (b"", "rsa3072", "p256", True),
     ],
-)
+)  # fmt: skip
 def test_the_key_is_of_the_kind_the_authority_certifies(
-    watched: Start, ca: OpenSslCa, body: bytes, kind: str, tmp_path: Path
-) -> None:  # fmt: skip
+    watched: Start, ca: OpenSslCa, body: bytes, kind: str, other: str, certified: bool, tmp_path: Path
+) -> None:
     server, home = watched(body), tmp_path / "home"
     passphrase(home)
     words = ("--ca", server.server.url, "--tls-anchors", ca.root, "--no-backup", "--json")
@@ -264,8 +280,69 @@ def test_the_key_is_of_the_kind_the_authority_certifies(
     assert (done.exit, done.objects[0]["key"]) == (0, kind), done
     public = server.requests[0][0].public_key()
     assert isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)
-    done = medmail(home, "enrol", "new", ADDRESS, *words, "--replace", "--key", "p256")
-    assert done.objects[0]["key"] == "p256"
+    done = medmail(home, "enrol", "new", ADDRESS, *words, "--replace", "--key", other)
+    if certified:
+        assert done.objects[0]["key"] == other
+        return
+    (told,) = done.objects
+    assert (told["code"], told["exit"], len(server.requests)) == ("key-not-wanted", 2, 1)
+    assert (other in told["message"], kind in told["message"]) == (True, True)
+    assert "--key" in told["hint"]
+    assert [one["status"] for one in medmail(home, "keys", "list", "--json").objects[:-1]] == ["active"]
+
+
+ED25519 = der.oid("1.3.101.112")
+
+
+@pytest.fixture
+def home_of_ed25519(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """A home, and the root's fingerprint, of an authority that asks for Ed25519 alone."""
+    with Operator(tmp_path / "s") as operator:
+        monkeypatch.setattr(web, "_CSR_ATTRIBUTES", der.sequence(ED25519))
+        home = operator.home(ADDRESS, tmp_path / "home")
+        passphrase(home)
+        yield home, operator.authority.fingerprint
+
+
+def kinds(home: Path, state: str = "active") -> list[tuple[str, str]]:
+    listed = medmail(home, "keys", "list", "--json").objects
+    return [(one["key"], one["purpose"]) for one in listed if one.get("status") == state]
+
+
+def test_ed25519_asked_for_brings_x25519(home_of_ed25519: tuple[Path, str]) -> None:
+    home, root = home_of_ed25519
+    words = ("--ca-fingerprint", root, "--no-backup", "--json")
+    refused = medmail(home, "enrol", "new", ADDRESS, *words, "--key", "rsa3072")
+    assert refused.objects[-1]["code"] == "key-not-wanted"
+    done = medmail(home, "enrol", "new", ADDRESS, *words)
+    assert done.exit == 0, done.stderr
+    assert kinds(home) == [("ed25519", "sign"), ("x25519", "encrypt")]
+    again = medmail(home, "enrol", "new", ADDRESS, *words)
+    assert {one["status"] for one in again.objects if one["type"] == "enrolment"} == {"unchanged"}
+    # of the kinds that are in use both are what is wanted still
+    done = medmail(home, "enrol", "renew", ADDRESS, "--no-backup", "--json")
+    assert done.exit == 0, done.stderr
+    assert kinds(home) == [("ed25519", "sign"), ("x25519", "encrypt")]
+
+
+def test_a_renewal_takes_the_kind_that_the_authority_certifies_today(
+    watched: Start, ca: OpenSslCa, tmp_path: Path
+) -> None:
+    server, home = watched(b""), tmp_path / "home"
+    passphrase(home)
+    words = ("--ca", server.server.url, "--tls-anchors", ca.root, "--no-backup", "--json")
+    assert medmail(home, "enrol", "new", ADDRESS, *words, "--key", "p256").exit == 0
+    renew = ("enrol", "renew", ADDRESS, *words)
+    server.server.replies["csrattrs"] = lambda _handler, _body: (200, {}, RFC_7030)
+    refused = medmail(home, *renew, "--key", "p256")
+    assert refused.objects[-1]["code"] == "key-not-wanted"
+    assert medmail(home, *renew).exit == 0
+    assert kinds(home) == [("p384", "both")]
+    # what it certifies among others stays as it is
+    body = wants(der.oid("1.2.840.113549.1.1.1"), der.oid("1.2.840.10045.2.1"))
+    server.server.replies["csrattrs"] = lambda _handler, _body: (200, {}, body)
+    assert medmail(home, *renew).exit == 0
+    assert kinds(home) == [("p384", "both")]
 
 
 def test_a_batch_makes_keys_of_that_kind(watched: Start, ca: OpenSslCa, tmp_path: Path) -> None:
