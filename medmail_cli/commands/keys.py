@@ -29,6 +29,19 @@ Output = Annotated[
 Force = Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))]
 
 
+class Work(StrEnum):
+    """What an identity is for."""
+
+    sign = "sign"
+    encrypt = "encrypt"
+
+
+Purpose = Annotated[
+    Work | None,
+    typer.Option("--purpose", help=_("Of two that are in use for an address, the one that does this.")),
+]
+
+
 class Format(StrEnum):
     """What an identity is exported as."""
 
@@ -68,15 +81,19 @@ def list_(ctx: typer.Context) -> int:
 
 @app.command(
     "show",
-    help=_("Show all there is to say about one identity."),
+    help=_("Show all there is to say about one identity, or about those in use for an address."),
     epilog=examples("medmail keys show dr.martin@medecin.test"),
 )
-def show_(ctx: typer.Context, identity: Identity) -> int:
+def show_(ctx: typer.Context, identity: Identity, purpose: Purpose = None) -> int:
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.keys import show_key
 
     session: Session = ctx.obj
-    return show(ctx, "keys show", show_key(session.keystore, identity, session.now()))
+    return show(
+        ctx,
+        "keys show",
+        show_key(session.keystore, identity, session.now(), purpose.value if purpose else None),
+    )
 
 
 @app.command(
@@ -92,6 +109,7 @@ def export(
     identity: Identity,
     form: Annotated[Format, typer.Option("--format", help=_("What to write."))] = Format.pem,
     private: Annotated[bool, typer.Option("--private", help=_("The private key too."))] = False,
+    purpose: Purpose = None,
     output: Output = None,
     force: Force = False,
 ) -> int:
@@ -102,7 +120,7 @@ def export(
     if form is Format.p12 and not private:
         raise typer.BadParameter(_("p12 holds the private key; add --private"), param_hint="--format")
     place = _place(session, output, binary=form is not Format.pem)
-    one = session.keystore.find(identity)
+    one = keys.the_one_in_use(session.keystore, identity, session.now(), purpose.value if purpose else None)
     if not private:
         events = keys.export_certificate(one, form.value, place, force=force)
     else:

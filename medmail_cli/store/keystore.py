@@ -114,6 +114,30 @@ class Keystore:
             raise MedmailError("ambiguous-identity", name=prefix, ids=[one.id[:12] for one in found])
         return found[0]
 
+    def in_use(self, name: str, *, at: dt.datetime, purpose: "Purpose | None" = None) -> tuple[Identity, ...]:
+        """By address those that sign for it, and that letters to it are encrypted for, ``at`` that time.
+
+        That is one which does both, or two, or the one for ``purpose``; where none is in use, or by id, what
+        :meth:`find` finds. Raises ``not-found`` and ``ambiguous-identity``.
+        """
+        found: dict[str, Identity] = {}
+        for use, choose in (("sign", self.signer), ("encrypt", self.reader)):
+            if "@" not in name or purpose not in (None, use):
+                continue
+            try:
+                one = choose(name, at=at)
+            except MedmailError as error:
+                if error.code != "no-identity":
+                    raise
+            else:
+                found[one.id] = one
+        if found:
+            return tuple(found.values())
+        one = self.find(name)
+        if purpose is not None and one.purpose not in (purpose, "both"):
+            raise MedmailError("not-found", what="identity", name=name)
+        return (one,)
+
     def signer(self, address: str, *, at: dt.datetime | None = None) -> Identity:
         """The active identity that signs for ``address``: one valid ``at`` that time, a card's, the newest.
 

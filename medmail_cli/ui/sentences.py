@@ -92,7 +92,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "ambiguous-identity": (
         N_("“{name}” names several identities: {ids}"),
-        N_("give more digits of one; `medmail keys list` shows them"),
+        N_("give more digits of one, or --purpose if there is one of each; `medmail keys list` shows them"),
     ),
     "ambiguous-digest": (
         N_("“{prefix}” begins the digest of several certificates"),

@@ -106,11 +106,30 @@ def keys(keystore: "Keystore", now: dt.datetime) -> Iterator[Key]:
         yield Key(**_common(one, now))  # type: ignore[arg-type]  # a dict of mixed values
 
 
-def show_key(keystore: "Keystore", prefix: str, now: dt.datetime) -> Iterator[KeyDetails]:
-    """One identity, by id, fingerprint or address. Raises ``not-found``, ``ambiguous-identity``."""
-    one = keystore.find(prefix)
+def show_key(
+    keystore: "Keystore", name: str, now: dt.datetime, purpose: Purpose | None = None
+) -> Iterator[KeyDetails]:
+    """One identity, by id or fingerprint, or those in use for an address.
+
+    Raises ``not-found``, ``ambiguous-identity``.
+    """
+    for one in keystore.in_use(name, at=now, purpose=purpose):
+        yield _details(keystore, one, now)
+
+
+def the_one_in_use(
+    keystore: "Keystore", name: str, now: dt.datetime, purpose: Purpose | None = None
+) -> Identity:
+    """Likewise, where it must be one. Raises ``not-found``, ``ambiguous-identity``."""
+    one, *others = keystore.in_use(name, at=now, purpose=purpose)
+    if others:
+        raise MedmailError("ambiguous-identity", name=name, ids=[each.id[:12] for each in (one, *others)])
+    return one
+
+
+def _details(keystore: "Keystore", one: Identity, now: dt.datetime) -> KeyDetails:
     certificate = one.certificate
-    yield KeyDetails(
+    return KeyDetails(
         **_common(one, now),  # type: ignore[arg-type]  # a dict of mixed values
         subject=subject_text(certificate) if certificate else None,
         issuer=issuer_text(certificate) if certificate else None,

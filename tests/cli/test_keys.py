@@ -112,6 +112,28 @@ def test_list_of_nothing(tmp_path: Path) -> None:
     assert (done.exit, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_an_address_names_the_identities_in_use(home: Path, tmp_path: Path) -> None:
+    old, new = held(home)
+    shown, _ = objects(home, "show", ADDRESS)
+    assert (shown["id"], shown["status"]) == (new.id, "active")
+    (exported, _) = objects(home, "export", ADDRESS, "-o", str(tmp_path / "c.pem"))
+    assert exported["id"] == new.id
+    assert objects(home, "show", old.id[:8])[0]["id"] == old.id
+    # of two each for its work; one that has ended counts less, however new
+    store = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
+    later = NOW + dt.timedelta(hours=2)
+    ids = {purpose: _keep(store, later, purpose=purpose).id for purpose in ("sign", "encrypt")}
+    _keep(store, later, purpose="encrypt", not_after=dt.datetime(2026, 2, 1, tzinfo=dt.UTC))
+    assert [one.get("id") for one in objects(home, "show", ADDRESS)[:-1]] == list(ids.values())
+    for purpose, expected in ids.items():
+        for command in ("show", "export"):
+            assert objects(home, command, ADDRESS, "--purpose", purpose)[0]["id"] == expected
+    (error,) = objects(home, "export", ADDRESS)
+    assert (error["code"], error["exit"], "--purpose" in error["hint"]) == ("ambiguous-identity", 2, True)
+    (error,) = objects(home, "show", ids["sign"], "--purpose", "encrypt")
+    assert (error["code"], error["exit"]) == ("not-found", 1)
+
+
 def test_show_tells_all_but_the_key(home: Path) -> None:
     _old, new = held(home)
     shown, result = objects(home, "show", new.id[:8])
@@ -121,7 +143,7 @@ def test_show_tells_all_but_the_key(home: Path) -> None:
         "CN=Order Root",
     )
     assert result["exit"] == 0
-    (error,) = objects(home, "show", ADDRESS)
+    (error,) = objects(home, "delete", ADDRESS, "--force")
     assert (error["code"], error["exit"]) == ("ambiguous-identity", 2)
     (error,) = objects(home, "show", "zz")
     assert (error["code"], error["exit"]) == ("not-found", 1)
