@@ -391,6 +391,10 @@ NOTES: dict[str, str] = {
     "possible-duplicate": N_(
         "{address} may have got the letter {message_id} twice: an earlier attempt broke off"
     ),
+    "server-key-lost": N_(
+        "a request of {date} for a key of {address} broke off: {authority} may have made one that nobody "
+        "holds; it should revoke any certificate of that request"
+    ),
     "retry-failed": N_("letters waiting in the outbox could not be sent now ({error})"),
     "sent-copy-not-appended": N_("the copy could not be put into {folder} on the server ({error})"),
     "not-backed-up": N_(

@@ -127,8 +127,8 @@ def enrol_new(
     A request that waits is sent, or given out, again; an identity that is valid now is left unchanged
     unless ``replace``. A key is sealed on disk before its request leaves, so a kill loses nothing.
     ``unlock`` opens the keystore, or makes it, when it is needed. With ``server_key`` the authority makes
-    the key that encrypts; a run killed before the answer is kept has lost that key. Raises what the authority
-    raises.
+    the key that encrypts; a run killed before the answer is kept has lost that key, and the next one says
+    ``possible-duplicate``. Raises what the authority raises.
     """
     unchanged, roots = dict[str, Identity](), dict[x509.Certificate, None]()
     by_hand: list[Identity] = []
@@ -166,9 +166,7 @@ def enrol_new(
             replaced = [each.id for each in old]
             if made_there(pair):
                 assert isinstance(ca, KeyMaker)  # noqa: S101 - the command lets no other be asked
-                one = generated(store, log, ca, ca, subject, pair, replaced, now, escrow)
-                yield enrolment("enrolled", one)
-                yield from warnings(one, now())
+                yield from generated(store, log, ca, ca, subject, pair, replaced, now, escrow)
                 roots |= dict.fromkeys(ca.anchors())
                 continue
             one = _request(store, log, ca, subject, pair, replaced, now())

@@ -31,12 +31,16 @@ REGISTRAR_HELD = "registrar-held"
 class Enrolment:
     """An identity of the keystore and what has just become of it.
 
+    ``possible-duplicate``: enrolled, but a request before may have got another key and certificate, lost.
+
     ``request`` is the PEM of the request that a waiting one needs a certificate for, ``saved_as`` where it
     was written; ``code`` says what ``failed``.
     """
 
     type: ClassVar[str] = "enrolment"
-    status: Literal["enrolled", "renewed", "imported", "revoked", "waiting", "unchanged", "failed"]
+    status: Literal[
+        "enrolled", "renewed", "imported", "revoked", "waiting", "unchanged", "possible-duplicate", "failed"
+    ]
     id: str
     address: str
     addresses: tuple[str, ...]
@@ -135,7 +139,9 @@ def warnings(one: Identity, now: dt.datetime) -> Iterator[Note]:
 
 
 def enrolment(
-    what: Literal["enrolled", "renewed", "imported", "revoked", "waiting", "unchanged", "failed"],
+    what: Literal[
+        "enrolled", "renewed", "imported", "revoked", "waiting", "unchanged", "possible-duplicate", "failed"
+    ],
     one: Identity,
     request: str | None = None,
     saved_as: Path | None = None,

@@ -1,15 +1,32 @@
-"""Keys that an authority makes (``enrol new --server-key``, EST's serverkeygen)."""
+"""Keys that an authority makes (``enrol new --server-key``, EST's serverkeygen).
+
+What it answers cannot be asked for again (RFC 7030 §4.4 knows no way): a run that is cut off between its
+answer and our disk loses a key that has its certificate. So that a request is under way stands in a file
+beside the identities until its end is known, and the next run tells of it.
+"""
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms.keys import SoftwareKey
-from medmail_cli.store.identity import Identity
-from medmail_cli.workflows.identity import REGISTRAR_HELD, certify, serves_for, speaks_for
+from medmail_cli.errors import MedmailError
+from medmail_cli.model import Note
+from medmail_cli.store.identity import ID_DIGITS
+from medmail_cli.store.transactions import FileMemory
+from medmail_cli.workflows.identity import (
+    REGISTRAR_HELD,
+    Enrolment,
+    certify,
+    enrolment,
+    serves_for,
+    speaks_for,
+    warnings,
+)
 from medmail_cli.workflows.keypairs import Pair, make_key, request
 from medmail_cli.workflows.logged import logged
 
@@ -21,6 +38,10 @@ if TYPE_CHECKING:
     from medmail_cli.store.keystore import Unlocked
     from medmail_cli.workflows.enrol import Authority, Subject
     from medmail_cli.workflows.escrow import Escrow
+
+
+_REFUSALS = {"ca-rejected", "ca-refused", "ca-redirected"}
+"""How an authority says that it has made no key."""
 
 
 @runtime_checkable
@@ -47,10 +68,11 @@ def generated(
     replaces: Sequence[str],
     now: Callable[[], dt.datetime],
     escrow: "Escrow | None",
-) -> Identity:
+) -> Iterator[Enrolment | Note]:
     """A key that the authority made, kept with its certificate.
 
-    What signs too is marked: its holder is not the only one who has had it.
+    What signs too is marked: its holder is not the only one who has had it. ``possible-duplicate`` where an
+    earlier request's end is not known. Raises what the authority raises.
     """
 
     def asked(private_key: "PrivateKeyTypes") -> x509.CertificateSigningRequest:
@@ -66,12 +88,28 @@ def generated(
         if speaks_for(one, subject.address)
     ]
     facts = {"method": ca.method, "authority": ca.url, "key": pair.kind, "made-by": "authority"}
+    ca.anchors()  # who cannot be reached is not asked for anything
+    named = hashlib.sha256(f"{ca.url}\0{subject.address}\0{pair.purpose}".encode()).hexdigest()
+    under_way = FileMemory(store.keystore.folder / f"{named[:ID_DIGITS]}.asked")
+    if before := under_way.load():
+        day = before.decode("ascii", "replace")[:10]
+        yield Note("server-key-lost", {"address": subject.address, "authority": ca.url, "date": day})
     with logged(log, "enrol", subject.address, (), **facts):
-        private_key, (certificate, *chain) = maker.generate(asked(passing), SoftwareKey(passing), opens)
+        if not before:
+            under_way.save(now().astimezone(dt.UTC).isoformat().encode())
+        try:
+            private_key, (certificate, *chain) = maker.generate(asked(passing), SoftwareKey(passing), opens)
+        except MedmailError as error:
+            if error.code in _REFUSALS and not before:
+                under_way.save(b"")
+            raise
         waiting = store.add_waiting(
             private_key, asked(private_key).public_bytes(Encoding.DER), address=subject.address,
             method=ca.method, authority=ca.url, name=subject.name, purpose=pair.purpose, now=now(),
             replaces=replaces,
         )  # fmt: skip
         held = ca.method if serves_for(certificate) == "encrypt" else REGISTRAR_HELD
-        return certify(store, waiting, certificate, chain, method=held, now=now(), escrow=escrow)
+        one = certify(store, waiting, certificate, chain, method=held, now=now(), escrow=escrow)
+        under_way.save(b"")
+    yield enrolment("possible-duplicate" if before else "enrolled", one)
+    yield from warnings(one, now())

@@ -2,6 +2,8 @@
 
 import base64
 import secrets
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ from medmail_cli.cms import der
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.identity import Identity
 from medmail_cli.store.keystore import Keystore
-from tests.support.cli import PASSPHRASE, medmail, passphrase
+from tests.support.cli import MEDMAIL, PASSPHRASE, medmail, passphrase
 from tests.support.openssl_est import Handler, OpenSslEst, Reply, new_request
+from tests.support.rosters import environment
 from tests.support.tools import run
 
 ADDRESS = "dr.martin@medecin.test"
@@ -144,6 +147,49 @@ def test_a_key_encrypted_for_somebody_else(home: Path, server: OpenSslEst, tmp_p
     maker.issued, maker.encrypts = server.ca.sign(stranger, "PEM"), True
     assert enrol(home, server, "--replace")[1]["code"] == "server-answer-malformed"
     assert [one.state for one in held(home)] == ["active"]
+
+
+def test_a_key_that_was_lost_is_told_of(home: Path, server: OpenSslEst, tmp_path: Path) -> None:
+    maker = Maker(server, tmp_path)
+    running: list[subprocess.Popen[bytes]] = []
+
+    def make_and_kill(handler: Handler, body: bytes) -> Reply:
+        answer = maker.make(handler, body)
+        running[0].kill()
+        running[0].wait()
+        return answer
+
+    server.replies["serverkeygen"] = make_and_kill
+    words = ("--ca", server.url, "--tls-anchors", server.ca.root, "--key", "p256", "--no-backup")
+    argv = [MEDMAIL, "enrol", "new", ADDRESS, "--server-key", *map(str, words), "--json", "--no-input"]
+    running.append(subprocess.Popen(argv, env=environment(home), stdout=subprocess.DEVNULL))
+    assert running[0].wait(60) == -signal.SIGKILL
+    assert (held(home), len(maker.requests)) == ([], 1)
+    # as long as none is there it is told of, though nothing comes of asking
+    server.replies["serverkeygen"] = lambda _handler, _body: (403, {}, b"no")
+    done = medmail(home, *argv[1:])
+    assert [one["code"] for one in done.objects] == ["server-key-lost", "ca-refused"]
+    told = medmail(home, *(word for word in argv[1:] if word != "--json")).stderr
+    assert f"a key of {ADDRESS} broke off: {server.url}/.well-known/est may have made one" in told
+    server.replies["serverkeygen"] = maker.make
+    done = medmail(home, *argv[1:])
+    (note, one) = done.objects[:2]
+    assert (note["code"], note["address"]) == ("server-key-lost", ADDRESS)
+    assert (done.exit, one["status"]) == (0, "possible-duplicate")
+    assert [each.state for each in held(home)] == ["active"]
+    assert medmail(home, *argv[1:]).objects[0]["status"] == "unchanged"
+    assert medmail(home, *argv[1:], "--replace").objects[0]["status"] == "enrolled"
+
+
+def test_what_was_refused_or_never_asked_for_is_no_lost_key(
+    home: Path, server: OpenSslEst, tmp_path: Path
+) -> None:
+    assert enrol(home, server)[1]["code"] == "ca-rejected"
+    server.replies["cacerts"] = lambda _handler, _body: (503, {}, b"")
+    assert enrol(home, server)[0] == 75
+    del server.replies["cacerts"]
+    Maker(server, tmp_path)
+    assert enrol(home, server)[1]["status"] == "enrolled"
 
 
 def test_an_authority_that_makes_no_keys(home: Path, server: OpenSslEst) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PURPOSES = {"sign": N_("signing"), "encrypt": N_("encryption"), "both": N_("signing and encryption")}
 STATUSES = {
     "enrolled": N_("enrolled"),
+    "possible-duplicate": N_("enrolled, perhaps twice"),
     "renewed": N_("renewed"),
     "revoked": N_("revoked"),
     "failed": N_("failed"),
