@@ -37,7 +37,6 @@ _COLUMNS = {
 """What is read → its columns' names, without case, accents, blanks and punctuation."""
 _RPPS = "8"
 """The type of identifier that is an RPPS, as which it begins the national identifier; ADELI is another."""
-_ENCODING = "bad-encoding"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def read_roster(data: bytes, path: str) -> tuple[tuple[Professional, ...], tuple
     first = next(read, None)
     if first is None:
         return (), (Fault(1, "address", "column-missing"),)
-    if reason := first.broken or (_ENCODING if any(map(_undecoded, first.cells)) else None):
+    if reason := first.broken or next(filter(None, map(_garbled, first.cells)), None):
         return (), (Fault(first.line, None, reason),)
     header = _named(first.cells)
     places = _places(header)
@@ -99,7 +98,7 @@ def read_roster(data: bytes, path: str) -> tuple[tuple[Professional, ...], tuple
             faults.append(Fault(line, None, broken))
             continue
         if garbled := [
-            Fault(line, header[at], _ENCODING) for at, cell in enumerate(cells) if _undecoded(cell)
+            Fault(line, header[at], reason) for at, cell in enumerate(cells) if (reason := _garbled(cell))
         ]:
             faults += garbled
             continue
@@ -135,8 +134,11 @@ def luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
-def _undecoded(text: str) -> bool:
-    return not text.isascii() and any("\udc80" <= letter <= "\udcff" for letter in text)
+def _garbled(text: str) -> str | None:
+    """What in a cell is no text at all."""
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        return "bad-encoding"
+    return "control-character" if "\0" in text else None
 
 
 def _named(header: Sequence[str]) -> list[str]:

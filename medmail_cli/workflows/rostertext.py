@@ -25,6 +25,9 @@ _MISREAD = re.compile(
 """What stands beside a letter in no name: a sign, a capital after a small letter, a small one in capitals."""
 _FOREIGN = re.compile(rf"(?![àâçèéêëîïôùûüœÀÂÇÈÉÊËÎÏÔÙÛÜŒ])[{_SMALL}{_CAPITAL}]")
 """Letters that are rare in French, between readings that are equally likely otherwise."""
+_NO_TEXT = re.compile(r"[\0-\x08\x0e-\x1f\x7f\ud800-\udbff\uffff]")
+_MOST_OF_NO_TEXT = 20
+"""One letter in so many that no text holds, at most; compressed or other binary octets hold one in nine."""
 _MOST_LINES = 100
 """Of one row; a quotation mark left open takes no more of the file than that."""
 
@@ -41,12 +44,12 @@ class Row:
 def decoded(data: bytes, path: str) -> str:
     """The octets as text; those that are not of the file's own encoding are left as lone surrogates.
 
-    Raises ``not-text``.
+    Octets that no text holds are left too, where they are few: one row's fault. Raises ``not-text``.
     """
     text = _unicode(data)
     if text is None:
         text = min(filter(None, (_read(data, name) for name in _SINGLE)), key=_oddness, default="\0")
-    if "\0" in text:
+    if len(_NO_TEXT.findall(text)) * _MOST_OF_NO_TEXT > len(text):
         raise MedmailError("not-text", path=path)
     return text
 
@@ -62,13 +65,14 @@ def _unicode(data: bytes) -> str | None:
     text = data.decode("utf-8-sig", "surrogateescape")
     wrong = len(re.findall(r"[\udc80-\udcff]", text))
     # a few octets that slipped into a file of UTF-8 are their rows' fault, and no reason to misread the rest
-    if wrong and (data.startswith(codecs.BOM_UTF8) or wrong < len(re.findall(r"[^\0-\x7f]", text)) - wrong):
+    if wrong and (data.startswith(codecs.BOM_UTF8) or wrong <= len(re.findall(r"[^\0-\x7f]", text)) - wrong):
         return text
     return None if wrong else text
 
 
 def _marked(data: bytes, encoding: str) -> str:
-    return "\0" if (text := _read(data, encoding)) is None else text
+    text = _read(data, encoding, "surrogatepass")  # half a letter is its row's fault
+    return "\0" if text is None else text
 
 
 def _oddness(text: str) -> tuple[int, int]:
@@ -76,9 +80,9 @@ def _oddness(text: str) -> tuple[int, int]:
     return sum(1 for _ in _MISREAD.finditer(text)), sum(1 for _ in _FOREIGN.finditer(text))
 
 
-def _read(data: bytes, encoding: str) -> str | None:
+def _read(data: bytes, encoding: str, errors: str = "strict") -> str | None:
     try:
-        return data.decode(encoding)
+        return data.decode(encoding, errors)
     except UnicodeDecodeError:
         return None
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.workflows.roster import deliverable, luhn, read_roster
+from medmail_cli.workflows.roster import Fault, deliverable, luhn, read_roster
 
 HEADER = "address,name,rpps,profession,organisation,group,role,floor\n"
 
@@ -162,7 +162,45 @@ def test_a_header_that_cannot_be_used(text: str, fault: tuple[int, str | None, s
     assert (told.line, told.column, told.reason) == fault
 
 
-@pytest.mark.parametrize("data", [b"address\n\0\0", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xfe\0"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_row_with_octets_of_no_text_spoils_no_other(encoding: str) -> None:
+    people = [f"p{n}@b.test;Zoé P{n};" for n in range(5)]
+    people[1] = "p1@b.test;Zo\0;"
+    people[2] = "p2@b;Zoé;"
+    people[3] = "p3@b.test;Zoé;a\0b"
+    text = "\r\n".join(["address;name;note", *people, ""])
+    rows, faults = read_roster(text.encode(encoding), "r.csv")
+    assert [row.line for row in rows] == [2, 6]
+    assert [row.name for row in rows] == ["Zoé P0", "Zoé P4"]
+    assert [(one.line, one.column, one.reason) for one in faults] == [
+        (3, "name", "control-character"),
+        (4, "address", "bad-address"),
+        (5, "note", "control-character"),
+    ]
+
+
+def test_half_a_letter_of_utf_16_is_the_fault_of_its_row() -> None:
+    text = "address;name\na@b.test;Zoé\nb@b.test;Z\ud83d\nc@b;Zoé\n"
+    rows, faults = read_roster(b"\xff\xfe" + text.encode("utf-16-le", "surrogatepass"), "r.csv")
+    assert [row.name for row in rows] == ["Zoé"]
+    assert [(one.line, one.reason) for one in faults] == [(3, "bad-encoding"), (4, "bad-address")]
+
+
+def test_one_wrong_octet_beside_one_letter_of_utf_8() -> None:
+    (row,), (fault,) = read_roster("address;name\na@b.test;Zoé\nb@b.test;Z".encode() + b"\xe9\n", "r.csv")
+    assert (row.name, fault.line, fault.reason) == ("Zoé", 3, "bad-encoding")
+
+
+def test_a_nul_in_the_header() -> None:
+    assert read_roster(b"address;na\0me\na@b.test;X\n" + b"a" * 40, "r.csv")[1] == (
+        Fault(1, None, "control-character"),
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"address\n\0\0", random.Random(1).randbytes(5000), b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xfe\0"],
+)
 def test_what_is_no_text_is_refused(data: bytes) -> None:
     with pytest.raises(MedmailError) as refused:
         read_roster(data, "r.csv")
