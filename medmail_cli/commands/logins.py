@@ -78,6 +78,7 @@ def show_identity(session: "Session", made: "ssl.SSLContext", address: str) -> N
         from medmail_cli.devices.cardlogin import login_key
 
         place = session.unlocked.card_place(one)
-        tlskey.present(made, *login_key(session.cards, place, one.certificate, session.now()))
+        known = (*one.chain, *session.trust.intermediates())
+        tlskey.present(made, *login_key(session.cards, place, one.certificate, session.now(), known))
     else:
         tls.present(made, session.unlocked.unseal(one), (one.certificate, *one.chain))

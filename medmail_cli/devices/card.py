@@ -6,9 +6,11 @@ token says that the next wrong one locks it, and none that this token has refuse
 """
 
 import contextlib
+import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from cryptography import x509
 
@@ -47,6 +49,22 @@ class Refused(Protocol):
         """The token has taken another PIN: what it refused is of no interest any more."""
 
 
+_ALONE = threading.RLock()
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def alone(method: Callable[P, T]) -> Callable[P, T]:
+    """One thread at a time: a session does one thing after the other (PKCS#11 5.2), and logs in once."""
+
+    @functools.wraps(method)
+    def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _ALONE:
+            return method(*args, **kwargs)
+
+    return waiting
+
+
 class Card:
     """A token in its slot."""
 
@@ -72,6 +90,7 @@ class Card:
         """What the token can do."""
         return self._token.slot.get_mechanisms()
 
+    @alone
     def certificates(self) -> list[tuple[bytes, x509.Certificate]]:
         """The certificates on the card as far as it shows them now, each with its CKA_ID."""
         import pkcs11
@@ -107,6 +126,7 @@ class Card:
         finally:
             session.close()
 
+    @alone
     def session(self) -> "pkcs11.Session":
         """The session, logged in; what went wrong with it once goes wrong again without another try.
 
@@ -202,6 +222,7 @@ class Card:
     def _failed(self, reason: str) -> MedmailError:
         return MedmailError("card-failed", label=self.label, reason=reason)
 
+    @alone
     def present(self) -> bool:
         """Whether the token is still where it was, and the session with it where there is one."""
         import pkcs11
@@ -241,6 +262,7 @@ class Cards:
         self._libraries: dict[str, Any] = {}
         self._cards: dict[tuple[str, str], Card] = {}
 
+    @alone
     def choose(self, module: Path | None, label: str | None) -> Card:
         """The card of that label, or the only one there is, by ``module`` or any that this machine has.
 
@@ -280,6 +302,7 @@ class Cards:
 
         return CardKey(self.at(place), bytes.fromhex(place.key_id) if key_id is None else key_id, public_key)
 
+    @alone
     def at(self, place: "CardPlace") -> Card:
         """The card of ``place``. Raises as :meth:`key` does."""
         if (place.serial, place.label) in self._cards:
@@ -319,6 +342,7 @@ class Cards:
                         found.append(token)
         return found
 
+    @alone
     def close(self) -> None:
         """Log out of every card and let go of the modules."""
         cards, self._cards = self._cards, {}

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.cms import algorithms, der, oaep
+from medmail_cli.devices.card import alone
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Oaep
 
@@ -52,6 +53,7 @@ class CardKey:
 
     # --- what it can do --------------------------------------------------------------------------------
 
+    @alone
     def can_sign(self) -> bool:
         """Whether the card signs with it, so that the public half says so: tried once."""
         message = secrets.token_bytes(_SAMPLE)
@@ -73,6 +75,7 @@ class CardKey:
             return False
         return True
 
+    @alone
     def can_decrypt(self) -> bool:
         """Whether the card opens what was encrypted for the public half: tried once."""
         sample = secrets.token_bytes(_SAMPLE)
@@ -93,6 +96,7 @@ class CardKey:
 
     # --- signing ---------------------------------------------------------------------------------------
 
+    @alone
     def sign(self, message: bytes, scheme: "SignatureScheme") -> bytes:
         """Sign ``message``, hashed here where the card lets us, so that little goes to it.
 
@@ -147,6 +151,7 @@ class CardKey:
 
     # --- for TLS, which hashes and pads by itself (medmail_cli.transport.tlskey) --------------------------
 
+    @alone
     def primitives(self) -> "frozenset[Primitive]":
         """What the card signs of that; bare RSA is tried once, as cards say they do it and do not."""
         if self._primitives is None:
@@ -168,6 +173,7 @@ class CardKey:
             return False
         return pow(int.from_bytes(signature, "big"), numbers.e, numbers.n) == int.from_bytes(block, "big")
 
+    @alone
     def sign_prepared(self, data: bytes, primitive: "Primitive") -> bytes:
         """Sign what is hashed, and padded where that is needed, already. Raises as :meth:`sign` does."""
         import pkcs11
@@ -187,6 +193,7 @@ class CardKey:
             raise self._card.failed(error) from None
         return ecdsa_der(signature) if primitive == "ecdsa" else signature
 
+    @alone
     def is_there(self) -> bool:
         """Whether the card has the key."""
         try:
@@ -199,6 +206,7 @@ class CardKey:
 
     # --- decrypting ------------------------------------------------------------------------------------
 
+    @alone
     def decrypt(self, ciphertext: bytes, scheme: "KeyTransport") -> bytes:
         """Unwrap a content-encryption key; v1.5 that the card refuses gives random octets in its place."""
         from pkcs11 import Mechanism
@@ -266,6 +274,7 @@ class CardKey:
         )
         return found
 
+    @alone
     def agree(self, peer_public_key: "PublicKeyTypes") -> bytes:
         """The raw shared secret by the card's ECDH (CKM_ECDH1_DERIVE without a derivation function)."""
         key = self._key()

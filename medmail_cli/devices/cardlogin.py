@@ -1,6 +1,7 @@
 """Which of a card's keys logs in to servers: cards have one for that (CPS), beside the one that signs."""
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -17,17 +18,21 @@ if TYPE_CHECKING:
 
 
 def login_key(
-    cards: "Cards", place: "CardPlace", certificate: x509.Certificate, now: dt.datetime
+    cards: "Cards",
+    place: "CardPlace",
+    certificate: x509.Certificate,
+    now: dt.datetime,
+    known: Sequence[x509.Certificate] = (),
 ) -> "tuple[CardKey, tuple[x509.Certificate, ...]]":
     """The newest key on the card whose certificate is for logins (clientAuth, RFC 5280 §4.2.1.12).
 
     Where none is, the key at ``place``, whose certificate is ``certificate``. With it come its certificate
-    and those above it that the card holds. Raises what opening the card raises.
+    and those above it that the card holds, or that are ``known``. Raises what opening the card raises.
     """
     card = cards.at(place)
     card.session()
     held = card.certificates()
-    pool = [one for _, one in held]
+    pool = [*(one for _, one in held), *known]
     for key_id, one in sorted(held, key=lambda pair: pair[1].not_valid_before_utc, reverse=True):
         if _for_logins(one) and one.not_valid_before_utc <= now <= one.not_valid_after_utc:
             key = cards.key(place, one.public_key(), key_id)

@@ -152,7 +152,7 @@ class Https:
         newest = self._context.maximum_version
         self._context.maximum_version = ssl.TLSVersion.TLSv1_2
         try:
-            with tls.network_errors(self.name), self._deadline():
+            with tls.network_errors(self.name, self._context), self._deadline():
                 return
         except MedmailError as error:
             if error.code != "server-unreachable":
@@ -177,7 +177,7 @@ class Https:
 
     def _exchange(self, method: str, path: str, body: Body | None, headers: dict[str, str]) -> Answer:
         try:
-            with tls.network_errors(self.name), self._deadline() as connection:
+            with tls.network_errors(self.name, self._context), self._deadline() as connection:
                 content = body(self.binding) if callable(body) else body
                 connection.request(method, path, content, {"User-Agent": "medmail", **headers})
                 with connection.getresponse() as response:
@@ -199,7 +199,7 @@ class Https:
             self.close()
         if self._connection is None:
             try:
-                with tls.network_errors(self.name):
+                with tls.network_errors(self.name, self._context):
                     self._connection = self._opened()
             except MedmailError as error:
                 error.facts["sent"] = False

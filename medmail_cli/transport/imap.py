@@ -52,7 +52,7 @@ class Imap:
     ) -> None:
         self.name = f"{server.host}:{server.port}"
         self.capabilities: frozenset[str] = frozenset()
-        self._server = server
+        self._server, self._context = server, context
         self._number = 0
         self._timeout = timeout
         with self._errors():
@@ -86,7 +86,7 @@ class Imap:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        with tls.network_errors(self.name):
+        with tls.network_errors(self.name, self._context):
             try:
                 yield
             except ssl.SSLError:

@@ -360,6 +360,8 @@ class Submitter:
         exchange.finish()
 
     def _explained(self, error: BaseException) -> MedmailError:
+        if said := tls.refusals(self._context):
+            return said.pop()
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):

@@ -62,27 +62,43 @@ def _unusable(path: Path | None, error: Exception) -> MedmailError:
     return MedmailError("not-readable", path=str(path), reason=reason)
 
 
+def refusals(made: ssl.SSLContext | None) -> list[MedmailError]:
+    """What the key that a context logs in with said, if it signs elsewhere and did not want to, oldest first.
+
+    OpenSSL calls it in the midst of a handshake, and knows no more to say than that this came to nothing.
+    """
+    found: list[MedmailError] = getattr(made, "_medmail_refusals", [])
+    return found
+
+
 @contextlib.contextmanager
-def network_errors(host: str) -> Iterator[None]:
+def network_errors(host: str, made: ssl.SSLContext | None = None) -> Iterator[None]:
     """Turn what the system says of a connection into ``server-untrusted`` or ``server-unreachable``.
 
-    ``host`` is what the message calls the server.
+    ``host`` is what the message calls the server. Raises what the key said that ``made`` logs in with, where
+    that is why.
     """
+    said = refusals(made)
+    said.clear()
     try:
         yield
-    except ssl.SSLCertVerificationError as error:
-        detail = error.verify_message or str(error)
-        raise MedmailError("server-untrusted", host=host, detail=detail) from None
-    except ssl.SSLError as error:
-        raise MedmailError("server-unreachable", host=host, reason=error.reason or str(error)) from None
-    except TimeoutError:
-        raise MedmailError("server-unreachable", host=host, reason="timed-out") from None
-    except (ConnectionResetError, BrokenPipeError, EOFError):
-        raise MedmailError("server-unreachable", host=host, reason="cut-off") from None
-    except socket.gaierror:
-        raise MedmailError("server-unreachable", host=host, reason="unknown-host") from None
-    except OSError as error:
+    except (OSError, EOFError) as error:
+        raise (said[0] if said else _explained(error, host)) from None
+
+
+def _explained(error: OSError | EOFError, host: str) -> MedmailError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return MedmailError("server-untrusted", host=host, detail=error.verify_message or str(error))
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or str(error)
+    elif isinstance(error, TimeoutError):
+        reason = "timed-out"
+    elif isinstance(error, ConnectionResetError | BrokenPipeError | EOFError):
+        reason = "cut-off"
+    elif isinstance(error, socket.gaierror):
+        reason = "unknown-host"
+    else:
         # aiosmtplib and asyncio wrap the system's words in their own
         number = error.errno or getattr(error.__cause__, "errno", None)
         reason = os.strerror(number) if number else error.strerror or str(error)
-        raise MedmailError("server-unreachable", host=host, reason=reason) from None
+    return MedmailError("server-unreachable", host=host, reason=reason)

@@ -54,13 +54,15 @@ class SigningKey(Protocol):
 def present(made: ssl.SSLContext, key: SigningKey, chain: Sequence[x509.Certificate]) -> None:
     """Show servers that ask for it a certificate whose key signs elsewhere.
 
-    Raises ``client-key-unusable`` where the key, or this Python's OpenSSL, cannot do that, and what the card
-    raises.
+    What the key says when it does not sign is in :func:`medmail_cli.transport.tls.refusals`. Raises
+    ``client-key-unusable`` where the key, or this Python's OpenSSL, cannot do that, and what the card raises.
     """
     bare = not isinstance(key.public_key, rsa.RSAPublicKey) or "rsa" in key.primitives()
     library = _library()
     context = ctypes.c_void_p.from_address(id(made) + object.__basicsize__)
-    private, callbacks = _private(library, key)
+    refusals: list[MedmailError] = []
+    made._medmail_refusals = refusals  # type: ignore[attr-defined]  # noqa: SLF001
+    private, callbacks = _private(library, key, refusals)
     # what OpenSSL calls back lives as long as what may call it
     made._medmail_callbacks = callbacks  # type: ignore[attr-defined]  # noqa: SLF001
     certificates = [_certificate(library, one) for one in chain]
@@ -104,7 +106,7 @@ def _certificate(library: Any, certificate: x509.Certificate) -> ctypes.c_void_p
     return _parsed(library, "d2i_X509", certificate.public_bytes(Encoding.DER))
 
 
-def _private(library: Any, key: SigningKey) -> tuple[ctypes.c_void_p, object]:
+def _private(library: Any, key: SigningKey, refusals: list[MedmailError]) -> tuple[ctypes.c_void_p, object]:
     """The key as OpenSSL's EVP_PKEY, and what has to live as long as that."""
     public = key.public_key
     if not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
@@ -113,14 +115,14 @@ def _private(library: Any, key: SigningKey) -> tuple[ctypes.c_void_p, object]:
     whole = ctypes.c_void_p(library.EVP_PKEY_new())
     if isinstance(public, rsa.RSAPublicKey):
         inner = _parsed(library, "d2i_RSA_PUBKEY", der)
-        kind, callback = _EVP_PKEY_RSA, _rsa_callback(key, (public.key_size + 7) // 8)
+        kind, callback = _EVP_PKEY_RSA, _rsa_callback(key, refusals, (public.key_size + 7) // 8)
         # RSA_METHOD_FLAG_NO_CHECK: there are no private numbers to check
         method = ctypes.c_void_p(library.RSA_meth_new(b"medmail card", 1))
         library.RSA_meth_set_priv_enc(method, callback)
         library.RSA_set_method(inner, method)
     else:
         inner = _parsed(library, "d2i_EC_PUBKEY", der)
-        kind, callback = _EVP_PKEY_EC, _ec_callback(library, key)
+        kind, callback = _EVP_PKEY_EC, _ec_callback(library, key, refusals)
         method = ctypes.c_void_p(library.EC_KEY_METHOD_new(ctypes.c_void_p(library.EC_KEY_get_method(inner))))
         library.EC_KEY_METHOD_set_sign(method, callback, None, None)
         library.EC_KEY_set_method(inner, method)
@@ -128,13 +130,13 @@ def _private(library: Any, key: SigningKey) -> tuple[ctypes.c_void_p, object]:
     return whole, callback
 
 
-def _rsa_callback(key: SigningKey, modulus: int) -> Any:
+def _rsa_callback(key: SigningKey, refusals: list[MedmailError], modulus: int) -> Any:
     """``modulus`` is the length of the key's, and so of its signatures and OpenSSL's room for them."""
 
     def sign(size: int, data: int, into: int, _rsa: int, padding: int) -> int:
         if padding not in _RSA_PADDINGS:
             return -1
-        signature = _signed(key, ctypes.string_at(data, size), _RSA_PADDINGS[padding])
+        signature = _signed(key, refusals, ctypes.string_at(data, size), _RSA_PADDINGS[padding])
         if len(signature) != modulus:
             return -1
         ctypes.memmove(into, signature, modulus)
@@ -143,9 +145,9 @@ def _rsa_callback(key: SigningKey, modulus: int) -> Any:
     return _RSA_SIGN(sign)
 
 
-def _ec_callback(library: Any, key: SigningKey) -> Any:
+def _ec_callback(library: Any, key: SigningKey, refusals: list[MedmailError]) -> Any:
     def sign(_type: int, data: int, size: int, into: int, length: Any, _kinv: int, _r: int, ours: int) -> int:
-        signature = _signed(key, ctypes.string_at(data, size), "ecdsa")
+        signature = _signed(key, refusals, ctypes.string_at(data, size), "ecdsa")
         if not 0 < len(signature) <= library.ECDSA_size(ctypes.c_void_p(ours)):
             return 0
         ctypes.memmove(into, signature, len(signature))
@@ -155,9 +157,10 @@ def _ec_callback(library: Any, key: SigningKey) -> Any:
     return _EC_SIGN(sign)
 
 
-def _signed(key: SigningKey, data: bytes, primitive: Primitive) -> bytes:
+def _signed(key: SigningKey, refusals: list[MedmailError], data: bytes, primitive: Primitive) -> bytes:
     """Nothing where the key refuses: OpenSSL then ends the handshake; no exception may pass through it."""
     try:
         return key.sign_prepared(data, primitive)
-    except MedmailError:
+    except MedmailError as error:
+        refusals.append(error)
         return b""
