@@ -1,14 +1,17 @@
 """Logging in to a real operator by the key on a card, or by one of the keystore: Dovecot asks for it."""
 
+import contextlib
 import os
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tomli_w
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -84,19 +87,69 @@ def test_an_identity_of_the_keystore_logs_in(
     assert fetch(home, reader).exit == 0
 
 
+@pytest.mark.parametrize("protocol", ["imap", "smtp", "est"])
+@pytest.mark.parametrize("kind", ["rsa2048", "p256"])
+def test_a_card_that_is_pulled_during_the_handshake_is_absent(
+    reader: Reader, tmp_path: Path, protocol: str, kind: pki.KeyType
+) -> None:
+    address, home, ca = "dr.martin@medecin.test", tmp_path / "home", pki.make_ca("Root")
+    certificate, key = pki.issue(ca, address, "sign", kind)
+    reader.insert().put_pair(certificate, key)
+    (tmp_path / "pin").write_text(PIN)
+    (tmp_path / "ca.pem").write_bytes(pki.pem(ca.certificate))
+    serving = asking(ca, tmp_path)
+    passphrase(home)
+    env = reader.env | {"MEDMAIL_PIN_FILE": str(tmp_path / "pin")}
+    assert medmail(home, "enrol", "card", "--module", SOFTHSM, env=env).exit == 0
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        login = {"client-identity": address, "tls-anchors": str(tmp_path / "ca.pem")}
+        server = {"host": "localhost", "port": port, "security": "tls"}
+        if protocol == "est":
+            url = {"url": f"https://localhost:{port}/.well-known/est", "method": "est"}
+            config: dict[str, Any] = {"authorities": {"order": url | login}}
+            words: tuple[str, ...] = ("enrol", "new", "somebody@medecin.test", "--key", "p256", "--json")
+        else:
+            account = {"address": address, "auth": "external", protocol: server}
+            config = {"accounts": {"work": account | login}}
+            words = ("server", "check", "--json")
+        (home / "config.toml").write_text(tomli_w.dumps(config))
+
+        def pull() -> None:
+            connection = listening.accept()[0]
+            reader.pull()
+            with contextlib.suppress(OSError), serving.wrap_socket(connection, server_side=True) as wrapped:
+                wrapped.recv(100)
+
+        puller = threading.Thread(target=pull)
+        puller.start()
+        done = medmail(home, *words, env=env)
+        puller.join(30)
+    said = done.objects[0]
+    assert (done.exit, said.get("code") or said["error"]) == (4, "card-absent"), done
+
+
+def asking(ca: pki.Authority, folder: Path) -> ssl.SSLContext:
+    """A server on localhost that wants a certificate of whoever connects."""
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+    extensions = [(usage, False), (names, False)]
+    (folder / "server.pem").write_bytes(
+        pki.pem(*pki.issue(ca, None, "none", "p256", name="localhost", extensions=extensions))
+    )
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder / "ca.pem")
+    serving.verify_mode = ssl.CERT_REQUIRED
+    serving.load_cert_chain(folder / "server.pem")
+    return serving
+
+
 def test_without_bare_rsa_the_login_is_by_tls_1_2(reader: Reader, tmp_path: Path) -> None:
     """A card may do PKCS #1 v1.5 alone, and TLS 1.3 wants more of it."""
     ca = pki.make_ca("Root")
     (tmp_path / "ca.pem").write_bytes(pki.pem(ca.certificate))
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-    (tmp_path / "server.pem").write_bytes(
-        pki.pem(*pki.issue(ca, None, "none", "p256", name="localhost", extensions=[(usage, False)]))
-    )
     certificate, key = pki.issue(ca, None, "none", "rsa2048", name="login", extensions=[FOR_LOGINS])
     reader.insert().put_pair(certificate, key)
-    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.pem")
-    serving.verify_mode = ssl.CERT_REQUIRED
-    serving.load_cert_chain(tmp_path / "server.pem")
+    serving = asking(ca, tmp_path)
     for bare, version in ((True, "TLSv1.3"), (False, "TLSv1.2")):
         with socket.create_server(("127.0.0.1", 0)) as listening:
             words = [sys.executable, "-c", _CLIENT, str(SOFTHSM), str(listening.getsockname()[1]), str(bare)]
