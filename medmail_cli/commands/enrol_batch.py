@@ -110,6 +110,7 @@ def batch(
     from medmail_cli.store.files import check_output
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.batch import choose, enrol_batch, faulty
+    from medmail_cli.workflows.keypairs import check_kind
     from medmail_cli.workflows.batch_report import Part, check_report, digest, of_row, reported
     from medmail_cli.workflows.roster import cell, read_roster
 
@@ -140,6 +141,7 @@ def batch(
         with contextlib.ExitStack() as opened:
             wanted_root = fingerprint_of(ca_fingerprint)
             asked = _reach(session, tls_anchors, wanted_root, ca, opened, agreed=agree_terms)
+            check_kind(key.value if key else None, asked.kinds, asked.url)
             out = _handout(session, out_dir, letters, asked, p12=p12)
             pairs = _pairs(session, key.value if key else None, asked.key, p12=p12)
             registry = replace(_registry(session, asked, out, opened, place), pairs=pairs, jobs=jobs)
@@ -215,7 +217,9 @@ class _Asked:
     way: "Callable[[], Ask]"
     url: str
     key: "KeyChoice"
-    """The kind of key that it says it certifies."""
+    """The kind of key that is made where nobody says another."""
+    kinds: tuple[str, ...]
+    """The kinds that it says it certifies."""
 
 
 def _reach(
@@ -253,8 +257,8 @@ def _reach(
         if found.method == "acme":
             found.sign_up(session.account(settings.challenge_account).address)
         found.anchors()
-        kind = preferred(found.key_kinds(), GENERAL)
-        return _Asked(settings, found.fingerprint, way, found.url, kind)
+        kinds = found.key_kinds()
+        return _Asked(settings, found.fingerprint, way, found.url, preferred(kinds, GENERAL), kinds)
 
 
 def _handout(

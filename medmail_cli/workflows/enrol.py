@@ -29,7 +29,7 @@ from medmail_cli.workflows.keypairs import (
     SIGNING,
     KeyChoice,
     Pair,
-    agreed,
+    check_kind,
     kind_after,
     make_key,
     pairs,
@@ -146,7 +146,7 @@ def enrol_new(
         ca = authority()
         if ca is not None and not any(held(pair).waiting for pair in wanted):
             kinds = ca.key_kinds()
-            agreed(key, kinds, ca.url)
+            check_kind(key, kinds, ca.url)
             wanted = pairs(key or preferred(kinds, GENERAL if server_key else SIGNING), two=two)
     for pair in wanted:
         before = held(pair)
@@ -275,7 +275,7 @@ def _renew(
     one = next((each for each in held if each.state == "waiting" and old.id in each.replaces), None)
     if one is None:
         kinds = ca.key_kinds() if ca else ()
-        agreed(key, kinds, ca.url if ca else "")
+        check_kind(key, kinds, ca.url if ca else "")
         subject, pair = Subject(old.address, old.name), Pair(key or kind_after(old, kinds), old.purpose)
         one = _request(store, log, ca, subject, pair, [old.id], now(), renewed=old)
     if ca is None:

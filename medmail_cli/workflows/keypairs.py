@@ -70,7 +70,7 @@ def preferred(
     return next((each for kind in kinds for each in among if each == kind), usual)
 
 
-def agreed(choice: KeyChoice | None, kinds: Sequence[str], url: str) -> None:
+def check_kind(choice: KeyChoice | None, kinds: Sequence[str], url: str) -> None:
     """Raises ``key-not-wanted`` where the authority certifies other ``kinds`` than the one chosen."""
     if choice is not None and not _certified(choice, kinds):
         raise MedmailError("key-not-wanted", url=url, key=choice, kinds=list(kinds))

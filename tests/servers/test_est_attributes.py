@@ -359,6 +359,8 @@ def test_a_batch_makes_keys_of_that_kind(watched: Start, ca: OpenSslCa, tmp_path
         "--p12",
         "--json",
     )
+    refused = medmail(home, "enrol", "batch", roster, *words, "--key", "p256")
+    assert (refused.exit, refused.objects[-1]["code"]) == (2, "key-not-wanted")
     done = medmail(home, "enrol", "batch", roster, *words)
     assert done.exit == 0, done
     public = server.requests[0][0].public_key()
