@@ -23,7 +23,7 @@ from medmail_cli.commands.keeping import escrow_of
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from medmail_cli.config import Authority as Settings
     from medmail_cli.model import Progress
@@ -110,14 +110,14 @@ def batch(
     from medmail_cli.store.files import check_output
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.batch import choose, enrol_batch, faulty
-    from medmail_cli.workflows.keypairs import check_kind
     from medmail_cli.workflows.batch_report import Part, check_report, digest, of_row, reported
+    from medmail_cli.workflows.keypairs import check_kind
     from medmail_cli.workflows.roster import cell, read_roster
 
     session: Session = ctx.obj
     if key is not None:
         # better said before the authority is asked
-        _pairs(session, key.value, p12=p12)
+        _pairs(session, key.value, (), p12=p12)
     wanted = tuple(_pair(one) for one in only or ())
     place = _shard(shard)
     if report is not None:
@@ -143,7 +143,7 @@ def batch(
             asked = _reach(session, tls_anchors, wanted_root, ca, opened, agreed=agree_terms)
             check_kind(key.value if key else None, asked.kinds, asked.url)
             out = _handout(session, out_dir, letters, asked, p12=p12)
-            pairs = _pairs(session, key.value if key else None, asked.key, p12=p12)
+            pairs = _pairs(session, key.value if key else None, asked.kinds, p12=p12)
             registry = replace(_registry(session, asked, out, opened, place), pairs=pairs, jobs=jobs)
             yield from enrol_batch(chosen, registry)
 
@@ -180,11 +180,15 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _pairs(
-    session: "Session", wanted: "KeyChoice | None", usual: "KeyChoice" = "rsa3072", *, p12: bool
+    session: "Session", wanted: "KeyChoice | None", kinds: "Sequence[str]", *, p12: bool
 ) -> "tuple[Pair, ...]":
-    """The key pairs that everybody gets; one that encrypts only is beside others, one of which signs."""
-    from medmail_cli.workflows.keypairs import ENCRYPTION_ONLY, Pair, pairs
+    """The key pairs that everybody gets; one that encrypts only is beside others, one of which signs.
 
+    ``kinds`` are those that the authority certifies.
+    """
+    from medmail_cli.workflows.keypairs import ENCRYPTION_ONLY, GENERAL, SIGNING, Pair, pairs, preferred
+
+    usual = preferred(kinds, GENERAL if p12 else SIGNING)
     two = session.profile.certificates == "two"
     if wanted == "x25519":
         raise typer.BadParameter(_("ed25519 brings x25519 along, and a key that signs"), param_hint="--key")
@@ -216,10 +220,8 @@ class _Asked:
     """The SHA-256 of the root that was given."""
     way: "Callable[[], Ask]"
     url: str
-    key: "KeyChoice"
-    """The kind of key that is made where nobody says another."""
     kinds: tuple[str, ...]
-    """The kinds that it says it certifies."""
+    """The kinds of key that it says it certifies."""
 
 
 def _reach(
@@ -232,8 +234,6 @@ def _reach(
     agreed: bool,
 ) -> _Asked:
     """The authority, asked for its certificates, so that nothing is begun with one that is away."""
-    from medmail_cli.workflows.keypairs import GENERAL, preferred
-
     settings = settings_of(session, "", ca, None)
     if settings is None:
         raise typer.BadParameter(_("a batch needs an authority that answers"), param_hint="--ca")
@@ -257,8 +257,7 @@ def _reach(
         if found.method == "acme":
             found.sign_up(session.account(settings.challenge_account).address)
         found.anchors()
-        kinds = found.key_kinds()
-        return _Asked(settings, found.fingerprint, way, found.url, preferred(kinds, GENERAL), kinds)
+        return _Asked(settings, found.fingerprint, way, found.url, found.key_kinds())
 
 
 def _handout(

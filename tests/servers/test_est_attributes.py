@@ -366,3 +366,15 @@ def test_a_batch_makes_keys_of_that_kind(watched: Start, ca: OpenSslCa, tmp_path
     public = server.requests[0][0].public_key()
     assert isinstance(public, ec.EllipticCurvePublicKey)
     assert public.curve.name == "secp384r1"
+
+
+def test_a_batch_makes_ed25519_keys_where_only_they_are_certified(
+    home_of_ed25519: tuple[Path, str], tmp_path: Path
+) -> None:
+    home, _ = home_of_ed25519
+    roster, out = tmp_path / "roster.csv", tmp_path / "out"
+    roster.write_text(f"address,name\n{ADDRESS},Dr Martin\n")
+    done = medmail(home, "enrol", "batch", roster, "--ca", "order", "--out-dir", out, "--json")
+    assert done.exit == 0, done
+    given = [(one["key"], one["purpose"]) for one in done.objects[0]["certificates"]]
+    assert given == [("ed25519", "sign"), ("x25519", "encrypt")]
