@@ -127,7 +127,7 @@ def looks_mixed(address: str) -> bool:
     Digits and punctuation belong to every script; Japanese and Korean writing mix theirs rightly.
     """
     local, _, domain = address.rpartition("@")
-    return any(_mixed(part) for part in [*local.split("."), *unicode_domain(domain).split(".")])
+    return any(_mixed(part) for part in [local, *unicode_domain(domain).split(".")])
 
 
 def resemble(first: str, second: str) -> bool:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 _WORD = re.compile(r"=\?([^?\s]{1,75})\?([bBqQ])\?([^?]*)\?=")
 _TOKEN = re.compile(
-    r'"((?:[^"\\]|\\.?)*)(?:"|\Z)'  # 1 quoted string, an unterminated one runs to the end
+    r'"((?:[^"\\]|\\.?)*+)(?:"|\Z)'  # 1 quoted string, an unterminated one runs to the end
     r"|(=\?[^?\s]{1,75}\?[bBqQ]\?[^?\s]*\?=)"  # 2 encoded word, whatever stands in it
     r"|<([^<>]*)>"  # 3 angle address
     r"|([,;:])"  # 4 separators
@@ -30,7 +30,7 @@ _TOKEN = re.compile(
 _HALVES = re.compile("[\ud800-\udfff]")
 _SPECIAL = re.compile(r'[()<>\[\]:;@\\,"]')
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
-_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.?)*(?:"|\Z)|[^;]*)', re.DOTALL)
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.?)*+(?:"|\Z)|[^;]*)', re.DOTALL)
 _SEGMENT = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?\Z")
 _ADDRESS = re.compile(
     r'(?:"[^"\x00-\x1f\x7f]*"|[^\s"<>()\[\]:;,@\\\x00-\x1f\x7f]+)@[^\s"<>()@,;:\\\x00-\x1f\x7f]+'

@@ -18,14 +18,14 @@ def choose(
     One of the user's ``delegates`` may stand in Sender outside alone: servers add who handed a message in.
     """
     outer_from = mailboxes(got.outer, "from")
-    if not _guarded(got) or not payload.all("from"):
+    if not _guarded(got):
         return got.outer, False
+    if not payload.all("from"):
+        return _completed(got.outer, payload), False
     inner_from = mailboxes(payload.fields, "from")
     agree = not outer_from or addresses(outer_from) == addresses(inner_from)
     wrapped = got.layers[-1] == "wrapped"
-    marked = payload.parameters.get("hp", "").lower() in ("clear", "cipher") or (
-        payload.parameters.get("protected-headers", "").lower() == "v1"
-    )
+    marked = payload.parameters.get("hp", "").lower() in ("clear", "cipher") or _older(payload)
     # a layer saved without its mail header has no other sender than the one inside
     if not marked and not wrapped and outer_from:
         return got.outer, False
@@ -40,6 +40,24 @@ def choose(
     if strange and addresses(outer_sender) != addresses(inner_sender):
         problems.append(Problem("header-mismatch", _pair(outer_sender, inner_sender)))
     return payload.fields, True
+
+
+def _completed(outer: tuple[Field, ...], payload: Entity) -> tuple[Field, ...]:
+    """The fields outside with those of the older form in their places: some write nothing but Subject inside.
+
+    Who sends is told by those outside: with no From inside, nobody has said who is meant there.
+    """
+    if not _older(payload) or "hp" in payload.parameters:
+        return outer
+    inside = [
+        f for f in payload.fields if f.name != "sender" and not f.name.startswith(("content-", "mime-"))
+    ]
+    names = {field.name for field in inside}
+    return (*(field for field in outer if field.name not in names), *inside)
+
+
+def _older(payload: Entity) -> bool:
+    return payload.parameters.get("protected-headers", "").lower() == "v1"
 
 
 def _guarded(got: Unwrapped) -> bool:

@@ -127,6 +127,8 @@ def open_message(
     _check_coverage(got, problems)
     holders = tuple(info for info in infos if not info.signer.problems)
     hidden = got.outer if protected else ()
+    if not protected and got.layers and got.layers[-1] == "wrapped":
+        hidden = got.payload.fields
     author = check_sender(header, hidden, holders or infos, policy, pinned, problems)
     for info in infos:
         # beside the author's good signature those of others say nothing, unless one is forged

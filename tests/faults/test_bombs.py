@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.cms import algorithms, ber, der, enveloped, signed
 from medmail_cli.pki.path import Authorities
 from medmail_cli.smime import compose
+from medmail_cli.smime.fields import parse_mailboxes, parse_parameters
 from medmail_cli.smime.open import Opened
 from tests.support import pki
 from tests.support.letters import (
@@ -137,6 +138,21 @@ def test_bomb_in_memory(name: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 10 * len(raw) + (300 << 20), f"{peak >> 20} MiB for {len(raw) >> 10} KiB"
+
+
+@pytest.mark.parametrize("value", ["a", "\\"])
+@pytest.mark.parametrize("read", [parse_mailboxes, parse_parameters])
+def test_a_long_quoted_string_is_read_in_some_times_its_size(
+    read: Callable[[str], object], value: str
+) -> None:
+    quoted = f'a; name="{value * 1_000_000}"'
+    tracemalloc.start()
+    try:
+        read(quoted)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * len(quoted), f"{peak >> 20} MiB"
 
 
 def test_recipients_by_the_ten_thousands() -> None:

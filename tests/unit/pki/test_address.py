@@ -100,6 +100,7 @@ def test_binding_by_domain_is_a_switch_and_only_without_mailboxes() -> None:
 
 def test_look_alikes() -> None:
     assert looks_mixed("pаul@x.test")  # a Cyrillic a
+    assert looks_mixed("dr.а@x.test")  # nothing but a Cyrillic a after the dot
     assert looks_mixed("paul@medесin.test")
     assert looks_mixed("paul@" + ascii_domain("medесin.test"))
     assert not looks_mixed("dr.émile-2@médecin.test")

@@ -72,6 +72,19 @@ def test_only_the_root_of_the_payload_with_its_own_from_is_protected(payload: by
     assert unprotected(result)
 
 
+def test_the_older_form_protects_what_it_holds_though_there_be_no_from() -> None:
+    """Mutt writes nothing but Subject inside; what stands outside beside it anybody could change."""
+    sender = b"Sender: alice@medecin.test\r\n"
+    content = inside(b'; protected-headers="v1"', sender + b"Subject: inside\r\nTo: carol@medecin.test\r\n")
+    verdict = opened(OUTER + encrypt(sign(content))).verdict
+    assert verdict.trusted
+    assert (verdict.headers.subject, verdict.headers.to) == ("inside", ("carol@medecin.test",))
+    assert (verdict.headers.from_, verdict.headers.protected) == ("alice@medecin.test", False)
+    assert "headers-unprotected" in [note.code for note in verdict.notes]
+    # Sender inside does not hide the one outside
+    assert codes(opened(CAROL + OUTER + encrypt(sign(content)))) == ["signer-is-not-sender"]
+
+
 @pytest.mark.parametrize("kind", [b"rfc822", b"global"])
 def test_a_message_passed_on_under_a_protected_header_is_attached(kind: bytes) -> None:
     """RFC 9788 §4.10.1: only without ``hp`` is a message/rfc822 the letter itself."""
@@ -105,6 +118,11 @@ def test_a_sender_added_outside_is_told_whatever_the_form(payload: bytes) -> Non
     assert codes(opened(raw)) == ["header-mismatch"]
     # a submission server adds who logged in (RFC 6409 §8.1)
     assert opened(raw, policy=Policy(delegates=frozenset({"Carol@medecin.test"}))).verdict.trusted
+
+
+def test_several_from_inside_a_wrapped_message_are_told() -> None:
+    several = wrapped(HEAD + b"From: carol@medecin.test\r\n")
+    assert codes(opened(OUTER + encrypt(sign(several)))) == ["header-mismatch", "several-from"]
 
 
 @pytest.mark.parametrize("payload", [inside(head=CAROL + HEAD), wrapped(CAROL + HEAD)], ids=["hp", "wrapped"])
