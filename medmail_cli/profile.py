@@ -33,6 +33,8 @@ class Profile:
     smime_type_auth_enveloped: Literal["authEnveloped-data", "authenticated-enveloped-data"] = (
         "authEnveloped-data"
     )
+    recipient_emails: bool = False
+    """Whether a letter says under its signature whom it was sealed for (KIM)."""
     escrow: Path | None = None
     """The certificate of an organisation that gets a copy of every key that only encrypts."""
     revocation: Literal["hard", "soft"] = "soft"

@@ -36,6 +36,7 @@ def encrypt(
     cipher: ContentCipher = "aes-256-gcm",
     oaep_for: Collection[str] = frozenset(),
     derive_key: bool = False,
+    beside: Sequence[bytes] = (),
 ) -> bytes:
     """A ContentInfo that only the recipients can open, in DER, around content of type Data.
 
@@ -43,8 +44,9 @@ def encrypt(
     cipher's key is derived for it alone, so that the one cannot be passed off as the other (RFC 9709). RSA
     recipients get PKCS#1 v1.5, or OAEP with SHA-256 if their certificate's SHA-256 fingerprint (lower-case
     hex) is in ``oaep_for``; EC recipients ECDH with the X9.63 KDF, X25519 and X448 recipients with HKDF,
-    ML-KEM recipients a KEM entry (RFC 9629, 9936), all with AES-256 key wrap. Raises
-    MedmailError("unsupported-algorithm") for a recipient with any other key.
+    ML-KEM recipients a KEM entry (RFC 9629, 9936), all with AES-256 key wrap. ``beside`` are attributes in
+    DER that nothing protects. Raises MedmailError("unsupported-algorithm") for a recipient with any other
+    key.
     """
     if not recipients:
         raise ValueError("no recipients")
@@ -62,8 +64,12 @@ def encrypt(
     encrypted, tail = _SEAL[chosen.mode](key, nonce, octets)
     content_type = algorithms.AUTH_ENVELOPED_DATA if tail else algorithms.ENVELOPED_DATA
     version = 0 if tail else version_for(recipients)
+    attributes: list[der.Piece] = []
+    if beside:  # unauthAttrs [2] (RFC 5083 2.1), or unprotectedAttrs [1] (RFC 5652 6.1)
+        version = version if tail else max(version, 2)
+        attributes.append((b"\xa2" if tail else b"\xa1") + der.set_of(beside)[1:])
     content = der.pieces(der.SEQUENCE, [der.oid(algorithms.DATA), algorithm, *der.pieces(0x80, encrypted)])
-    enveloped = der.pieces(der.SEQUENCE, [der.integer(version), entries, *content, *tail])
+    enveloped = der.pieces(der.SEQUENCE, [der.integer(version), entries, *content, *tail, *attributes])
     return b"".join(der.pieces(der.SEQUENCE, [der.oid(content_type), *der.pieces(0xA0, enveloped)]))
 
 

@@ -54,6 +54,8 @@ class Envelope:
     associated: bytes = b""
     derivation: bytes | None = None
     damaged: bool = False
+    beside: bytes = b""
+    """The attributes that nothing protects, as received; empty where there are none."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Decrypted:
     certificate: "x509.Certificate"
     weak: bool = False
     """The cipher or the key wrap is one that is read only when that is asked for."""
+    beside: bytes = b""
+    """The envelope's attributes that nothing protects, as received; empty where there are none."""
 
 
 def parse_enveloped(node: ber.Node) -> Envelope:
@@ -98,21 +102,27 @@ def parse_enveloped(node: ber.Node) -> Envelope:
 
 def _plain(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Envelope:
     content_type, algorithm, derivation, encrypted = _encrypted_content(fields.take(ber.SEQUENCE))
-    fields.maybe(0x81)  # unprotectedAttrs
+    beside = _raw(fields.maybe(0x81))
     fields.end()
     cipher = algorithms.CIPHERS.get(algorithm.oid)
     if cipher and cipher.mode != "cbc":
         raise ber.malformed(_GCM_IN_ENVELOPED)
     name = cipher.name if cipher else algorithm.oid
     cipher, iv = _cbc_parameters(cipher, algorithm) if cipher else (None, b"")
-    return Envelope(False, recipients, content_type, cipher, name, iv, encrypted, derivation=derivation)
+    return Envelope(
+        False, recipients, content_type, cipher, name, iv, encrypted, derivation=derivation, beside=beside
+    )
+
+
+def _raw(node: ber.Node | None) -> bytes:
+    return bytes(node.raw) if node else b""
 
 
 def _authenticated(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Envelope:
     content_type, algorithm, derivation, encrypted = _encrypted_content(fields.take(ber.SEQUENCE))
     attributes = fields.maybe(0x81)
     tag = bytes(fields.take().octets())
-    fields.maybe(0x82)  # unauthAttrs
+    beside = _raw(fields.maybe(0x82))
     fields.end()
     if attributes or content_type != algorithms.DATA:
         _check_content_type(attributes, content_type)
@@ -127,8 +137,19 @@ def _authenticated(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Env
         nonce = _chacha20_parameters(algorithm.parameters, tag)
     else:
         nonce = _aes_parameters(algorithm.parameters, tag, _NONCES[cipher.mode])
+    name = cipher.name
     return Envelope(
-        True, recipients, content_type, cipher, cipher.name, nonce, encrypted, tag, associated, derivation
+        True,
+        recipients,
+        content_type,
+        cipher,
+        name,
+        nonce,
+        encrypted,
+        tag,
+        associated,
+        derivation,
+        beside=beside,
     )
 
 
@@ -258,6 +279,7 @@ def decrypt_with_key(
                 key_management=recipient.key_management(key.public_key),
                 certificate=certificate,
                 weak=cipher.weak or recipient.weak,
+                beside=envelope.beside,
             )
             return found, content_key
     raise unusable or MedmailError("bad-tag")

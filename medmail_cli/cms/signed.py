@@ -2,10 +2,11 @@
 
 import contextlib
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast, get_args
 
 from cryptography import x509
@@ -154,7 +155,7 @@ def _signer(node: ber.Node) -> SignerInfo:
         signature,
         signed,
         _attributes(signed),
-        _unsigned_attributes(unsigned),
+        unsigned_attributes(unsigned),
     )
 
 
@@ -166,7 +167,7 @@ def _attributes(node: ber.Node | None) -> dict[str, tuple[ber.Node, ...]]:
     return {oid: tuple(values) for oid, values in found.items()}
 
 
-def _unsigned_attributes(node: ber.Node | None) -> dict[str, tuple[ber.Node, ...]]:
+def unsigned_attributes(node: ber.Node | None) -> dict[str, tuple[ber.Node, ...]]:
     """Nobody vouches for these (counter-signatures, time stamps): one that cannot be read is left out."""
     found: dict[str, list[ber.Node]] = {}
     for attribute in enclosed.readable(node):
@@ -232,13 +233,15 @@ def sign(
     capabilities: Sequence[str] = algorithms.DEFAULT_CAPABILITIES,
     encryption_certificate: x509.Certificate | None = None,
     detached: bool = False,
+    further: Mapping[str, Sequence[bytes]] = MappingProxyType({}),
 ) -> bytes:
     """A ContentInfo with one signer over ``octets`` (type Data), in DER; opaque unless ``detached``.
 
     Signed attributes: contentType, messageDigest, signingTime, signingCertificateV2 (RFC 5035),
     sMIMECapabilities (names of ``algorithms.CAPABILITY_BYTES``), smimeEncryptionKeyPreference if there is an
-    ``encryption_certificate`` (which is included), CMSAlgorithmProtection (RFC 6211). The certificate and
-    ``chain`` are included. Raises MedmailError("unsupported-algorithm") if the key cannot do ``scheme``.
+    ``encryption_certificate`` (which is included), CMSAlgorithmProtection (RFC 6211), and the values of
+    ``further`` in DER by their attributes' identifiers. The certificate and ``chain`` are included. Raises
+    MedmailError("unsupported-algorithm") if the key cannot do ``scheme``.
     """
     scheme = scheme_for(key, certificate, scheme)
     digest, signature_algorithm = _algorithms_of(scheme)
@@ -248,11 +251,11 @@ def sign(
     hasher = hashes.Hash(algorithms.hash_of(digest))
     hasher.update(octets)
     attributes = [
-        _attribute(algorithms.CONTENT_TYPE, der.oid(algorithms.DATA)),
-        _attribute(algorithms.MESSAGE_DIGEST, der.octet_string(hasher.finalize())),
-        _attribute(algorithms.SIGNING_TIME, der.time(signed_at)),
-        _attribute(algorithms.SIGNING_CERTIFICATE_V2, _signing_certificate(certificate)),
-        _attribute(
+        attribute(algorithms.CONTENT_TYPE, der.oid(algorithms.DATA)),
+        attribute(algorithms.MESSAGE_DIGEST, der.octet_string(hasher.finalize())),
+        attribute(algorithms.SIGNING_TIME, der.time(signed_at)),
+        attribute(algorithms.SIGNING_CERTIFICATE_V2, _signing_certificate(certificate)),
+        attribute(
             algorithms.ALGORITHM_PROTECTION,
             der.sequence(
                 digest_algorithm, der.tlv(0xA1, signature_algorithm[_header_size(signature_algorithm) :])
@@ -261,11 +264,12 @@ def sign(
     ]
     if capabilities:
         known = (algorithms.CAPABILITY_BYTES[name] for name in capabilities)
-        attributes.append(_attribute(algorithms.CAPABILITIES, der.sequence(*known)))
+        attributes.append(attribute(algorithms.CAPABILITIES, der.sequence(*known)))
+    attributes += [attribute(oid, *values) for oid, values in further.items()]
     included = [certificate, *chain]
     if encryption_certificate:
         preference = identifiers.issuer_and_serial_of(encryption_certificate, 0xA0)
-        attributes.append(_attribute(algorithms.ENCRYPTION_KEY_PREFERENCE, preference))
+        attributes.append(attribute(algorithms.ENCRYPTION_KEY_PREFERENCE, preference))
         included.append(encryption_certificate)
     to_be_signed = der.set_of(attributes)
     signature = key.sign(to_be_signed, scheme)
@@ -294,8 +298,9 @@ def sign(
     return b"".join(der.pieces(der.SEQUENCE, [der.oid(algorithms.SIGNED_DATA), *der.pieces(0xA0, signed)]))
 
 
-def _attribute(oid: str, value: bytes) -> bytes:
-    return der.sequence(der.oid(oid), der.tlv(der.SET, value))
+def attribute(oid: str, *values: bytes) -> bytes:
+    """An Attribute (RFC 5652 5.3) with these values in DER."""
+    return der.sequence(der.oid(oid), der.set_of(values))
 
 
 def _header_size(encoded: bytes) -> int:

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from medmail_cli.cms import ber
+from medmail_cli.cms.signed import unsigned_attributes
 from medmail_cli.errors import INTEGRITY, MedmailError
 from medmail_cli.pki import address
 from medmail_cli.pki.fitness import Problem
 from medmail_cli.pki.path import Judgement
-from medmail_cli.smime import display, mime
+from medmail_cli.smime import display, mime, recipient_emails
 from medmail_cli.smime.fields import Field
 from medmail_cli.smime.header import choose, headers, mailboxes, shown
 from medmail_cli.smime.layers import Keys, Unwrapped, holds_signature, unwrap, with_line_ends_repaired
@@ -136,6 +138,11 @@ def open_message(
             problems.extend(info.problems)
     signature_trusted = not problems
     _check_encryption(got, header, own_addresses, policy, problems, notes)
+    if got.decrypted is not None and infos:
+        by, beside = (author or infos[0]).info.signed_attributes, got.decrypted.beside
+        attributes = unsigned_attributes(ber.parse(beside) if beside else None)
+        said = by.get(recipient_emails.OID), attributes.get(recipient_emails.OID)
+        problems += recipient_emails.check(*said, own_addresses)
     if not protected:
         notes.append(Problem("headers-unprotected"))
     found = unique(problems)

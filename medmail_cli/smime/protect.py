@@ -19,7 +19,7 @@ from medmail_cli.cms.algorithms import DEFAULT_CAPABILITIES
 from medmail_cli.cms.identifiers import issuer_octets
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import PrivateKey, SignatureScheme
-from medmail_cli.smime import compose
+from medmail_cli.smime import compose, recipient_emails
 from medmail_cli.smime.compose import CRLF, FieldLine, Letter
 from medmail_cli.smime.fields import Mailbox
 
@@ -61,6 +61,8 @@ class Style:
     header_protection: bool = True
     outer_subject: str = "[...]"
     smime_type_auth_enveloped: str = "authEnveloped-data"
+    recipient_emails: bool = False
+    """Under the signature, and beside the envelope, stands whom it was sealed for (KIM)."""
     binary: bool = False
     """Every recipient said that it reads binary inside (RFC 8551 §2.7.1)."""
     legacy_display: bool = False
@@ -91,10 +93,16 @@ def protect(
     for addresses, blind in _circles(letter, recipients):
         fields = compose.header_fields(letter, bcc=blind)
         outer = _outer_fields(fields, style.outer_subject if _hides(style) else None)
-        inner = _signed_entity(letter, fields, outer, signer, signed_at, style, encrypted=True)
-        certificates = list(dict.fromkeys([*(recipients[a] for a in addresses), signer.reader]))
+        sealed_for = [*((a, recipients[a]) for a in addresses), (letter.from_.address, signer.reader)]
+        named = recipient_emails.values(dict.fromkeys(sealed_for)) if style.recipient_emails else ()
+        inner = _signed_entity(letter, fields, outer, signer, signed_at, style, named, encrypted=True)
         sealed = enveloped.encrypt(
-            inner, certificates, cipher=style.cipher, oaep_for=style.oaep_for, derive_key=style.derive_key
+            inner,
+            list(dict.fromkeys(certificate for _, certificate in sealed_for)),
+            cipher=style.cipher,
+            oaep_for=style.oaep_for,
+            derive_key=style.derive_key,
+            beside=[signed.attribute(recipient_emails.OID, *named)] if named else (),
         )
         authenticated = not style.cipher.endswith("cbc")
         smime_type = style.smime_type_auth_enveloped if authenticated else "enveloped-data"
@@ -134,7 +142,11 @@ def estimate(
         size = compose.base64_size(size)
     if recipients is not None:
         # what a key is sent in is no longer than the key it is sent to: RSA, a point, ML-KEM's ciphertext
-        entries = [_key_size(one) + len(issuer_octets(one)) + 250 for one in (*recipients, signer.reader)]
+        names = 3 if style.recipient_emails else 1  # signed, and beside the envelope
+        entries = [
+            _key_size(one) + names * len(issuer_octets(one)) + names * 250
+            for one in (*recipients, signer.reader)
+        ]
         size = compose.base64_size(size + sum(entries))
     return size + headers + 1000
 
@@ -184,6 +196,7 @@ def _signed_entity(
     signer: Signer,
     signed_at: datetime,
     style: Style,
+    named: tuple[bytes, ...] = (),
     *,
     encrypted: bool,
 ) -> bytes:
@@ -219,6 +232,7 @@ def _signed_entity(
         encryption_certificate=signer.encryption_certificate,
         capabilities=signer.capabilities,
         detached=detached,
+        further={recipient_emails.OID: named} if named else {},
     )
     if detached:
         scheme = signed.scheme_for(signer.key, signer.certificate, style.scheme)

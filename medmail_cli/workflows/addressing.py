@@ -215,6 +215,7 @@ def style(profile: "Profile", plan: Plan, signer: "Signer") -> Style:
         header_protection=profile.header_protection,
         outer_subject=profile.outer_subject,
         smime_type_auth_enveloped=profile.smime_type_auth_enveloped,
+        recipient_emails=profile.recipient_emails,
         binary=bool(said) and all("prefer-binary-inside" in each for each in said),
         derive_key=bool(said) and all("cek-hkdf-sha256" in each for each in said),
         legacy_display=any(one is not None and one.reads == "legacy" for one in contacts),

@@ -403,6 +403,20 @@ def test_who_is_not_named_reads_as_the_profile_says(tmp_path: Path, profile: str
         assert ("not-addressed-to-you" in [one["code"] for one in found[name]]) == (name == where)
 
 
+@pytest.mark.parametrize(
+    ("profile", "where"), [("generic", "notes"), ("direct", "notes"), ("kim", "problems")]
+)
+def test_cbc_reads_as_the_profile_says(tmp_path: Path, profile: str, where: str) -> None:
+    """KIM knows nothing but AES-GCM; Direct's letters are CBC."""
+    own = make_home(tmp_path, person("bob"))
+    (own / "config.toml").write_text(f'profile = "{profile}"\n')
+    raw = OUTER + encrypt(sign(TEXT), cipher="aes-256-cbc")
+    found = medmail(own, "decrypt", save(tmp_path, raw), "--json").objects[0]
+    for name in ("notes", "problems"):
+        told = [one["code"] for one in found[name]]
+        assert ("unauthenticated-encryption" in told) == (name == where)
+
+
 def test_a_replay_among_files_is_noted(home: Path, tmp_path: Path) -> None:
     """The same letter in two envelopes; a third that is another; the first once more, the same bytes."""
     first, again = (save(tmp_path, sealed(), f"{n}.eml") for n in (1, 2))
