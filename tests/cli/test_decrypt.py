@@ -7,8 +7,10 @@ from typing import Any
 
 import jsonschema
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from medmail_cli.cms import signed
 from medmail_cli.commands.decrypt import events
 from medmail_cli.smime import mime
 from medmail_cli.smime.compose import base64_lines
@@ -415,6 +417,20 @@ def test_cbc_reads_as_the_profile_says(tmp_path: Path, profile: str, where: str)
     for name in ("notes", "problems"):
         told = [one["code"] for one in found[name]]
         assert ("unauthenticated-encryption" in told) == (name == where)
+
+
+def test_no_authority_is_claimed_for_a_chain_that_does_not_hold(home: Path, tmp_path: Path) -> None:
+    """It ends at a root of ours, and yet nobody there vouches for it."""
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+    erin = person("erin", extensions=((unknown, True),))
+    data = signed.sign(TEXT, key=erin.key, certificate=erin.certificate, signed_at=NOW)
+    raw = OUTER.replace(b"alice@", b"erin@") + entity(data, "signed-data")
+    done = medmail(home, "decrypt", save(tmp_path, raw))
+    assert done.exit == 5
+    assert (
+        done.stdout.splitlines()[1]
+        == "By no authority: CN=Health Root, which you trust, does not vouch for it"
+    )
 
 
 def test_a_replay_among_files_is_noted(home: Path, tmp_path: Path) -> None:

@@ -141,7 +141,10 @@ def _verdict(event: "Verdict") -> "Iterator[Line]":
         yield signed
         anchor = next((s.anchor for s in signers if s.anchor), None)
         issuer = next((s.issuer for s in signers if s.issuer), None)
-        if anchor:
+        if anchor and all("untrusted-issuer" in one.problems for one in signers):
+            said = _("By no authority: {anchor}, which you trust, does not vouch for it")
+            yield said.format(anchor=sanitize.line(anchor))
+        elif anchor:
             yield _("By authority of {anchor}, which you trust").format(anchor=sanitize.line(anchor))
         elif issuer:
             yield _("By authority of {issuer}, which you do not trust").format(issuer=sanitize.line(issuer))
