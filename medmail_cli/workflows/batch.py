@@ -352,6 +352,9 @@ class _Run:
         if phase == "ask" and (code in _UNISSUED or error.facts.get("sent") is False):
             self.registry.journal.add([Record(one.person, "refused", {"code": code})])
         self._close(one, code)
+        if phase == "hand-out" and code == "wrong-key-usage":
+            # what came is of no use: the next run asks for another key's
+            batch_person.forget(one.row, self.registry.out)
         if code == "ca-busy" and one.tries < _MOST_TRIES:
             if self.pace.rest(error, one.tries):
                 self.to_ask.appendleft(one)

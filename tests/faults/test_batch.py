@@ -1,5 +1,6 @@
 """``enrol batch`` against authorities that fail, and under SIGKILL: one certificate in use a person."""
 
+import base64
 import contextlib
 import datetime as dt
 import random
@@ -242,6 +243,23 @@ def test_a_certificate_for_a_key_that_is_not_used_is_told_of(
     assert (done.exit, counts(done)) == (0, {"possible-duplicate": 1})
     (row,) = rows(done).values()
     assert (row["requests"], row["unanswered"], len(issued)) == (2, 1, 2)
+
+
+def test_certificates_for_the_wrong_use_are_not_kept_for_ever(home: Path, server: OpenSslEst) -> None:
+    """Once the authority has mended it, the next run asks for other keys'; the useless are in the report."""
+    use_profile(home, 'certificates = "two"\n')
+
+    def signs(_handler: Handler, body: bytes) -> Reply:
+        return 200, {}, server.ca.certs_only(server.ca.sign(base64.b64decode(body), "DER", "signs"))
+
+    server.replies["simpleenroll"] = signs
+    first = batch(home, 1)
+    assert (first.exit, next(iter(rows(first).values()))["code"]) == (5, "wrong-key-usage")
+    del server.replies["simpleenroll"]
+    done = batch(home, 1)
+    assert (done.exit, counts(done)) == (0, {"possible-duplicate": 1})
+    (row,) = rows(done).values()
+    assert (row["requests"], row["unanswered"]) == (4, 2)
 
 
 def test_one_refusal_is_one_person_s(home: Path, server: OpenSslEst) -> None:

@@ -22,6 +22,8 @@ keyUsage = critical, digitalSignature, keyEncipherment, keyAgreement
 extendedKeyUsage = emailProtection
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
+[signs]
+keyUsage = critical, digitalSignature
 """
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -65,7 +67,7 @@ class OpenSslCa:
 
     def sign(self, csr: bytes, form: str, section: str = "person") -> bytes:
         """A certificate (PEM) for a request whose signature OpenSSL has checked; its names are copied."""
-        copied = ["-copy_extensions", "copy"] if section == "person" else []
+        copied = [] if section == "server" else ["-copy_extensions", "copy"]
         return run(
             "openssl", "x509", "-req", "-inform", form, "-CA", self.root, "-CAkey", self.folder / "ca.key",
             "-days", "20", "-sha256", *copied, "-extfile", self.folder / "extensions", "-extensions", section,
