@@ -218,7 +218,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "key-on-card": (
         N_("the key of {address} cannot leave its card"),
-        N_("`medmail keys export` without --private gives its certificate"),
+        N_(
+            "without --private `medmail keys export` gives its certificate; "
+            "`medmail enrol card` takes a new one"
+        ),
     ),
     "key-not-here": (
         N_("there is no private key to this certificate, in the file or in the keystore"),

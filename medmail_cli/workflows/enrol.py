@@ -13,7 +13,7 @@ from medmail_cli.errors import FAILED, OK, MedmailError, exit_of
 from medmail_cli.model import Note
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store.files import write_output
-from medmail_cli.store.identity import Identity, key_digest, request_pem
+from medmail_cli.store.identity import CARD, Identity, key_digest, request_pem
 from medmail_cli.store.transactions import memory_of
 from medmail_cli.workflows.anchors import Anchor, AskTrust, offer_roots
 from medmail_cli.workflows.identity import (
@@ -232,7 +232,7 @@ def enrol_renew(
 
     ``within`` leaves alone those that do not end so soon. The old key is kept for reading; the request that
     a run before this one left is sent again. ``authority`` says whom to ask, None for a request by hand.
-    Raises ``no-identity``, and what happened where there is only one to renew.
+    Raises ``no-identity``, and what happened where there is only one to renew; ``key-on-card`` for a card's.
     """
     used = [one for one in keystore.identities() if one.state == "active"]
     for address in addresses:
@@ -247,6 +247,8 @@ def enrol_renew(
             yield enrolment("unchanged", one)
             continue
         try:
+            if one.method == CARD:  # a key of ours would take its place
+                raise MedmailError("key-on-card", address=one.address)
             if same_key:
                 yield from renew_same_key(unlock(), log, authority(one), one, now, escrow)
             else:

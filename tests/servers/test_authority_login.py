@@ -107,6 +107,10 @@ def test_a_card_is_login_enough(operator: Operator, office: Office, tmp_path: Pa
     if method == "est":
         done = office.run("enrol", "new", "made.there@medecin.test", *words, "--server-key")
         assert (done.exit, done.objects[0]["method"]) == (0, "registrar-held"), done
+    # a key of ours would take the card's place
+    done = office.run("enrol", "renew", REGISTRAR, "--no-backup")
+    assert (done.exit, done.objects[-1]["code"]) == (1, "key-on-card"), done
+    assert "enrol card" in done.objects[-1]["hint"]
     people = roster(tmp_path / "r.csv", [person(n, address=f"{method}{n}@medecin.test") for n in range(6)])
     done = office.run("enrol", "batch", people, *words[:-1], "--out-dir", tmp_path / "out", "--jobs", "3")
     assert (done.exit, done.objects[-1]["counts"].get("enrolled")) == (0, 6), done.stdout
