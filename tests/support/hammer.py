@@ -18,10 +18,11 @@ from medmail_cli.store.keystore import Keystore
 from tests.support.cli import MEDMAIL, medmail
 from tests.support.homes import by_cmp
 from tests.support.killer import KILLED, run_killed_at
-from tests.support.rosters import enrol, environment, person, registrar, report, roster, rows
+from tests.support.rosters import enrol, environment, person, registrar, report, roster, rows, use_profile
 
-METHODS = ("est", "same-answer", "cmp")
-"""Plain EST, EST where a request that comes again gets the same certificate, and CMP."""
+METHODS = ("est", "same-answer", "cmp", "two")
+"""Plain EST, EST where a request that comes again gets the same certificate, CMP, and plain EST where each
+person gets one certificate to sign and one to be written to."""
 
 _PERSON, _JOURNAL = "medmail_cli.workflows.batch_person", "medmail_cli.store.runs.Journal"
 _LOG, _TRANSPORT = "medmail_cli.store.auditlog.AuditLog", "medmail_cli.transport"
@@ -72,6 +73,8 @@ class Batch:
             table = "[authorities.order]\n"
             assert table in text
             (home / "config.toml").write_text(text.replace(table, f"{table}same-answer = true\n"))
+        elif method == "two":
+            use_profile(home, 'certificates = "two"\n')
         return cls(operator, method, home, roster(folder / "r.csv", map(person, range(count))), count)
 
     @property
@@ -150,34 +153,39 @@ def check_end(batch: Batch, before: int) -> None:
     for one in issued:
         of_person[whose(one)].append(one)
     assert sorted(of_person) == sorted(found)
-    in_use = {}
-    for address, row in found.items():
-        in_use[address] = check_person(batch, row, told[address], of_person[address])
+    in_use = [
+        one
+        for address, row in found.items()
+        for one in check_person(batch, row, told[address], of_person[address])
+    ]
     assert list((batch.out / ".pending").iterdir()) == []
     check_log(batch, in_use, issued)
 
 
 def check_person(
     batch: Batch, row: dict[str, Any], line: dict[str, Any], issued: list[x509.Certificate]
-) -> x509.Certificate:
-    """A person has one certificate in use, and every other one issued is accounted for. That one."""
-    revoked = batch.operator.authority.revoked
-    (used,) = (one for one in issued if sha256(one) == row["sha256"])
-    assert used.serial_number not in revoked
-    assert row["serial"] == f"{used.serial_number:x}"
-    (held,) = Keystore(batch.out / row["address"] / "keystore").identities()
-    assert (held.state, held.certificate) == ("active", used)
+) -> list[x509.Certificate]:
+    """A person has one certificate a purpose in use, and every other one issued is accounted for. Those."""
+    revoked, given = batch.operator.authority.revoked, row["certificates"]
+    purposes = ["encrypt", "sign"] if batch.method == "two" else ["both"]
+    assert sorted(one["purpose"] for one in given) == purposes
+    used = [one for one in issued if sha256(one) in {each["sha256"] for each in given}]
+    assert {f"{one.serial_number:x}" for one in used} == {one["serial"] for one in given}
+    assert [one.serial_number for one in used if one.serial_number in revoked] == []
+    held = Keystore(batch.out / row["address"] / "keystore").identities()
+    assert len(held) == len(used) == len(purposes)
+    assert {(one.state, one.certificate) for one in held} == {("active", one) for one in used}
     assert Path(row["password_file"]).read_bytes().strip()
     # a key is on disk before it is asked for: there never was another one
-    assert len({key_digest(one.public_key()) for one in issued}) == 1
-    extra = [one for one in issued if one is not used and one.serial_number not in revoked]
-    doubtful = batch.method == "est" and row["unanswered"] > 0
+    assert len({key_digest(one.public_key()) for one in issued}) == len(purposes)
+    extra = [one for one in issued if one not in used and one.serial_number not in revoked]
+    doubtful = batch.method in ("est", "two") and row["unanswered"] > 0
     assert (row["status"] == "possible-duplicate") == (line["status"] == "possible-duplicate") == doubtful
     assert len(extra) <= (row["unanswered"] if doubtful else 0), (row, len(extra))
     return used
 
 
-def check_log(batch: Batch, in_use: dict[str, x509.Certificate], issued: list[x509.Certificate]) -> None:
+def check_log(batch: Batch, in_use: list[x509.Certificate], issued: list[x509.Certificate]) -> None:
     """The audit log tells of each certificate in use, of no other, and had announced all that were issued."""
     verified = medmail(batch.home, "audit", "verify")
     assert verified.exit == 0, verified.stderr
@@ -189,16 +197,16 @@ def check_log(batch: Batch, in_use: dict[str, x509.Certificate], issued: list[x5
     assert len(outcomes) == sum(e["kind"] == "outcome" and e["action"] == "enrol" for e in entries)
     ended_well = [index for index, one in outcomes.items() if one["outcome"] == "done"]
     assert {digest for index in ended_well for digest in outcomes[index]["objects"]} == {
-        sha256(one) for one in in_use.values()
+        sha256(one) for one in in_use
     }
-    key_of = {key_digest(one.public_key()): address for address, one in in_use.items()}
+    of_key = {key_digest(one.public_key()): one for one in in_use}
     announced = Counter(digest for one in intents.values() for digest in one["objects"])
-    assert announced.keys() == key_of.keys()
+    assert announced.keys() == of_key.keys()
     for index in ended_well:
         (digest,) = intents[index]["objects"]
-        assert outcomes[index]["objects"] == [sha256(in_use[key_of[digest]])]
+        assert outcomes[index]["objects"] == [sha256(of_key[digest])]
     for digest, number in Counter(key_digest(one.public_key()) for one in issued).items():
-        assert number <= announced[digest], key_of[digest]
+        assert number <= announced[digest], whose(of_key[digest])
 
 
 def whose(certificate: x509.Certificate) -> str:
