@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from cryptography import x509
 
 from medmail_cli.cms import ber, der, identifiers
+from medmail_cli.cms.certificates import REFUSED, load
 from medmail_cli.errors import MedmailError
 
 Attributes = Mapping[str, Sequence[ber.Node]]
@@ -18,6 +19,8 @@ _OCSP_RESPONSE = "1.3.6.1.5.5.7.16.2"
 _REVOCATION_VALUES = "1.2.840.113549.1.9.16.2.24"
 _REVOCATION_ARCHIVAL = "1.2.840.113583.1.1.8"
 _BASIC_RESPONSE = der.oid("1.3.6.1.5.5.7.48.1.1")
+_MOST_READ_TWICE = 64
+"""Certificates in a letter of which a copy is made where they cannot be read: that takes time."""
 _SUCCESSFUL = b"\x0a\x01\x00"
 
 
@@ -27,14 +30,25 @@ def readable(node: ber.Node | None) -> Iterator[ber.Node]:
         yield from node.elements() if node else ()
 
 
-def certificates(node: ber.Node | None) -> Iterator[x509.Certificate]:
-    """The X.509 certificates among CertificateChoices (RFC 5652 10.2.2)."""
+def certificates(
+    node: ber.Node | None,
+) -> tuple[tuple[x509.Certificate, ...], tuple[identifiers.CertificateId, ...]]:
+    """The X.509 certificates among CertificateChoices (RFC 5652 10.2.2); and how those are named, of the
+    rest, that name themselves at least.
+    """
+    found: list[x509.Certificate] = []
+    unread: list[identifiers.CertificateId] = []
     for choice in readable(node):
         if choice.tag == ber.SEQUENCE:
-            with contextlib.suppress(ValueError, x509.InvalidVersion):
-                certificate = x509.load_der_x509_certificate(bytes(choice.raw))
+            try:
+                certificate = load(bytes(choice.raw), slips=len(found) + len(unread) < _MOST_READ_TWICE)
+            except REFUSED:
+                with contextlib.suppress(MedmailError, ValueError):
+                    unread.append(identifiers.of_octets(choice))
+            else:
                 if identifiers.nameable(certificate):
-                    yield certificate
+                    found.append(certificate)
+    return tuple(found), tuple(unread)
 
 
 def crls(node: ber.Node | None, signers: Iterable[Attributes]) -> Iterator[x509.CertificateRevocationList]:

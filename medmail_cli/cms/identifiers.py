@@ -112,6 +112,12 @@ def issuer_and_serial(node: ber.Node, tag: int = ber.SEQUENCE) -> CertificateId:
     return CertificateId(issuer=bytes(issuer.raw), serial=serial)
 
 
+def of_octets(certificate: ber.Node) -> CertificateId:
+    """Issuer and serial number of what ought to be a certificate. Raises ``malformed``."""
+    issuer, _, serial = _issuer_serial(certificate.fields().take(ber.SEQUENCE))
+    return CertificateId(issuer=issuer, serial=serial)
+
+
 def issuer_and_serial_of(certificate: x509.Certificate, tag: int = der.SEQUENCE) -> bytes:
     """The IssuerAndSerialNumber of a certificate in DER."""
     return der.tlv(tag, *_issuer_and_serial(certificate)[:2])
@@ -145,7 +151,11 @@ def public_key_octets(certificate: x509.Certificate) -> bytes:
 @lru_cache(maxsize=256)
 def _issuer_and_serial(certificate: x509.Certificate) -> tuple[bytes, bytes, int]:
     """Both exactly as they stand in the certificate, whatever its software thinks of them; the number."""
-    fields = ber.parse(certificate.tbs_certificate_bytes).fields()
+    return _issuer_serial(ber.parse(certificate.tbs_certificate_bytes))
+
+
+def _issuer_serial(body: ber.Node) -> tuple[bytes, bytes, int]:
+    fields = body.fields()
     fields.maybe(0x80)
     serial = fields.take(ber.INTEGER)
     fields.take(ber.SEQUENCE)

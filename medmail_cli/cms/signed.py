@@ -108,6 +108,8 @@ class SignedData:
     signers: tuple[SignerInfo, ...]
     ocsp: tuple[bytes, ...] = ()
     """OCSPResponses in DER that came along (RFC 5940, RFC 5126 6.3.4)."""
+    unread: tuple[identifiers.CertificateId, ...] = ()
+    """Whose certificates came along and cannot be read."""
 
 
 def parse_signed(node: ber.Node) -> SignedData:
@@ -128,13 +130,15 @@ def parse_signed(node: ber.Node) -> SignedData:
     attributes = [
         each for signer in signers for each in (signer.unsigned_attributes, signer.signed_attributes)
     ]
+    readable, unread = enclosed.certificates(certificates)
     return SignedData(
         content_type,
         octets,
-        certificates=tuple(enclosed.certificates(certificates)),
+        certificates=readable,
         crls=tuple(enclosed.crls(crls, attributes)),
         signers=signers,
         ocsp=tuple(enclosed.ocsp(crls, attributes)),
+        unread=unread,
     )
 
 

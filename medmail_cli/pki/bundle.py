@@ -4,11 +4,13 @@ import base64
 import binascii
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from medmail_cli.cms.certificates import load
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import dn
 from medmail_cli.pki.unreadable import UNREADABLE
@@ -27,13 +29,17 @@ class Bundle:
     crls: tuple[x509.CertificateRevocationList, ...] = ()
 
 
-def read_bundle(data: bytes, name: str) -> Bundle:
-    """Everything in ``data``, which came from the file ``name``. Raises ``malformed`` where there is nothing.
+Load = Callable[[bytes], x509.Certificate]
 
-    Also where one block of a PEM file is damaged: half a bundle taken silently would mislead.
+
+def read_bundle(data: bytes, name: str, load: Load = load) -> Bundle:
+    """Everything in ``data``, which came from the file ``name``, certificates read by ``load``.
+
+    Raises ``malformed`` where there is nothing, and where one block of a PEM file is damaged: half a bundle
+    taken silently would mislead.
     """
     if b"-----BEGIN " not in data:
-        certificates, crls = _der(data, name)
+        certificates, crls = _der(data, name, load)
     else:
         certificates, crls = [], []
         for label, text in _BLOCK.findall(data):
@@ -43,7 +49,7 @@ def read_bundle(data: bytes, name: str) -> Bundle:
                 der = base64.b64decode(b"".join(text.split()), validate=True)
             except binascii.Error as error:
                 raise MedmailError("malformed", what=name) from error
-            more_certificates, more_crls = _der(der, name)
+            more_certificates, more_crls = _der(der, name, load)
             certificates += more_certificates
             crls += more_crls
     if not certificates and not crls:
@@ -51,11 +57,13 @@ def read_bundle(data: bytes, name: str) -> Bundle:
     return Bundle(tuple(dict.fromkeys(certificates)), tuple(crls))
 
 
-def _der(data: bytes, name: str) -> tuple[list[x509.Certificate], list[x509.CertificateRevocationList]]:
+def _der(
+    data: bytes, name: str, load: Load
+) -> tuple[list[x509.Certificate], list[x509.CertificateRevocationList]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about a certificate is for its judgement to say
         try:
-            return [_read_certificate(x509.load_der_x509_certificate(data))], []
+            return [_read_certificate(load(data))], []
         except UNREADABLE:
             pass
         try:

@@ -67,7 +67,7 @@ def weaknesses(certificate: x509.Certificate, *, anchor: bool) -> list[Problem]:
         code, what = read.weak_signature
         found.append(Problem(code, f"{subject_text(certificate)}: {what}"))
     if read.unreadable is not None:
-        found.append(Problem("untrusted-issuer", read.unreadable))
+        found.append(Problem("untrusted-issuer", phrase("cannot be read: {0}", read.unreadable)))
     found += [
         Problem("untrusted-issuer", phrase("critical extension {0}", oid)) for oid in read.unknown_critical
     ]

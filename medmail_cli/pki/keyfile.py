@@ -89,7 +89,11 @@ def read_keys(data: bytes, name: str, password: Password) -> KeyFile:
 def _pem(data: bytes, name: str, password: Password) -> KeyFile:
     blocks = [match.group(0) + b"\n" for match in _KEY.finditer(data)]
     keys = tuple(_load(load_pem_private_key, block, name, password) for block in blocks)
-    certificates = read_bundle(data, name).certificates if _CERTIFICATES.search(data) else ()
+    certificates = (
+        read_bundle(data, name, x509.load_der_x509_certificate).certificates
+        if _CERTIFICATES.search(data)
+        else ()
+    )
     if not keys and not certificates:
         raise MedmailError("malformed", what=name)
     return KeyFile(keys, certificates, name)
@@ -97,7 +101,7 @@ def _pem(data: bytes, name: str, password: Password) -> KeyFile:
 
 def _der(data: bytes, name: str, password: Password) -> KeyFile:
     with contextlib.suppress(MedmailError):
-        return KeyFile((), read_bundle(data, name).certificates, name)
+        return KeyFile((), read_bundle(data, name, x509.load_der_x509_certificate).certificates, name)
     return KeyFile((_load(load_der_private_key, data, name, password),), (), name)
 
 

@@ -1,12 +1,5 @@
 """What ``cryptography`` raises for certificates and CRLs that break the rules."""
 
-from cryptography import x509
+from medmail_cli.cms.certificates import REFUSED as UNREADABLE
 
-UNREADABLE = (
-    ValueError,
-    TypeError,  # a name with a BIT STRING where none belongs
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
-"""All it was seen to raise, on loading or only when a name, date or extension is first looked at."""
+__all__ = ["UNREADABLE"]

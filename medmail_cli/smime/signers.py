@@ -149,7 +149,10 @@ def _judge_signer(
     if signed_at and signed_at > at + SKEW:
         found.append(Problem("implausible-time", f"{signed_at:%Y-%m-%dT%H:%M:%SZ}"))
     if certificate is None:
-        found.append(Problem("untrusted-issuer", phrase("the signer's certificate is not at hand")))
+        if info.id in signed.unread or (signed.unread and info.id.issuer is None):
+            found.append(Problem("untrusted-issuer", phrase("the signer's certificate cannot be read")))
+        else:
+            found.append(Problem("untrusted-issuer", phrase("the signer's certificate is not at hand")))
         codes = tuple(problem.code for problem in unique(found))
         return Judged(Signer((), None, None, None, None, signed_at, codes), tuple(found), None, info)
     wrong = check_signer(signed, info, certificate, layer.content)

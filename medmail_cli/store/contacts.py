@@ -18,6 +18,7 @@ from typing import Any, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.cms.certificates import load
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import binds, canonical, exact
 from medmail_cli.pki.certificate import facts
@@ -332,4 +333,4 @@ def _known(stored: dict[str, Any]) -> Known:
 
 
 def _certificate(text: str) -> x509.Certificate:
-    return x509.load_der_x509_certificate(base64.b64decode(text, validate=True))
+    return load(base64.b64decode(text, validate=True))

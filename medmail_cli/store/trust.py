@@ -17,6 +17,7 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.cms.certificates import load_pem
 from medmail_cli.cms.identifiers import public_key_octets
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
@@ -197,7 +198,7 @@ class Trust:
         for path in sorted((self._folder / _FOLDERS[kind]).glob("*.pem")):
             data = _read(path)
             try:
-                certificate = x509.load_pem_x509_certificate(data)
+                certificate = load_pem(data)
             except UNREADABLE as error:
                 raise MedmailError("store-damaged", path=str(path)) from error
             item = self._item(kind, certificate)

@@ -165,7 +165,7 @@ def _complete(
 
 def _shown(item: Item, status: Literal["kept", "added", "unchanged", "removed"]) -> TrustItem:
     content = item.content
-    if isinstance(content, x509.Certificate):
+    if not isinstance(content, x509.CertificateRevocationList):
         since, until = content.not_valid_before_utc, content.not_valid_after_utc
         return TrustItem(
             item.kind,

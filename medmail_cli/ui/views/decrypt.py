@@ -76,6 +76,8 @@ _PHRASES = (
     N_("outside; outside From: {0} · Subject: {1}"),
     N_("the signature cannot be read"),
     N_("the signer's certificate is not at hand"),
+    N_("the signer's certificate cannot be read"),
+    N_("cannot be read: {0}"),
     N_("signing time"),
     N_("encrypted"),
     N_("signed"),

@@ -1,0 +1,162 @@
+"""Certificates as they are met, those among them that ``cryptography`` refuses for a slip in their encoding.
+
+Old authorities wrote ``@``, ``_`` and Latin-1 into PrintableStrings, defaults that DER leaves out, numbers
+with needless zeros, times without seconds. Such a certificate is read through a copy that says the same
+without the slip. The copy is never shown, stored or checked: every octet, digest and signed part that anybody
+asks for is the original's.
+"""
+
+import base64
+import re
+import warnings
+from typing import TYPE_CHECKING, Any, cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from medmail_cli.cms import ber, der
+from medmail_cli.errors import MedmailError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REFUSED = (
+    ValueError,
+    TypeError,  # a name with a BIT STRING where none belongs
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""All that cryptography was seen to raise, on loading or only when something is first looked at."""
+
+_PRINTABLE, _BOOLEAN = 0x13, 0x01
+_NOT_PRINTABLE = re.compile(rb"[^A-Za-z0-9 '()+,./:=?-]")
+_BASIC_CONSTRAINTS = der.oid("2.5.29.19")
+_TRUE = b"\x01\x01\xff"
+_V1, _V2, _V3 = (der.tlv(0xA0, der.integer(number)) for number in (0, 1, 2))
+_VERSIONS = {_V1: b"", _V2: _V3}
+"""The first is not written; of the second, whose fields the third has too, cryptography knows nothing."""
+
+
+def load(data: bytes, *, slips: bool = True) -> x509.Certificate:
+    """A certificate (DER), with ``slips`` or without.
+
+    Raises what is in ``REFUSED`` for one that cannot be read in any way.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is odd about a certificate is for its judgement to say
+        try:
+            found = x509.load_der_x509_certificate(data)
+            _ = found.extensions
+        except REFUSED:
+            if not slips:
+                return x509.load_der_x509_certificate(data)
+            try:
+                copy = x509.load_der_x509_certificate(_without_slips(data))
+                _ = copy.extensions
+            except (*REFUSED, MedmailError):
+                return x509.load_der_x509_certificate(data)
+            return cast("x509.Certificate", _Read(data, copy))
+        return found
+
+
+def load_pem(data: bytes) -> x509.Certificate:
+    """The one certificate in a PEM file of ours. Raises what is in ``REFUSED``."""
+    return load(base64.b64decode(b"".join(data.splitlines()[1:-1]), validate=True))
+
+
+class _Read:
+    """The certificate ``octets``, read through a ``copy``; what depends on octets is its own."""
+
+    def __init__(self, octets: bytes, copy: x509.Certificate) -> None:
+        self._octets, self._copy = octets, copy
+
+    @property
+    def tbs_certificate_bytes(self) -> bytes:
+        """What is signed."""
+        return bytes(next(ber.parse(self._octets).elements()).raw)
+
+    def public_bytes(self, encoding: Encoding) -> bytes:
+        """The whole, as it was given."""
+        if encoding is Encoding.DER:
+            return self._octets
+        text = base64.b64encode(self._octets)
+        lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+        return b"\n".join([b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----", b""])
+
+    def fingerprint(self, algorithm: hashes.HashAlgorithm) -> bytes:
+        """The digest of the whole."""
+        digest = hashes.Hash(algorithm)
+        digest.update(self._octets)
+        return digest.finalize()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._copy, name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Read) and self._octets == other._octets
+
+    def __hash__(self) -> int:
+        return hash(self._octets)
+
+
+def _without_slips(data: bytes) -> bytes:
+    """The certificate written as DER has it. Raises ``malformed``, ValueError where there is more amiss."""
+    body, *outside = ber.parse(data).elements(ber.SEQUENCE)
+    fields = list(body.elements())
+    rest = [bytes(one.raw) for one in outside]
+    if der.sequence(der.sequence(*(bytes(one.raw) for one in fields)), *rest) != data:
+        raise ValueError("not DER")  # lengths; what is signed could not be told for sure
+    version = bytes(fields.pop(0).raw) if fields and fields[0].tag == 0x80 else b""
+    serial, algorithm, issuer, validity, subject, key, *more = fields
+    return der.sequence(
+        der.sequence(
+            _VERSIONS.get(version, version),
+            der.integer(serial.integer()),
+            bytes(algorithm.raw),
+            _name(issuer),
+            der.sequence(*(der.time(one.time()) for one in validity.elements())),
+            _name(subject),
+            bytes(key.raw),
+            *(_extensions(one) if one.tag == 0x83 else bytes(one.raw) for one in more),
+        ),
+        *rest,
+    )
+
+
+def _name(node: ber.Node) -> bytes:
+    return der.sequence(
+        *(der.tlv(0x31, *map(_attribute, rdn.elements(ber.SET))) for rdn in node.elements(ber.SEQUENCE))
+    )
+
+
+def _attribute(pair: ber.Node) -> bytes:
+    oid, value = pair.elements()
+    printable = value.tag != _PRINTABLE or not _NOT_PRINTABLE.search(value.content)
+    return der.sequence(bytes(oid.raw), bytes(value.raw) if printable else der.tlv(0x0C, value.content))
+
+
+def _extensions(node: ber.Node) -> bytes:
+    return der.tlv(0xA3, der.sequence(*map(_extension, node.explicit(0x83).elements(ber.SEQUENCE))))
+
+
+def _extension(node: ber.Node) -> bytes:
+    oid, *critical, value = node.elements()
+    octets = bytes(value.octets())
+    if bytes(oid.raw) == _BASIC_CONSTRAINTS:
+        octets = _basic_constraints(ber.parse(octets))
+    marked = [_TRUE] if _true(critical) else []
+    return der.sequence(bytes(oid.raw), *marked, der.octet_string(octets))
+
+
+def _basic_constraints(node: ber.Node) -> bytes:
+    """A path length means nothing where there is no authority (RFC 5280 §4.2.1.9)."""
+    fields = list(node.elements())
+    if not _true(fields[:1]):
+        return der.sequence()
+    return der.sequence(_TRUE, *(bytes(one.raw) for one in fields[1:]))
+
+
+def _true(nodes: "Sequence[ber.Node]") -> bool:
+    return any(one.tag == _BOOLEAN and any(one.content) for one in nodes)

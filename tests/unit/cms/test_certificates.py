@@ -1,0 +1,175 @@
+"""Certificates with slips in their encoding: read all the same, and checked as they are."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medmail_cli.cms import ber, der, signed
+from medmail_cli.cms.certificates import REFUSED, load, load_pem
+from medmail_cli.cms.keys import SoftwareKey
+from medmail_cli.pki.address import addresses
+from medmail_cli.pki.certificate import facts, subject_text
+from medmail_cli.pki.path import Authorities
+from medmail_cli.smime.open import Opened
+from medmail_cli.smime.protect import protect
+from medmail_cli.store.trust import Trust
+from tests.support import pki
+from tests.support.letters import NOW, OUTER, TEXT, codes, entity, opened, person
+from tests.support.letters import letter as plain_letter
+
+ROOT = pki.make_ca("Root")
+ADDRESS = "alice@medecin.test"
+PLAIN, KEY = pki.issue(ROOT, ADDRESS, "sign", "p256", name="Alice")
+AT = NOW
+Fields = list[bytes]
+
+
+def written(change: Callable[[Fields], None], certificate: x509.Certificate = PLAIN) -> bytes:
+    """The certificate with other fields (version, serial, algorithm, issuer, validity, subject …), signed."""
+    body, algorithm, _ = ber.parse(certificate.public_bytes(Encoding.DER)).elements()
+    fields = [bytes(one.raw) for one in body.elements()]
+    change(fields)
+    changed = der.sequence(*fields)
+    assert isinstance(ROOT.key, ec.EllipticCurvePrivateKey)
+    signature = ROOT.key.sign(changed, ec.ECDSA(hashes.SHA256()))
+    return der.sequence(changed, bytes(algorithm.raw), der.bit_string(signature))
+
+
+def common_name(tag: int, octets: bytes) -> Callable[[Fields], None]:
+    name = der.sequence(der.tlv(0x31, der.sequence(der.oid("2.5.4.3"), der.tlv(tag, octets))))
+    return lambda fields: fields.__setitem__(5, name)
+
+
+def extension(oid: str, value: bytes, critical: bytes = b"") -> Callable[[Fields], None]:
+    """Another extension first; of the same kind none remains."""
+
+    def change(fields: Fields) -> None:
+        (old,) = ber.parse(fields[7]).elements()
+        kept = [bytes(one.raw) for one in old.elements() if der.oid(oid) not in bytes(one.raw)]
+        added = der.sequence(der.oid(oid), critical, der.octet_string(value))
+        fields[7] = der.tlv(0xA3, der.sequence(added, *kept))
+
+    return change
+
+
+def at(index: int, value: bytes) -> Callable[[Fields], None]:
+    return lambda fields: fields.__setitem__(index, value)
+
+
+NAMES = der.sequence(der.tlv(0x81, ADDRESS.encode()))
+SLIPS = {
+    "@ in a PrintableString": common_name(0x13, b"alice@medecin.test"),
+    "_ and * in a PrintableString": common_name(0x13, b"alice_*&"),
+    "Latin-1 in a PrintableString": common_name(0x13, "Hélène".encode("latin-1")),
+    "number with zeros": at(1, b"\x02\x03\x00\x00\x05"),
+    "negative number with ones": at(1, b"\x02\x03\xff\xff\x85"),
+    "version 2": at(0, der.tlv(0xA0, der.integer(1))),
+    "FALSE written": extension("2.5.29.17", NAMES, b"\x01\x01\x00"),
+    "TRUE as 1": extension("2.5.29.17", NAMES, b"\x01\x01\x01"),
+    "no authority, written": extension("2.5.29.19", der.sequence(b"\x01\x01\x00")),
+    "path length without authority": extension("2.5.29.19", der.sequence(der.integer(0))),
+    "times without seconds": at(
+        4, der.sequence(der.tlv(0x17, b"2601010000Z"), der.tlv(0x17, b"4601010000Z"))
+    ),
+    "times in a zone": at(
+        4, der.sequence(der.tlv(0x17, b"260101000000+0100"), der.tlv(0x17, b"460101000000+0100"))
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_it_is_read_and_its_own_octets_are_checked(slip: str) -> None:
+    data = written(SLIPS[slip])
+    certificate = load(data)
+    assert certificate.public_bytes(Encoding.DER) == data
+    assert load_pem(certificate.public_bytes(Encoding.PEM)) == certificate
+    assert certificate.fingerprint(hashes.SHA256()) == hashlib.sha256(data).digest()
+    assert data.count(certificate.tbs_certificate_bytes) == 1
+    assert facts(certificate).unreadable is None
+    assert addresses(certificate) == (ADDRESS,)
+    authorities = Authorities([ROOT.certificate], crls=[pki.make_crl(ROOT)])
+    assert authorities.judge(certificate, at=AT).problems == ()
+    changed = bytearray(data)
+    changed[data.index(ADDRESS.encode())] ^= 1
+    forged = authorities.judge(load(bytes(changed)), at=AT)
+    assert [problem.code for problem in forged.problems] == ["untrusted-issuer"]
+
+
+def letter(by: x509.Certificate, enclosed: bytes | None = None) -> bytes:
+    """A signed letter, perhaps with another certificate than the signer's."""
+    made = signed.sign(TEXT, key=SoftwareKey(KEY), certificate=by, signed_at=NOW)
+    kind, explicit = ber.parse(made).elements()
+    (body,) = explicit.elements()
+    fields = [bytes(one.raw) for one in body.elements()]
+    if enclosed is not None:
+        fields[3] = der.tlv(0xA0, enclosed)
+    whole = der.sequence(bytes(kind.raw), der.tlv(0xA0, der.sequence(*fields)))
+    return OUTER + entity(whole, "signed-data")
+
+
+def read(raw: bytes) -> Opened:
+    authorities = Authorities([ROOT.certificate], crls=[pki.make_crl(ROOT)])
+    return opened(raw, judge=lambda one, came: authorities.judge(one, enclosed=came, at=NOW, known_now=NOW))
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_letter_by_such_a_certificate_is_trusted(slip: str) -> None:
+    data = written(SLIPS[slip])
+    result = read(letter(load(data)))
+    assert codes(result) == []
+    (signer,) = result.verdict.signature.signers
+    assert (signer.addresses, signer.sha256) == ((ADDRESS,), hashlib.sha256(data).hexdigest())
+    # it is the certificate's own octets that the letter names
+    other = read(letter(load(data), load(data).public_bytes(Encoding.DER)[:-1] + b"\x00"))
+    assert "bad-signature" in codes(other)
+
+
+def test_a_letter_to_such_a_certificate_is_opened() -> None:
+    plain, key = pki.issue(ROOT, "bob@medecin.test", key_type="p256")
+    certificate = load(written(SLIPS["number with zeros"], plain))
+    (message,) = protect(
+        plain_letter(),
+        signer=person("alice").signer,
+        recipients={"bob@medecin.test": certificate},
+        signed_at=NOW,
+    )
+    assert codes(opened(message.message, keys=[(certificate, SoftwareKey(key))])) == []
+
+
+def test_what_cannot_be_read_is_said_to_be_there() -> None:
+    unread = written(at(0, der.tlv(0xA0, der.integer(7))))
+    result = read(letter(PLAIN, unread))
+    assert codes(result) == ["untrusted-issuer"]
+    assert result.verdict.problems[0].detail == "the signer's certificate cannot be read"
+    missing = read(letter(PLAIN, ROOT.certificate.public_bytes(Encoding.DER)))
+    assert codes(missing) == ["untrusted-issuer"]
+    assert missing.verdict.problems[0].detail == "the signer's certificate is not at hand"
+
+
+def test_an_anchor_with_a_slip_is_kept(tmp_path: Path) -> None:
+    data = written(SLIPS["_ and * in a PrintableString"])
+    trust = Trust(tmp_path / "trust", tmp_path / "cache")
+    trust.add(load(data).public_bytes(Encoding.PEM), "file")
+    (anchor,) = Trust(tmp_path / "trust", tmp_path / "cache").anchors()
+    assert anchor.public_bytes(Encoding.DER) == data
+    assert subject_text(anchor) == "CN=alice_*&"
+
+
+@given(st.sampled_from(sorted(SLIPS)), st.integers(0, 2000), st.integers(1, 255))
+def test_whatever_is_read_keeps_its_octets(slip: str, position: int, bits: int) -> None:
+    changed = bytearray(written(SLIPS[slip]))
+    changed[position % len(changed)] ^= bits
+    try:
+        certificate = load(bytes(changed))
+    except REFUSED:
+        return
+    assert certificate.public_bytes(Encoding.DER) == bytes(changed)
+    facts(certificate)
