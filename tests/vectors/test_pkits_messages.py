@@ -11,7 +11,7 @@ import pytest
 from medmail_cli.pki.path import Authorities, Enclosed, Judgement
 from medmail_cli.pki.policies import PolicySettings
 from medmail_cli.smime.open import open_message
-from tests.vectors.test_pkits import AT, DATA, DEFAULT, SETTINGS, SHA1_CRL, expected, load
+from tests.vectors.test_pkits import AT, DATA, DEFAULT, SETTINGS, expected, load
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
 
@@ -49,14 +49,7 @@ def test_message(path: Path) -> None:
     authorities = Authorities([load("TrustAnchorRootCertificate")])
 
     def judge(certificate: object, enclosed: Enclosed) -> Judgement:
-        return authorities.judge(
-            certificate,  # type: ignore[arg-type]
-            enclosed=enclosed,
-            at=AT,
-            known_now=AT,
-            policies=settings,
-            revocation="soft" if name == SHA1_CRL else "hard",
-        )
+        return authorities.judge(certificate, enclosed=enclosed, at=AT, known_now=AT, policies=settings)  # type: ignore[arg-type]
 
     result = open_message(path.read_bytes(), id="0" * 64, source=path.name, keys=[], judge=judge, at=AT)
     verdict = result.verdict
@@ -65,8 +58,7 @@ def test_message(path: Path) -> None:
     )
     assert verdict.layers == ("signed",)
     assert (verdict.text or "").strip() == "This is a sample signed message."
-    unknown = {"revocation-unknown"} if name == SHA1_CRL else set()
-    assert {note.code for note in verdict.notes} == {"not-encrypted", "headers-unprotected"} | unknown
+    assert {note.code for note in verdict.notes} == {"not-encrypted", "headers-unprotected"}
 
 
 def test_all_messages_are_there() -> None:
