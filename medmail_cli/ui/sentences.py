@@ -10,9 +10,9 @@ ERRORS: dict[str, tuple[str, str]] = {
     "bad-address": (N_("“{address}” is no mail address"), ""),
     "editor-failed": (N_("the editor {editor} cannot be run: {reason}"), N_("set VISUAL or EDITOR")),
     "empty-letter": (N_("there is nothing to send"), N_("give a file with the text, or - for stdin")),
-    "faulty-manifest": (N_("{count} lines of the manifest are faulty; nothing was sent"), ""),
+    "faulty-manifest": (N_("faulty lines in the manifest: {count}; nothing was sent"), ""),
     "faulty-rows": (
-        N_("{count} rows of the roster are faulty; nothing was requested"),
+        N_("faulty rows in the roster: {count}; nothing was requested"),
         N_("correct them, or --skip-faulty enrols the others"),
     ),
     "other-roster": (
