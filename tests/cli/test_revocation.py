@@ -118,6 +118,48 @@ def test_a_list_that_clears_leaves_no_doubt(home: Path, tmp_path: Path, server: 
     assert judged(home, path) == ([], [])
 
 
+def test_a_list_signed_with_sha1_revokes_and_leaves_the_doubt(
+    home: Path, tmp_path: Path, server: Files
+) -> None:
+    (home / "config.toml").write_text(CONFIG)
+    someone, now = alice(server), dt.datetime.now(dt.UTC)
+    path = from_(someone, tmp_path)
+    server.files["/list.crl"] = pki.weakly_signed(crl(), ROOT.key)
+    assert judged(home, path) == ([], ["revocation-unknown"])
+    newer = pki.make_crl(ROOT, [someone.certificate], at=now - dt.timedelta(minutes=30), number=2)
+    server.files["/list.crl"] = pki.weakly_signed(newer.public_bytes(Encoding.DER), ROOT.key)
+    assert judged(home, path)[0] == ["revoked"]
+    assert judged(home, path, "--offline")[0] == ["revoked"]
+
+
+def test_a_good_answer_signed_with_sha1_is_not_kept_and_the_list_asked(
+    home: Path, tmp_path: Path, server: Files
+) -> None:
+    (home / "config.toml").write_text(CONFIG)
+    someone, now = alice(server, responder=True), dt.datetime.now(dt.UTC)
+    good = pki.make_ocsp(ROOT, someone.certificate, at=now - dt.timedelta(hours=1))
+    weak = pki.of_response(good, lambda basic: pki.weakly_signed(basic, ROOT.key))
+    server.posts["/ocsp"] = lambda _body: weak
+    server.files["/list.crl"] = crl()
+    assert judged(home, from_(someone, tmp_path)) == ([], [])
+    assert server.asked == ["POST /ocsp", "/list.crl"]
+    assert Trust(home / "trust", home / "cache").ocsp(someone.certificate) == ()
+
+
+def test_a_hold_is_asked_about_once_it_is_out_of_date(home: Path, tmp_path: Path, server: Files) -> None:
+    (home / "config.toml").write_text(CONFIG)
+    someone, now, hour = alice(server, responder=True), dt.datetime.now(dt.UTC), dt.timedelta(hours=1)
+    path = from_(someone, tmp_path)
+    when: dict[str, Any] = {"revoked_at": now - 9 * hour, "reason": x509.ReasonFlags.certificate_hold}
+    held = pki.make_ocsp(ROOT, someone.certificate, at=now - 3 * hour, next_update=now - 2 * hour, **when)
+    assert Trust(home / "trust", home / "cache").keep_ocsp(someone.certificate, held)
+    assert judged(home, path, "--offline")[0] == ["revoked"]
+    good = pki.make_ocsp(ROOT, someone.certificate, at=now - hour)
+    server.posts["/ocsp"] = lambda _body: good
+    assert judged(home, path) == ([], [])
+    assert server.asked == ["POST /ocsp"]
+
+
 def test_a_responder_is_asked_before_the_list(home: Path, tmp_path: Path, server: Files) -> None:
     (home / "config.toml").write_text(CONFIG)
     someone = alice(server, responder=True)
