@@ -1,9 +1,9 @@
 """Certificates as they are met, those among them that ``cryptography`` refuses for a slip in their encoding.
 
 Old authorities wrote ``@``, ``_`` and Latin-1 into PrintableStrings, defaults that DER leaves out, numbers
-with needless zeros, times without seconds. Such a certificate is read through a copy that says the same
-without the slip. The copy is never shown, stored or checked: every octet, digest and signed part that anybody
-asks for is the original's.
+with needless zeros, times without seconds, kinds of names that nobody uses. Such a certificate is read
+through a copy that says the same without the slip. The copy is never shown, stored or checked: every octet,
+digest and signed part that anybody asks for is the original's.
 """
 
 import base64
@@ -32,7 +32,6 @@ REFUSED = (
 
 _PRINTABLE, _BOOLEAN = 0x13, 0x01
 _NOT_PRINTABLE = re.compile(rb"[^A-Za-z0-9 '()+,./:=?-]")
-_BASIC_CONSTRAINTS = der.oid("2.5.29.19")
 _TRUE = b"\x01\x01\xff"
 _V1, _V2, _V3 = (der.tlv(0xA0, der.integer(number)) for number in (0, 1, 2))
 _VERSIONS = {_V1: b"", _V2: _V3}
@@ -144,10 +143,10 @@ def _extensions(node: ber.Node) -> bytes:
 def _extension(node: ber.Node) -> bytes:
     oid, *critical, value = node.elements()
     octets = bytes(value.octets())
-    if bytes(oid.raw) == _BASIC_CONSTRAINTS:
-        octets = _basic_constraints(ber.parse(octets))
-    marked = [_TRUE] if _true(critical) else []
-    return der.sequence(bytes(oid.raw), *marked, der.octet_string(octets))
+    marked, repair = _true(critical), _REPAIRS.get(bytes(oid.raw))
+    if repair is not None and not (marked and repair is _policies):  # critical ones count as a whole
+        octets = repair(ber.parse(octets))
+    return der.sequence(bytes(oid.raw), *([_TRUE] if marked else []), der.octet_string(octets))
 
 
 def _basic_constraints(node: ber.Node) -> bytes:
@@ -156,6 +155,33 @@ def _basic_constraints(node: ber.Node) -> bytes:
     if not _true(fields[:1]):
         return der.sequence()
     return der.sequence(_TRUE, *(bytes(one.raw) for one in fields[1:]))
+
+
+def _policies(node: ber.Node) -> bytes:
+    """Without their qualifiers, which are notices to be shown and nothing that counts (§4.2.1.4)."""
+    return der.sequence(*(der.sequence(bytes(one.fields().take(ber.OID).raw)) for one in node.elements()))
+
+
+def _authority_key(node: ber.Node) -> bytes:
+    """An issuer without a number, or the other way about, names nobody (§4.2.1.1)."""
+    parts = {one.tag: bytes(one.raw) for one in node.elements()}
+    if (0x81 in parts) != (0x82 in parts):
+        parts = {tag: raw for tag, raw in parts.items() if tag == 0x80}
+    return der.sequence(*parts.values())
+
+
+def _alternative_names(node: ber.Node) -> bytes:
+    """Without x400Address and ediPartyName, which no mail is bound to and no constraint here speaks of."""
+    return der.sequence(*(bytes(one.raw) for one in node.elements() if one.tag not in (0x83, 0x85)))
+
+
+_REPAIRS = {
+    der.oid("2.5.29.19"): _basic_constraints,
+    der.oid("2.5.29.17"): _alternative_names,
+    der.oid("2.5.29.32"): _policies,
+    der.oid("2.5.29.35"): _authority_key,
+}
+"""Extensions, by the octets of their identifiers, whose value is written anew."""
 
 
 def _true(nodes: "Sequence[ber.Node]") -> bool:

@@ -65,6 +65,8 @@ def at(index: int, value: bytes) -> Callable[[Fields], None]:
 
 
 NAMES = der.sequence(der.tlv(0x81, ADDRESS.encode()))
+_QUALIFIER = der.sequence(der.oid("1.3.6.1.5.5.7.2.2"), der.sequence(der.tlv(0x0C, b"\xe9")))
+NOTICE = der.sequence(der.sequence(der.oid("1.2.3"), der.sequence(_QUALIFIER)))
 SLIPS = {
     "@ in a PrintableString": common_name(0x13, b"alice@medecin.test"),
     "_ and * in a PrintableString": common_name(0x13, b"alice_*&"),
@@ -76,6 +78,13 @@ SLIPS = {
     "TRUE as 1": extension("2.5.29.17", NAMES, b"\x01\x01\x01"),
     "no authority, written": extension("2.5.29.19", der.sequence(b"\x01\x01\x00")),
     "path length without authority": extension("2.5.29.19", der.sequence(der.integer(0))),
+    "a notice in Latin-1": extension("2.5.29.32", NOTICE),
+    "an issuer without a number": extension(
+        "2.5.29.35", der.sequence(der.tlv(0xA1, der.tlv(0x82, b"a.test")))
+    ),
+    "an X.400 address": extension(
+        "2.5.29.17", der.sequence(der.tlv(0xA3, der.sequence()), der.tlv(0x81, ADDRESS.encode()))
+    ),
     "times without seconds": at(
         4, der.sequence(der.tlv(0x17, b"2601010000Z"), der.tlv(0x17, b"4601010000Z"))
     ),
@@ -152,6 +161,16 @@ def test_what_cannot_be_read_is_said_to_be_there() -> None:
     missing = read(letter(PLAIN, ROOT.certificate.public_bytes(Encoding.DER)))
     assert codes(missing) == ["untrusted-issuer"]
     assert missing.verdict.problems[0].detail == "the signer's certificate is not at hand"
+
+
+def test_policies_are_read_without_their_notices() -> None:
+    assert facts(load(written(SLIPS["a notice in Latin-1"]))).policies == frozenset({"1.2.3"})
+    critical = load(written(extension("2.5.29.32", NOTICE, b"\x01\x01\xff")))
+    assert facts(critical).unreadable is not None
+
+
+def test_a_certificate_with_no_slip_is_read_as_it_is() -> None:
+    assert isinstance(load(PLAIN.public_bytes(Encoding.DER)), x509.Certificate)
 
 
 def test_an_anchor_with_a_slip_is_kept(tmp_path: Path) -> None:
