@@ -15,11 +15,13 @@ from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.identity import Identity
 from medmail_cli.store.keystore import Keystore
 from tests.support.cli import MEDMAIL, PASSPHRASE, medmail, passphrase
+from tests.support.killer import KILLED, count_effects, run_killed_at
 from tests.support.openssl_est import Handler, OpenSslEst, Reply, new_request
 from tests.support.rosters import environment
 from tests.support.tools import run
 
 ADDRESS = "dr.martin@medecin.test"
+POINTS = 12
 AKP = "2.16.840.1.101.2.1.2.78.5"
 
 
@@ -179,6 +181,41 @@ def test_a_key_that_was_lost_is_told_of(home: Path, server: OpenSslEst, tmp_path
     assert [each.state for each in held(home)] == ["active"]
     assert medmail(home, *argv[1:]).objects[0]["status"] == "unchanged"
     assert medmail(home, *argv[1:], "--replace").objects[0]["status"] == "enrolled"
+
+
+def test_killed_anywhere_a_key_that_came_is_used_and_one_that_did_not_is_told_of(
+    server: OpenSslEst, tmp_path: Path
+) -> None:
+    maker = Maker(server, tmp_path)
+    words = ("--ca", server.url, "--tls-anchors", str(server.ca.root), "--key", "p256", "--no-backup")
+    argv = ["medmail", "enrol", "new", ADDRESS, "--server-key", *words, "--json", "--no-input"]
+
+    def fresh(name: str) -> Path:
+        passphrase(tmp_path / name)
+        return tmp_path / name
+
+    total = count_effects(argv, env=environment(fresh("whole")))
+    ends = set()
+    # what comes before the request is every enrolment's
+    for k in range(total // 2, total + 1, max(1, total // 2 // POINTS)):
+        home, before = fresh(f"k{k}"), len(maker.requests)
+        killed = run_killed_at(argv, k, env=environment(home)).returncode == KILLED
+        first = len(maker.requests) - before
+        done = medmail(home, *argv[1:])
+        again = len(maker.requests) - before - first
+        told = [one["status"] for one in done.objects if one["type"] == "enrolment"]
+        lost = "server-key-lost" in [one.get("code") for one in done.objects]
+        assert (done.exit, [one.state for one in held(home)]) == (0, ["active"]), k
+        if list((home / "keystore").glob("*.asked")):
+            assert told == ["unchanged"], k
+            done = medmail(home, *argv[1:], "--replace")
+            assert done.objects[0]["status"] == "enrolled", k
+        if first and again:
+            assert (told, lost) == (["possible-duplicate"], True), k
+        elif first:
+            assert (told[0] in ("enrolled", "unchanged"), lost) == (True, False), k
+        ends.add((killed, first, again, told[0]))
+    assert {(True, 1, 1, "possible-duplicate"), (True, 1, 0, "enrolled")} <= ends
 
 
 def test_what_was_refused_or_never_asked_for_is_no_lost_key(
