@@ -302,10 +302,19 @@ def _is_signature(entity: Entity) -> bool:
     return entity.content_type in _SIGNATURE_TYPES or _is_file(entity, (".p7s",))
 
 
+def _is_of_a_file(signature: Entity) -> bool:
+    """Whether a signature is called after a document (``report.pdf.p7s``), which is then what it is over."""
+    return "." in (signature.filename or "").lower().removesuffix(".p7s")
+
+
 def _is_multipart_signed(entity: Entity, *, renamed: bool = True) -> bool:
     if renamed and entity.content_type == "multipart/mixed":
         # software that did not know the type may have renamed it: content and signature alone are the same
-        return len(entity.children) == 2 and _is_signature(entity.children[1])
+        return (
+            len(entity.children) == 2
+            and _is_signature(entity.children[1])
+            and not _is_of_a_file(entity.children[1])
+        )
     if entity.content_type != "multipart/signed":
         return False
     protocol = entity.parameters.get("protocol", "").lower()
@@ -358,7 +367,9 @@ def _inflate(node: ber.Node) -> tuple[str, bytes]:
 def holds_signature(entity: Entity) -> bool:
     """Whether a part somewhere below is signed, though nothing that covers the whole is."""
     return any(
-        _is_signature(part) or (_is_cms(part) and _signed_in(part) is not None) for part in entity.walk()
+        _is_signature(part) or (_is_cms(part) and _signed_in(part) is not None)
+        for child in entity.children
+        for part in child.walk()
     )
 
 

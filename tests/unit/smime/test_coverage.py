@@ -60,6 +60,30 @@ def test_a_signature_of_a_document_is_a_file_in_a_signed_letter() -> None:
     assert [one.name for one in result.verdict.attachments] == ["report.pdf.p7s"]
 
 
+@pytest.mark.parametrize(
+    ("name", "letters"), [("report.pdf.p7s", False), ("signature.p7s", True), ("", True)]
+)
+def test_a_signature_of_a_document_says_nothing_of_the_letter_it_comes_with(name: str, letters: bool) -> None:
+    """By its name: what is called after another file is not the letter's own: no reason to withhold it."""
+    for content in (TEXT, b"%PDF-1.7"):
+        file = sign(content, detached=True)
+        file = file[file.index(b"Content-Type: application/pkcs7-signature") :].partition(b"\r\n--")[0]
+        result = opened(OUTER + multipart(TEXT, file.replace(b"smime.p7s", name.encode())))
+        if letters:
+            assert codes(result) == ([] if content == TEXT else ["bad-signature"])
+        else:
+            assert (codes(result), result.verdict.text) == (["partly-signed"], "Hello\n")
+            assert [one.name for one in result.verdict.attachments] == [name]
+
+
+@pytest.mark.parametrize("kind", [b"pkcs7-mime", b"pkcs7-signature"])
+def test_a_signature_without_what_it_was_over_signs_no_part_either(kind: bytes) -> None:
+    lost = entity(together(person("alice"), detached=True), "signed-data").replace(b"pkcs7-mime", kind, 1)
+    result = opened(OUTER + lost)
+    assert (codes(result), result.verdict.signature.status) == (["no-signature"], "none")
+    assert len(result.verdict.attachments) == 1
+
+
 def test_signed_documents_and_what_others_sealed_stay_attached() -> None:
     document = sign(b"%PDF-1.7").replace(b"smime.p7m", b"report.pdf.p7m")
     nested = sign(multipart(sign(b"Content-Type: text/plain\r\n\r\ndeeper"), TEXT))
