@@ -370,7 +370,7 @@ def test_killed_in_each_named_step_a_batch_ends_well(operator: Operator, tmp_pat
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("method", METHODS)
 def test_a_thousand_people_and_hundreds_of_kills(
     tmp_path: Path,
