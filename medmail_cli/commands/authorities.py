@@ -161,13 +161,13 @@ def _est(
     from functools import partial
 
     from medmail_cli.commands.logins import show_identity
-    from medmail_cli.pki.dn import self_issued
+    from medmail_cli.pki.certificate import facts
     from medmail_cli.transport import tls
     from medmail_cli.transport.est import EstAuthority
 
     show = None
     if presented is not None and presented.certificate is not None and presented.purpose != "encrypt":
-        chain = (presented.certificate, *(one for one in presented.chain if not self_issued(one)))
+        chain = (presented.certificate, *(one for one in presented.chain if not facts(one).self_issued))
         show = partial(tls.present, key=session.unlocked.unseal(presented), chain=chain)
     elif settings.client_identity is not None:
         show = partial(show_identity, session, address=settings.client_identity)

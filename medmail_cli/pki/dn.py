@@ -27,11 +27,6 @@ def issuer(certificate: x509.Certificate) -> x509.Name:
         return _as_written(identifiers.issuer_octets(certificate))
 
 
-def self_issued(certificate: x509.Certificate) -> bool:
-    """Whether subject and issuer are one name. Raises what is in ``UNREADABLE``."""
-    return subject(certificate) == issuer(certificate)
-
-
 def crl_issuer(crl: x509.CertificateRevocationList) -> x509.Name:
     """A CRL's issuer. Raises what is in ``UNREADABLE``."""
     try:

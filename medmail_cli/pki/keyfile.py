@@ -26,8 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from medmail_cli.cms import algorithms, ber, der
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
-from medmail_cli.pki.certificate import issued
-from medmail_cli.pki.dn import self_issued
+from medmail_cli.pki.certificate import facts, issued
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -244,8 +243,9 @@ def chain_of(certificate: x509.Certificate, pool: Sequence[x509.Certificate]) ->
     chain: list[x509.Certificate] = []
     below = certificate
     while len(chain) < _LONGEST_CHAIN and not is_root(below):
+        name = facts(below).issuer
         above = next(
-            (c for c in pool if c.subject == below.issuer and c not in chain and issued(below, c)), None
+            (c for c in pool if facts(c).subject == name and c not in chain and issued(below, c)), None
         )
         if above is None:
             break
@@ -256,4 +256,4 @@ def chain_of(certificate: x509.Certificate, pool: Sequence[x509.Certificate]) ->
 
 def is_root(certificate: x509.Certificate) -> bool:
     """Whether the certificate is issued and signed by itself."""
-    return self_issued(certificate) and issued(certificate, certificate)
+    return facts(certificate).self_issued and issued(certificate, certificate)

@@ -33,6 +33,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.pki import acme, jose
 from medmail_cli.pki.address import same_address
 from medmail_cli.pki.bundle import read_bundle
+from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.cmp_request import Reason
 from medmail_cli.pki.issued import checked
 from medmail_cli.transport.acmeserver import AcmeServer, ExternalAccount
@@ -288,7 +289,7 @@ class AcmeAuthority:
         if not order.certificate:
             raise self._server.malformed("certificate")
         received = self._server.read(acme.chain, self._server.post(order.certificate))
-        roots = dict.fromkeys((*self._known, *(one for one in received if one.subject == one.issuer)))
+        roots = dict.fromkeys((*self._known, *(one for one in received if facts(one).self_issued)))
         if self.fingerprint is not None:
             bearing = [one for one in roots if sha256(one) == self.fingerprint]
             if not bearing:
@@ -296,7 +297,7 @@ class AcmeAuthority:
                 raise self._server.error("ca-fingerprint-mismatch", expected=self.fingerprint, found=offered)
             roots = dict.fromkeys(bearing)
         chain = checked(csr, received, anchors=tuple(roots), at=self._now(), url=self.url)
-        self._roots = tuple(one for one in chain[-1:] if one.subject == one.issuer)
+        self._roots = tuple(one for one in chain[-1:] if facts(one).self_issued)
         return chain
 
 

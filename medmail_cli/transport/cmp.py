@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from medmail_cli.errors import TRY_LATER, MedmailError, exit_of
 from medmail_cli.pki import cmp, cmp_request
 from medmail_cli.pki.bundle import read_bundle
+from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.cmp_protection import Protection, SharedSecret
-from medmail_cli.pki.dn import self_issued
 from medmail_cli.pki.issued import checked
 from medmail_cli.transport.cmpexchange import CmpServer
 from medmail_cli.transport.cmptransaction import Transaction, recall
@@ -176,7 +176,7 @@ class CmpAuthority:
             self._confirm(transaction, transaction.chain[0])
             transaction.confirmed = True
             remember()
-        self._roots = tuple(one for one in transaction.chain[-1:] if self_issued(one))
+        self._roots = tuple(one for one in transaction.chain[-1:] if facts(one).self_issued)
         return transaction.chain
 
     def _still_ours(self, transaction: Transaction) -> bool:
@@ -235,7 +235,7 @@ class CmpAuthority:
         server = self._server
         known = [*server.anchors]
         if isinstance(server.protection, SharedSecret):
-            known += [one for one in issued.authorities if self_issued(one)]
+            known += [one for one in issued.authorities if facts(one).self_issued]
         if self.fingerprint is None:
             return known
         came = (*known, *issued.authorities, *server.helpers)
@@ -243,7 +243,7 @@ class CmpAuthority:
         return [one for one in dict.fromkeys(came) if sha256(one) == self.fingerprint]
 
     def _match_fingerprint(self, found: Sequence[x509.Certificate]) -> None:
-        roots = [sha256(one) for one in dict.fromkeys(found) if self_issued(one)]
+        roots = [sha256(one) for one in dict.fromkeys(found) if facts(one).self_issued]
         if self.fingerprint is not None and self.fingerprint not in roots:
             raise MedmailError(
                 "ca-fingerprint-mismatch", url=self.url, expected=self.fingerprint, found=roots

@@ -24,8 +24,8 @@ from medmail_cli.cms import ber
 from medmail_cli.cms.signed import parse_signed
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import csrattrs
+from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.csrattrs import CsrAttribute, Wanted
-from medmail_cli.pki.dn import self_issued
 from medmail_cli.pki.issued import checked
 from medmail_cli.transport import serverkey
 from medmail_cli.transport.exchange import Answer, Body, Https, Show, refusal
@@ -100,7 +100,7 @@ class EstAuthority:
         Raises ``ca-fingerprint-mismatch``, ``server-answer-malformed``, ``server-untrusted`` and
         ``server-unreachable``.
         """
-        roots = tuple(c for c in self._known() if self_issued(c))
+        roots = tuple(c for c in self._known() if facts(c).self_issued)
         if self.fingerprint is None:
             return roots
         return tuple(c for c in roots if sha256(c) == self.fingerprint)
@@ -239,14 +239,14 @@ class EstAuthority:
         with Https(self.url, anchors=None, verified=False, timeout=self._server.timeout) as unverified:
             answer = unverified.ask("GET", f"{self._server.path}/cacerts")
         found = self._read(self._successful(answer), certificates)
-        root = next((c for c in found if sha256(c) == self.fingerprint and self_issued(c)), None)
+        root = next((c for c in found if sha256(c) == self.fingerprint and facts(c).self_issued), None)
         if root is None:
             raise self._mismatch(found)
         self._server.trust(root)
         return self._fetch_known()
 
     def _mismatch(self, found: Sequence[x509.Certificate]) -> MedmailError:
-        roots = [sha256(c) for c in found if self_issued(c)]
+        roots = [sha256(c) for c in found if facts(c).self_issued]
         return self._error("ca-fingerprint-mismatch", expected=self.fingerprint, found=roots)
 
     def _ask(self, method: str, operation: str, body: Body | None = None) -> Answer:

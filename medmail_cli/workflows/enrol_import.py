@@ -9,7 +9,7 @@ from cryptography import x509
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
-from medmail_cli.pki.certificate import public_key
+from medmail_cli.pki.certificate import issuer_text, public_key
 from medmail_cli.pki.keyfile import KeyFile, chain_of, is_root
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store.identity import Identity, fingerprint, key_digest
@@ -144,9 +144,12 @@ def _pairs(found: KeyFile, held: Sequence[Identity], address: str | None) -> lis
         bears, pinned = whom(certificate, address or (twin.address if twin else None))
         if twin is not None and twin.state == "waiting" and address is None and pinned and len(bears) > 1:
             # one that bears no address is the authority's way; one that bears another's is a mistake
-            authority = certificate.issuer.rfc4514_string()
-            facts = {"url": authority, "reason": "wrong-name", "address": twin.address}
-            raise MedmailError("certificate-not-as-requested", **facts)
+            raise MedmailError(
+                "certificate-not-as-requested",
+                url=issuer_text(certificate),
+                reason="wrong-name",
+                address=twin.address,
+            )
         pairs.append(_Pair(certificate, keys.get(digest), twin, bears, pinned, serves_for(certificate)))
     if keys.keys() - matched:
         raise MedmailError("key-mismatch")

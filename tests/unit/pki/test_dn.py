@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.cms import ber, der
@@ -36,13 +36,20 @@ def signed(body: bytes, algorithm: bytes) -> bytes:
     return der.sequence(body, algorithm, der.bit_string(SIGNER.sign(body, ec.ECDSA(hashes.SHA256()))))
 
 
-def certify(subject: bytes, key: ec.EllipticCurvePrivateKey, *, ca: bool, issuer: bytes = HOSPITAL) -> bytes:
+def certify(
+    subject: bytes,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPublicKey,
+    *,
+    ca: bool,
+    issuer: bytes = HOSPITAL,
+) -> bytes:
     """A certificate with names as given, which cryptography would not write."""
     rights = [(x509.BasicConstraints(ca=ca, path_length=None), True)]
     model = pki._certify(None, SIGNER, x509.Name([]), pki.EPOCH, pki.FAR, rights)
     fields = [bytes(field.raw) for field in ber.parse(model.tbs_certificate_bytes).elements()]
     fields[3], fields[5] = issuer, subject
-    fields[6] = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    public = key if isinstance(key, rsa.RSAPublicKey) else key.public_key()
+    fields[6] = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return signed(der.sequence(*fields), fields[2])
 
 
@@ -110,3 +117,30 @@ def test_such_an_authority_can_be_trusted_and_shown(root: x509.Certificate, tmp_
         ("anchor", "CN=Hôpital Édouard"), ("crl", "CN=Hôpital Édouard"),
     ]  # fmt: skip
     assert read_bundle(pki.pem(root), "file").certificates == (root,)
+
+
+def test_such_a_certificate_is_taken_in_with_its_key(
+    root: x509.Certificate, leaf: x509.Certificate, tmp_path: Path
+) -> None:
+    (tmp_path / "elise.pem").write_bytes(pki.pem(leaf, HOLDER, root))
+    (tmp_path / "passphrase").write_text("a passphrase\n")
+    given = ("--passphrase-file", tmp_path / "passphrase")
+    taken = medmail(tmp_path / "home", "enrol", "import", tmp_path / "elise.pem", *given, "--json")
+    assert taken.exit == 0, taken.stderr
+    (shown, _) = medmail(tmp_path / "home", "keys", "show", "elise@hopital.test", "--json").objects
+    assert (shown["issuer"], shown["chain"]) == ("CN=Hôpital Édouard", ["CN=Hôpital Édouard"])
+
+
+def test_such_a_certificate_with_another_address_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "passphrase").write_text("a passphrase\n")
+    given = ("--passphrase-file", tmp_path / "passphrase")
+    home, request = tmp_path / "home", tmp_path / "request"
+    assert (
+        medmail(home, "enrol", "new", "anne@hopital.test", "--method", "csr", "-o", request, *given).exit == 0
+    )
+    asked = x509.load_pem_x509_csr(request.read_bytes()).public_key()
+    assert isinstance(asked, rsa.RSAPublicKey)
+    (tmp_path / "other").write_bytes(certify(name((EMAIL, IA5, b"elise@hopital.test")), asked, ca=False))
+    refused = medmail(home, "enrol", "import", tmp_path / "other", *given, "--json").objects[-1]
+    assert refused["code"] == "certificate-not-as-requested"
+    assert "CN=Hôpital Édouard" in refused["message"]
