@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Keys = Sequence["tuple[x509.Certificate, PrivateKey]"]
 DECRYPT_KEY_ID = "1.2.840.113549.1.9.16.2.54"
 """id-aa-asymmDecryptKeyID (RFC 7030 §4.4.1.2)."""
+_MOST_NESTED = 4
+"""Structures around a key that came encrypted; two are usual."""
 
 
 def identifier(certificate: x509.Certificate) -> bytes | None:
@@ -65,8 +67,10 @@ def read(
     return _loaded(key), certificates
 
 
-def _package(octets: bytes) -> bytes:
+def _package(octets: bytes, depth: int = _MOST_NESTED) -> bytes:
     """The first key (PKCS#8) of an AsymmetricKeyPackage, signed or not."""
+    if not depth:
+        raise ber.malformed("too-deep")
     node = ber.parse(octets)
     first = node.fields().take()
     if first.tag == ber.OID:  # a ContentInfo, as OpenSSL encrypts it
@@ -79,7 +83,7 @@ def _package(octets: bytes) -> bytes:
         return bytes(first.raw)
     if signed.content is None:
         raise ber.malformed("no-content")
-    return _package(bytes(signed.content))
+    return _package(bytes(signed.content), depth - 1)
 
 
 def _is_signed_data(node: ber.Node) -> bool:
