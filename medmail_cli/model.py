@@ -122,9 +122,9 @@ def phrase(template: str, *parts: str) -> Phrase:
 
 
 def listed(parts: Sequence[str]) -> str:
-    """Phrases and other words in a row; empty for none."""
-    first, *others = parts or ("",)
-    row = first
-    for one in others:
-        row = phrase("{0}; {1}", row, one)
-    return row
+    """Phrases and other words in a row, with semicolons between them; empty for none."""
+    if len(parts) < 2:
+        return parts[0] if parts else ""
+    # halved, as whoever translates a phrase goes down into it: a stranger's letter can bring a thousand parts
+    middle = len(parts) // 2
+    return phrase("{0}; {1}", listed(parts[:middle]), listed(parts[middle:]))

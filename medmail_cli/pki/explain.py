@@ -130,14 +130,15 @@ def _revocation(
     looked_at: list[str] = [
         _with_defect(_list(crl), crl.defect)
         for crl in authorities.crls(read.issuer)
-        if any(crl.believed.values())  # anybody can put a list of that name into the store
+        # anybody can put a list of that name into the store, and an answer into a letter
+        if any(crl.believed.values())
     ]
     answers = [*authorities.ocsp(certificate), *enclosed.ocsp]
     looked_at += [
         _with_defect(phrase("OCSP answer of {0}", _time(answer.this_update)), answer.defect)
         for der in answers
         for answer in read_ocsp(der)
-        if answer.about(certificate, issuer)
+        if answer.about(certificate, issuer) and answer.responder(issuer)
     ]
     looked_at += [phrase("{0} CRLs enclosed", str(len(enclosed.crls)))] if enclosed.crls else []
     if read.never_revoked:

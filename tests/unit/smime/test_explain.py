@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 import medmail_cli
 from medmail_cli.cms import ber, der
-from medmail_cli.pki.path import Authorities
+from medmail_cli.model import listed, phrase
+from medmail_cli.pki import explain as paths
+from medmail_cli.pki.path import Authorities, Enclosed
 from medmail_cli.smime import compose
 from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.open import Opened
@@ -75,6 +77,22 @@ def test_what_a_revocation_rests_on() -> None:
         "revocation",
     )
     assert (step.result, step.evidence) == ("held", ("CRL of 2026-01-01T00:00:00Z to 2046-01-01T00:00:00Z",))
+
+
+def test_an_answer_that_somebody_forged_is_no_evidence() -> None:
+    forger = pki.make_ca("Forger").key
+    good = pki.make_ocsp(ROOT, person("alice").certificate)
+    forged = Enclosed(ocsp=[pki.of_response(good, lambda basic: pki.weakly_signed(basic, forger))])
+    judgement = AUTHORITIES.judge(person("alice").certificate, enclosed=forged, at=NOW)
+    found = paths.explain(judgement, AUTHORITIES, at=NOW, enclosed=forged)
+    (revocation,) = (one for one in found if one.check == "revocation")
+    assert (revocation.held, revocation.evidence) == (None, "no CRL and no OCSP answer at hand")
+
+
+def test_evidence_of_any_length_is_put_into_words() -> None:
+    parts = [phrase("CRL of {0}", str(number)) for number in range(3000)]
+    assert _said(listed(parts)) == "; ".join(parts)
+    assert (listed([]), listed(["one"])) == ("", "one")
 
 
 @pytest.mark.parametrize(
