@@ -20,6 +20,7 @@ from medmail_cli.pki.certificate import facts, subject_text
 from medmail_cli.pki.path import Authorities
 from medmail_cli.smime.open import Opened
 from medmail_cli.smime.protect import protect
+from medmail_cli.store.incomplete import Incomplete
 from medmail_cli.store.trust import Trust
 from tests.support import pki
 from tests.support.letters import NOW, OUTER, TEXT, codes, entity, opened, person
@@ -171,6 +172,14 @@ def test_policies_are_read_without_their_notices() -> None:
 
 def test_a_certificate_with_no_slip_is_read_as_it_is() -> None:
     assert isinstance(load(PLAIN.public_bytes(Encoding.DER)), x509.Certificate)
+
+
+def test_a_signer_with_a_slip_is_remembered_for_the_next_update(tmp_path: Path) -> None:
+    signers = [load(written(slip)) for slip in SLIPS.values()]
+    for signer in signers:
+        Incomplete(tmp_path).add([signer, ROOT.certificate])
+    found = dict(Incomplete(tmp_path).all())
+    assert [found.get(signer) for signer in signers] == [[ROOT.certificate]] * len(SLIPS)
 
 
 def test_an_anchor_with_a_slip_is_kept(tmp_path: Path) -> None:
