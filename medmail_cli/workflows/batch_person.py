@@ -104,7 +104,7 @@ class Handout:
     """
 
     folder: Path
-    sealing: bytes
+    sealing: bytes = field(repr=False)
     p12: bool = False
     letters: Path | None = None
     letter: "Callable[[Professional, str], tuple[str, bytes]] | None" = None
@@ -223,7 +223,8 @@ def hand_out(
     person's is there, ``wrong-key-usage``, ``disk-full``.
     """
     for pair, (certificate, *_above) in zip(prepared.pairs, prepared.chains, strict=True):
-        if "both" not in (pair.purpose, serves := serves_for(certificate)) and serves != pair.purpose:
+        serves = serves_for(certificate)
+        if pair.purpose != "both" and serves not in ("both", pair.purpose):
             raise MedmailError("wrong-key-usage", sha256=fingerprint(certificate))
     secret = _password_file(row, prepared.password, out)
     places = tuple(_place(row, pair, out) for pair in prepared.pairs)
