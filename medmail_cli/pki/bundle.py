@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -15,7 +15,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.pki import dn
 from medmail_cli.pki.unreadable import UNREADABLE
 
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
+_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _CERTIFICATE = {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}
 _CRL = {b"X509 CRL", b"CRL"}
 _PKCS7 = {b"PKCS7", b"CMS", b"PKCS #7 SIGNED DATA"}
@@ -42,9 +42,7 @@ def read_bundle(data: bytes, name: str, load: Load = load) -> Bundle:
         certificates, crls = _der(data, name, load)
     else:
         certificates, crls = [], []
-        for label, text in _BLOCK.findall(data):
-            if label not in _CERTIFICATE | _CRL | _PKCS7:
-                continue  # keys, parameters: not for us
+        for text in _blocks(data):
             try:
                 der = base64.b64decode(b"".join(text.split()), validate=True)
             except binascii.Error as error:
@@ -55,6 +53,24 @@ def read_bundle(data: bytes, name: str, load: Load = load) -> Bundle:
     if not certificates and not crls:
         raise MedmailError("malformed", what=name)
     return Bundle(tuple(dict.fromkeys(certificates)), tuple(crls))
+
+
+def _blocks(data: bytes) -> Iterator[bytes]:
+    """What stands between BEGIN and END of each block for us; keys and parameters are not.
+
+    Every octet is looked at a few times at most: a server asked for a certificate may send a million BEGINs.
+    """
+    at, unended = 0, set[bytes]()
+    while (begin := _BEGIN.search(data, at)) is not None:
+        label, at = begin[1], begin.end()
+        if label in unended or label not in _CERTIFICATE | _CRL | _PKCS7:
+            continue
+        end = data.find(b"-----END " + label + b"-----", at)
+        if end < 0:
+            unended.add(label)
+        else:
+            yield data[at:end]
+            at = end
 
 
 def _der(

@@ -13,7 +13,8 @@ _CRITICAL = b"\x01\x01\xff\x04"
 def unknown_critical(der: bytes, known: Collection[x509.ObjectIdentifier]) -> bool:
     """Whether DER may hold an extension marked critical that is none of ``known`` (RFC 5280 §4.2).
 
-    It surely does where this says no; a yes may be chance, once in four milliards of octets.
+    Where this says no there is none. A yes may be chance, about once in four thousand million octets: whoever
+    gets one looks closer.
     """
     ends = tuple(der_oid(oid.dotted_string) for oid in known)
     longest = max(map(len, ends), default=0)

@@ -1,5 +1,7 @@
 """Reading keys and certificates out of the files people have."""
 
+import time
+
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.keyfile import chain_of, read_keys
 from medmail_cli.pki.usage import for_mail, key_type, purpose
 from tests.support import pki
@@ -52,6 +55,15 @@ def test_a_truncated_or_flipped_sample_never_ends_in_another_error(
     place = data.draw(st.integers(0, len(sample) - 1))
     for changed in (sample[:place], sample[:place] + bytes([sample[place] ^ 1]) + sample[place + 1 :]):
         assert outcome(changed) in CODES | {"read"}
+
+
+@pytest.mark.parametrize("begin", [b"-----BEGIN CERTIFICATE-----", b"-----BEGIN A-----"])
+def test_ten_thousand_beginnings_takes_no_time(begin: bytes) -> None:
+    started = time.monotonic()
+    with pytest.raises(MedmailError) as caught:
+        read_bundle(begin * 10_000, "file")
+    assert caught.value.code == "malformed"
+    assert time.monotonic() - started < 1
 
 
 def test_a_password_is_asked_for_only_where_it_is_needed() -> None:
