@@ -19,7 +19,7 @@ from medmail_cli.cms import ber, der
 from medmail_cli.errors import MedmailError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 REFUSED = (
     ValueError,
@@ -63,6 +63,23 @@ def load(data: bytes, *, slips: bool = True) -> x509.Certificate:
 def load_pem(data: bytes) -> x509.Certificate:
     """The one certificate in a PEM file of ours. Raises what is in ``REFUSED``."""
     return load(base64.b64decode(b"".join(data.splitlines()[1:-1]), validate=True))
+
+
+def load_pems(data: bytes) -> tuple[x509.Certificate, ...]:
+    """The certificates of a PEM file of ours. Raises what is in ``REFUSED``."""
+    blocks = data.split(b"-----END CERTIFICATE-----")[:-1]
+    return tuple(load_pem(block.strip() + b"\n-----END CERTIFICATE-----") for block in blocks)
+
+
+def unrepaired(certificates: "Iterable[x509.Certificate]") -> tuple[x509.Certificate, ...]:
+    """Those that cryptography reads without our help: it writes no others into a PKCS#12 file."""
+    found = []
+    for one in certificates:
+        try:
+            found.append(x509.load_der_x509_certificate(one.public_bytes(Encoding.DER)))
+        except REFUSED:
+            continue
+    return tuple(found)
 
 
 class _Read:

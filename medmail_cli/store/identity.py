@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from medmail_cli.cms.certificates import load_pems
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store import seal
@@ -169,7 +170,7 @@ def read(folder: Path) -> Identity:
     if name == REQUEST:
         request = x509.load_pem_x509_csr(content).public_bytes(Encoding.DER)
         return replace(identity, request=request, state="waiting")
-    certificate, *chain = x509.load_pem_x509_certificates(content)
+    certificate, *chain = load_pems(content)
     return replace(identity, certificate=certificate, chain=tuple(chain))
 
 

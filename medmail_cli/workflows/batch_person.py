@@ -24,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from medmail_cli.cms.certificates import load, unrepaired
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import canonical
@@ -128,7 +129,7 @@ def prepare(
             if (place := _place(row, pair, out)).exists():
                 # better said before a certificate is asked for
                 raise MedmailError("exists", path=str(place))
-    loaded = [tuple(map(x509.load_der_x509_certificate, chain)) for chain in came]
+    loaded = [tuple(map(load, chain)) for chain in came]
     of_key = {key_digest(chain[0].public_key()): chain for chain in loaded}
     chains: list[Chain] = []
     for pair in prepared.pairs:
@@ -294,7 +295,7 @@ def _p12(row: "Professional", key: "PrivateKeyTypes", chain: Chain, password: st
     )
     friendly = re.sub(r"[^\x20-\x7e]", "?", row.name or row.address).encode()
     held = cast("PKCS12PrivateKeyTypes", key)  # the command lets no others be asked for
-    return pkcs12.serialize_key_and_certificates(friendly, held, chain[0], chain[1:], protection)
+    return pkcs12.serialize_key_and_certificates(friendly, held, chain[0], unrepaired(chain[1:]), protection)
 
 
 def _opens(path: Path, password: str, certificate: x509.Certificate) -> bool:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from medmail_cli.cms.certificates import unrepaired
 from medmail_cli.errors import OK, MedmailError
 from medmail_cli.pki.certificate import issuer_text, subject_text
 from medmail_cli.pki.usage import Purpose
@@ -192,7 +193,7 @@ def export_private(
                     one.address.encode(),
                     key,  # type: ignore[arg-type]  # it says for itself which keys it cannot write
                     _certificate(one),
-                    one.chain,
+                    unrepaired(one.chain),
                     protection,
                 )
             except TypeError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.cms.certificates import load_pems
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
@@ -149,7 +150,7 @@ def _under_way(store: "Unlocked", kept: bytes) -> tuple[_UnderWay, Identity | No
         return _UnderWay(), None
     line, _, pem = kept.partition(b"\n")
     since, _, how = line.decode("ascii", "replace").partition(" ")
-    chain = tuple(x509.load_pem_x509_certificates(pem)) if pem else ()
+    chain = load_pems(pem)
     if chain and any(one.certificate == chain[0] for one in store.identities()):
         return _UnderWay(), None  # all but taking this note away was done
     digest = key_digest(chain[0].public_key()) if chain else None

@@ -20,7 +20,9 @@ from medmail_cli.pki.certificate import facts, subject_text
 from medmail_cli.pki.path import Authorities
 from medmail_cli.smime.open import Opened
 from medmail_cli.smime.protect import protect
+from medmail_cli.store import seal
 from medmail_cli.store.incomplete import Incomplete
+from medmail_cli.store.keystore import Keystore
 from medmail_cli.store.trust import Trust
 from tests.support import pki
 from tests.support.letters import NOW, OUTER, TEXT, codes, entity, opened, person
@@ -180,6 +182,16 @@ def test_a_signer_with_a_slip_is_remembered_for_the_next_update(tmp_path: Path) 
         Incomplete(tmp_path).add([signer, ROOT.certificate])
     found = dict(Incomplete(tmp_path).all())
     assert [found.get(signer) for signer in signers] == [[ROOT.certificate]] * len(SLIPS)
+
+
+def test_a_keystore_holds_an_authority_with_a_slip(tmp_path: Path) -> None:
+    store = Keystore(tmp_path, seal.Cost(memory=1024, passes=1, lanes=1)).create(b"a passphrase", AT)
+    above = [load(written(slip)) for slip in SLIPS.values()]
+    store.add(
+        KEY, PLAIN, above, addresses=(ADDRESS,), pinned=False, name="", purpose="sign", method="est", now=AT
+    )  # fmt: skip
+    (kept,) = Keystore(tmp_path).identities()
+    assert (kept.certificate, kept.chain) == (PLAIN, tuple(above))
 
 
 def test_an_anchor_with_a_slip_is_kept(tmp_path: Path) -> None:
