@@ -155,12 +155,12 @@ def _version(ctx: "Context", _param: "Parameter", value: bool) -> None:
 
 def _set(options: Any, attribute: str, value: Any) -> None:
     kind, _space, name = attribute.partition(" ")
-    if kind == "lang" and value not in ("en", "fr"):
+    from medmail_cli.ui.words import LANGUAGES, _
+
+    if kind == "lang" and value not in LANGUAGES:
         from typer import BadParameter
 
-        from medmail_cli.ui.words import _
-
-        problem = _("“{value}” is not one of {choices}").format(value=value, choices="en, fr")
+        problem = _("“{value}” is not one of {choices}").format(value=value, choices=", ".join(LANGUAGES))
         raise BadParameter(problem, param_hint="--lang")
     if kind == "file":
         options.secret_files[name] = value

@@ -33,8 +33,9 @@ def readable(node: ber.Node | None) -> Iterator[ber.Node]:
 def certificates(
     node: ber.Node | None,
 ) -> tuple[tuple[x509.Certificate, ...], tuple[identifiers.CertificateId, ...]]:
-    """The X.509 certificates among CertificateChoices (RFC 5652 10.2.2); and how those are named, of the
-    rest, that name themselves at least.
+    """The X.509 certificates among CertificateChoices (RFC 5652 10.2.2) that can be read.
+
+    Beside them issuer and serial number of those that cannot, where at least these can be made out.
     """
     found: list[x509.Certificate] = []
     unread: list[identifiers.CertificateId] = []

@@ -59,7 +59,7 @@ def _mask_digest(generator: algorithms.Algorithm) -> str:
 
 
 def verify(key: rsa.RSAPublicKey, signature: bytes, message: bytes, scheme: Pss) -> bool:
-    """Whether the signature is over the message (InvalidSignature, which cryptography raises, says not)."""
+    """Whether the signature is over the message. False or cryptography's InvalidSignature say that not."""
     hashed = algorithms.hash_of(scheme.digest)
     if "shake" not in scheme.digest + scheme.mgf_digest:
         mgf = padding.MGF1(algorithms.hash_of(scheme.mgf_digest))

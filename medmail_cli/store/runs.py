@@ -31,8 +31,9 @@ _LARGEST_LINE = 1 << 20
 class State:
     """What the journal knows of one person.
 
-    ``unanswered`` requests may each have brought a certificate; so many of them as are ``abandoned`` were
-    for a key that is not used, or did bring one.
+    ``unanswered`` counts requests of which it is not known whether they brought a certificate, and those
+    that brought one for a key which was made anew since. ``abandoned`` counts those among them whose key is
+    not used any more: asking again with the key in use cannot settle them.
     """
 
     asked: int = 0

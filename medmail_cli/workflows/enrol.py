@@ -228,8 +228,7 @@ def enrol_renew(
 ) -> Iterator[Enrolment | Note]:
     """A new key and certificate for every identity in use of ``addresses`` (none: of all).
 
-    With ``same_key`` a new certificate only.
-
+    With ``same_key`` the key stays, and only the certificate is new.
     ``within`` leaves alone those that do not end so soon. The old key is kept for reading; the request that
     a run before this one left is sent again. ``authority`` says whom to ask, None for a request by hand.
     Raises ``no-identity``, and what happened where there is only one to renew; ``key-on-card`` for a card's.

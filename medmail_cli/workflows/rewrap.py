@@ -40,8 +40,9 @@ _BEYOND_HELP = {"malformed", "no-key"}
 class Rewrap:
     """What became of a letter that the key does not open already.
 
-    ``kept``: it still wants the key that it wants; ``unopenable``: no key of ours opens it. ``key`` is the
-    new key's identity, ``sha256`` that of the letter as it is stored now.
+    ``kept``: it could not be changed and still needs the old key, for ``reason``, an error's code;
+    ``unopenable``: no key of ours opens it. ``key`` is the id of the new key's identity, ``sha256`` the
+    digest of the letter as it is stored now.
     """
 
     type: ClassVar[str] = "rewrap"
