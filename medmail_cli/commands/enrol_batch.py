@@ -25,8 +25,10 @@ from medmail_cli.ui.words import _
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from cryptography import x509
+
     from medmail_cli.config import Authority as Settings
-    from medmail_cli.model import Progress
+    from medmail_cli.model import Note, Progress
     from medmail_cli.session import Session
     from medmail_cli.transport.acme import AcmeAuthority
     from medmail_cli.transport.cmp import CmpAuthority
@@ -133,9 +135,11 @@ def batch(
         check_report(report, part, force=force)
     chosen = choose(rows, wanted, place)
 
-    def told() -> "Iterator[BatchRow | Fault | Progress]":
+    def told() -> "Iterator[BatchRow | Fault | Note | Progress]":
         yield from faulty(faults, skip_faulty=skip_faulty)
         if dry_run:
+            if ca is not None:
+                settings_of(session, "", ca, None)
             yield from (of_row(row, "ready") for row in chosen)
             return
         with contextlib.ExitStack() as opened:
@@ -145,6 +149,7 @@ def batch(
             out = _handout(session, out_dir, letters, asked, p12=p12)
             pairs = _pairs(session, key.value if key else None, asked.kinds, p12=p12)
             registry = replace(_registry(session, asked, out, opened, place), pairs=pairs, jobs=jobs)
+            yield from () if p12 or not chosen else _untrusted(asked, out)
             yield from enrol_batch(chosen, registry)
 
     return show(ctx, "enrol batch", reported(told(), report, part, force=force))
@@ -167,9 +172,10 @@ def merge_(
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.batch_report import merge
 
+    session: Session = ctx.obj
     if output is not None:
         check_no_input(output, reports)
-    return show(ctx, "enrol merge", merge(reports, output, force=force))
+    return show(ctx, "enrol merge", merge(reports, output, force=force, stdin=session.stdin))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -222,6 +228,7 @@ class _Asked:
     url: str
     kinds: tuple[str, ...]
     """The kinds of key that it says it certifies."""
+    roots: "Sequence[x509.Certificate]"
 
 
 def _reach(
@@ -256,8 +263,19 @@ def _reach(
     with reached() as found:
         if found.method == "acme":
             found.sign_up(session.account(settings.challenge_account).address)
-        found.anchors()
-        return _Asked(settings, found.fingerprint, way, found.url, found.key_kinds())
+        roots = found.anchors()
+        return _Asked(settings, found.fingerprint, way, found.url, found.key_kinds(), roots)
+
+
+def _untrusted(asked: _Asked, out: "Handout") -> "Iterator[Note]":
+    """Tell of the roots that the homes will not trust, while there is time to break off."""
+    from medmail_cli.model import Note
+    from medmail_cli.pki.certificate import subject_text
+    from medmail_cli.store.identity import fingerprint
+
+    for root in dict.fromkeys(asked.roots):
+        if asked.vouched is None and fingerprint(root) not in out.trusted:
+            yield Note("homes-trust-no-root", {"subject": subject_text(root), "sha256": fingerprint(root)})
 
 
 def _handout(

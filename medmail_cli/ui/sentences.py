@@ -412,10 +412,19 @@ NOTES: dict[str, str] = {
     ),
     "identity-not-yet-valid": N_("the certificate of {address} is valid only from {date}"),
     "not-for-mail": N_("the certificate of {address} is not meant for e-mail by its extended key usage"),
+    "signer-first": N_(
+        "the {key} key of {address} can be asked for once the certificate of the one that signs is here; run "
+        "this again then"
+    ),
     "request-waits": N_("a request for {address} with a {key} key is waiting already; it is used"),
     "root-not-trusted": N_(
         "the root “{subject}” is no trust anchor of yours yet; compare its fingerprint {sha256} with the one "
         "its authority published, then run this again with --ca-fingerprint {sha256}"
+    ),
+    "homes-trust-no-root": N_(
+        "the root “{subject}” is no trust anchor of yours, so the homes made now do not trust it either; to "
+        "hand it out, compare its fingerprint {sha256} with the one its authority published, and start with "
+        "--ca-fingerprint"
     ),
     "address-resembles": N_("{address} looks like {other}, which you know, but is another address"),
     "mixed-scripts": N_("{address} mixes letters of several scripts, as look-alike addresses do"),
@@ -432,7 +441,7 @@ NOTES: dict[str, str] = {
 ADVICE = frozenset(
     {"address-pinned", "address-resembles", "certificate-without-key", "identity-expired", "mixed-scripts"}
     | {"identity-not-yet-valid", "not-backed-up", "not-for-mail", "request-waits", "root-not-trusted"}
-    | {"audit-none"}
+    | {"audit-none", "homes-trust-no-root", "signer-first"}
 )
 """Notes about what went well: off a terminal success writes nothing to stderr (contract, Streams)."""
 

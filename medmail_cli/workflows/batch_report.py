@@ -8,7 +8,7 @@ import datetime as dt
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, get_args
 from cryptography import x509
 
 from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, combine
-from medmail_cli.model import Progress
+from medmail_cli.model import Note, Progress
 from medmail_cli.pki.address import canonical
 from medmail_cli.pki.usage import Purpose, key_type
 from medmail_cli.store import files
@@ -149,8 +149,8 @@ def digest(roster: bytes) -> str:
 
 
 def reported(
-    events: "Iterable[BatchRow | Fault | Progress]", path: Path | None, part: Part, *, force: bool
-) -> "Iterator[BatchRow | Fault | Progress]":
+    events: "Iterable[BatchRow | Fault | Note | Progress]", path: Path | None, part: Part, *, force: bool
+) -> "Iterator[BatchRow | Fault | Note | Progress]":
     """Pass events on and, at their end or when nothing was attempted, write the report.
 
     Raises ``exists``, ``disk-full``, ``not-writable``.
@@ -163,7 +163,7 @@ def reported(
 
     try:
         for event in events:
-            if path is not None and not isinstance(event, Progress):
+            if path is not None and not isinstance(event, Note | Progress):
                 told.append(event)
             yield event
     except NothingAttemptedError:
@@ -186,13 +186,15 @@ def write_report(path: Path, part: Part, rows: Sequence[BatchRow | Fault], *, fo
     files.write_output(path, data, force=force or _may_replace(path, part))
 
 
-def merge(paths: Sequence[Path], output: Path | None, *, force: bool) -> Iterator[BatchRow | Fault]:
-    """Join the reports of all shards of one batch.
+def merge(
+    paths: Sequence[Path], output: Path | None, *, force: bool, stdin: Callable[[str], bytes] | None = None
+) -> Iterator[BatchRow | Fault]:
+    """Join the reports of all shards of one batch; ``stdin`` reads the one that is ``-``.
 
     Raises, before anything is told, ``not-readable``, ``report-incomplete``, ``other-roster``,
     ``shards-missing``, ``shard-twice`` and ``row-twice``; ``exists`` for the output.
     """
-    reports = [_read(path) for path in paths]
+    reports = [_read(path, stdin) for path in paths]
     (first, _), *others = reports
     for path, (part, _) in zip(paths[1:], others, strict=True):
         if replace(part, shard=first.shard) != first:
@@ -221,13 +223,13 @@ def merge(paths: Sequence[Path], output: Path | None, *, force: bool) -> Iterato
     yield from joined
 
 
-def _read(path: Path) -> tuple[Part, list[BatchRow | Fault]]:
+def _read(path: Path, stdin: Callable[[str], bytes] | None) -> tuple[Part, list[BatchRow | Fault]]:
     try:
-        lines = path.read_bytes().splitlines()
+        data = stdin("REPORT") if stdin and str(path) == "-" else path.read_bytes()
     except OSError as error:
         raise MedmailError("not-readable", path=str(path), reason=error.strerror or str(error)) from None
     try:
-        head, *rows, summary = map(json.loads, lines)
+        head, *rows, summary = map(json.loads, data.splitlines())
         if (head.pop("type"), head.pop("version"), summary["type"]) != ("report", VERSION, "summary"):
             raise ValueError(head)
         read = [_row(row) for row in rows]

@@ -132,6 +132,7 @@ def enrol_new(
     """
     unchanged, roots = dict[str, Identity](), dict[x509.Certificate, None]()
     by_hand: list[Identity] = []
+    later: list[Note] = []
 
     def made_there(pair: Pair) -> bool:
         return server_key and pair.purpose != "sign"
@@ -169,7 +170,14 @@ def enrol_new(
                 yield from generated(store, log, ca, ca, subject, pair, replaced, now, escrow)
                 roots |= dict.fromkeys(ca.anchors())
                 continue
-            one = _request(store, log, ca, subject, pair, replaced, now())
+            try:
+                one = _request(store, log, ca, subject, pair, replaced, now())
+            except MedmailError as error:
+                if error.code != "no-signer" or not by_hand:
+                    raise
+                # the request of the one that signs must get out first
+                later.append(Note("signer-first", {"address": subject.address, "key": pair.kind}))
+                continue
         if ca is None:
             by_hand.append(one)
             continue
@@ -180,6 +188,7 @@ def enrol_new(
     for one in unchanged.values():
         yield enrolment("unchanged", one)
     yield from _given_out(by_hand, output, force=force)
+    yield from later
     yield from offer_roots(trust, log, subject.address, tuple(roots), ca_fingerprint, ask_trust)
 
 

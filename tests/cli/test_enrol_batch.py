@@ -341,3 +341,37 @@ def test_hostile_rows_stay_in_their_folder(operator: Operator, home: Path, tmp_p
     assert len(made) == len(names)
     assert {one.parent for one in made} == {tmp_path / "out"}
     assert PASSPHRASE not in done.stdout
+
+
+def test_homes_that_will_trust_no_root_are_told_of_in_time(
+    operator: Operator, home: Path, ten: Path, tmp_path: Path
+) -> None:
+    done = enrol(home, ten, "--out-dir", tmp_path / "out")
+    assert done.exit == 0
+    note = done.objects[0]
+    assert (note["type"], note["code"]) == ("note", "homes-trust-no-root")
+    assert operator.authority.fingerprint in note["message"]
+    vouched = ("--ca-fingerprint", operator.authority.fingerprint)
+    for options in (vouched, ("--p12",), ("--only", "group=nobody")):
+        done = enrol(home, ten, "--out-dir", tmp_path / options[0], *options)
+        assert (done.exit, [one for one in done.objects if one["type"] == "note"]) == (0, [])
+
+
+def test_a_dry_run_knows_the_authority_named(home: Path, ten: Path, tmp_path: Path) -> None:
+    done = medmail(
+        home, "enrol", "batch", ten, "--dry-run", "--ca", "nobody", "--out-dir", tmp_path / "out", "--json"
+    )
+    assert (done.exit, done.objects[-1]["code"]) == (1, "not-found")
+
+
+def test_a_report_on_stdin_is_merged(home: Path, ten: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{index}.jsonl" for index in range(2)]
+    for index, path in enumerate(paths):
+        done = medmail(
+            home, "enrol", "batch", ten, "--dry-run", "--shard", f"{index}/2", "--report", path, "--json"
+        )
+        assert done.exit == 0
+    done = medmail(home, "enrol", "merge", paths[0], "-", "--json", stdin=paths[1].read_bytes())
+    assert (done.exit, done.objects[-1]["counts"]["enrolment"]) == (0, 10)
+    done = medmail(home, "enrol", "merge", "-", "-", "--json", stdin=paths[1].read_bytes())
+    assert (done.exit, done.objects[-1]["code"]) == (2, "stdin-twice")

@@ -116,6 +116,29 @@ def test_by_hand_both_requests_are_in_one_file(home: Path, operator: Operator, t
     assert [f"-----BEGIN{part}" for part in path.read_text().split("-----BEGIN")[1:]] == texts
 
 
+def test_by_hand_the_request_that_signs_goes_out_first(home: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "sign.pem", tmp_path / "encrypt.pem"
+    words = ("enrol", "new", ADDRESS, "--method", "csr", "--key", "ed25519", "--json", "-o")
+    done = medmail(home, *words, first)
+    assert done.exit == 0, done.stderr
+    assert [(one["type"], one.get("code")) for one in done.objects] == [
+        ("enrolment", None),
+        ("note", "signer-first"),
+        ("result", None),
+    ]
+    assert first.read_text().count("-----BEGIN") == 1
+    ca, key, signed = tmp_path / "ca.pem", tmp_path / "ca.key", tmp_path / "signed.pem"
+    run("openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=Hand", "-out", ca,
+        "-keyout", key)  # fmt: skip
+    run("openssl", "x509", "-req", "-in", first, "-CA", ca, "-CAkey", key, "-copy_extensions", "copy",
+        "-out", signed)  # fmt: skip
+    assert medmail(home, "enrol", "import", signed, "--no-backup").exit == 0
+    done = medmail(home, *words, second)
+    assert (done.exit, done.objects[-1]["counts"]["waiting"]) == (0, 1), done.stderr
+    asked = run("openssl", "req", "-noout", "-text", "-in", second)
+    assert b"X25519" in asked.stdout
+
+
 # -- statements of possession (RFC 9883)
 
 
