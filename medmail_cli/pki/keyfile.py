@@ -173,8 +173,10 @@ def _pkcs12(data: bytes, name: str, password: Password) -> KeyFile:
         bags = _key_bags(data, given)
         if len(bags) > 1:
             keys = _distinct(_bag_key(bag, given) for bag in bags)
-    except (MedmailError, ValueError, TypeError, UnsupportedAlgorithm):
-        raise MedmailError("malformed", what=name) from None
+    except (MedmailError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        # OpenSSL has opened safes of certificates that nobody here can
+        if not isinstance(error, MedmailError) or error.code != "unsupported-algorithm":
+            raise MedmailError("malformed", what=name) from None
     return KeyFile(keys, (*(() if own is None else (own,)), *more), name)
 
 

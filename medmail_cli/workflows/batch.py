@@ -30,8 +30,8 @@ from medmail_cli.workflows.batch_person import Chain, Handout, Prepared
 from medmail_cli.workflows.batch_report import BatchRow, given_out, issued, of_done, of_row, plain
 from medmail_cli.workflows.identity import serves_for
 from medmail_cli.workflows.keypairs import Pair
-from medmail_cli.workflows.pace import Pace
 from medmail_cli.workflows.roster import Fault, Professional, cell
+from medmail_cli.workflows.throttle import Throttle
 
 if TYPE_CHECKING:
     from medmail_cli.model import Memory, PrivateKey
@@ -117,7 +117,7 @@ def enrol_batch(rows: Sequence[Professional], registry: Registry) -> Iterator[Ba
     """
     told, todo = 0, deque(rows)
     with ThreadPoolExecutor(registry.jobs, "enrol") as pool:
-        run = _Run(registry, pool, Pace(registry.interval))
+        run = _Run(registry, pool, Throttle(registry.interval))
         try:
             while todo or run.under_way or run.to_ask:
                 events: list[BatchRow] = []
@@ -158,7 +158,7 @@ class _Run:
 
     registry: Registry
     pool: ThreadPoolExecutor
-    pace: Pace
+    throttle: Throttle
     under_way: "dict[Future[Any], tuple[_Phase, _Row]]" = field(default_factory=dict)
     to_ask: deque[_Row] = field(default_factory=deque)
     failed_alike: int = 0
@@ -179,7 +179,7 @@ class _Run:
     def step(self) -> Iterator[BatchRow]:
         """Send off what is prepared, then wait for something to end and see to it."""
         yield from self._send_off()
-        pause = self.pace.pause if self.to_ask else None
+        pause = self.throttle.pause if self.to_ask else None
         if not self.under_way:
             time.sleep(pause or 0.0)
             return
@@ -236,9 +236,9 @@ class _Run:
             return
         leaving: list[_Row] = []
         asking = sum(phase == "ask" for phase, _ in self.under_way.values())
-        while self.to_ask and asking + len(leaving) < self.registry.jobs and not self.pace.pause:
+        while self.to_ask and asking + len(leaving) < self.registry.jobs and not self.throttle.pause:
             leaving.append(self.to_ask.popleft())
-            self.pace.asked()
+            self.throttle.asked()
         if leaving:
             keys = [one.prepared.next.key_sha256 for one in leaving]
             self.registry.journal.add(
@@ -277,7 +277,7 @@ class _Run:
         self._record([one for _, _, one in ended], chains)
         for (_, _, one), chain in zip(ended, chains, strict=True):
             self.failed_alike = 0
-            self.pace.answered()
+            self.throttle.answered()
             one.prepared = replace(one.prepared, chains=(*one.prepared.chains, chain))
             if one.prepared.complete:
                 self._hand_out(one)
@@ -356,7 +356,7 @@ class _Run:
             # what came is of no use: the next run asks for another key's
             batch_person.forget(one.row, self.registry.out)
         if code == "ca-busy" and one.tries < _MOST_TRIES:
-            if self.pace.rest(error, one.tries):
+            if self.throttle.rest(error, one.tries):
                 self.to_ask.appendleft(one)
                 return
             self.stop = error

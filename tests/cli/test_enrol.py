@@ -123,9 +123,10 @@ def test_import_of_the_same_again_changes_nothing_and_asks_for_no_passphrase(
         ["-legacy"],  # RC2-40 for certificates, 3DES for the key, SHA-1
         ["-legacy", "-certpbe", "PBE-SHA1-3DES", "-keypbe", "PBE-SHA1-3DES", "-macalg", "sha1"],
         ["-keypbe", "AES-256-CBC", "-certpbe", "AES-256-CBC"],
+        ["-keypbe", "AES-256-CBC", "-certpbe", "CAMELLIA-256-CBC"],
         ["-keypbe", "NONE", "-certpbe", "NONE"],
     ],
-    ids=["rc2", "3des", "aes", "plain"],
+    ids=["rc2", "3des", "aes", "camellia", "plain"],
 )
 def test_import_of_what_openssl_writes(
     home: Path, tmp_path: Path, password: Path, options: list[str]

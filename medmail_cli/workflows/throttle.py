@@ -12,7 +12,7 @@ _PATIENCE = 600.0
 
 
 @dataclass
-class Pace:
+class Throttle:
     """When the next request may leave; ``interval`` is the least time between two, in seconds."""
 
     interval: float = 0.0
