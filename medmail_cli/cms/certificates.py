@@ -21,7 +21,7 @@ from medmail_cli.errors import MedmailError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-REFUSED = (
+UNREADABLE = (
     ValueError,
     TypeError,  # a name with a BIT STRING where none belongs
     x509.InvalidVersion,
@@ -41,32 +41,32 @@ _VERSIONS = {_V1: b"", _V2: _V3}
 def load(data: bytes, *, slips: bool = True) -> x509.Certificate:
     """A certificate (DER), with ``slips`` or without.
 
-    Raises what is in ``REFUSED`` for one that cannot be read in any way.
+    Raises what is in ``UNREADABLE`` for one that cannot be read in any way.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about a certificate is for its judgement to say
         try:
             found = x509.load_der_x509_certificate(data)
             _ = found.extensions
-        except REFUSED:
+        except UNREADABLE:
             if not slips:
                 return x509.load_der_x509_certificate(data)
             try:
                 copy = x509.load_der_x509_certificate(_without_slips(data))
                 _ = copy.extensions
-            except (*REFUSED, MedmailError):
+            except (*UNREADABLE, MedmailError):
                 return x509.load_der_x509_certificate(data)
             return cast("x509.Certificate", _Read(data, copy))
         return found
 
 
 def load_pem(data: bytes) -> x509.Certificate:
-    """The one certificate in a PEM file of ours. Raises what is in ``REFUSED``."""
+    """The one certificate in a PEM file of ours. Raises what is in ``UNREADABLE``."""
     return load(base64.b64decode(b"".join(data.splitlines()[1:-1]), validate=True))
 
 
 def load_pems(data: bytes) -> tuple[x509.Certificate, ...]:
-    """The certificates of a PEM file of ours. Raises what is in ``REFUSED``."""
+    """The certificates of a PEM file of ours. Raises what is in ``UNREADABLE``."""
     blocks = data.split(b"-----END CERTIFICATE-----")[:-1]
     return tuple(load_pem(block.strip() + b"\n-----END CERTIFICATE-----") for block in blocks)
 
@@ -77,7 +77,7 @@ def unrepaired(certificates: "Iterable[x509.Certificate]") -> tuple[x509.Certifi
     for one in certificates:
         try:
             found.append(x509.load_der_x509_certificate(one.public_bytes(Encoding.DER)))
-        except REFUSED:
+        except UNREADABLE:
             continue
     return tuple(found)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from cryptography import x509
 
 from medmail_cli.cms import ber, der, identifiers
-from medmail_cli.cms.certificates import REFUSED, load
+from medmail_cli.cms.certificates import UNREADABLE, load
 from medmail_cli.errors import MedmailError
 
 Attributes = Mapping[str, Sequence[ber.Node]]
@@ -43,7 +43,7 @@ def certificates(
         if choice.tag == ber.SEQUENCE:
             try:
                 certificate = load(bytes(choice.raw), slips=len(found) + len(unread) < _MOST_READ_TWICE)
-            except REFUSED:
+            except UNREADABLE:
                 with contextlib.suppress(MedmailError, ValueError):
                     unread.append(identifiers.of_octets(choice))
             else:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from cryptography import x509
 
+from medmail_cli.cms.certificates import UNREADABLE, load
 from medmail_cli.devices import modules
 from medmail_cli.errors import MedmailError
 
@@ -108,8 +109,8 @@ class Card:
                         break
                     value, key_id = bytes(one[Attribute.VALUE]), bytes(one[Attribute.ID])
                     if len(value) <= _LARGEST_CERTIFICATE:
-                        with contextlib.suppress(ValueError):  # nobody else could read it either
-                            found.append((key_id, x509.load_der_x509_certificate(value)))
+                        with contextlib.suppress(*UNREADABLE):  # nobody else could read it either
+                            found.append((key_id, load(value)))
         except pkcs11.PKCS11Error as error:
             raise self.failed(error) from None
         return list(dict.fromkeys(found))

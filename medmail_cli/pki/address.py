@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from cryptography import x509
 
+from medmail_cli.cms.certificates import UNREADABLE
 from medmail_cli.pki import dn
-from medmail_cli.pki.unreadable import UNREADABLE
 
 SMTP_UTF8_MAILBOX = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.9")
 """id-on-SmtpUTF8Mailbox (RFC 9598 §3)."""

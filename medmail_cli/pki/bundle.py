@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from medmail_cli.cms.certificates import load
+from medmail_cli.cms.certificates import UNREADABLE, load
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import dn
-from medmail_cli.pki.unreadable import UNREADABLE
 
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _CERTIFICATE = {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}

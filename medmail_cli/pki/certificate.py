@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
 from medmail_cli.cms.algorithms import ML_DSA, ml_name
+from medmail_cli.cms.certificates import UNREADABLE
 from medmail_cli.pki import dn
 from medmail_cli.pki.names import NameKey, name_key
-from medmail_cli.pki.unreadable import UNREADABLE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes

@@ -14,12 +14,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
+from medmail_cli.cms.certificates import UNREADABLE
 from medmail_cli.cms.identifiers import crl_issuer_octets
 from medmail_cli.pki import dn
 from medmail_cli.pki.certificate import WEAK_HASHES, Facts, verifies
 from medmail_cli.pki.critical import unknown_critical
 from medmail_cli.pki.names import NameKey, name_key
-from medmail_cli.pki.unreadable import UNREADABLE
 
 SKEW = dt.timedelta(minutes=5)
 """How far clocks may differ on a CRL's own times."""

@@ -7,8 +7,8 @@ taken here where reading fails; likewise in any other string that is not what it
 from cryptography import x509
 
 from medmail_cli.cms import ber, identifiers
+from medmail_cli.cms.certificates import UNREADABLE
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.unreadable import UNREADABLE
 
 
 def subject(certificate: x509.Certificate) -> x509.Name:

@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import CRLEntryExtensionOID, ExtendedKeyUsageOID, OCSPExtensionOID
 
 from medmail_cli.cms import algorithms, ber, identifiers
+from medmail_cli.cms.certificates import UNREADABLE
 from medmail_cli.cms.verify import check_plain
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.certificate import WEAK_HASHES, facts, issued, public_key
 from medmail_cli.pki.critical import unknown_critical
 from medmail_cli.pki.crl import ALL_REASONS, SKEW, Revocation, Word
 from medmail_cli.pki.fitness import weaknesses
-from medmail_cli.pki.unreadable import UNREADABLE
 
 if TYPE_CHECKING:
     from cryptography.x509 import ocsp

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
+from medmail_cli.cms.certificates import UNREADABLE
 from medmail_cli.pki.certificate import facts
-from medmail_cli.pki.unreadable import UNREADABLE
 
 MOST = 8
 """URLs of one kind that are taken from one certificate or CRL."""

@@ -9,6 +9,7 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from medmail_cli.cms.certificates import UNREADABLE
 from medmail_cli.cms.identifiers import nameable, serial_number
 from medmail_cli.cms.signed import SignerInfo, check_signer
 from medmail_cli.errors import MedmailError
@@ -17,7 +18,6 @@ from medmail_cli.pki import address, dn
 from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.fitness import Problem, may_speak_for
 from medmail_cli.pki.path import NOTHING, Enclosed, Judgement
-from medmail_cli.pki.unreadable import UNREADABLE
 from medmail_cli.smime.fields import Field, Mailbox, addresses_in
 from medmail_cli.smime.header import all_of, mailboxes
 from medmail_cli.smime.layers import SignatureLayer

@@ -18,12 +18,11 @@ from typing import Any, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms.certificates import load
+from medmail_cli.cms.certificates import UNREADABLE, load
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import binds, canonical, exact
 from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.fitness import fit
-from medmail_cli.pki.unreadable import UNREADABLE
 from medmail_cli.store import files
 
 Origin = Literal["added", "learned", "pinned"]

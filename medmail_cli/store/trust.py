@@ -17,14 +17,13 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms.certificates import load_pem
+from medmail_cli.cms.certificates import UNREADABLE, load_pem
 from medmail_cli.cms.identifiers import public_key_octets
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.crl import list_name, newer, read_crl
 from medmail_cli.pki.path import Authorities
-from medmail_cli.pki.unreadable import UNREADABLE
 from medmail_cli.store import files
 
 Kind = Literal["anchor", "intermediate", "crl"]
