@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 REGISTRAR_HELD = "registrar-held"
 """The method of an identity whose key somebody else made: its holder is not the only one who has had it."""
 
+EnrolmentStatus = Literal[
+    "enrolled", "renewed", "imported", "revoked", "waiting", "unchanged", "possible-duplicate", "failed"
+]
+
 
 @dataclass(frozen=True)
 class Enrolment:
@@ -38,9 +42,7 @@ class Enrolment:
     """
 
     type: ClassVar[str] = "enrolment"
-    status: Literal[
-        "enrolled", "renewed", "imported", "revoked", "waiting", "unchanged", "possible-duplicate", "failed"
-    ]
+    status: EnrolmentStatus
     id: str
     address: str
     addresses: tuple[str, ...]
@@ -139,9 +141,7 @@ def warnings(one: Identity, now: dt.datetime) -> Iterator[Note]:
 
 
 def enrolment(
-    what: Literal[
-        "enrolled", "renewed", "imported", "revoked", "waiting", "unchanged", "possible-duplicate", "failed"
-    ],
+    what: EnrolmentStatus,
     one: Identity,
     request: str | None = None,
     saved_as: Path | None = None,
