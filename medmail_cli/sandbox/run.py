@@ -44,6 +44,7 @@ class SandboxReady:
     imap: Listening
     est: Listening
     est_url: str
+    cmp_url: str
     crl: Listening
     crl_url: str
     ca_sha256: str
@@ -89,6 +90,7 @@ def ready(operator: "Operator", addresses: Sequence[str]) -> SandboxReady:
         imap=Listening("localhost", ports.imap, "tls", mail),
         est=Listening("localhost", ports.est, "tls", order),
         est_url=operator.est_url,
+        cmp_url=operator.cmp_url,
         crl=Listening("127.0.0.1", ports.http, "none", None),
         crl_url=operator.crl_url,
         ca_sha256=operator.authority.fingerprint,

@@ -96,6 +96,18 @@ def test_the_system_does_not_trust_it(running: Sandbox) -> None:
         ssl.create_default_context().wrap_socket(connection, server_hostname="localhost")
 
 
+def test_cmp_answers_where_the_sandbox_says(running: Sandbox, tmp_path: Path) -> None:
+    passphrase(home := tmp_path / "home")
+    done = medmail(
+        home, "enrol", "new", MARTIN, "--method", "cmp", "--key", "p256",
+        "--ca", running.ready["cmp_url"], "--tls-anchors", running.ready["est"]["anchors"],
+        "--ca-fingerprint", running.ready["ca_sha256"],
+        "--password-file", running.ready["password_file"], "--json",
+    )  # fmt: skip
+    assert done.exit == 0, done.stderr
+    assert (done.objects[0]["status"], done.objects[0]["method"]) == ("enrolled", "cmp")
+
+
 def test_a_physician_enrols_with_the_fingerprint_alone(running: Sandbox) -> None:
     home = running.home(MARTIN)
     passphrase(home)

@@ -15,6 +15,7 @@ def sandbox(event: Any, console: "Console") -> "Iterable[Line]":
     yield [("bold", "SMTP"), f"  localhost:{event.smtp.port} STARTTLS  {event.smtp.anchors}"]
     yield [("bold", "IMAP"), f"  localhost:{event.imap.port} TLS  {event.imap.anchors}"]
     yield [("bold", "EST"), f"   {event.est_url}  {event.est.anchors}"]
+    yield [("bold", "CMP"), f"   {event.cmp_url}  {event.est.anchors}"]
     yield [("bold", "CRL"), f"   {event.crl_url}"]
     yield [("bold", "CA"), f"    SHA-256 {event.ca_sha256}"]
     yield _("Any address in {domain} may log in; the password is in {file}").format(
