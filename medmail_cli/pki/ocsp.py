@@ -23,8 +23,9 @@ from medmail_cli.cms.verify import check_plain
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.certificate import WEAK_HASHES, facts, issued, public_key
 from medmail_cli.pki.critical import unknown_critical
-from medmail_cli.pki.crl import ALL_REASONS, SKEW, Revocation, Word
+from medmail_cli.pki.crl import SKEW, Revocation
 from medmail_cli.pki.fitness import weaknesses
+from medmail_cli.pki.revocation import ALL_REASONS, Word
 
 if TYPE_CHECKING:
     from cryptography.x509 import ocsp

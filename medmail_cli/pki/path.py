@@ -15,7 +15,7 @@ from cryptography import x509
 from medmail_cli.cms.identifiers import public_key_octets, serial_number
 from medmail_cli.model import phrase
 from medmail_cli.pki.certificate import facts, issued, issuer_text, subject_text
-from medmail_cli.pki.crl import SKEW, Belief, Crl, Revocation, Word, find_words, read_crl, speaks, standing
+from medmail_cli.pki.crl import SKEW, Crl, Revocation, read_crl
 from medmail_cli.pki.fitness import (
     LONGEST_PATH,
     Problem,
@@ -29,6 +29,7 @@ from medmail_cli.pki.fitness import (
 from medmail_cli.pki.names import NameKey
 from medmail_cli.pki.ocsp import Answer, read_ocsp, unchecked
 from medmail_cli.pki.policies import PolicySettings, policies_hold
+from medmail_cli.pki.revocation import Belief, Word, find_words, speaks, standing
 
 MOST_STEPS = 400
 """Signatures of issuers tried for one certificate: bounds what a mesh of cross certificates can cost."""
