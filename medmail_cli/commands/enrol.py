@@ -48,8 +48,8 @@ def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
     from medmail_cli.model import Note
     from medmail_cli.workflows.anchors import Anchor
-    from medmail_cli.workflows.enrol import Expiry
     from medmail_cli.workflows.enrol_card import CardCertificate
+    from medmail_cli.workflows.enrol_status import Expiry
     from medmail_cli.workflows.identity import Enrolment
     from medmail_cli.workflows.keys import KeystoreChange
 
@@ -346,7 +346,7 @@ def status_(
     ] = "0d",
 ) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.enrol import status
+    from medmail_cli.workflows.enrol_status import status
 
     session: Session = ctx.obj
     within = _duration(fail_within, "--fail-within")

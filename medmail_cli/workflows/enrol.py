@@ -1,17 +1,16 @@
-"""``medmail enrol``: getting an identity from an authority or by a request, and watching its end."""
+"""``medmail enrol``: getting an identity from an authority or by a request, and renewing it."""
 
 import dataclasses
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cryptography import x509
 
-from medmail_cli.errors import FAILED, OK, MedmailError, exit_of
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Note
-from medmail_cli.pki.usage import Purpose
 from medmail_cli.store.files import write_output
 from medmail_cli.store.identity import CARD, Identity, key_digest, request_pem
 from medmail_cli.store.transactions import memory_of
@@ -19,6 +18,7 @@ from medmail_cli.workflows.anchors import Anchor, AskTrust, offer_roots
 from medmail_cli.workflows.identity import (
     Enrolment,
     certify,
+    covers,
     enrolment,
     roots_of,
     speaks_for,
@@ -77,21 +77,6 @@ class Authority(Protocol):
         self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory", /
     ) -> tuple[x509.Certificate, ...]:
         """The same for the holder of a certificate with the same names."""
-
-
-@dataclass(frozen=True)
-class Expiry:
-    """When an identity in use ends; ``due`` where that is sooner than asked for."""
-
-    type: ClassVar[str] = "expiry"
-    status: Literal["valid", "expires-soon", "expired", "waiting"]
-    id: str
-    address: str
-    purpose: Purpose
-    method: str
-    not_after: dt.datetime | None
-    days_left: int | None
-    exit: int = OK
 
 
 @dataclass(frozen=True)
@@ -269,7 +254,7 @@ def enrol_renew(
 
 def _replaced(one: Identity, other: Identity) -> bool:
     """Whether ``other`` came later and does the same work."""
-    return bool(one.expires and other.expires and other.expires > one.expires and _covers(other, one))
+    return bool(one.expires and other.expires and other.expires > one.expires and covers(other, one))
 
 
 def _renew(
@@ -366,36 +351,3 @@ def _request(
 
 def _uses(one: Identity | Pair) -> tuple[str, ...]:
     return ("sign", "encrypt") if one.purpose == "both" else (one.purpose,)
-
-
-def status(keystore: "Keystore", *, now: dt.datetime, within: dt.timedelta) -> Iterator[Expiry]:
-    """Every identity in use, the soonest to expire first; exit 1 for each that ends within that time.
-
-    One whose work a later one does for the same address counts as replaced and is left out.
-    """
-    held = keystore.identities()
-    used = [(one.expires, one) for one in held if one.state == "active" and one.expires]
-    for end, one in sorted(used, key=lambda pair: pair[0]):
-        if any(later > end and _covers(other, one) for later, other in used):
-            continue
-        left = (end - now).days
-        if end <= now + within:
-            yield _expiry("expired" if end < now else "expires-soon", one, left, FAILED)
-        else:
-            yield _expiry("valid", one, left, OK)
-    for one in held:
-        if one.state == "waiting":
-            yield _expiry("waiting", one, None, OK)
-
-
-def _expiry(
-    ends: Literal["valid", "expires-soon", "expired", "waiting"], one: Identity, left: int | None, code: int
-) -> Expiry:
-    return Expiry(ends, one.id, one.address, one.purpose, one.method, one.expires, left, code)
-
-
-def _covers(other: Identity, one: Identity) -> bool:
-    """Whether ``other`` does all the work of ``one``; ML-KEM stands beside other keys, for none of them."""
-    alike = other.key_type.startswith("ml-kem") == one.key_type.startswith("ml-kem")
-    does = other.purpose in (one.purpose, "both")
-    return alike and does and all(speaks_for(other, mine) for mine in one.addresses)

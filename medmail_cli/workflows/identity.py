@@ -167,3 +167,10 @@ def roots_of(identities: Sequence[Identity]) -> tuple[x509.Certificate, ...]:
 def speaks_for(identity: Identity, address: str) -> bool:
     """Whether the identity is one of that address."""
     return any(same_address(one, address) for one in identity.addresses)
+
+
+def covers(other: Identity, one: Identity) -> bool:
+    """Whether ``other`` does all the work of ``one``; ML-KEM stands beside other keys, for none of them."""
+    alike = other.key_type.startswith("ml-kem") == one.key_type.startswith("ml-kem")
+    does = other.purpose in (one.purpose, "both")
+    return alike and does and all(speaks_for(other, mine) for mine in one.addresses)
