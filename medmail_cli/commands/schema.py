@@ -35,9 +35,9 @@ def schema(
 ) -> int:
     from medmail_cli.app import VERBS
     from medmail_cli.errors import EXITS, MedmailError
+    from medmail_cli.ui.errors import ERRORS
     from medmail_cli.ui.render import show
     from medmail_cli.ui.schema import all_events, of_command
-    from medmail_cli.ui.sentences import ERRORS
     from medmail_cli.workflows.schema import Code, Schema
 
     if errors:

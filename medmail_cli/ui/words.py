@@ -11,7 +11,8 @@ from pathlib import Path
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.ui import sanitize
-from medmail_cli.ui.sentences import ERRORS, NOTES, QUESTIONS, REASONS, SECRETS, THINGS
+from medmail_cli.ui.errors import ERRORS
+from medmail_cli.ui.sentences import NOTES, QUESTIONS, REASONS, SECRETS, THINGS
 
 LANGUAGES = ("en", "fr")
 _LOCALE = Path(__file__).parent.parent / "locale"

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from medmail_cli.model import Phrase
 from medmail_cli.ui import sanitize
-from medmail_cli.ui.sentences import ERRORS, N_
+from medmail_cli.ui.errors import ERRORS
+from medmail_cli.ui.sentences import N_
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from medmail_cli.smime import compose
 from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.open import Opened
 from medmail_cli.smime.verdict import Layer
-from medmail_cli.ui.sentences import ERRORS
+from medmail_cli.ui.errors import ERRORS
 from medmail_cli.ui.views.decrypt import _CHECKS, _EVIDENCE, _OWN_WORDS, _said
 from medmail_cli.ui.words import _, set_language
 from tests.support import pki

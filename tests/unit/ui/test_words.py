@@ -9,7 +9,8 @@ import pytest
 import medmail_cli
 from medmail_cli.errors import EXITS, MedmailError
 from medmail_cli.ui import sanitize, words
-from medmail_cli.ui.sentences import ERRORS, NOTES, QUESTIONS, REASONS
+from medmail_cli.ui.errors import ERRORS
+from medmail_cli.ui.sentences import NOTES, QUESTIONS, REASONS
 
 PACKAGE = Path(medmail_cli.__file__).parent
 CATALOGUE = PACKAGE / "locale" / "fr" / "LC_MESSAGES"
