@@ -88,11 +88,11 @@ class _Source:
     def _long_tag(self, first: int, at: int) -> tuple[int, int]:
         """Tag numbers of 31 and more; they occur in no structure of ours, only inside what we skip."""
         number = 0
-        for at in range(at, at + 4):  # noqa: B020 - the position walks on
-            octet = self.data[at]
+        for position in range(at, at + 4):
+            octet = self.data[position]
             number = number << 7 | octet & 0x7F
             if not octet & 0x80:
-                return number << 8 | first, at + 1
+                return number << 8 | first, position + 1
         raise malformed("tag")
 
     def end_of_indefinite(self, start: int, limit: int, depth: int) -> int:

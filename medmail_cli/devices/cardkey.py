@@ -131,8 +131,7 @@ class CardKey:
         hasher = hashes.Hash(algorithms.hash_of(digest))
         hasher.update(message)
         hashed, name, offered = hasher.finalize(), digest.upper(), self._card.mechanisms()
-        if kind == "ecdsa":
-            assert isinstance(self._public, ec.EllipticCurvePublicKey)  # noqa: S101 - for mypy
+        if isinstance(self._public, ec.EllipticCurvePublicKey):
             if Mechanism.ECDSA in offered:
                 # the leftmost bits, as many as the order has (FIPS 186-5 6.4.1); some cards leave it to us
                 return hashed[: (self._public.key_size + 7) // 8], {"mechanism": Mechanism.ECDSA}
@@ -157,13 +156,12 @@ class CardKey:
         if self._primitives is None:
             found: set[Primitive] = {"ecdsa"}
             if isinstance(self._public, rsa.RSAPublicKey):
-                found = {"rsa-pkcs1v15", "rsa"} if self._signs_bare() else {"rsa-pkcs1v15"}
+                found = {"rsa-pkcs1v15", "rsa"} if self._signs_bare(self._public) else {"rsa-pkcs1v15"}
             self._primitives = frozenset(found)
         return self._primitives
 
-    def _signs_bare(self) -> bool:
-        assert isinstance(self._public, rsa.RSAPublicKey)  # noqa: S101 - for mypy
-        numbers, size = self._public.public_numbers(), (self._public.key_size + 7) // 8
+    def _signs_bare(self, public: rsa.RSAPublicKey) -> bool:
+        numbers, size = public.public_numbers(), (public.key_size + 7) // 8
         block = secrets.token_bytes(size - 1).rjust(size, b"\0")
         try:
             signature = self.sign_prepared(block, "rsa")
@@ -220,7 +218,7 @@ class CardKey:
             return instead if found is None else found
         if len(scheme.label) > _LONGEST_LABEL:
             raise ValueError("OAEP with a label that no card would take")
-        way = self._way(scheme)
+        way = self._way(self._public, scheme)
         if way is None or len(ciphertext) != (self._public.key_size + 7) // 8:
             raise ValueError("OAEP with parameters that the card does not know")
         found = self._ask(partial(way, ciphertext))
@@ -228,7 +226,7 @@ class CardKey:
             raise ValueError("OAEP")
         return found
 
-    def _way(self, scheme: Oaep) -> Callable[[bytes], bytes] | None:
+    def _way(self, public: rsa.RSAPublicKey, scheme: Oaep) -> Callable[[bytes], bytes] | None:
         """How the card does OAEP with these parameters: all of it, else bare RSA, the padding taken off here.
 
         Cards differ in the digests they know, and what they say of one they do not know is what they say of
@@ -237,9 +235,8 @@ class CardKey:
         if scheme not in self._oaep:
             if len(self._oaep) >= _MOST_WAYS:
                 self._oaep.clear()
-            assert isinstance(self._public, rsa.RSAPublicKey)  # noqa: S101 - for mypy
             sample = secrets.token_bytes(_SAMPLE)
-            wrapped = oaep.encrypt(self._public, sample, scheme)
+            wrapped = oaep.encrypt(public, sample, scheme)
             ways = (self._oaep_on_card(scheme), self._oaep_here(scheme))
             working = (way for way in ways if way and self._ask(partial(way, wrapped)) == sample)
             self._oaep[scheme] = next(working, None)
@@ -287,16 +284,14 @@ class CardKey:
         point = peer_public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         # bare since PKCS#11 2.30; cards from before want it wrapped
         for octets in (point, der.octet_string(point)):
-            found = self._ask(partial(self._derived, key, octets))
+            found = self._ask(partial(self._derived, key, octets, (self._public.key_size + 7) // 8))
             if found is not None:
                 return found
         raise ValueError("the card does not agree")
 
-    def _derived(self, key: Any, point: bytes) -> bytes:
+    def _derived(self, key: Any, point: bytes, size: int) -> bytes:
         from pkcs11 import KDF, Attribute, KeyType, Mechanism
 
-        assert isinstance(self._public, ec.EllipticCurvePublicKey)  # noqa: S101 - for mypy
-        size = (self._public.key_size + 7) // 8
         secret = key.derive_key(
             KeyType.GENERIC_SECRET,
             8 * size,
