@@ -110,7 +110,8 @@ def prove(
 
     def events() -> "Iterator[SignedProof | AuditFile]":
         proof = audit.prove(session.log, entry)
-        yield proof if _to_stdout(output) else _written(output, proof.proof.encode(), force)
+        file = _file(output)
+        yield proof if file is None else audit.write_file(file, proof.proof.encode(), force=force)
 
     return show(ctx, "audit prove", events())
 
@@ -128,7 +129,8 @@ def checkpoint(ctx: typer.Context, output: Output = None, force: Force = False) 
 
     def events() -> "Iterator[SignedCheckpoint | AuditFile]":
         signed = audit.sign_checkpoint(session.log)
-        yield signed if _to_stdout(output) else _written(output, signed.note.encode(), force)
+        file = _file(output)
+        yield signed if file is None else audit.write_file(file, signed.note.encode(), force=force)
 
     return show(ctx, "audit checkpoint", events())
 
@@ -145,8 +147,8 @@ def export(ctx: typer.Context, output: Output = None, force: Force = False) -> i
     session: Session = ctx.obj
 
     def events() -> "Iterator[AuditEntry | AuditFile | Raw]":
-        if not _to_stdout(output):
-            yield _written(output, b"".join(audit.export(session.paths.audit)), force)
+        if (file := _file(output)) is not None:
+            yield audit.write_file(file, b"".join(audit.export(session.paths.audit)), force=force)
         elif session.options.json:
             yield from audit.read_entries(session.paths.audit)
         else:
@@ -156,12 +158,6 @@ def export(ctx: typer.Context, output: Output = None, force: Force = False) -> i
     return show(ctx, "audit export", events())
 
 
-def _to_stdout(output: Path | None) -> bool:
-    return output is None or str(output) == "-"
-
-
-def _written(output: Path | None, data: bytes, force: bool) -> "AuditFile":
-    from medmail_cli.workflows.audit import write_file
-
-    assert output is not None  # noqa: S101 - the caller has asked
-    return write_file(output, data, force=force)
+def _file(output: Path | None) -> Path | None:
+    """Where to write; None for stdout."""
+    return None if str(output) == "-" else output
