@@ -73,12 +73,11 @@ def show_identity(session: "Session", made: "ssl.SSLContext", address: str) -> N
     from medmail_cli.transport import tls, tlskey
 
     one = session.unlocked.signer(address, at=session.now())
-    assert one.certificate is not None  # noqa: S101 - an active identity has one
     if one.method == CARD:
         from medmail_cli.devices.cardlogin import login_key
 
         place = session.unlocked.card_place(one)
         known = (*one.chain, *session.trust.intermediates())
-        tlskey.present(made, *login_key(session.cards, place, one.certificate, session.now(), known))
+        tlskey.present(made, *login_key(session.cards, place, one.certified, session.now(), known))
     else:
-        tls.present(made, session.unlocked.unseal(one), (one.certificate, *one.chain))
+        tls.present(made, session.unlocked.unseal(one), (one.certified, *one.chain))

@@ -73,6 +73,12 @@ class Identity:
         return self.addresses[0] if self.addresses else self.name
 
     @property
+    def certified(self) -> x509.Certificate:
+        """The certificate of one that is, or was, in use."""
+        assert self.certificate is not None  # noqa: S101 - a waiting identity alone has none
+        return self.certificate
+
+    @property
     def expires(self) -> dt.datetime | None:
         """When the certificate ends; None while there is none."""
         return self.certificate.not_valid_after_utc if self.certificate else None

@@ -23,6 +23,7 @@ from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import Signer, protect
 from medmail_cli.store import files
 from medmail_cli.store.identity import chain_pem, fingerprint, key_digest
+from medmail_cli.workflows.keypairs import signer_beside
 from medmail_cli.workflows.logged import logged
 
 if TYPE_CHECKING:
@@ -60,15 +61,8 @@ def read_organisation(path: Path, now: dt.datetime) -> x509.Certificate:
 
 def signer_of(store: "Unlocked", address: str, certificate: x509.Certificate, now: dt.datetime) -> Signer:
     """The key's holder, who signs the letter with the copy. Raises ``no-signer`` while no key signs."""
-    try:
-        signer = store.signer(address, at=now)
-    except MedmailError as error:
-        if error.code != "no-identity":
-            raise
-        kind = key_type(certificate.public_key())
-        raise MedmailError("no-signer", address=address, key=kind) from None
-    assert signer.certificate is not None  # noqa: S101 - an active identity has one
-    return Signer(store.private_key(signer), signer.certificate, signer.chain, certificate)
+    signer = signer_beside(store, address, key_type(certificate.public_key()), now)
+    return Signer(store.private_key(signer), signer.certified, signer.chain, certificate)
 
 
 def lay_down(

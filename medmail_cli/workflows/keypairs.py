@@ -13,6 +13,8 @@ from medmail_cli.pki.request import build_request, usage_of
 from medmail_cli.store.identity import Identity
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
     from medmail_cli.model import PrivateKey
@@ -122,14 +124,18 @@ def voucher(store: "Unlocked", address: str, kind: str) -> "tuple[PrivateKey, x5
     """
     if kind not in ENCRYPTION_ONLY:
         return None
+    signer = signer_beside(store, address, kind)
+    return store.private_key(signer), signer.certified
+
+
+def signer_beside(store: "Unlocked", address: str, kind: str, at: "dt.datetime | None" = None) -> Identity:
+    """Who signs for the address of a key of that kind, which does not sign. Raises ``no-signer``."""
     try:
-        signer = store.signer(address)
+        return store.signer(address, at=at)
     except MedmailError as error:
         if error.code != "no-identity":
             raise
         raise MedmailError("no-signer", address=address, key=kind) from None
-    assert signer.certificate is not None  # noqa: S101 - an active identity has one
-    return store.private_key(signer), signer.certificate
 
 
 def prover(store: "Unlocked", one: Identity) -> "PrivateKey":

@@ -41,11 +41,10 @@ class Office:
             kem = self._post_quantum_reader(address)
             reader = kem[0] if kem and self.directory.post_quantum else unlocked.reader(address, at=now)
             readers = [reader, *kem]
-            assert identity.certificate is not None  # noqa: S101 - an active identity has one
             along = [one for each in readers for one in (each.certificate, *each.chain) if one is not None]
             self._signers[address] = Signer(
                 unlocked.private_key(identity),
-                identity.certificate,
+                identity.certified,
                 tuple(dict.fromkeys([*identity.chain, *along])),
                 reader.certificate if reader.id != identity.id else None,
                 (*_capabilities(reader), *(one.key_type for one in kem)),

@@ -88,8 +88,7 @@ class _Keys:
         return self._held[fingerprint(certificate)]
 
     def pair(self, identity: Identity) -> "tuple[x509.Certificate, PrivateKey]":
-        assert identity.certificate is not None  # noqa: S101 - it has been chosen for it
-        return identity.certificate, self._store.private_key(identity)
+        return identity.certified, self._store.private_key(identity)
 
     def sufficient(self) -> "list[tuple[x509.Certificate, PrivateKey]]":
         """The keys that shall open every letter: the one asked for, or those in use."""
