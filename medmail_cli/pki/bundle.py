@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -28,25 +28,22 @@ class Bundle:
     crls: tuple[x509.CertificateRevocationList, ...] = ()
 
 
-Load = Callable[[bytes], x509.Certificate]
-
-
-def read_bundle(data: bytes, name: str, load: Load = load) -> Bundle:
-    """Everything in ``data``, which came from the file ``name``, certificates read by ``load``.
+def read_bundle(data: bytes, name: str) -> Bundle:
+    """Everything in ``data``, which came from the file ``name``.
 
     Raises ``malformed`` where there is nothing, and where one block of a PEM file is damaged: half a bundle
     taken silently would mislead.
     """
     if b"-----BEGIN " not in data:
-        certificates, crls = _der(data, name, load)
+        certificates, crls = _der(data, name)
     else:
         certificates, crls = [], []
-        for text in _blocks(data):
+        for _label, text in blocks(data, _CERTIFICATE | _CRL | _PKCS7):
             try:
                 der = base64.b64decode(b"".join(text.split()), validate=True)
             except binascii.Error as error:
                 raise MedmailError("malformed", what=name) from error
-            more_certificates, more_crls = _der(der, name, load)
+            more_certificates, more_crls = _der(der, name)
             certificates += more_certificates
             crls += more_crls
     if not certificates and not crls:
@@ -54,27 +51,25 @@ def read_bundle(data: bytes, name: str, load: Load = load) -> Bundle:
     return Bundle(tuple(dict.fromkeys(certificates)), tuple(crls))
 
 
-def _blocks(data: bytes) -> Iterator[bytes]:
-    """What stands between BEGIN and END of each block for us; keys and parameters are not.
+def blocks(data: bytes, labels: Collection[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Label of each PEM block (RFC 7468) that has one of ``labels``, and what stands between BEGIN and END.
 
     Every octet is looked at a few times at most: a server asked for a certificate may send a million BEGINs.
     """
     at, unended = 0, set[bytes]()
     while (begin := _BEGIN.search(data, at)) is not None:
         label, at = begin[1], begin.end()
-        if label in unended or label not in _CERTIFICATE | _CRL | _PKCS7:
+        if label in unended or label not in labels:
             continue
         end = data.find(b"-----END " + label + b"-----", at)
         if end < 0:
             unended.add(label)
         else:
-            yield data[at:end]
+            yield label, data[at:end]
             at = end
 
 
-def _der(
-    data: bytes, name: str, load: Load
-) -> tuple[list[x509.Certificate], list[x509.CertificateRevocationList]]:
+def _der(data: bytes, name: str) -> tuple[list[x509.Certificate], list[x509.CertificateRevocationList]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about a certificate is for its judgement to say
         try:

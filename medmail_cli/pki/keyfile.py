@@ -25,14 +25,14 @@ from cryptography.hazmat.primitives.serialization import (
 
 from medmail_cli.cms import algorithms, ber, der
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.bundle import read_bundle
+from medmail_cli.pki.bundle import blocks, read_bundle
 from medmail_cli.pki.certificate import facts, issued
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-_KEY = re.compile(rb"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
-_PKCS8 = re.compile(rb"-----BEGIN PRIVATE KEY-----(.*?)-----END", re.DOTALL)
+_PKCS8 = b"PRIVATE KEY"
+_KEYS = frozenset(kind + _PKCS8 for kind in (b"", b"ENCRYPTED ", b"RSA ", b"EC ", b"DSA ", b"OPENSSH "))
 _CERTIFICATES = re.compile(rb"-----BEGIN (?:[A-Z0-9#]+ )*(?:CERTIFICATE|PKCS7|CMS|SIGNED DATA)-----")
 _KINDS = (
     rsa.RSAPrivateKey,
@@ -86,13 +86,12 @@ def read_keys(data: bytes, name: str, password: Password) -> KeyFile:
 
 
 def _pem(data: bytes, name: str, password: Password) -> KeyFile:
-    blocks = [match.group(0) + b"\n" for match in _KEY.finditer(data)]
-    keys = tuple(_load(load_pem_private_key, block, name, password) for block in blocks)
-    certificates = (
-        read_bundle(data, name, x509.load_der_x509_certificate).certificates
-        if _CERTIFICATES.search(data)
-        else ()
+    whole = (
+        b"-----BEGIN %b-----%b-----END %b-----\n" % (label, text, label)
+        for label, text in blocks(data, _KEYS)
     )
+    keys = tuple(_load(load_pem_private_key, block, name, password) for block in whole)
+    certificates = read_bundle(data, name).certificates if _CERTIFICATES.search(data) else ()
     if not keys and not certificates:
         raise MedmailError("malformed", what=name)
     return KeyFile(keys, certificates, name)
@@ -100,7 +99,7 @@ def _pem(data: bytes, name: str, password: Password) -> KeyFile:
 
 def _der(data: bytes, name: str, password: Password) -> KeyFile:
     with contextlib.suppress(MedmailError):
-        return KeyFile((), read_bundle(data, name, x509.load_der_x509_certificate).certificates, name)
+        return KeyFile((), read_bundle(data, name).certificates, name)
     return KeyFile((_load(load_der_private_key, data, name, password),), (), name)
 
 
@@ -127,8 +126,8 @@ def _asymmetric_key(data: bytes, name: str) -> "PrivateKeyTypes":
     cryptography reads neither. Raises ``malformed`` where the public key is another one's.
     """
     try:
-        block = _PKCS8.search(data)
-        fields = ber.parse(base64.b64decode(block[1]) if block else data).fields()
+        _label, text = next(blocks(data, {_PKCS8}), (b"", b""))
+        fields = ber.parse(base64.b64decode(text) if text else data).fields()
         fields.take(ber.INTEGER)
         algorithm, private = fields.take(ber.SEQUENCE), fields.take(ber.OCTET_STRING)
         fields.maybe(0x80)

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from medmail_cli.cms.certificates import load
 from medmail_cli.commands.enrol import events
 from medmail_cli.store.identity import Identity, fingerprint
 from medmail_cli.store.keystore import Keystore
@@ -21,6 +22,7 @@ from medmail_cli.ui.schema import of_command
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
 from tests.support.cli import MEDMAIL, PASSPHRASE, Done, medmail, passphrase
+from tests.unit.cms.test_certificates import KEY, SLIPS, written
 
 CHEAP = Cost(memory=64, passes=1, lanes=1)
 ADDRESS = "dr.martin@medecin.test"
@@ -468,3 +470,16 @@ def test_status_leaves_out_what_a_later_certificate_has_taken_over(home: Path, t
         run(home, "enrol", "import", save(tmp_path / str(days), pki.pem(key, certificate)))
     only, result = objects(home, "enrol", "status", "--fail-within", "30d")
     assert (only["status"], result["exit"]) == ("valid", 0)
+
+
+def test_import_of_a_certificate_with_a_slip(home: Path, tmp_path: Path) -> None:
+    """Old authorities wrote names that cryptography refuses; what is kept is the certificate as it is."""
+    certificate = load(written(SLIPS["@ in a PrintableString"]))
+    data = certificate.public_bytes(serialization.Encoding.PEM)
+    file = save(tmp_path / "old.pem", pki.pem(KEY) + data)
+    assert objects(home, "enrol", "import", file)[0]["status"] == "imported"
+    (one,) = held(home)
+    assert one.certificate == certificate
+    exported = run(home, "keys", "export", one.id, "-o", tmp_path / "out.pem")
+    assert exported.exit == 0, exported.stderr
+    assert (tmp_path / "out.pem").read_bytes().startswith(data)

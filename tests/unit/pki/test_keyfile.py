@@ -66,6 +66,14 @@ def test_ten_thousand_beginnings_takes_no_time(begin: bytes) -> None:
     assert time.monotonic() - started < 1
 
 
+def test_ten_thousand_beginnings_of_keys_take_no_time() -> None:
+    started = time.monotonic()
+    with pytest.raises(MedmailError) as caught:
+        read_keys(b"-----BEGIN PRIVATE KEY-----\n" * 10_000, "file", lambda: b"")
+    assert caught.value.code == "malformed"
+    assert time.monotonic() - started < 1
+
+
 def test_a_password_is_asked_for_only_where_it_is_needed() -> None:
     def never() -> bytes:
         raise AssertionError("asked")
