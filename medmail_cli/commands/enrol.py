@@ -110,7 +110,8 @@ def new(
 ) -> int:
     from medmail_cli.pki.address import is_address
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.enrol import Subject, enrol_new
+    from medmail_cli.workflows.authority import Subject
+    from medmail_cli.workflows.enrol import enrol_new
 
     session: Session = ctx.obj
     if not is_address(address):

@@ -5,7 +5,7 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
@@ -15,6 +15,7 @@ from medmail_cli.store.files import write_output
 from medmail_cli.store.identity import CARD, Identity, key_digest, request_pem
 from medmail_cli.store.transactions import memory_of
 from medmail_cli.workflows.anchors import Anchor, AskTrust, offer_roots
+from medmail_cli.workflows.authority import Authority, KeyMaker, Subject
 from medmail_cli.workflows.identity import (
     Enrolment,
     certify,
@@ -40,7 +41,7 @@ from medmail_cli.workflows.keypairs import (
 )
 from medmail_cli.workflows.logged import logged
 from medmail_cli.workflows.samekey import renew_same_key
-from medmail_cli.workflows.serverkey import KeyMaker, generated
+from medmail_cli.workflows.serverkey import generated
 
 if TYPE_CHECKING:
     from medmail_cli.model import Memory, PrivateKey
@@ -48,44 +49,6 @@ if TYPE_CHECKING:
     from medmail_cli.store.keystore import Keystore, Unlocked
     from medmail_cli.store.trust import Trust
     from medmail_cli.workflows.escrow import Escrow
-
-
-class Authority(Protocol):
-    """Who makes certificates, by EST, CMP or ACME; a certificate by hand has no such object."""
-
-    @property
-    def method(self) -> Literal["est", "cmp", "acme"]:
-        """How it is spoken to."""
-
-    url: str
-
-    def anchors(self) -> tuple[x509.Certificate, ...]:
-        """Its roots, checked against the fingerprint given, if any."""
-
-    def key_kinds(self) -> tuple[str, ...]:
-        """The kinds of keys that it says it certifies, none where it does not say."""
-
-    def enrol(
-        self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory", /
-    ) -> tuple[x509.Certificate, ...]:
-        """The certificate for a request and those above it. Raises ``ca-…`` and ``server-…``.
-
-        ``key`` is the one that signed the request; ``memory`` outlives a kill.
-        """
-
-    def renew(
-        self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory", /
-    ) -> tuple[x509.Certificate, ...]:
-        """The same for the holder of a certificate with the same names."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Who asks for a certificate, as the request shall say."""
-
-    address: str
-    name: str = ""
-    rpps: str = ""
 
 
 def enrol_new(
@@ -152,7 +115,7 @@ def enrol_new(
             replaced = [each.id for each in old]
             if made_there(pair):
                 assert isinstance(ca, KeyMaker)  # noqa: S101 - the command lets no other be asked
-                yield from generated(store, log, ca, ca, subject, pair, replaced, now, escrow)
+                yield from generated(store, log, ca, subject, pair, replaced, now, escrow)
                 roots |= dict.fromkeys(ca.anchors())
                 continue
             try:

@@ -16,7 +16,7 @@ from medmail_cli.workflows.logged import logged
 if TYPE_CHECKING:
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.keystore import Unlocked
-    from medmail_cli.workflows.enrol import Authority
+    from medmail_cli.workflows.authority import Authority
     from medmail_cli.workflows.escrow import Escrow
 
 

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -36,10 +36,9 @@ from medmail_cli.workflows.logged import logged
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-    from medmail_cli.model import PrivateKey
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.keystore import Unlocked
-    from medmail_cli.workflows.enrol import Authority, Subject
+    from medmail_cli.workflows.authority import KeyMaker, Subject
     from medmail_cli.workflows.escrow import Escrow
 
 
@@ -47,25 +46,10 @@ _REFUSALS = {"ca-rejected", "ca-refused", "ca-redirected"}
 """How an authority says that it has made no key."""
 
 
-@runtime_checkable
-class KeyMaker(Protocol):
-    """An authority that makes keys for others (EST's serverkeygen)."""
-
-    def generate(
-        self,
-        csr: x509.CertificateSigningRequest,
-        key: "PrivateKey",
-        opens: "Sequence[tuple[x509.Certificate, PrivateKey]]",
-        /,
-    ) -> "tuple[PrivateKeyTypes, tuple[x509.Certificate, ...]]":
-        """A key, and its certificate with those above it; encrypted for one of ``opens`` if there is one."""
-
-
 def generated(
     store: "Unlocked",
     log: "AuditLog",
-    ca: "Authority",
-    maker: KeyMaker,
+    ca: "KeyMaker",
     subject: "Subject",
     pair: Pair,
     replaces: Sequence[str],
@@ -108,7 +92,7 @@ def generated(
                 if speaks_for(one, subject.address)
             ]
             try:
-                private_key, chain = maker.generate(asked(passing), SoftwareKey(passing), opens)
+                private_key, chain = ca.generate(asked(passing), SoftwareKey(passing), opens)
             except MedmailError as error:
                 if error.code in _REFUSALS and not doubtful:
                     under_way.save(b"")
