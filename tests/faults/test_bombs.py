@@ -126,17 +126,22 @@ def test_bomb_in_time(name: str) -> None:
         assert result.verdict.trusted == (not codes(result))
 
 
+def peak_of(work: Callable[[], object]) -> int:
+    """The most octets that are held at once meanwhile."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     "name", ["nested BER", "a million chunks", "compressed seven times", "a million parts"]
 )
 def test_bomb_in_memory(name: str) -> None:
     raw = OUTER + BOMBS[name]()
-    tracemalloc.start()
-    try:
-        opened(raw)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    peak = peak_of(lambda: opened(raw))
     assert peak < 10 * len(raw) + (300 << 20), f"{peak >> 20} MiB for {len(raw) >> 10} KiB"
 
 
@@ -146,12 +151,7 @@ def test_a_long_quoted_string_is_read_in_some_times_its_size(
     read: Callable[[str], object], value: str
 ) -> None:
     quoted = f'a; name="{value * 1_000_000}"'
-    tracemalloc.start()
-    try:
-        read(quoted)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    peak = peak_of(lambda: read(quoted))
     assert peak < 20 * len(quoted), f"{peak >> 20} MiB"
 
 
