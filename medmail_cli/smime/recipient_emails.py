@@ -52,7 +52,7 @@ def check(
 
 
 def _named(values: Sequence[ber.Node]) -> _Named:
-    """Each address with its certificate's identifier; what cannot be read names nobody."""
+    """Each address with its certificate's identifier, up to the first value that cannot be read."""
     found = set()
     with contextlib.suppress(MedmailError):
         for value in values:

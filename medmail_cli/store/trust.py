@@ -94,7 +94,7 @@ class Trust:
             at_hand = (*signers, *bundle.certificates, *self.anchors(), *self.intermediates())
             held = tuple(self._crls())
             for crl in bundle.crls:
-                signer = next((one for one in at_hand if _signed(crl, one)), None)
+                signer = _signer(crl, at_hand)
                 item = self._list(crl, signer)
                 same = _list_of(item.path) if signer else list_name(crl)
                 rivals = [one.content for one in held if _list_of(one.path).startswith(same)]
@@ -227,9 +227,14 @@ def _list_of(path: Path) -> str:
     return path.stem.partition(".")[0]
 
 
-def _signed(crl: x509.CertificateRevocationList, signer: x509.Certificate) -> bool:
+def _signer(
+    crl: x509.CertificateRevocationList, at_hand: Sequence[x509.Certificate]
+) -> x509.Certificate | None:
     read = read_crl(crl)
-    return read is not None and facts(signer).subject == read.issuer and read.signed_by(signer)
+    if read is None:
+        return None
+    issuers = (one for one in at_hand if facts(one).subject == read.issuer)
+    return next((one for one in issuers if read.signed_by(one)), None)
 
 
 def _sha256(certificate: x509.Certificate) -> str:
