@@ -120,7 +120,7 @@ def batch(
     if key is not None:
         # better said before the authority is asked
         _pairs(session, key.value, (), p12=p12)
-    wanted = tuple(_pair(one) for one in only or ())
+    wanted = tuple(_column(one) for one in only or ())
     place = _shard(shard)
     if report is not None:
         check_output(report, force=True)
@@ -178,7 +178,7 @@ def merge_(
     return show(ctx, "enrol merge", merge(reports, output, force=force, stdin=session.stdin))
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _column(text: str) -> tuple[str, str]:
     column, equals, value = text.partition("=")
     if not (column.strip() and equals):
         raise typer.BadParameter(_("give a column and a value, such as group=pilot"), param_hint="--only")
@@ -202,8 +202,8 @@ def _pairs(
         found = (*pairs(usual, two=two), Pair(wanted, "encrypt"))
     else:
         found = pairs(wanted or usual, two=two)
-    if p12 and (kinds := sorted(ENCRYPTION_ONLY.intersection(each.kind for each in found))):
-        said = _("a PKCS#12 file holds no key of this kind: {kinds}").format(kinds=", ".join(kinds))
+    if p12 and (held := sorted(ENCRYPTION_ONLY.intersection(each.kind for each in found))):
+        said = _("a PKCS#12 file holds no key of this kind: {kinds}").format(kinds=", ".join(held))
         raise typer.BadParameter(said, param_hint="--p12")
     return found
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.errors import MedmailError
-from medmail_cli.pki.bundle import read_bundle
+from medmail_cli.cms.certificates import UNREADABLE, load_pems
 from medmail_cli.store import files
 
 _MOST = 64
@@ -39,8 +38,8 @@ class Incomplete:
         """Every certificate with what came along above it; what cannot be read is forgotten."""
         for path in sorted(self._folder.glob("*.pem")):
             try:
-                certificate, *above = read_bundle(path.read_bytes(), str(path)).certificates
-            except (OSError, ValueError, MedmailError):
+                certificate, *above = load_pems(path.read_bytes())
+            except (OSError, *UNREADABLE):
                 path.unlink(missing_ok=True)
                 continue
             yield certificate, above
