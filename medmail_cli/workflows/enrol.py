@@ -91,9 +91,10 @@ def enrol_new(
 
     ca: Authority | None = None
     wanted = pairs(key, two=two)
-    if replace or not all(held(pair).enough for pair in wanted):
+    begun = [held(pair) for pair in wanted]
+    if replace or not all(one.enough for one in begun):
         ca = authority()
-        if ca is not None and not any(held(pair).waiting for pair in wanted):
+        if ca is not None and not any(one.waiting for one in begun):
             kinds = ca.key_kinds()
             check_kind(key, kinds, ca.url)
             wanted = pairs(key or preferred(kinds, GENERAL if server_key else SIGNING), two=two)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Expiry:
-    """When an identity in use ends; ``due`` where that is sooner than asked for."""
+    """When an identity ends, in whole days from now; ``expires-soon`` where that is sooner than asked for."""
 
     type: ClassVar[str] = "expiry"
     status: Literal["valid", "expires-soon", "expired", "waiting"]
