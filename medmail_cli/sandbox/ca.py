@@ -66,7 +66,7 @@ class IdentityAuthority:
     issuing: Issuer
     web: str
     issued: list[x509.Certificate] = field(default_factory=list)
-    revoked: dict[int, dt.datetime] = field(default_factory=dict)
+    revoked: dict[int, tuple[dt.datetime, x509.ReasonFlags]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
@@ -180,10 +180,12 @@ class IdentityAuthority:
             builder = builder.add_extension(extension, critical=critical)
         return Issuer(builder.sign(self.issuing.key, hashes.SHA256()), key)
 
-    def revoke(self, serial: int, at: dt.datetime) -> None:
+    def revoke(
+        self, serial: int, at: dt.datetime, reason: x509.ReasonFlags = x509.ReasonFlags.unspecified
+    ) -> None:
         """Put a certificate on the next CRL."""
         with self._lock:
-            self.revoked[serial] = at
+            self.revoked[serial] = at, reason
 
     def crl(self, now: dt.datetime) -> bytes:
         """The issuing authority's CRL (DER), good for a week."""
@@ -320,7 +322,7 @@ def _server_certificate(issuer: Issuer, now: dt.datetime) -> bytes:
     )
 
 
-def _crl(issuer: Issuer, revoked: dict[int, dt.datetime], now: dt.datetime) -> bytes:
+def _crl(issuer: Issuer, revoked: dict[int, tuple[dt.datetime, x509.ReasonFlags]], now: dt.datetime) -> bytes:
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
@@ -329,8 +331,9 @@ def _crl(issuer: Issuer, revoked: dict[int, dt.datetime], now: dt.datetime) -> b
         .add_extension(x509.CRLNumber(int(now.timestamp())), critical=False)
         .add_extension(_authority_key(issuer), critical=False)
     )
-    for serial, at in revoked.items():
-        builder = builder.add_revoked_certificate(
-            x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at).build()
-        )
+    for serial, (at, reason) in revoked.items():
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at)
+        if reason != x509.ReasonFlags.unspecified:  # which is not written (RFC 5280 §5.3.1)
+            entry = entry.add_extension(x509.CRLReason(reason), critical=False)
+        builder = builder.add_revoked_certificate(entry.build())
     return builder.sign(issuer.key, hashes.SHA256()).public_bytes(Encoding.DER)

@@ -10,11 +10,13 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import CRLEntryExtensionOID
 
 from medmail_cli.cms import algorithms, ber, der
 from medmail_cli.cms.keys import SoftwareKey
@@ -184,7 +186,8 @@ class Responder:
         self.authority.revoke(issued.certificate.serial_number, now)
 
     def _revoke(self, message: cmp.Message, holder: str, now: dt.datetime) -> bytes:
-        template = _only(message.body).fields().take(ber.SEQUENCE).fields()
+        details = _only(message.body).fields()
+        template, reason = details.take(ber.SEQUENCE).fields(), _reason(details.maybe(ber.SEQUENCE))
         serial, issuer = template.take(0x81), template.take(0x83)
         number = int.from_bytes(serial.content, "big")
         ours = bytes(issuer.explicit(0x83).raw) == self.authority.issuing.certificate.subject.public_bytes()
@@ -192,9 +195,20 @@ class Responder:
         if ours and number in self.authority.revoked:
             state = cmp.status_info(2, "it is revoked already", ["certRevoked"])
         elif ours and self.authority.belongs(number, holder):
-            self.authority.revoke(number, now)
+            self.authority.revoke(number, now, reason)
             state = cmp.status_info(0)
         return der.sequence(der.sequence(state))
+
+
+def _reason(entry: ber.Node | None) -> x509.ReasonFlags:
+    """Why, by the CRL entry's extensions that the holder wants (RFC 9483 §4.2)."""
+    for extension in entry.elements(ber.SEQUENCE) if entry is not None else ():
+        oid, *_critical, value = extension.elements()
+        if oid.oid() == CRLEntryExtensionOID.CRL_REASON.dotted_string:
+            number = int.from_bytes(ber.parse(bytes(value.octets())).content)
+            names = get_args(cmp_request.Reason)
+            return x509.ReasonFlags(names[number]) if number < len(names) else x509.ReasonFlags.unspecified
+    return x509.ReasonFlags.unspecified
 
 
 def _only(node: ber.Node) -> ber.Node:

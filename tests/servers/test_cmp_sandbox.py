@@ -137,6 +137,8 @@ def test_renewed_by_the_certificate_that_ends_and_revoked(
     authority.revoke(first[0], "superseded")
     assert not accepted(operator, first, tmp_path)
     assert accepted(operator, second, tmp_path)
+    shown = run("openssl", "crl", "-in", tmp_path / "crl.pem", "-noout", "-text").stdout
+    assert b"Superseded" in shown
     with pytest.raises(MedmailError, match="signerNotTrusted"):
         authority.enrol(request(new), SoftwareKey(new), Kept())
 
