@@ -12,8 +12,9 @@ from medmail_cli.model import listed, phrase
 from medmail_cli.pki import fitness
 from medmail_cli.pki.certificate import facts, issued, public_key, subject_text
 from medmail_cli.pki.crl import Crl
+from medmail_cli.pki.enclosed import NOTHING, Enclosed
 from medmail_cli.pki.ocsp import read_ocsp
-from medmail_cli.pki.path import NOTHING, Authorities, Enclosed, Judgement
+from medmail_cli.pki.path import Authorities, Judgement
 from medmail_cli.pki.usage import key_type
 
 Check = Literal[

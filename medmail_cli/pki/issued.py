@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import address
-from medmail_cli.pki.path import Enclosed, judge
+from medmail_cli.pki.enclosed import Enclosed
+from medmail_cli.pki.path import judge
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes

@@ -15,7 +15,8 @@ from cryptography import x509
 from medmail_cli.cms.identifiers import public_key_octets, serial_number
 from medmail_cli.model import phrase
 from medmail_cli.pki.certificate import facts, issued, issuer_text, subject_text
-from medmail_cli.pki.crl import SKEW, Crl, Revocation, read_crl
+from medmail_cli.pki.crl import SKEW, Crl, Revocation
+from medmail_cli.pki.enclosed import NOTHING, Enclosed, Helpers, by_issuer, by_subject, indexed
 from medmail_cli.pki.fitness import (
     LONGEST_PATH,
     Problem,
@@ -27,17 +28,13 @@ from medmail_cli.pki.fitness import (
     weaknesses,
 )
 from medmail_cli.pki.names import NameKey
-from medmail_cli.pki.ocsp import Answer, read_ocsp, unchecked
+from medmail_cli.pki.ocsp import read_ocsp, unchecked
 from medmail_cli.pki.policies import PolicySettings, policies_hold
 from medmail_cli.pki.revocation import Belief, Word, find_words, speaks, standing
 
 MOST_STEPS = 400
 """Signatures of issuers tried for one certificate: bounds what a mesh of cross certificates can cost."""
 MOST_PATHS = 24
-MOST_HELPERS = 256
-"""Certificates that came with a letter and are looked at; the rest cannot slow anybody down."""
-MOST_LISTS = 16
-"""CRLs and OCSP responses that came with a letter and are looked at."""
 MOST_SIGNERS = 8
 """Certificates that came with a letter and are tried on one list, those it names first."""
 MOST_DETOURS = 3
@@ -45,21 +42,6 @@ MOST_DETOURS = 3
 
 Path = tuple[x509.Certificate, ...]
 _DEFAULT = PolicySettings()
-
-
-@dataclass(frozen=True)
-class Enclosed:
-    """What came along with a message to prove its signers: nobody vouches for any of it.
-
-    ``ocsp`` holds OCSPResponses (RFC 6960) in DER.
-    """
-
-    certificates: Sequence[x509.Certificate] = ()
-    crls: Sequence[x509.CertificateRevocationList] = ()
-    ocsp: Sequence[bytes] = ()
-
-
-NOTHING = Enclosed()
 
 
 @dataclass(frozen=True)
@@ -120,8 +102,8 @@ class Authorities:
     ) -> None:
         """``ocsp`` gives the OCSP responses (DER) kept about a certificate."""
         self._anchors = frozenset(anchors)
-        self._known = _by_subject((*anchors, *intermediates))
-        self._crls = _by_issuer(crls)
+        self._known = by_subject((*anchors, *intermediates))
+        self._crls = by_issuer(crls)
         self.ocsp = ocsp
 
     def judge(
@@ -142,12 +124,7 @@ class Authorities:
         affiliationChanged, superseded, cessationOfOperation), None with ``--at``. ``revocation`` decides
         whether an unknown status is a problem (hard) or a note (soft). Never raises.
         """
-        helpers = _Helpers(
-            _by_subject(enclosed.certificates[:MOST_HELPERS]),
-            _by_issuer(enclosed.crls[:MOST_LISTS]),
-            tuple(answer for der in enclosed.ocsp[:MOST_LISTS] for answer in read_ocsp(der)),
-        )
-        judgement = _Case(self, helpers, at, known_now, purpose, policies, ()).judge(certificate)
+        judgement = _Case(self, indexed(enclosed), at, known_now, purpose, policies, ()).judge(certificate)
         if revocation == "hard":
             return judgement
         unknown = tuple(p for p in judgement.problems if p.code == "revocation-unknown")
@@ -167,21 +144,6 @@ class Authorities:
         return self._crls.get(issuer, ())
 
 
-def _by_issuer(crls: Sequence[x509.CertificateRevocationList]) -> dict[NameKey, list[Crl]]:
-    index: dict[NameKey, list[Crl]] = {}
-    for crl in crls:
-        if read := read_crl(crl):
-            index.setdefault(read.issuer, []).append(read)
-    return index
-
-
-def _by_subject(certificates: Sequence[x509.Certificate]) -> dict[NameKey, list[x509.Certificate]]:
-    index: dict[NameKey, list[x509.Certificate]] = {}
-    for certificate in dict.fromkeys(certificates):
-        index.setdefault(facts(certificate).subject, []).append(certificate)
-    return index
-
-
 def _weight(judgement: Judgement) -> tuple[int, int]:
     """Paths are compared by what no server and no profile can mend, then by what is unknown.
 
@@ -199,20 +161,11 @@ def _authority(anchor: x509.Certificate) -> tuple[NameKey, bytes]:
 
 
 @dataclass(frozen=True)
-class _Helpers:
-    """What came along with the message, indexed."""
-
-    certificates: dict[NameKey, list[x509.Certificate]]
-    crls: dict[NameKey, list[Crl]]
-    answers: tuple[Answer, ...]
-
-
-@dataclass(frozen=True)
 class _Case:
     """One certificate's judgement under way."""
 
     authorities: Authorities
-    helpers: _Helpers
+    helpers: Helpers
     at: dt.datetime
     known_now: dt.datetime | None
     purpose: Purpose

@@ -16,8 +16,9 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.model import phrase
 from medmail_cli.pki import address, dn
 from medmail_cli.pki.certificate import facts
+from medmail_cli.pki.enclosed import NOTHING, Enclosed
 from medmail_cli.pki.fitness import Problem, may_speak_for
-from medmail_cli.pki.path import NOTHING, Enclosed, Judgement
+from medmail_cli.pki.path import Judgement
 from medmail_cli.smime.fields import Field, Mailbox, addresses_in
 from medmail_cli.smime.header import all_of, mailboxes
 from medmail_cli.smime.layers import SignatureLayer

@@ -26,7 +26,8 @@ from medmail_cli.pki.cmp_protection import (
     speaks_for_authority,
     write,
 )
-from medmail_cli.pki.path import Enclosed, judge
+from medmail_cli.pki.enclosed import Enclosed
+from medmail_cli.pki.path import judge
 from medmail_cli.transport.cmptransaction import Transaction
 from medmail_cli.transport.est import sha256
 from medmail_cli.transport.exchange import Https, refusal

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from medmail_cli.errors import MedmailError, NothingAttemptedError
 from medmail_cli.pki.address import ascii_domain, exact
-from medmail_cli.pki.path import Enclosed
+from medmail_cli.pki.enclosed import Enclosed
 from medmail_cli.pki.usage import is_ml_kem
 from medmail_cli.profile import Cipher
 from medmail_cli.smime.protect import Style

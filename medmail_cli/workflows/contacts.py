@@ -10,7 +10,7 @@ from medmail_cli.model import Note
 from medmail_cli.pki.address import addresses, looks_mixed, resemble, same_address
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts, issuer_text, subject_text
-from medmail_cli.pki.path import Enclosed
+from medmail_cli.pki.enclosed import Enclosed
 from medmail_cli.store.contacts import Contact, Contacts, Known
 from medmail_cli.workflows.logged import logged
 

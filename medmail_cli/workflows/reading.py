@@ -9,8 +9,9 @@ from cryptography import x509
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import binds, looks_mixed, resemble, unicode_domain
+from medmail_cli.pki.enclosed import Enclosed
 from medmail_cli.pki.fitness import Problem
-from medmail_cli.pki.path import Enclosed, Judgement
+from medmail_cli.pki.path import Judgement
 from medmail_cli.pki.places import issuer_urls
 from medmail_cli.pki.usage import is_ml_kem
 from medmail_cli.smime.fields import parse_mailboxes

@@ -12,7 +12,8 @@ from medmail_cli.errors import OK, MedmailError
 from medmail_cli.pki import dn, places
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts, issuer_text, subject_text
-from medmail_cli.pki.path import Authorities, Enclosed, Judgement, Path
+from medmail_cli.pki.enclosed import Enclosed
+from medmail_cli.pki.path import Authorities, Judgement, Path
 from medmail_cli.store.trust import Item, Trust
 from medmail_cli.workflows.fetching import Fetched, Fetcher, failed, keep, sound
 from medmail_cli.workflows.logged import logged

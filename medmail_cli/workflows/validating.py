@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from medmail_cli.pki.path import NOTHING, Authorities, Enclosed, Judgement
+from medmail_cli.pki.enclosed import NOTHING, Enclosed
+from medmail_cli.pki.path import Authorities, Judgement
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -90,8 +90,9 @@ def header(data: bytes) -> None:
 def certificate(data: bytes) -> None:
     """Certificates, CRLs and OCSP responses as they stand in files and messages."""
     from medmail_cli.pki.bundle import read_bundle
+    from medmail_cli.pki.enclosed import Enclosed
     from medmail_cli.pki.ocsp import read_ocsp
-    from medmail_cli.pki.path import Authorities, Enclosed
+    from medmail_cli.pki.path import Authorities
     from tests.support.letters import authority
 
     read_ocsp(data)

@@ -267,7 +267,7 @@ def test_long_lists_that_came_along() -> None:
         builder = builder.add_revoked_certificate(entry)
     listed = builder.sign(root.key, pki._digest_for(root.key))  # type: ignore[arg-type]
     octets = listed.public_bytes(Encoding.DER)
-    from medmail_cli.pki.path import Enclosed
+    from medmail_cli.pki.enclosed import Enclosed
 
     begun = time.process_time()
     judged = Authorities([root.certificate]).judge(

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmail_cli.cms import ber, der
+from medmail_cli.pki.enclosed import Enclosed
 from medmail_cli.pki.ocsp import read_ocsp, request
-from medmail_cli.pki.path import Authorities, Enclosed
+from medmail_cli.pki.path import Authorities
 from tests.support import pki
 from tests.support.tools import require, run
 

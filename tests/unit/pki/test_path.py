@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from medmail_cli.cms import der
 from medmail_cli.pki.address import addresses
+from medmail_cli.pki.enclosed import Enclosed
 from medmail_cli.pki.fitness import fit
-from medmail_cli.pki.path import Authorities, Enclosed, Judgement, judge
+from medmail_cli.pki.path import Authorities, Judgement, judge
 from tests.support import pki
 from tests.support.tools import require, run
 

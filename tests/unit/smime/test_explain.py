@@ -12,7 +12,8 @@ import medmail_cli
 from medmail_cli.cms import ber, der
 from medmail_cli.model import listed, phrase
 from medmail_cli.pki import explain as paths
-from medmail_cli.pki.path import Authorities, Enclosed
+from medmail_cli.pki.enclosed import Enclosed
+from medmail_cli.pki.path import Authorities
 from medmail_cli.smime import compose
 from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.open import Opened

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.path import Enclosed
+from medmail_cli.pki.enclosed import Enclosed
 from medmail_cli.store.trust import Trust
 from tests.support import pki
 

@@ -1,0 +1,66 @@
+"""What comes along with a message to prove its signers, within limits and indexed for path building."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from medmail_cli.pki.certificate import facts
+from medmail_cli.pki.crl import Crl, read_crl
+from medmail_cli.pki.names import NameKey
+from medmail_cli.pki.ocsp import Answer, read_ocsp
+
+MOST_HELPERS = 256
+"""Certificates that came with a letter and are looked at; the rest cannot slow anybody down."""
+MOST_LISTS = 16
+"""CRLs and OCSP responses that came with a letter and are looked at."""
+
+
+@dataclass(frozen=True)
+class Enclosed:
+    """What came along with a message to prove its signers: nobody vouches for any of it.
+
+    ``ocsp`` holds OCSPResponses (RFC 6960) in DER.
+    """
+
+    certificates: Sequence[x509.Certificate] = ()
+    crls: Sequence[x509.CertificateRevocationList] = ()
+    ocsp: Sequence[bytes] = ()
+
+
+NOTHING = Enclosed()
+
+
+@dataclass(frozen=True)
+class Helpers:
+    """What came along with the message, indexed."""
+
+    certificates: dict[NameKey, list[x509.Certificate]]
+    crls: dict[NameKey, list[Crl]]
+    answers: tuple[Answer, ...]
+
+
+def indexed(enclosed: Enclosed) -> Helpers:
+    """What is looked at of all that came along."""
+    return Helpers(
+        by_subject(enclosed.certificates[:MOST_HELPERS]),
+        by_issuer(enclosed.crls[:MOST_LISTS]),
+        tuple(answer for der in enclosed.ocsp[:MOST_LISTS] for answer in read_ocsp(der)),
+    )
+
+
+def by_issuer(crls: Sequence[x509.CertificateRevocationList]) -> dict[NameKey, list[Crl]]:
+    """CRLs by the name that issued them; those that cannot be understood are left out."""
+    index: dict[NameKey, list[Crl]] = {}
+    for crl in crls:
+        if read := read_crl(crl):
+            index.setdefault(read.issuer, []).append(read)
+    return index
+
+
+def by_subject(certificates: Sequence[x509.Certificate]) -> dict[NameKey, list[x509.Certificate]]:
+    """Certificates by their subject, each once."""
+    index: dict[NameKey, list[x509.Certificate]] = {}
+    for certificate in dict.fromkeys(certificates):
+        index.setdefault(facts(certificate).subject, []).append(certificate)
+    return index
