@@ -12,7 +12,9 @@ import warnings
 from typing import TYPE_CHECKING, Any, cast
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import ber, der
@@ -34,6 +36,8 @@ _PRINTABLE, _BOOLEAN = 0x13, 0x01
 _NOT_PRINTABLE = re.compile(rb"[^A-Za-z0-9 '()+,./:=?-]")
 _TRUE = b"\x01\x01\xff"
 _V1, _V2, _V3 = (der.tlv(0xA0, der.integer(number)) for number in (0, 1, 2))
+_DSA = der.sequence(der.oid("1.2.840.10040.4.1"))
+_NO_PARAMETERS = (0, 0, 0)
 _VERSIONS = {_V1: b"", _V2: _V3}
 """The first is not written; of the second, whose fields the third has too, cryptography knows nothing."""
 
@@ -56,8 +60,27 @@ def load(data: bytes, *, slips: bool = True) -> x509.Certificate:
                 _ = copy.extensions
             except (*UNREADABLE, MedmailError):
                 return x509.load_der_x509_certificate(data)
-            return cast("x509.Certificate", _Read(data, copy))
+            return cast("x509.Certificate", _Read(data, copy, parameters=not _leaves_parameters(data)))
         return found
+
+
+def inherits(certificate: x509.Certificate) -> bool:
+    """Whether the key lacks parameters and has those of the issuer's: on its own it verifies nothing."""
+    return isinstance(certificate, _Read) and not certificate.parameters
+
+
+def with_parameters(certificate: x509.Certificate, issuer: x509.Certificate) -> x509.Certificate:
+    """One that ``inherits``, with the parameters of its issuer's key (RFC 5280 6.1.4 (f)).
+
+    As it is where the issuer's is no DSA key, or inherits itself.
+    """
+    key = None if inherits(issuer) else issuer.public_key()
+    if not isinstance(key, dsa.DSAPublicKey):
+        return certificate
+    octets = certificate.public_bytes(Encoding.DER)
+    numbers = key.parameters().parameter_numbers()
+    copy = x509.load_der_x509_certificate(_without_slips(octets, (numbers.p, numbers.q, numbers.g)))
+    return cast("x509.Certificate", _Read(octets, copy, parameters=True))
 
 
 def load_pem(data: bytes) -> x509.Certificate:
@@ -85,8 +108,8 @@ def unrepaired(certificates: "Iterable[x509.Certificate]") -> tuple[x509.Certifi
 class _Read:
     """The certificate ``octets``, read through a ``copy``; what depends on octets is its own."""
 
-    def __init__(self, octets: bytes, copy: x509.Certificate) -> None:
-        self._octets, self._copy = octets, copy
+    def __init__(self, octets: bytes, copy: x509.Certificate, *, parameters: bool) -> None:
+        self._octets, self._copy, self.parameters = octets, copy, parameters
 
     @property
     def tbs_certificate_bytes(self) -> bytes:
@@ -107,18 +130,32 @@ class _Read:
         digest.update(self._octets)
         return digest.finalize()
 
+    def public_key(self) -> Any:
+        """The key. Raises UnsupportedAlgorithm where its parameters are not known."""
+        if not self.parameters:
+            raise UnsupportedAlgorithm("DSA without parameters")
+        return self._copy.public_key()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._copy, name)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Read) and self._octets == other._octets
+        return isinstance(other, _Read) and (self._octets, self._copy) == (other._octets, other._copy)
 
     def __hash__(self) -> int:
         return hash(self._octets)
 
 
-def _without_slips(data: bytes) -> bytes:
-    """The certificate written as DER has it. Raises ``malformed``, ValueError where there is more amiss."""
+def _leaves_parameters(data: bytes) -> bool:
+    fields = list(next(ber.parse(data).elements()).elements())
+    return bytes(next(fields[5 + (fields[0].tag == 0x80)].elements()).raw) == _DSA
+
+
+def _without_slips(data: bytes, parameters: tuple[int, int, int] = _NO_PARAMETERS) -> bytes:
+    """The certificate written as DER has it, DSA's ``parameters`` (p, q, g) where the key leaves them out.
+
+    Raises ``malformed``, ValueError where there is more amiss.
+    """
     body, *outside = ber.parse(data).elements(ber.SEQUENCE)
     fields = list(body.elements())
     rest = [bytes(one.raw) for one in outside]
@@ -134,11 +171,19 @@ def _without_slips(data: bytes) -> bytes:
             _name(issuer),
             der.sequence(*(der.time(one.time()) for one in validity.elements())),
             _name(subject),
-            bytes(key.raw),
+            _key(key, parameters),
             *(_extensions(one) if one.tag == 0x83 else bytes(one.raw) for one in more),
         ),
         *rest,
     )
+
+
+def _key(node: ber.Node, parameters: tuple[int, int, int]) -> bytes:
+    algorithm, point = node.elements()
+    if bytes(algorithm.raw) != _DSA:
+        return bytes(node.raw)
+    filled = der.sequence(algorithm.content, der.sequence(*map(der.integer, parameters)))
+    return der.sequence(filled, bytes(point.raw))
 
 
 def _name(node: ber.Node) -> bytes:

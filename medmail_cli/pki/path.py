@@ -12,6 +12,7 @@ from typing import Literal
 
 from cryptography import x509
 
+from medmail_cli.cms.certificates import inherits, with_parameters
 from medmail_cli.cms.identifiers import public_key_octets, serial_number
 from medmail_cli.model import phrase
 from medmail_cli.pki.certificate import facts, issued, issuer_text, subject_text
@@ -160,6 +161,22 @@ def _authority(anchor: x509.Certificate) -> tuple[NameKey, bytes]:
     return facts(anchor).subject, public_key_octets(anchor)
 
 
+def _with_parameters(path: Path) -> Path | None:
+    """The path, each key with the parameters it leaves to the one above (RFC 5280 §6.1.4 (f)).
+
+    None where a signature does not hold, which of such keys shows only now.
+    """
+    if not any(map(inherits, path)):
+        return path
+    whole = path[-1:]
+    for certificate in reversed(path[:-1]):
+        full = with_parameters(certificate, whole[0]) if inherits(certificate) else certificate
+        if not issued(full, whole[0]):
+            return None
+        whole = (full, *whole)
+    return whole
+
+
 @dataclass(frozen=True)
 class _Case:
     """One certificate's judgement under way."""
@@ -196,7 +213,8 @@ class _Case:
         while waiting:
             path = waiting.pop()
             if self.authorities.is_anchor(path[-1]):
-                yield path
+                if whole := _with_parameters(path):
+                    yield whole
                 continue
             if len(path) == LONGEST_PATH:
                 continue
@@ -207,7 +225,7 @@ class _Case:
                 steps -= 1
                 if steps < 0:
                     return
-                if issued(path[-1], issuer):
+                if inherits(issuer) or issued(path[-1], issuer):
                     longer.append((*path, issuer))
             waiting += reversed(longer)
 

@@ -156,16 +156,17 @@ def _judge_signer(
             found.append(Problem("untrusted-issuer", phrase("the signer's certificate is not at hand")))
         codes = tuple(problem.code for problem in unique(found))
         return Judged(Signer((), None, None, None, None, signed_at, codes), tuple(found), None, info)
-    wrong = check_signer(signed, info, certificate, layer.content)
+    enclosed = Enclosed(at_hand, signed.crls, signed.ocsp)
+    judgement = judge(certificate, enclosed)
+    full = judgement.chain[0]  # with the parameters that its key may have left to its issuer's
+    wrong = check_signer(signed, info, full, layer.content)
     needs_repair = False
     if layer.detached and "bad-signature" in wrong and layer.repaired is not None:
-        again = check_signer(signed, info, certificate, layer.repaired)
+        again = check_signer(signed, info, full, layer.repaired)
         needs_repair = "bad-signature" not in again
         wrong = again if needs_repair else wrong
     subject = subject_of(certificate)
     found += [Problem(code, subject) for code in wrong]
-    enclosed = Enclosed(at_hand, signed.crls, signed.ocsp)
-    judgement = judge(certificate, enclosed)
     found += judgement.problems
     if signed_at and signed_at + SKEW < facts(certificate).not_before <= at:
         found.append(Problem("implausible-time", f"{signed_at:%Y-%m-%dT%H:%M:%SZ}"))
