@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ContentCipher", "Decrypted", "Envelope", "decrypt", "encrypt", "parse_enveloped"]
 
-_GCM_IN_ENVELOPED = "gcm-in-enveloped-data"
 _RC2_KEY_SIZES = {160: 5, 120: 8, 58: 16}
 """RC2ParameterVersion (RFC 2268 6) → octets of the key."""
 _NONCES = {"gcm": range(8, 65), "ccm": range(7, 14)}
@@ -40,7 +39,8 @@ class Envelope:
     ``iv`` is the nonce or initialisation vector; ``tag`` and ``associated`` are empty unless authenticated;
     ``derivation`` is what the cipher's key is derived for (RFC 9709), None where it is the wrapped one.
     ``damaged`` says that what follows the recipients cannot be read: to whom an entry is, that looks like any
-    other failure to open.
+    other failure to open. ``tagless`` is the one damage that is told, a known fault of some senders: an
+    authenticating cipher in plain EnvelopedData, which has no place for the tag (RFC 5084 1.1).
     """
 
     authenticated: bool
@@ -54,6 +54,7 @@ class Envelope:
     associated: bytes = b""
     derivation: bytes | None = None
     damaged: bool = False
+    tagless: bool = False
     beside: bytes = b""
     """The attributes that nothing protects, as received; empty where there are none."""
 
@@ -80,9 +81,7 @@ class Decrypted:
 def parse_enveloped(node: ber.Node) -> Envelope:
     """Read a ContentInfo of type EnvelopedData or AuthEnvelopedData; nothing is decrypted.
 
-    Raises MedmailError("malformed") where not even the recipients can be read, and with
-    ``detail="gcm-in-enveloped-data"`` where AES-GCM was put into plain EnvelopedData, which has no place for
-    the tag (RFC 5084 1.1 wants AuthEnvelopedData): a known fault of some senders.
+    Raises MedmailError("malformed") where not even the recipients can be read.
     """
     authenticated = content.content_type(node) == "auth-enveloped-data"
     oid = algorithms.AUTH_ENVELOPED_DATA if authenticated else algorithms.ENVELOPED_DATA
@@ -95,7 +94,7 @@ def parse_enveloped(node: ber.Node) -> Envelope:
             raise ber.malformed("version")
         return (_authenticated if authenticated else _plain)(fields, recipients)
     except MedmailError as error:
-        if error.code != "malformed" or error.facts.get("detail") == _GCM_IN_ENVELOPED:
+        if error.code != "malformed":
             raise
         return Envelope(authenticated, recipients, "", None, "", b"", memoryview(b""), damaged=True)
 
@@ -105,9 +104,11 @@ def _plain(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Envelope:
     beside = _raw(fields.maybe(0x81))
     fields.end()
     cipher = algorithms.CIPHERS.get(algorithm.oid)
-    if cipher and cipher.mode != "cbc":
-        raise ber.malformed(_GCM_IN_ENVELOPED)
     name = cipher.name if cipher else algorithm.oid
+    if cipher and cipher.mode != "cbc":
+        return Envelope(
+            False, recipients, content_type, None, name, b"", encrypted, damaged=True, tagless=True
+        )
     cipher, iv = _cbc_parameters(cipher, algorithm) if cipher else (None, b"")
     return Envelope(
         False, recipients, content_type, cipher, name, iv, encrypted, derivation=derivation, beside=beside
@@ -234,7 +235,8 @@ def decrypt(
     Nothing is returned before the tag (GCM) or the padding (CBC) is found right. Raises MedmailError:
     "unsupported-algorithm" or "weak-algorithm" (3DES and RC2 without ``allow_weak``) from what the envelope
     and the entries say openly, "no-key" if no entry names a key; after that nothing but "bad-tag", without
-    facts: an entry that does not unwrap is replaced by random octets, so that all fails at the same place.
+    facts but ``tagless``, the cipher's name where the envelope is: an entry that does not unwrap is replaced
+    by random octets, so that all fails at the same place.
     What a key says that cannot be used at all is raised if no other opens the letter.
     """
     return decrypt_with_key(envelope, keys, allow_weak=allow_weak)[0]
@@ -282,6 +284,8 @@ def decrypt_with_key(
                 beside=envelope.beside,
             )
             return found, content_key
+    if unusable is None and envelope.tagless:
+        raise MedmailError("bad-tag", tagless=envelope.algorithm)
     raise unusable or MedmailError("bad-tag")
 
 

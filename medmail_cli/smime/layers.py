@@ -56,6 +56,7 @@ class SignatureLayer:
     detached: bool
     depth: int
     """How many layers there are down to this one, itself included."""
+    repairable: bool = True
 
     @cached_property
     def content(self) -> Content:
@@ -63,10 +64,17 @@ class SignatureLayer:
         return Content(self.over)
 
     @cached_property
-    def repaired(self) -> Content | None:
-        """The same with the line ends that the signer meant, None where they are there."""
-        canonical = mime.canonical(bytes(self.over))
-        return Content(canonical) if canonical != self.over else None
+    def repairs(self) -> tuple[Content, ...]:
+        """The same with the line ends that a signer may have meant.
+
+        CRLF, as RFC 8551 §3.1.1 has it; LF, as those sign who leave that out and whose letter got its CRLF
+        on the way. A signature that is opaque or repaired already has no others.
+        """
+        if not self.detached or not self.repairable:
+            return ()
+        came = bytes(self.over)
+        meant = mime.canonical(came)
+        return tuple(Content(one) for one in (meant, meant.replace(b"\r\n", b"\n")) if one != came)
 
 
 @dataclass(frozen=True)
@@ -106,16 +114,17 @@ def unwrap(raw: bytes, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
     return _peel(handed, begun, keys, allow_weak=allow_weak)
 
 
-def with_line_ends_repaired(got: Unwrapped, keys: Keys, *, allow_weak: bool = False) -> Unwrapped:
-    """The message read anew below a detached signature that holds only over content with CRLF line ends.
+def with_line_ends_repaired(
+    got: Unwrapped, repaired: Content, keys: Keys, *, allow_weak: bool = False
+) -> Unwrapped:
+    """The message read anew below a detached signature that holds only over content with other line ends.
 
     What is shown must be what was signed: with other line ends a header field, a part or a boundary may
     begin elsewhere.
     """
     assert got.signature is not None  # noqa: S101 - the caller has checked it
-    assert got.signature.repaired is not None  # noqa: S101 - and that over it
-    octets = bytes(got.signature.repaired.octets)
-    signature = replace(got.signature, over=octets)
+    octets = bytes(repaired.octets)
+    signature = replace(got.signature, over=octets, repairable=False)
     layers = got.layers[: signature.depth]
     begun = Unwrapped(got.outer, layers, None, signature, got.decrypted, repaired=True)
     return _peel([mime.parse_inner(octets)], begun, keys, allow_weak=allow_weak)

@@ -14,6 +14,7 @@ from datetime import datetime
 from medmail_cli.cms import ber
 from medmail_cli.cms.signed import unsigned_attributes
 from medmail_cli.errors import INTEGRITY, MedmailError
+from medmail_cli.model import phrase
 from medmail_cli.pki import address
 from medmail_cli.pki.fitness import Problem
 from medmail_cli.pki.path import Judgement
@@ -121,9 +122,10 @@ def open_message(
         header, protected = choose(got, got.payload, policy.delegates, problems)
         senders = mailboxes(header, "from")
         signers, infos = judge_signers(got.signature, senders, known, judge, at, problems, notes)
-        if not any(info.needs_repair for info in infos):
+        repaired = next((info.repaired for info in infos if info.repaired), None)
+        if repaired is None:
             break
-        got = with_line_ends_repaired(got, keys, allow_weak=policy.allow_weak)
+        got = with_line_ends_repaired(got, repaired, keys, allow_weak=policy.allow_weak)
     if got.repaired:
         notes.append(Problem("line-endings-repaired"))
     _check_coverage(got, problems)
@@ -181,10 +183,13 @@ def open_message(
 
 def _failed(got: Unwrapped, id: str, source: str, outer: OuterHeaders) -> Opened:  # noqa: A002
     error = got.failure or MedmailError("malformed")
-    problem = Problem(
-        error.code,
-        "" if error.code == "bad-tag" else str(error.facts.get("reason") or error.facts.get("detail") or ""),
-    )
+    detail = str(error.facts.get("reason") or error.facts.get("detail") or "")
+    if error.code == "bad-tag":
+        # of all that can be wrong the one thing that is told: it stands outside, for everybody to see
+        tagless = error.facts.get("tagless")
+        said = "{0} in plain EnvelopedData, which has no place for its tag"
+        detail = phrase(said, str(tagless)) if tagless else ""
+    problem = Problem(error.code, detail)
     verdict = Verdict(
         id=id,
         source=source,

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from medmail_cli.cms.certificates import UNREADABLE
 from medmail_cli.cms.identifiers import nameable, serial_number
 from medmail_cli.cms.signed import SignerInfo, check_signer
+from medmail_cli.cms.verify import Content
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import phrase
 from medmail_cli.pki import address, dn
@@ -82,8 +83,8 @@ class Judged:
     info: SignerInfo
     judgement: Judgement | None = None
     enclosed: Enclosed = NOTHING
-    needs_repair: bool = False
-    """The signature holds, but over CRLF line ends, not over those that came."""
+    repaired: Content | None = None
+    """What the signature holds over, where that has other line ends than those that came."""
 
 
 def judge_signers(
@@ -160,11 +161,12 @@ def _judge_signer(
     judgement = judge(certificate, enclosed)
     full = judgement.chain[0]  # with the parameters that its key may have left to its issuer's
     wrong = check_signer(signed, info, full, layer.content)
-    needs_repair = False
-    if layer.detached and "bad-signature" in wrong and layer.repaired is not None:
-        again = check_signer(signed, info, full, layer.repaired)
-        needs_repair = "bad-signature" not in again
-        wrong = again if needs_repair else wrong
+    repaired = None
+    for meant in layer.repairs if "bad-signature" in wrong else ():
+        again = check_signer(signed, info, full, meant)
+        if "bad-signature" not in again:
+            repaired, wrong = meant, again
+            break
     subject = subject_of(certificate)
     found += [Problem(code, subject) for code in wrong]
     found += judgement.problems
@@ -181,7 +183,7 @@ def _judge_signer(
         problems=tuple(problem.code for problem in unique(found)),
     )
     proven = Proven(certificate, info, signed.certificates)
-    return Judged(signer, tuple(found), proven, info, judgement, enclosed, needs_repair)
+    return Judged(signer, tuple(found), proven, info, judgement, enclosed, repaired)
 
 
 def check_sender(

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from medmail_cli.cms import signed
+from medmail_cli.cms import algorithms, ber, der, enveloped, signed
 from medmail_cli.commands.decrypt import events
 from medmail_cli.smime import mime
 from medmail_cli.smime.compose import base64_lines
@@ -215,6 +215,25 @@ def test_exits(
     assert (found["text"] is not None) == released
     if not released:
         assert found["attachments"] == []
+
+
+def test_gcm_in_plain_enveloped_data_is_called_by_its_name(home: Path, tmp_path: Path) -> None:
+    """A known fault of some senders: it looks like any other failure, and says what to tell them."""
+    whole = enveloped.encrypt(TEXT, [person("bob").certificate], cipher="aes-256-gcm")
+    _, explicit = ber.parse(whole).elements()
+    (body,) = explicit.elements()
+    _, recipients, content, _tag = (bytes(each.raw) for each in body.elements())
+    data = der.sequence(der.integer(2), recipients, content)
+    tagless = der.sequence(der.oid(algorithms.ENVELOPED_DATA), der.tlv(0xA0, data))
+    path = save(tmp_path, OUTER + entity(tagless, "enveloped-data"))
+    done = medmail(home, "decrypt", path)
+    assert done.exit == 6
+    assert "DO NOT BELIEVE IT: the message was changed on its way, or is not for this key" in done.stdout
+    why = "aes-256-gcm in plain EnvelopedData, which has no place for its tag"
+    assert f"Nothing could be opened: {why}." in done.stdout
+    (found, _) = medmail(home, "decrypt", path, "--json").objects
+    assert found["problems"] == [{"code": "bad-tag", "detail": why}]
+    assert (found["text"], found["encryption"]["status"]) == (None, "failed")
 
 
 def test_several_that_end_differently_are_partial(home: Path, tmp_path: Path, schema: dict[str, Any]) -> None:

@@ -80,6 +80,7 @@ _PHRASES = (
     N_("the signer's certificate cannot be read"),
     N_("cannot be read: {0}"),
     N_("signing time"),
+    N_("{0} in plain EnvelopedData, which has no place for its tag"),
     N_("encrypted"),
     N_("signed"),
     N_("compressed"),
@@ -216,5 +217,8 @@ def _letter(event: "Verdict") -> "Iterator[Line]":
 
 def _withheld(event: "Verdict") -> str:
     if event.encryption.status == "failed" or event.exit == 1:
+        why = [_said(one.detail) for one in event.problems if isinstance(one.detail, Phrase)]
+        if why:
+            return _("Nothing could be opened: {why}.").format(why=why[0])
         return _("Nothing could be opened.")
     return _("The content is withheld; --show-unverified shows it all the same.")

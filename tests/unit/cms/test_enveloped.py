@@ -352,7 +352,8 @@ def test_gcm_in_plain_enveloped_data_is_called_by_its_name() -> None:
     data = der.sequence(der.integer(0), der.set_of([transport(reader, key)]), inner)
     encoded = der.sequence(der.oid(algorithms.ENVELOPED_DATA), der.tlv(0xA0, data))
     error = failure(encoded, reader)
-    assert (error.code, error.facts["detail"]) == ("malformed", "gcm-in-enveloped-data")
+    assert (error.code, error.facts) == ("bad-tag", {"tagless": "aes-256-gcm"})
+    assert (failure(encoded, person("p256")).code, failure(encoded, reader).code) == ("no-key", "bad-tag")
 
 
 def test_cbc_in_authenticated_data_looks_like_any_other_failure() -> None:

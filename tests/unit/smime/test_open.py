@@ -1,5 +1,7 @@
 """What peers send is opened; what may be released is, and nothing else."""
 
+import re
+
 import pytest
 
 from medmail_cli.cms import enveloped, signed
@@ -98,6 +100,16 @@ def test_line_ends_that_a_gateway_changed_are_repaired_and_told() -> None:
         result = opened(damaged)
         assert result.verdict.trusted, codes(result)
         assert "line-endings-repaired" in notes(result)
+
+
+def test_a_signature_over_lf_holds_though_the_letter_was_given_crlf_on_its_way() -> None:
+    """As those sign who leave out the canonical form, and no relay lets LF through."""
+    made = sign(TEXT.replace(b"\r\n", b"\n"), detached=True)
+    came = OUTER + re.sub(rb"\r?\n", b"\r\n", made)
+    result = opened(came)
+    assert result.verdict.trusted, codes(result)
+    assert "line-endings-repaired" in notes(result)
+    assert codes(opened(came.replace(b"Hello", b"Hallo"))) == ["bad-signature"]
 
 
 def test_an_encrypted_part_among_others_is_never_opened() -> None:

@@ -15,11 +15,12 @@ from tests.support import pki
 from tests.support.letters import NOW, OUTER, TEXT, Person, authority, codes, entity, opened, person
 
 
-def together(*signers: Person, content: bytes = TEXT, **options: object) -> bytes:
+def together(*signers: Person, content: bytes | Sequence[bytes] = TEXT, **options: object) -> bytes:
     """A SignedData with a SignerInfo of each, as anybody can put it together from several."""
+    contents = [content] * len(signers) if isinstance(content, bytes) else content
     made = [
-        signed.sign(content, key=one.key, certificate=one.certificate, signed_at=NOW, **options)  # type: ignore[arg-type]
-        for one in signers
+        signed.sign(over, key=one.key, certificate=one.certificate, signed_at=NOW, **options)  # type: ignore[arg-type]
+        for one, over in zip(signers, contents, strict=True)
     ]
     certificates = [one.certificate.public_bytes(Encoding.DER) for one in signers]
     oid, explicit = ber.parse(made[0]).elements()
@@ -68,6 +69,19 @@ def test_a_good_signature_of_another_does_not_hide_what_is_wrong_with_the_sender
     result = letter_of(person("carol"), alice)
     assert codes(result) == ["signer-is-not-sender", reason]
     assert result.proven is None
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_line_ends_are_repaired_for_one_signer_only(turned: bool) -> None:
+    """One signed over LF, the other over CRLF, and neither came: what is shown can be what one signed."""
+    alice, carol = person("alice"), person("carol")
+    lf = TEXT.replace(b"\r\n", b"\n")
+    signers, contents = ((carol, alice), (lf, TEXT)) if turned else ((alice, carol), (TEXT, lf))
+    data = together(*signers, content=contents, detached=True)
+    mixed = TEXT.replace(b"\r\n", b"\n", 1)
+    result = opened(OUTER + compose.multipart_signed(mixed, data, micalg="sha-256"))
+    assert sorted(one.problems for one in result.verdict.signature.signers) == [(), ("bad-signature",)]
+    assert not result.verdict.trusted
 
 
 def test_a_known_certificate_that_cannot_be_named_is_passed_over() -> None:
