@@ -1,9 +1,9 @@
-"""Certificates as they are met, those among them that ``cryptography`` refuses for a slip in their encoding.
+"""Certificates and CRLs as they are met, those among them that ``cryptography`` refuses for a slip.
 
 Old authorities wrote ``@``, ``_`` and Latin-1 into PrintableStrings, defaults that DER leaves out, numbers
 with needless zeros, times without seconds, kinds of names that nobody uses. Such a certificate is read
-through a copy that says the same without the slip. The copy is never shown, stored or checked: every octet,
-digest and signed part that anybody asks for is the original's.
+through a copy that says the same without the slip, and so is a CRL whose issuer's name has one. The copy is
+never shown, stored or checked: every octet, digest and signed part that anybody asks for is the original's.
 """
 
 import base64
@@ -21,7 +21,7 @@ from medmail_cli.cms import ber, der
 from medmail_cli.errors import MedmailError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 UNREADABLE = (
     ValueError,
@@ -60,13 +60,25 @@ def load(data: bytes, *, slips: bool = True) -> x509.Certificate:
                 _ = copy.extensions
             except (*UNREADABLE, MedmailError):
                 return x509.load_der_x509_certificate(data)
-            return cast("x509.Certificate", _Read(data, copy, parameters=not _leaves_parameters(data)))
+            return cast("x509.Certificate", _Certificate(data, copy, not _leaves_parameters(data)))
         return found
+
+
+def load_crl(data: bytes) -> x509.CertificateRevocationList:
+    """A CRL (DER). Raises what is in ``UNREADABLE`` for one that cannot be read in any way."""
+    try:
+        return x509.load_der_x509_crl(data)
+    except UNREADABLE:
+        try:
+            copy = x509.load_der_x509_crl(_list_without_slips(data))
+        except MedmailError as error:
+            raise ValueError(str(error)) from error
+        return cast("x509.CertificateRevocationList", _List(data, copy))
 
 
 def inherits(certificate: x509.Certificate) -> bool:
     """Whether the key lacks parameters and has those of the issuer's: on its own it verifies nothing."""
-    return isinstance(certificate, _Read) and not certificate.parameters
+    return isinstance(certificate, _Certificate) and not certificate.parameters
 
 
 def with_parameters(certificate: x509.Certificate, issuer: x509.Certificate) -> x509.Certificate:
@@ -80,7 +92,7 @@ def with_parameters(certificate: x509.Certificate, issuer: x509.Certificate) -> 
     octets = certificate.public_bytes(Encoding.DER)
     numbers = key.parameters().parameter_numbers()
     copy = x509.load_der_x509_certificate(_without_slips(octets, (numbers.p, numbers.q, numbers.g)))
-    return cast("x509.Certificate", _Read(octets, copy, parameters=True))
+    return cast("x509.Certificate", _Certificate(octets, copy, parameters=True))
 
 
 def load_pem(data: bytes) -> x509.Certificate:
@@ -106,35 +118,19 @@ def unrepaired(certificates: "Iterable[x509.Certificate]") -> tuple[x509.Certifi
 
 
 class _Read:
-    """The certificate ``octets``, read through a ``copy``; what depends on octets is its own."""
+    """``octets`` that are read through a ``copy``; what depends on octets is their own."""
 
-    def __init__(self, octets: bytes, copy: x509.Certificate, *, parameters: bool) -> None:
-        self._octets, self._copy, self.parameters = octets, copy, parameters
+    def __init__(self, octets: bytes, copy: Any) -> None:
+        self._octets, self._copy = octets, copy
 
-    @property
-    def tbs_certificate_bytes(self) -> bytes:
-        """What is signed."""
+    def _signed(self) -> bytes:
         return bytes(next(ber.parse(self._octets).elements()).raw)
-
-    def public_bytes(self, encoding: Encoding) -> bytes:
-        """The whole, as it was given."""
-        if encoding is Encoding.DER:
-            return self._octets
-        text = base64.b64encode(self._octets)
-        lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-        return b"\n".join([b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----", b""])
 
     def fingerprint(self, algorithm: hashes.HashAlgorithm) -> bytes:
         """The digest of the whole."""
         digest = hashes.Hash(algorithm)
         digest.update(self._octets)
         return digest.finalize()
-
-    def public_key(self) -> Any:
-        """The key. Raises UnsupportedAlgorithm where its parameters are not known."""
-        if not self.parameters:
-            raise UnsupportedAlgorithm("DSA without parameters")
-        return self._copy.public_key()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._copy, name)
@@ -144,6 +140,47 @@ class _Read:
 
     def __hash__(self) -> int:
         return hash(self._octets)
+
+
+class _Certificate(_Read):
+    """``parameters`` says whether its key has all it needs."""
+
+    def __init__(self, octets: bytes, copy: x509.Certificate, parameters: bool) -> None:
+        super().__init__(octets, copy)
+        self.parameters = parameters
+
+    @property
+    def tbs_certificate_bytes(self) -> bytes:
+        """What is signed."""
+        return self._signed()
+
+    def public_bytes(self, encoding: Encoding) -> bytes:
+        """The whole, as it was given."""
+        if encoding is Encoding.DER:
+            return self._octets
+        text = base64.b64encode(self._octets)
+        lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+        return b"\n".join([b"-----BEGIN CERTIFICATE-----", *lines, b"-----END CERTIFICATE-----", b""])
+
+    def public_key(self) -> Any:
+        """The key. Raises UnsupportedAlgorithm where its parameters are not known."""
+        if not self.parameters:
+            raise UnsupportedAlgorithm("DSA without parameters")
+        return self._copy.public_key()
+
+
+class _List(_Read):
+    @property
+    def tbs_certlist_bytes(self) -> bytes:
+        """What is signed."""
+        return self._signed()
+
+    def public_bytes(self, _der: Encoding) -> bytes:
+        """The whole, as it was given: in DER."""
+        return self._octets
+
+    def __iter__(self) -> "Iterator[x509.RevokedCertificate]":
+        return iter(self._copy)
 
 
 def _leaves_parameters(data: bytes) -> bool:
@@ -175,6 +212,18 @@ def _without_slips(data: bytes, parameters: tuple[int, int, int] = _NO_PARAMETER
             *(_extensions(one) if one.tag == 0x83 else bytes(one.raw) for one in more),
         ),
         *rest,
+    )
+
+
+def _list_without_slips(data: bytes) -> bytes:
+    body, *outside = ber.parse(data).elements(ber.SEQUENCE)
+    fields = list(body.elements())
+    issuer = 2 if fields and fields[0].tag == ber.INTEGER else 1  # after the version and the algorithm
+    return der.sequence(
+        der.sequence(
+            *(_name(one) if number == issuer else bytes(one.raw) for number, one in enumerate(fields))
+        ),
+        *(bytes(one.raw) for one in outside),
     )
 
 

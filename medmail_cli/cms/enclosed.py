@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from cryptography import x509
 
 from medmail_cli.cms import ber, der, identifiers
-from medmail_cli.cms.certificates import UNREADABLE, load
+from medmail_cli.cms.certificates import UNREADABLE, load, load_crl
 from medmail_cli.errors import MedmailError
 
 Attributes = Mapping[str, Sequence[ber.Node]]
@@ -56,8 +56,8 @@ def crls(node: ber.Node | None, signers: Iterable[Attributes]) -> Iterator[x509.
     """The CRLs among RevocationInfoChoices (RFC 5652 10.2.1) and in attributes of ``signers``."""
     for choice in (*readable(node), *_archived(signers, crl=True)):
         if choice.tag == ber.SEQUENCE:
-            with contextlib.suppress(ValueError, x509.InvalidVersion):
-                yield x509.load_der_x509_crl(bytes(choice.raw))
+            with contextlib.suppress(*UNREADABLE):
+                yield load_crl(bytes(choice.raw))
 
 
 def ocsp(node: ber.Node | None, signers: Iterable[Attributes]) -> Iterator[bytes]:

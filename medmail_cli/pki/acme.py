@@ -12,6 +12,7 @@ from typing import Any
 from cryptography import x509
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.pki.bundle import read_bundle
 
 EMAIL_REPLY = "email-reply-00"
 """The challenge for addresses (RFC 8823 §3)."""
@@ -177,12 +178,12 @@ def _problem(found: Any) -> Problem:
 def chain(body: bytes) -> tuple[x509.Certificate, ...]:
     """The certificates of an answer (RFC 8555 §9.1), the new one first. Raises ``malformed``."""
     try:
-        found = x509.load_pem_x509_certificates(body)
-    except ValueError:
+        found = read_bundle(body, "certificate").certificates
+    except MedmailError:
         raise _malformed("certificate") from None
     if len(found) > MOST:
         raise _malformed("too-many-certificates")
-    return tuple(found)
+    return found
 
 
 def _identifier(found: Any) -> Identifier:

@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
-from medmail_cli.cms.certificates import UNREADABLE, load
+from medmail_cli.cms import ber
+from medmail_cli.cms.certificates import UNREADABLE, load, load_crl
+from medmail_cli.cms.signed import parse_signed
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import dn
 
@@ -77,16 +78,15 @@ def _der(data: bytes, name: str) -> tuple[list[x509.Certificate], list[x509.Cert
         except UNREADABLE:
             pass
         try:
-            return [], [_read_crl(x509.load_der_x509_crl(data))]
+            return [], [_read_crl(load_crl(data))]
         except UNREADABLE:
             pass
-        # rare, and slow to import
-        from cryptography.hazmat.primitives.serialization import pkcs7
-
         try:
-            certificates = pkcs7.load_der_pkcs7_certificates(data)
-            return [_read_certificate(certificate) for certificate in certificates], []
-        except (*UNREADABLE, UnsupportedAlgorithm) as error:
+            found = parse_signed(ber.parse(data))
+            if found.unread:
+                raise MedmailError("malformed", what=name)
+            return [_read_certificate(certificate) for certificate in found.certificates], []
+        except (*UNREADABLE, MedmailError) as error:
             raise MedmailError("malformed", what=name) from error
 
 

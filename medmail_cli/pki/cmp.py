@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import algorithms, ber, der
+from medmail_cli.cms.certificates import UNREADABLE, load
 
 Kind = Literal[
     "ir", "ip", "cr", "cp", "p10cr", "kur", "kup", "rr", "rp", "pkiconf", "error", "certConf", "pollReq",
@@ -178,8 +179,8 @@ def _helpers(node: ber.Node) -> Iterable[x509.Certificate]:
         if number == MOST_CERTIFICATES:
             raise ber.malformed("too-many-certificates")
         try:
-            yield x509.load_der_x509_certificate(bytes(one.raw))
-        except (ValueError, x509.InvalidVersion):
+            yield load(bytes(one.raw))
+        except UNREADABLE:
             continue
 
 
@@ -187,8 +188,8 @@ def _certificate(node: ber.Node) -> x509.Certificate:
     if node.tag != ber.SEQUENCE:
         raise ber.malformed("certificate")
     try:
-        return x509.load_der_x509_certificate(bytes(node.raw))
-    except (ValueError, x509.InvalidVersion):
+        return load(bytes(node.raw))
+    except UNREADABLE:
         raise ber.malformed("certificate") from None
 
 

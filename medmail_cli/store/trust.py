@@ -17,7 +17,7 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms.certificates import UNREADABLE, load_pem
+from medmail_cli.cms.certificates import UNREADABLE, load_crl, load_pem
 from medmail_cli.cms.identifiers import public_key_octets
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
@@ -213,7 +213,7 @@ class Trust:
             if hashlib.sha256(data).hexdigest() != digest:
                 raise MedmailError("store-damaged", path=str(path))
             try:
-                item = Item("crl", digest, x509.load_der_x509_crl(data), path)
+                item = Item("crl", digest, load_crl(data), path)
             except UNREADABLE as error:
                 raise MedmailError("store-damaged", path=str(path)) from error
             # a kill between the new issue and the removal of the old leaves both

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.cms.certificates import UNREADABLE, load
+
 _VERSION = 1
 
 
@@ -55,7 +57,7 @@ def recall(kept: bytes, csr: x509.CertificateSigningRequest, url: str) -> Transa
         values = json.loads(kept)
         if (values["medmail-cmp"], values["for"]) != (_VERSION, _binding(csr, url)):
             return None
-        chain = tuple(x509.load_der_x509_certificate(bytes.fromhex(one)) for one in values["chain"])
+        chain = tuple(load(bytes.fromhex(one)) for one in values["chain"])
         if chain and chain[0].public_key() != csr.public_key():
             return None
         return Transaction(
@@ -68,7 +70,7 @@ def recall(kept: bytes, csr: x509.CertificateSigningRequest, url: str) -> Transa
             chain=chain,
             confirmed=bool(values["confirmed"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (*UNREADABLE, KeyError):
         return None
 
 

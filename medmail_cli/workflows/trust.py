@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from cryptography import x509
 
@@ -165,8 +165,8 @@ def _complete(
 
 
 def _shown(item: Item, status: Literal["kept", "added", "unchanged", "removed"]) -> TrustItem:
-    content = item.content
-    if not isinstance(content, x509.CertificateRevocationList):
+    if item.kind != "crl":
+        content = cast("x509.Certificate", item.content)
         since, until = content.not_valid_before_utc, content.not_valid_after_utc
         return TrustItem(
             item.kind,
@@ -177,6 +177,6 @@ def _shown(item: Item, status: Literal["kept", "added", "unchanged", "removed"])
             until,
             status,
         )
-    issuer = dn.crl_issuer(content).rfc4514_string()
-    since = content.last_update_utc
-    return TrustItem(item.kind, item.sha256, issuer, issuer, since, content.next_update_utc, status)
+    crl = cast("x509.CertificateRevocationList", item.content)
+    issuer = dn.crl_issuer(crl).rfc4514_string()
+    return TrustItem(item.kind, item.sha256, issuer, issuer, crl.last_update_utc, crl.next_update_utc, status)

@@ -12,10 +12,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmail_cli.cms import ber, der, signed
-from medmail_cli.cms.certificates import UNREADABLE, load, load_pem
+from medmail_cli.cms import algorithms, ber, der, signed
+from medmail_cli.cms.certificates import UNREADABLE, load, load_crl, load_pem
 from medmail_cli.cms.keys import SoftwareKey
+from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import addresses
+from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts, subject_text
 from medmail_cli.pki.path import Authorities
 from medmail_cli.smime.open import Opened
@@ -201,6 +203,59 @@ def test_an_anchor_with_a_slip_is_kept(tmp_path: Path) -> None:
     (anchor,) = Trust(tmp_path / "trust", tmp_path / "cache").anchors()
     assert anchor.public_bytes(Encoding.DER) == data
     assert subject_text(anchor) == "CN=alice_*&"
+
+
+@pytest.mark.parametrize("slip", ["@ in a PrintableString", "Latin-1 in a PrintableString"])
+def test_an_authority_with_a_slip_in_its_name_revokes_and_clears(tmp_path: Path, slip: str) -> None:
+    fields: Fields = [b""] * 6
+    SLIPS[slip](fields)
+    name = fields[5]
+
+    def both(fields: Fields) -> None:
+        fields[3] = fields[5] = name
+
+    root = load(written(both, ROOT.certificate))
+    leaf = load(written(at(3, name)))
+
+    def crl(*revoked: x509.Certificate) -> bytes:
+        plain = pki.make_crl(ROOT, revoked, number=1 + len(revoked))
+        body, algorithm, _ = ber.parse(plain.public_bytes(Encoding.DER)).elements()
+        parts = [bytes(one.raw) for one in body.elements()]
+        parts[2] = name
+        changed = der.sequence(*parts)
+        assert isinstance(ROOT.key, ec.EllipticCurvePrivateKey)
+        signature = ROOT.key.sign(changed, ec.ECDSA(hashes.SHA256()))
+        return der.sequence(changed, bytes(algorithm.raw), der.bit_string(signature))
+
+    def problems() -> list[str]:
+        authorities = Trust(tmp_path / "trust", tmp_path / "cache").authorities
+        return [problem.code for problem in authorities.judge(leaf, at=AT).problems]
+
+    trust = Trust(tmp_path / "trust", tmp_path / "cache")
+    trust.add(root.public_bytes(Encoding.DER), "root")
+    assert problems() == ["revocation-unknown"]
+    trust.add(crl(), "list")
+    assert problems() == []
+    trust.add(crl(leaf), "list")
+    assert problems() == ["revoked"]
+    (kept,) = trust.crls()
+    assert load_crl(kept.public_bytes(Encoding.DER)) == kept
+    with pytest.raises(UNREADABLE):
+        load_crl(crl()[:-1])
+
+
+def test_a_pkcs7_file_may_hold_a_certificate_with_a_slip() -> None:
+    certificate = load(written(SLIPS["_ and * in a PrintableString"]))
+
+    def bundle(*members: bytes) -> bytes:
+        data = der.sequence(der.oid(algorithms.DATA))
+        inner = der.sequence(der.integer(1), der.tlv(0x31), data, der.tlv(0xA0, *members), der.tlv(0x31))
+        return der.sequence(der.oid(algorithms.SIGNED_DATA), der.tlv(0xA0, inner))
+
+    octets, other = (one.public_bytes(Encoding.DER) for one in (certificate, PLAIN))
+    assert read_bundle(bundle(octets, other), "bundle.p7b").certificates == (certificate, PLAIN)
+    with pytest.raises(MedmailError, match="malformed"):  # half a bundle would mislead
+        read_bundle(bundle(octets, written(at(0, der.tlv(0xA0, der.integer(7))))), "bundle.p7b")
 
 
 @given(st.sampled_from(sorted(SLIPS)), st.integers(0, 2000), st.integers(1, 255))
