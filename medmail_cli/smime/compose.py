@@ -9,7 +9,7 @@ import binascii
 import re
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pybase64
@@ -40,6 +40,19 @@ class Attachment:
 
 
 @dataclass(frozen=True)
+class Outside:
+    """How an answer's fields stand outside where the letter it answers hid some of them (RFC 9788 §6.1.2).
+
+    ``mailboxes`` are pairs: one of To or Cc, and what stands for it, None for nothing.
+    """
+
+    mailboxes: tuple[tuple[Mailbox, Mailbox | None], ...]
+    subject: str
+    in_reply_to: str | None
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Letter:
     """A letter as its author means it; ``date`` is aware, ids carry their angle brackets."""
 
@@ -60,6 +73,22 @@ class Letter:
     """Fields that a network must read; they stand outside and inside."""
     entity: bytes | None = None
     """A MIME body made elsewhere, its content fields first, in place of ``body`` and ``attachments``."""
+    outside: Outside | None = None
+
+    @property
+    def in_clear(self) -> "Letter":
+        """The letter with those values that its header may show outside an encryption."""
+        if self.outside is None:
+            return self
+        shown = dict(self.outside.mailboxes)
+        to, cc = (
+            tuple(box for one in boxes if (box := shown.get(one, one)) is not None)
+            for boxes in (self.to, self.cc)
+        )
+        said = self.outside
+        return replace(
+            self, to=to, cc=cc, subject=said.subject, in_reply_to=said.in_reply_to, references=said.references
+        )
 
 
 FieldLine = tuple[str, bytes]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from medmail_cli.pki import address
 from medmail_cli.pki.fitness import Problem
-from medmail_cli.smime.fields import Field, Mailbox, parse_date
+from medmail_cli.smime.fields import Field, Mailbox, parse_date, to_text
 from medmail_cli.smime.layers import Unwrapped
 from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.verdict import Headers
@@ -40,6 +40,17 @@ def choose(
     if strange and addresses(outer_sender) != addresses(inner_sender):
         problems.append(Problem("header-mismatch", _pair(outer_sender, inner_sender)))
     return payload.fields, True
+
+
+def in_clear(got: Unwrapped, payload: Entity) -> tuple[Field, ...]:
+    """The fields that an author who hid some let stand outside: HP-Outer (RFC 9788 §4.2).
+
+    Where there are none, by another way of protection, what stands outside is in the clear already.
+    """
+    if payload.parameters.get("hp", "").lower() != "cipher":
+        return got.outer
+    copied = (one.raw.partition(b":")[2].lstrip() for one in all_of(payload.fields, "hp-outer"))
+    return tuple(Field(to_text(raw.partition(b":")[0]).strip().lower(), raw) for raw in copied)
 
 
 def _completed(outer: tuple[Field, ...], payload: Entity) -> tuple[Field, ...]:

@@ -20,7 +20,7 @@ from medmail_cli.pki.fitness import Problem
 from medmail_cli.pki.path import Judgement
 from medmail_cli.smime import display, mime, recipient_emails
 from medmail_cli.smime.fields import Field
-from medmail_cli.smime.header import choose, headers, mailboxes, shown
+from medmail_cli.smime.header import choose, headers, in_clear, mailboxes, shown
 from medmail_cli.smime.layers import Keys, Unwrapped, holds_signature, unwrap, with_line_ends_repaired
 from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.signers import (
@@ -177,6 +177,8 @@ def open_message(
     parts = tuple(mime.decode_body(part) for part in content.attachments)
     attachments = tuple(map(_attachment, content.attachments, parts))
     verdict = replace(verdict, text=content.text, attachments=attachments)
+    if protected and got.decrypted is not None:
+        verdict = replace(verdict, in_clear=headers(in_clear(got, got.payload), protected=True))
     proven = author.proven if not found and author else None
     return Opened(verdict, got.payload, header, parts, proven, at, infos)
 

@@ -2,8 +2,9 @@
 
 Opaque SignedData inside AuthEnvelopedData (RFC 8551 §3.7 in the order sign, then encrypt), headers
 protected by RFC 9788 with the policy hcp_baseline: the subject is hidden outside, Keywords and Comments
-stay inside. From and Sender are alike inside and outside. Each Bcc recipient gets a message of its own,
-so that nobody else's holds a trace of it; the sender can open every one.
+stay inside, and so does what a letter that is answered hid besides. From and Sender are alike inside and
+outside. Each Bcc recipient gets a message of its own, so that nobody else's holds a trace of it; the sender
+can open every one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,7 +93,8 @@ def protect(
     submissions = []
     for addresses, blind in _circles(letter, recipients):
         fields = compose.header_fields(letter, bcc=blind)
-        outer = _outer_fields(fields, style.outer_subject if _hides(style) else None)
+        outside = compose.header_fields(letter.in_clear)
+        outer = _outer_fields(outside, style.outer_subject if _hides(style) else None)
         sealed_for = [*((a, recipients[a]) for a in addresses), (letter.from_.address, signer.reader)]
         named = recipient_emails.values(dict.fromkeys(sealed_for)) if style.recipient_emails else ()
         inner = _signed_entity(letter, fields, outer, signer, signed_at, style, named, encrypted=True)

@@ -4,7 +4,7 @@ Its shape is the contract's ``decrypt`` object, field for field.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Literal
 
@@ -116,6 +116,8 @@ class Verdict:
     """There is content that was not released."""
     output: str | None = None
     """Where the content was written, ``-`` for stdout; None where it was only shown, or not at all."""
+    in_clear: Headers | None = field(default=None, metadata={"json": False})
+    """Of an encrypted letter with protected headers: what its author let stand outside (RFC 9788 §4.2)."""
 
 
 def exit_for(problems: Iterable[str]) -> int:

@@ -51,6 +51,8 @@ class Draft:
     key: str | None = None
     in_reply_to: str | None = None
     references: tuple[str, ...] = ()
+    outside: compose.Outside | None = None
+    """How it stands outside, if it answers a letter that hid something."""
 
     @property
     def everybody(self) -> tuple[Mailbox, ...]:
@@ -121,6 +123,7 @@ def letter(draft: Draft, sender: Mailbox, date: datetime) -> Letter:
         references=draft.references or ((draft.in_reply_to,) if draft.in_reply_to else ()),
         attachments=tuple(attachment(path) for path in draft.attach),
         entity=draft.entity,
+        outside=draft.outside,
     )
 
 

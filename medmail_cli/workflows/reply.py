@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import UNTRUSTED, MedmailError, exit_of
 from medmail_cli.pki.address import same_address
+from medmail_cli.smime.compose import Outside
 from medmail_cli.smime.fields import Mailbox, parse_mailboxes
-from medmail_cli.smime.verdict import Verdict
+from medmail_cli.smime.verdict import Headers, Verdict
 from medmail_cli.workflows import drafts
 from medmail_cli.workflows.decrypt import Source, decrypt
 from medmail_cli.workflows.drafts import Draft
@@ -65,6 +66,24 @@ def answer(
 def _answer(verdict: Verdict, own: Sequence[str], *, everybody: bool) -> Answer:
     headers = verdict.headers
     author = parse_mailboxes(headers.from_ or "")
+    draft = _respond(headers, own, everybody=everybody)
+    if not draft.to:
+        raise MedmailError("no-reply-address")
+    if verdict.in_clear is not None:
+        draft = replace(draft, outside=_outside(draft, _respond(verdict.in_clear, own, everybody=everybody)))
+    # to recipients whom anybody on the way could have added, nothing is shown of what was decrypted
+    vouched = headers.protected or _only(author, (*draft.to, *draft.cc))
+    return Answer(
+        draft,
+        author=author[0].name or author[0].address if author else "",
+        quoted=quote(verdict.text or "") if vouched else "",
+        confidential=verdict.encryption.status == "ok",
+    )
+
+
+def _respond(headers: Headers, own: Sequence[str], *, everybody: bool) -> Draft:
+    """What answers a letter with these headers: the Respond function of RFC 9788 §6.1.1."""
+    author = parse_mailboxes(headers.from_ or "")
     readers = [box for value in headers.to for box in parse_mailboxes(value)]
     copies = [box for value in headers.cc for box in parse_mailboxes(value)]
     mine = [
@@ -78,14 +97,12 @@ def _answer(verdict: Verdict, own: Sequence[str], *, everybody: bool) -> Answer:
         to = list(asked or author)
     cc = [*(readers if to != readers else []), *copies] if everybody else []
     first = _distinct(to, [])
-    if not first:
-        raise MedmailError("no-reply-address")
     thread = tuple(
         dict.fromkeys([*headers.references, *([headers.message_id] if headers.message_id else [])])
     )
     if len(thread) > _MOST_REFERENCES:
         thread = (thread[0], *thread[-_MOST_REFERENCES + 1 :])
-    draft = Draft(
+    return Draft(
         to=first,
         cc=_distinct(cc, [*(box.address for box in first), *own]),
         sender=Mailbox(mine[0], "") if mine else None,
@@ -93,14 +110,21 @@ def _answer(verdict: Verdict, own: Sequence[str], *, everybody: bool) -> Answer:
         in_reply_to=headers.message_id,
         references=thread,
     )
-    # to recipients whom anybody on the way could have added, nothing is shown of what was decrypted
-    vouched = headers.protected or _only(author, (*draft.to, *draft.cc))
-    return Answer(
-        draft,
-        author=author[0].name or author[0].address if author else "",
-        quoted=quote(verdict.text or "") if vouched else "",
-        confidential=verdict.encryption.status == "ok",
+
+
+def _outside(draft: Draft, in_clear: Draft) -> Outside:
+    """The answer's fields as anybody may read them: no more than what the letter told (RFC 9788 §6.1.2)."""
+    told = (*in_clear.to, *in_clear.cc)
+    return Outside(
+        tuple((box, _same(box, told)) for box in (*draft.to, *draft.cc)),
+        in_clear.subject or "",
+        in_clear.in_reply_to,
+        in_clear.references,
     )
+
+
+def _same(box: Mailbox, told: Sequence[Mailbox]) -> Mailbox | None:
+    return next((one for one in told if same_address(one.address, box.address)), None)
 
 
 def _only(author: Sequence[Mailbox], boxes: Sequence[Mailbox]) -> bool:

@@ -1,6 +1,9 @@
 """Answers: to whom, and that nothing decrypted is carried to anybody its author did not name."""
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -8,13 +11,16 @@ import pytest
 from medmail_cli.pki.path import Authorities
 from medmail_cli.profile import Profile
 from medmail_cli.smime.fields import Mailbox
+from medmail_cli.smime.protect import protect
+from medmail_cli.smime.verdict import Verdict
 from medmail_cli.store.auditlog import AuditLog
 from medmail_cli.store.contacts import Contacts
+from medmail_cli.workflows import drafts
 from medmail_cli.workflows.decrypt import from_bytes
 from medmail_cli.workflows.reading import Reader
 from medmail_cli.workflows.reply import Answer, answer
 from medmail_cli.workflows.validating import Validator
-from tests.support.letters import NOW, OUTER, TEXT, authority, encrypt, letter, person, sealed, sign
+from tests.support.letters import NOW, OUTER, TEXT, authority, encrypt, letter, opened, person, sealed, sign
 
 Answering = Callable[..., Answer]
 
@@ -79,3 +85,66 @@ def test_an_address_in_a_name_is_no_recipient(answering: Answering) -> None:
 
 def test_what_came_open_may_be_answered_openly(answering: Answering) -> None:
     assert not answering(OUTER + sign(TEXT)).confidential
+
+
+INSIDE = """\
+From: Alice Martin <alice@medecin.test>
+To: Bob Durand <bob@medecin.test>, Dora <dora@medecin.test>
+Cc: Carol Petit <carol@medecin.test>
+Subject: Mme Durand
+Date: Sun, 22 Nov 2026 09:30:00 +0000
+Message-ID: <inside@medecin.test>
+References: <first@medecin.test>
+"""
+SHY = """\
+HP-Outer: From: alice@medecin.test
+HP-Outer: To: bob@medecin.test
+HP-Outer: Cc: carol@medecin.test
+HP-Outer: Subject: [...]
+HP-Outer: Message-ID: <outside@medecin.test>
+"""
+SAME = re.sub(r"(?m)^", "HP-Outer: ", INSIDE.rstrip().replace("Mme Durand", "[...]")) + "\n"
+
+
+def hidden(outer: str) -> bytes:
+    """A letter of Alice's under a policy of hers for what stands outside."""
+    payload = INSIDE + outer + 'Content-Type: text/plain; hp="cipher"\n\nHello\n'
+    return OUTER + encrypt(sign(payload.replace("\n", "\r\n").encode()))
+
+
+def answered(made: Answer) -> tuple[Verdict, dict[str, str]]:
+    """What Alice reads of Bob's answer, and the header around it."""
+    bob, alice = person("bob"), person("alice")
+    written = drafts.letter(replace(made.draft, body="Yes"), bob.box, NOW)
+    readers = {box.address: person(box.address.partition("@")[0]).certificate for box in made.draft.everybody}
+    (submission,) = protect(written, signer=bob.signer, recipients=readers, signed_at=NOW)
+    outside = message_from_bytes(submission.message)
+    verdict = opened(submission.message, keys=[(alice.certificate, alice.key)]).verdict
+    return verdict, {name: " ".join(value.split()) for name, value in outside.items()}
+
+
+@pytest.mark.parametrize("outer", [SHY, SAME], ids=["shy", "baseline"])
+def test_what_the_letter_hid_is_hidden_in_the_answer(answering: Answering, outer: str) -> None:
+    """RFC 9788 6.1: names, addresses and identifiers too, whatever our own policy lets stand outside."""
+    verdict, outside = answered(answering(hidden(outer), everybody=True))
+    assert verdict.trusted
+    headers = verdict.headers
+    assert headers.subject == "Re: Mme Durand"
+    assert headers.to == ("Alice Martin <alice@medecin.test>",)
+    assert headers.cc == ("Dora <dora@medecin.test>", "Carol Petit <carol@medecin.test>")
+    thread = ("<first@medecin.test>", "<inside@medecin.test>")
+    assert (headers.in_reply_to, headers.references) == (thread[1], thread)
+    assert outside["Subject"] == "[...]"
+    if outer == SAME:
+        assert (outside["To"], outside["Cc"]) == (*headers.to, ", ".join(headers.cc))
+        assert (outside["In-Reply-To"], outside["References"]) == (thread[1], " ".join(thread))
+    else:
+        assert (outside["To"], outside["Cc"]) == ("alice@medecin.test", "carol@medecin.test")
+        assert outside["In-Reply-To"] == outside["References"] == "<outside@medecin.test>"
+
+
+def test_a_letter_that_let_nothing_stand_outside_is_answered_to_nobody_named(answering: Answering) -> None:
+    _, outside = answered(answering(hidden("")))
+    assert outside["To"] == "undisclosed-recipients:;"
+    assert not {"Cc", "In-Reply-To", "References"} & set(outside)
+    assert outside["From"] == "Bob <bob@medecin.test>"
