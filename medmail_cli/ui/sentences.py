@@ -40,6 +40,10 @@ NOTES: dict[str, str] = {
         "the {key} key of {address} can be asked for once the certificate of the one that signs is here; run "
         "this again then"
     ),
+    "signs-only": N_(
+        "the certificate of {address} only signs, so nobody can encrypt to it; for two certificates set "
+        'certificates = "two" in the profile'
+    ),
     "request-waits": N_("a request for {address} with a {key} key is waiting already; it is used"),
     "root-not-trusted": N_(
         "the root “{subject}” is no trust anchor of yours yet; compare its fingerprint {sha256} with the one "
@@ -65,7 +69,7 @@ NOTES: dict[str, str] = {
 ADVICE = frozenset(
     {"address-pinned", "address-resembles", "certificate-without-key", "identity-expired", "mixed-scripts"}
     | {"identity-not-yet-valid", "not-backed-up", "not-for-mail", "request-waits", "root-not-trusted"}
-    | {"audit-none", "homes-trust-no-root", "signer-first"}
+    | {"audit-none", "homes-trust-no-root", "signer-first", "signs-only"}
 )
 """Notes about what went well: off a terminal success writes nothing to stderr (contract, Streams)."""
 

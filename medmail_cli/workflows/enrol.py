@@ -132,7 +132,7 @@ def enrol_new(
             continue
         enrolled = _certified(store, log, "enrol", one, ca.enrol, ca, now, escrow)
         yield enrolment("enrolled", enrolled)
-        yield from warnings(enrolled, now())
+        yield from warnings(enrolled, now(), pair.purpose)
         roots |= dict.fromkeys(ca.anchors())
     for one in unchanged.values():
         yield enrolment("unchanged", one)

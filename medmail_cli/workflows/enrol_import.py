@@ -85,7 +85,8 @@ def enrol_import(
         retires = _retired(held, pair) if replace else ()
         one = _import(unlock(), log, pair, chain, now=now, retires=retires, escrow=escrow)
         yield enrolment("imported", one)
-        yield from warnings(one, now)
+        waited = pair.twin is not None and pair.twin.state == "waiting"
+        yield from warnings(one, now, pair.twin.purpose if pair.twin and waited else None)
     for left in _left_over(found, own):
         yield Note("certificate-without-key", {"subject": common_name(left)})
     yield from offer_roots(trust, log, pairs[0].addresses[0], roots, ca_fingerprint, ask_trust)

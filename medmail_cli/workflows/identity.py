@@ -119,8 +119,8 @@ def whom(certificate: x509.Certificate, address: str | None) -> tuple[tuple[str,
     return (address, *bears), True
 
 
-def warnings(one: Identity, now: dt.datetime) -> Iterator[Note]:
-    """What is odd about a new identity and will trouble those it writes to."""
+def warnings(one: Identity, now: dt.datetime, asked: Purpose | None = None) -> Iterator[Note]:
+    """What is odd about a new identity, ``asked`` for, and will trouble those it writes to."""
     certificate = one.certificate
     if certificate is None:
         return
@@ -138,6 +138,8 @@ def warnings(one: Identity, now: dt.datetime) -> Iterator[Note]:
         yield Note("address-pinned", {"address": one.address})
     if not for_mail(certificate):
         yield Note("not-for-mail", {"address": one.address})
+    if (asked, one.purpose) == ("both", "sign"):
+        yield Note("signs-only", {"address": one.address})
 
 
 def enrolment(

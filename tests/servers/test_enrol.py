@@ -1,5 +1,6 @@
 """``medmail enrol new`` against an EST server whose certificates OpenSSL makes."""
 
+import base64
 import datetime as dt
 import os
 import shutil
@@ -91,6 +92,26 @@ def test_a_request_that_was_not_answered_is_sent_again(home: Path, server: OpenS
     assert one.state == "active"
     outcomes = [one.outcome for one in read_entries(home / "audit") if one.action == "enrol" and one.outcome]
     assert outcomes == ["failed", "failed", "done"]
+
+
+def test_a_certificate_that_only_signs_where_both_was_asked_for_is_told(
+    home: Path, server: OpenSslEst, ca: OpenSslCa
+) -> None:
+    server.replies["simpleenroll"] = lambda _handler, body: (
+        200, {}, ca.certs_only(ca.sign(base64.b64decode(body), "DER", "signs")),
+    )  # fmt: skip
+    done = enrol(home, server, "--tls-anchors", ca.root)
+    assert done.exit == 0
+    notes = [one["code"] for one in done.objects if one["type"] == "note"]
+    assert "signs-only" in notes
+    assert [one.purpose for one in held(home)] == ["sign"]
+    # by hand as well
+    request, signed = home.parent / "request.pem", home.parent / "signed.pem"
+    words = ("enrol", "new", "dr.durand@medecin.test", "--method", "csr", "--key", "p256", "-o", request)
+    assert medmail(home, *words).exit == 0
+    signed.write_bytes(ca.sign(request.read_bytes(), "PEM", "signs"))
+    done = medmail(home, "enrol", "import", signed, "--no-backup", "--json")
+    assert "signs-only" in [one.get("code") for one in done.objects]
 
 
 def test_the_wrong_fingerprint_stops_before_anything_is_asked_of_the_authority(
