@@ -1,9 +1,9 @@
 """Certificates and CRLs as they are met, those among them that ``cryptography`` refuses for a slip.
 
-Old authorities wrote ``@``, ``_`` and Latin-1 into PrintableStrings, defaults that DER leaves out, numbers
-with needless zeros, times without seconds, kinds of names that nobody uses. Such a certificate is read
-through a copy that says the same without the slip, and so is a CRL whose issuer's name has one. The copy is
-never shown, stored or checked: every octet, digest and signed part that anybody asks for is the original's.
+Old authorities wrote ``@``, ``_`` and Latin-1 into strings, defaults that DER leaves out, numbers with
+needless zeros, times without seconds, kinds of names that nobody uses. Such a certificate is read through a
+copy that says the same without the slip, and so is a CRL, but for its entries. The copy is never shown,
+stored or checked: every octet, digest and signed part that anybody asks for is the original's.
 """
 
 import base64
@@ -32,12 +32,13 @@ UNREADABLE = (
 )
 """All that cryptography was seen to raise, on loading or only when something is first looked at."""
 
-_PRINTABLE, _BOOLEAN = 0x13, 0x01
+_PRINTABLE, _TELETEX, _BOOLEAN = 0x13, 0x14, 0x01
 _NOT_PRINTABLE = re.compile(rb"[^A-Za-z0-9 '()+,./:=?-]")
 _TRUE = b"\x01\x01\xff"
 _V1, _V2, _V3 = (der.tlv(0xA0, der.integer(number)) for number in (0, 1, 2))
 _DSA = der.sequence(der.oid("1.2.840.10040.4.1"))
 _NO_PARAMETERS = (0, 0, 0)
+_TIMES = (0x17, 0x18)
 _VERSIONS = {_V1: b"", _V2: _V3}
 """The first is not written; of the second, whose fields the third has too, cryptography knows nothing."""
 
@@ -67,13 +68,16 @@ def load(data: bytes, *, slips: bool = True) -> x509.Certificate:
 def load_crl(data: bytes) -> x509.CertificateRevocationList:
     """A CRL (DER). Raises what is in ``UNREADABLE`` for one that cannot be read in any way."""
     try:
-        return x509.load_der_x509_crl(data)
+        found = x509.load_der_x509_crl(data)
+        _ = found.extensions
     except UNREADABLE:
         try:
             copy = x509.load_der_x509_crl(_list_without_slips(data))
-        except MedmailError as error:
-            raise ValueError(str(error)) from error
+            _ = copy.extensions
+        except (*UNREADABLE, MedmailError):
+            return x509.load_der_x509_crl(data)
         return cast("x509.CertificateRevocationList", _List(data, copy))
+    return found
 
 
 def inherits(certificate: x509.Certificate) -> bool:
@@ -209,7 +213,7 @@ def _without_slips(data: bytes, parameters: tuple[int, int, int] = _NO_PARAMETER
             der.sequence(*(der.time(one.time()) for one in validity.elements())),
             _name(subject),
             _key(key, parameters),
-            *(_extensions(one) if one.tag == 0x83 else bytes(one.raw) for one in more),
+            *(_extensions(one, 0xA3) if one.tag == 0x83 else bytes(one.raw) for one in more),
         ),
         *rest,
     )
@@ -220,11 +224,17 @@ def _list_without_slips(data: bytes) -> bytes:
     fields = list(body.elements())
     issuer = 2 if fields and fields[0].tag == ber.INTEGER else 1  # after the version and the algorithm
     return der.sequence(
-        der.sequence(
-            *(_name(one) if number == issuer else bytes(one.raw) for number, one in enumerate(fields))
-        ),
+        der.sequence(*(_list_field(one, name=number == issuer) for number, one in enumerate(fields))),
         *(bytes(one.raw) for one in outside),
     )
+
+
+def _list_field(node: ber.Node, *, name: bool) -> bytes:
+    if name:
+        return _name(node)
+    if node.tag in _TIMES:
+        return der.time(node.time())
+    return _extensions(node, 0xA0) if node.tag == 0x80 else bytes(node.raw)
 
 
 def _key(node: ber.Node, parameters: tuple[int, int, int]) -> bytes:
@@ -247,14 +257,31 @@ def _attribute(pair: ber.Node) -> bytes:
     return der.sequence(bytes(oid.raw), bytes(value.raw) if printable else der.tlv(0x0C, value.content))
 
 
-def _extensions(node: ber.Node) -> bytes:
-    return der.tlv(0xA3, der.sequence(*map(_extension, node.explicit(0x83).elements(ber.SEQUENCE))))
+def _strings(node: ber.Node) -> bytes:
+    """Any structure, its strings as their kinds say: what is not UTF-8 is taken for Latin-1."""
+    if node.constructed:
+        return der.tlv(node.raw[0], *map(_strings, node.elements()))
+    octets = bytes(node.content)
+    if node.tag not in (_PRINTABLE, _TELETEX) or not _NOT_PRINTABLE.search(octets):
+        return bytes(node.raw)
+    try:
+        octets.decode("utf-8")
+    except UnicodeDecodeError:
+        octets = octets.decode("latin-1").encode()
+    return der.tlv(0x0C, octets)
+
+
+def _extensions(node: ber.Node, tag: int) -> bytes:
+    written = [_extension(one) for one in node.explicit(node.tag).elements(ber.SEQUENCE)]
+    return der.tlv(tag, der.sequence(*written)) if any(written) else b""
 
 
 def _extension(node: ber.Node) -> bytes:
     oid, *critical, value = node.elements()
     octets = bytes(value.octets())
     marked, repair = _true(critical), _REPAIRS.get(bytes(oid.raw))
+    if bytes(oid.raw) in _UNASKED and not marked:
+        return b""
     if repair is not None and not (marked and repair is _policies):  # critical ones count as a whole
         octets = repair(ber.parse(octets))
     return der.sequence(bytes(oid.raw), *([_TRUE] if marked else []), der.octet_string(octets))
@@ -273,26 +300,73 @@ def _policies(node: ber.Node) -> bytes:
     return der.sequence(*(der.sequence(bytes(one.fields().take(ber.OID).raw)) for one in node.elements()))
 
 
+def _key_usage(node: ber.Node) -> bytes:
+    """What a key agrees on alone means nothing where it agrees on nothing (§4.2.1.3)."""
+    _, *bits = node.content
+    return bytes(node.raw) if not bits or bits[0] & 0x08 else der.bit_string(bytes([bits[0] & 0xFE]))
+
+
 def _authority_key(node: ber.Node) -> bytes:
-    """An issuer without a number, or the other way about, names nobody (§4.2.1.1)."""
-    parts = {one.tag: bytes(one.raw) for one in node.elements()}
-    if (0x81 in parts) != (0x82 in parts):
-        parts = {tag: raw for tag, raw in parts.items() if tag == 0x80}
-    return der.sequence(*parts.values())
+    """The key alone: issuers are found by their names, and proved by their signatures (§4.2.1.1)."""
+    return der.sequence(*(bytes(one.raw) for one in node.elements() if one.tag == 0x80))
 
 
 def _alternative_names(node: ber.Node) -> bytes:
     """Without x400Address and ediPartyName, which no mail is bound to and no constraint here speaks of."""
-    return der.sequence(*(bytes(one.raw) for one in node.elements() if one.tag not in (0x83, 0x85)))
+    return der.sequence(*(_strings(one) for one in node.elements() if one.tag not in (0x83, 0x85)))
+
+
+def _name_constraints(node: ber.Node) -> bytes:
+    """The least distance, where it is 0, is not written (§4.2.1.10)."""
+    return der.sequence(
+        *(
+            der.tlv(
+                trees.raw[0], *(der.sequence(*_constraint(*tree.elements())) for tree in trees.elements())
+            )
+            for trees in node.elements()
+        )
+    )
+
+
+def _constraint(base: ber.Node, *distances: ber.Node) -> "Iterator[bytes]":
+    yield _strings(base)
+    yield from (bytes(one.raw) for one in distances if one.tag != 0x80 or any(one.content))
+
+
+def _issuing_point(node: ber.Node) -> bytes:
+    """FALSE is not written, and TRUE in one way (§5.2.5)."""
+    return der.sequence(
+        *(
+            _strings(one) if one.constructed or one.tag == 0x83 else der.tlv(one.raw[0], b"\xff")
+            for one in node.elements()
+            if any(one.content)
+        )
+    )
 
 
 _REPAIRS = {
-    der.oid("2.5.29.19"): _basic_constraints,
+    der.oid("1.3.6.1.5.5.7.1.1"): _strings,  # authorityInfoAccess
+    der.oid("2.5.29.15"): _key_usage,
     der.oid("2.5.29.17"): _alternative_names,
+    der.oid("2.5.29.19"): _basic_constraints,
+    der.oid("2.5.29.28"): _issuing_point,
+    der.oid("2.5.29.30"): _name_constraints,
+    der.oid("2.5.29.31"): _strings,  # cRLDistributionPoints
     der.oid("2.5.29.32"): _policies,
     der.oid("2.5.29.35"): _authority_key,
+    der.oid("2.5.29.46"): _strings,  # freshestCRL
 }
 """Extensions, by the octets of their identifiers, whose value is written anew."""
+_UNASKED = {
+    der.oid("1.3.6.1.4.1.11129.2.4.2"),  # certificate transparency
+    der.oid("1.3.6.1.4.1.311.21.7"),  # Microsoft's templates
+    der.oid("1.3.6.1.5.5.7.1.11"),  # subjectInfoAccess
+    der.oid("1.3.6.1.5.5.7.1.24"),  # TLS features
+    der.oid("1.3.36.8.3.3"),  # admission to a profession
+    der.oid("2.5.29.16"),  # privateKeyUsagePeriod
+    der.oid("2.5.29.18"),  # issuerAltName
+}
+"""What cryptography takes apart and nobody here asks for; left out unless it is critical (§4.2)."""
 
 
 def _true(nodes: "Sequence[ber.Node]") -> bool:

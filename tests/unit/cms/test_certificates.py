@@ -72,6 +72,13 @@ def at(index: int, value: bytes) -> Callable[[Fields], None]:
 NAMES = der.sequence(der.tlv(0x81, ADDRESS.encode()))
 _QUALIFIER = der.sequence(der.oid("1.3.6.1.5.5.7.2.2"), der.sequence(der.tlv(0x0C, b"\xe9")))
 NOTICE = der.sequence(der.sequence(der.oid("1.2.3"), der.sequence(_QUALIFIER)))
+LATIN_1 = der.tlv(
+    0xA4,
+    der.sequence(
+        der.tlv(0x31, der.sequence(der.oid("2.5.4.10"), der.tlv(0x14, "Hôpital".encode("latin-1"))))
+    ),
+)
+AUTHORITY_KEY = der.sequence(der.tlv(0xA1, LATIN_1), der.tlv(0x82, b"\x05"))
 SLIPS = {
     "@ in a PrintableString": common_name(0x13, b"alice@medecin.test"),
     "_ and * in a PrintableString": common_name(0x13, b"alice_*&"),
@@ -87,6 +94,18 @@ SLIPS = {
     "an issuer without a number": extension(
         "2.5.29.35", der.sequence(der.tlv(0xA1, der.tlv(0x82, b"a.test")))
     ),
+    "an issuer in Latin-1": extension("2.5.29.35", AUTHORITY_KEY),
+    "lists in a directory in Latin-1": extension(
+        "2.5.29.31", der.sequence(der.sequence(der.tlv(0xA0, der.tlv(0xA0, LATIN_1))))
+    ),
+    "an authority in a directory in Latin-1": extension(
+        "1.3.6.1.5.5.7.1.1", der.sequence(der.sequence(der.oid("1.3.6.1.5.5.7.48.2"), LATIN_1))
+    ),
+    "another name in Latin-1": extension(
+        "2.5.29.17", der.sequence(LATIN_1, der.tlv(0x81, ADDRESS.encode()))
+    ),
+    "for enciphering alone, and no agreement": extension("2.5.29.15", b"\x03\x02\x00\x81", b"\x01\x01\xff"),
+    "an admission that nobody can read": extension("1.3.36.8.3.3", b"\x0c\x01\xe9"),
     "an X.400 address": extension(
         "2.5.29.17", der.sequence(der.tlv(0xA3, der.sequence()), der.tlv(0x81, ADDRESS.encode()))
     ),
@@ -242,6 +261,49 @@ def test_an_authority_with_a_slip_in_its_name_revokes_and_clears(tmp_path: Path,
     assert load_crl(kept.public_bytes(Encoding.DER)) == kept
     with pytest.raises(UNREADABLE):
         load_crl(crl()[:-1])
+
+
+def added(oid: str, value: bytes, critical: bytes = b"") -> Callable[[Fields], None]:
+    """One extension of a list, and no other."""
+    written = der.sequence(der.oid(oid), critical, der.octet_string(value))
+    return lambda fields: fields.__setitem__(-1, der.tlv(0xA0, der.sequence(written)))
+
+
+LIST_SLIPS = {
+    "an issuer in Latin-1": added("2.5.29.35", AUTHORITY_KEY),
+    "an issuer without a number": added(
+        "2.5.29.35", der.sequence(der.tlv(0xA1, der.tlv(0x82, b"a.test")))
+    ),
+    "FALSE written": added(
+        "2.5.29.28", der.sequence(der.tlv(0x81, b"\xff"), der.tlv(0x84, b"\0")), b"\x01\x01\xff"
+    ),
+    "another name in Latin-1": added("2.5.29.18", der.sequence(LATIN_1)),
+    "times without seconds": at(3, der.tlv(0x17, b"2601010000Z")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("slip", LIST_SLIPS)
+def test_a_list_with_a_slip_revokes_and_clears(slip: str) -> None:
+    def judged(*revoked: x509.Certificate) -> list[str]:
+        plain = pki.make_crl(ROOT, revoked)
+        body, algorithm, _ = ber.parse(plain.public_bytes(Encoding.DER)).elements()
+        parts = [bytes(one.raw) for one in body.elements()]
+        LIST_SLIPS[slip](parts)
+        changed = der.sequence(*parts)
+        assert isinstance(ROOT.key, ec.EllipticCurvePrivateKey)
+        made = der.bit_string(ROOT.key.sign(changed, ec.ECDSA(hashes.SHA256())))
+        crl = load_crl(der.sequence(changed, bytes(algorithm.raw), made))
+        assert crl.tbs_certlist_bytes == changed
+        authorities = Authorities([ROOT.certificate], crls=[crl])
+        return [problem.code for problem in authorities.judge(PLAIN, at=AT).problems]
+
+    assert judged() == []
+    assert judged(PLAIN) == ["revoked"]
+
+
+def test_a_critical_extension_that_cannot_be_read_is_not_left_out() -> None:
+    unread = load(written(extension("1.3.36.8.3.3", b"\x0c\x01\xe9", b"\x01\x01\xff")))
+    assert facts(unread).unreadable is not None
 
 
 def test_a_pkcs7_file_may_hold_a_certificate_with_a_slip() -> None:
