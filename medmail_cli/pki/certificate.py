@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, p
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
+from medmail_cli.cms import ber
 from medmail_cli.cms.algorithms import ML_DSA, ml_name
 from medmail_cli.cms.certificates import UNREADABLE
+from medmail_cli.errors import MedmailError
 from medmail_cli.pki import dn
 from medmail_cli.pki.names import NameKey, name_key
 
@@ -93,20 +95,20 @@ def facts(certificate: x509.Certificate) -> Facts:
     try:
         return Facts(
             subject, issuer, start, end,
-            weaknesses=weak_key, weak_signature=weak_signature, **_extensions(certificate.extensions),
+            weaknesses=weak_key, weak_signature=weak_signature, **_extensions(certificate),
         )  # fmt: skip
-    except UNREADABLE as error:
+    except (*UNREADABLE, MedmailError) as error:
         return Facts(
             subject, issuer, start, end,
             weaknesses=weak_key, weak_signature=weak_signature, unreadable=str(error),
         )  # fmt: skip
 
 
-def _extensions(extensions: x509.Extensions) -> dict[str, Any]:
+def _extensions(certificate: x509.Certificate) -> dict[str, Any]:
     found: dict[str, Any] = {}
     unknown = []
     asked_somewhere = False
-    for extension in extensions:
+    for extension in certificate.extensions:
         value = extension.value
         match value:
             case x509.BasicConstraints():
@@ -125,6 +127,8 @@ def _extensions(extensions: x509.Extensions) -> dict[str, Any]:
             case x509.InhibitAnyPolicy():
                 found["no_any_policy_after"] = value.skip_certs
             case x509.NameConstraints():
+                if _distances(certificate):
+                    raise ValueError("nameConstraints: minimum, maximum")
                 found["constraints"] = value
             case x509.SubjectAlternativeName():
                 found["names"] = tuple(value)
@@ -147,6 +151,20 @@ def _extensions(extensions: x509.Extensions) -> dict[str, Any]:
             unknown.append(extension.oid.dotted_string)
     never_revoked = found.pop("never_revoked", False) and not (asked_somewhere or found.get("ca"))
     return found | {"never_revoked": never_revoked, "unknown_critical": tuple(unknown)}
+
+
+def _distances(certificate: x509.Certificate) -> bool:
+    """Whether nameConstraints begin or end below their bases, which nobody does here (RFC 5280 §4.2.1.10)."""
+    *_, extensions = ber.parse(certificate.tbs_certificate_bytes).elements()
+    for extension in extensions.explicit(0x83).elements():
+        oid, *_, value = extension.elements()
+        if oid.oid() == ExtensionOID.NAME_CONSTRAINTS.dotted_string:
+            for trees in ber.parse(bytes(value.octets())).elements():
+                for tree in trees.elements():
+                    _base, *distances = tree.elements()
+                    if any(one.tag == 0x81 or any(one.content) for one in distances):
+                        return True
+    return False
 
 
 def _mappings(der: bytes) -> tuple[tuple[str, str], ...]:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmail_cli.cms import der
+from medmail_cli.cms.certificates import load
 from medmail_cli.pki.address import addresses
 from medmail_cli.pki.enclosed import Enclosed
 from medmail_cli.pki.fitness import fit
@@ -241,6 +242,30 @@ def test_name_constraints_hold_for_every_way_to_bear_an_address() -> None:
         ca, None, key_type="p256", extensions=[(x509.SubjectAlternativeName([utf8]), False)]
     )
     assert of(hidden, **more) == ["untrusted-issuer"]
+
+
+@pytest.mark.parametrize(
+    ("distances", "problems"),
+    [
+        (b"", []),
+        (der.tlv(0x80, b"\0"), []),  # as some authorities write what DER leaves out
+        (der.tlv(0x80, b"\1"), ["untrusted-issuer"]),
+        (der.tlv(0x81, b"\0"), ["untrusted-issuer"]),
+        (der.tlv(0x80, b"\0") + der.tlv(0x81, b"\3"), ["untrusted-issuer"]),
+    ],
+)
+@pytest.mark.parametrize("which", [0xA0, 0xA1])
+def test_a_constraint_that_begins_or_ends_below_its_base_is_not_understood(
+    which: int, distances: bytes, problems: list[str]
+) -> None:
+    base = b"x.test" if which == 0xA0 else b"y.test"
+    tree = der.sequence(der.tlv(0x81, base), distances)
+    value = der.sequence(der.tlv(which, tree))
+    constraints = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.30"), value)
+    ca = pki.make_ca("Bound", parent=ROOT, extensions=[(constraints, True)])
+    leaf, _ = pki.issue(ca, "a@x.test", key_type="p256")
+    above = load(ca.certificate.public_bytes(Encoding.DER))
+    assert of(leaf, intermediates=[above], crls=[*FRESH, pki.make_crl(ca)]) == problems
 
 
 def test_constraints_on_other_names_hold_for_their_own_kind_alone() -> None:
