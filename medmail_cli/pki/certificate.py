@@ -69,7 +69,7 @@ class Facts:
     issuer_key_id: bytes | None = None
     points: tuple[x509.DistributionPoint, ...] = ()
     never_revoked: bool = False
-    """noRevAvail stands where it may: in no authority's certificate, beside no place to ask (RFC 9608 §3)."""
+    """Nobody publishes word of its revocation (RFC 9608 §2)."""
     unknown_critical: tuple[str, ...] = ()
     weaknesses: tuple[tuple[str, str], ...] = ()
     """Pairs of ``weak-key`` or ``unsupported-algorithm`` (of its own key) and which."""
@@ -149,8 +149,10 @@ def _extensions(certificate: x509.Certificate) -> dict[str, Any]:
             found["never_revoked"] = True
         elif extension.critical and extension.oid not in _KNOWN:
             unknown.append(extension.oid.dotted_string)
-    never_revoked = found.pop("never_revoked", False) and not (asked_somewhere or found.get("ca"))
-    return found | {"never_revoked": never_revoked, "unknown_critical": tuple(unknown)}
+    if found.get("never_revoked") and (asked_somewhere or found.get("ca")):
+        # in an authority's certificate, or beside a place to ask, it makes that invalid (RFC 9608 §3)
+        found |= {"never_revoked": False, "unreadable": "noRevAvail"}
+    return found | {"unknown_critical": tuple(unknown)}
 
 
 def _distances(certificate: x509.Certificate) -> bool:

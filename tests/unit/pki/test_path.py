@@ -181,17 +181,19 @@ def test_an_authority_of_a_newer_kind(key_type: pki.KeyType) -> None:
 
 
 def test_no_revocation_is_believed_only_where_it_may_stand() -> None:
-    """RFC 9608 §3: in no authority's certificate, and not beside a place to ask."""
+    """RFC 9608 §3: in an authority's certificate, or beside a place to ask, it makes that invalid."""
     none = [(x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.56"), b"\x05\x00"), False)]
     short, _ = pki.issue(ROOT, "a@x.test", key_type="p256", extensions=none)
     assert of(short, crls=[]) == []
     asked, _ = pki.issue(ROOT, "a@x.test", key_type="p256", crl_url="http://ca.test/crl", extensions=none)
-    assert of(asked, crls=[]) == ["revocation-unknown"]
-    assert of(asked, crls=[pki.make_crl(ROOT, [asked])]) == ["revoked"]
+    assert of(asked) == ["untrusted-issuer"]
+    assert of(asked, crls=[]) == ["revocation-unknown", "untrusted-issuer"]
+    assert of(asked, crls=[pki.make_crl(ROOT, [asked])]) == ["revoked", "untrusted-issuer"]
     ca = pki.make_ca("Never", parent=ROOT, extensions=none)
     leaf, _ = pki.issue(ca, "a@x.test", key_type="p256")
     crls = [pki.make_crl(ca), pki.make_crl(ROOT, [ca.certificate])]
-    assert of(leaf, intermediates=[ca.certificate], crls=crls) == ["revoked"]
+    assert of(leaf, intermediates=[ca.certificate], crls=crls) == ["revoked", "untrusted-issuer"]
+    assert of(leaf, intermediates=[ca.certificate], crls=[pki.make_crl(ca), *FRESH]) == ["untrusted-issuer"]
 
 
 def test_a_server_certificate_is_not_for_mail() -> None:
