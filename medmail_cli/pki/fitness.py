@@ -151,10 +151,10 @@ def _usage_allows(certificate: x509.Certificate, read: Facts, purpose: Purpose) 
         return usage is None or usage.key_encipherment
     if isinstance(key, x25519.X25519PublicKey | x448.X448PublicKey) or kind.startswith("ml-kem"):
         return False
+    if purpose == "crl":  # RFC 10007: not for want of a keyUsage, unless it is an authority's anyway
+        return usage.crl_sign if usage is not None else bool(read.ca)
     if usage is None:
         return True
-    if purpose == "crl":
-        return usage.crl_sign
     if purpose == "tls":
         return usage.digital_signature or (isinstance(key, rsa.RSAPublicKey) and usage.key_encipherment)
     return usage.digital_signature or usage.content_commitment

@@ -19,6 +19,7 @@ from medmail_cli.pki import places
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.crl import SKEW, read_crl
+from medmail_cli.pki.fitness import fit
 from medmail_cli.pki.path import Judgement
 from medmail_cli.workflows.logged import logged
 
@@ -204,8 +205,9 @@ class Fetcher:
                 continue
             if not read.signed_by(signer):
                 continue
-            if signer in above or sound(
-                authorities.judge(signer, at=self.now, purpose="crl", revocation="soft")
+            if signer in above or (
+                fit(signer, "crl")
+                and sound(authorities.judge(signer, at=self.now, purpose="crl", revocation="soft"))
             ):
                 return signer
         raise MedmailError("bad-signature")

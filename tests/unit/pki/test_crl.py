@@ -218,6 +218,30 @@ def test_a_list_under_another_key_is_another_list() -> None:
     assert [problem.code for problem in judged.problems] == ["revoked"]
 
 
+@pytest.mark.parametrize(
+    ("rights", "believed"),
+    [
+        ([], False),
+        ([(pki._key_usage(digital_signature=True), True)], False),
+        ([(pki._key_usage(crl_sign=True), True)], True),
+        ([(x509.BasicConstraints(ca=True, path_length=None), True)], True),
+    ],
+    ids=["anybody", "somebody who signs", "somebody who signs lists", "an authority"],
+)
+def test_who_signs_lists_in_an_authoritys_name(
+    rights: list[tuple[x509.ExtensionType, bool]], believed: bool
+) -> None:
+    """RFC 10007: where no keyUsage speaks of lists, a name does not suffice."""
+    key = pki.make_key("p256")
+    point = x509.UniformResourceIdentifier("http://x.test")
+    points = x509.CRLDistributionPoints([x509.DistributionPoint([point], None, None, None)])
+    name = ROOT.certificate.subject
+    signer = pki._certify(ROOT, key, name, pki.EPOCH, pki.FAR, [*rights, (points, False)])
+    made = pki.make_crl(pki.Authority(signer, key, ()), at=AT - DAY, next_update=AT + DAY)
+    found = judge(LEAF, anchors=[ROOT.certificate], intermediates=[signer], crls=[made], at=AT, known_now=AT)
+    assert [problem.code for problem in found.problems] == ([] if believed else ["revocation-unknown"])
+
+
 def test_a_signer_of_lists_of_whom_nothing_is_known_accuses_and_does_not_clear() -> None:
     other = pki.make_ca("Lists", parent=ROOT)
     point = x509.DistributionPoint(None, None, None, [x509.DirectoryName(other.certificate.subject)])
