@@ -84,6 +84,8 @@ class Crl:
             return str(digest.name)
         if self.unknown is not None:
             return self.unknown
+        if self.scope is not None and self.scope.indirect_crl and () in {who for who, _ in self._by_issuer}:
+            return CRLEntryExtensionOID.CERTIFICATE_ISSUER.dotted_string
         # a hundred thousand entries are parsed one by one only where their octets give reason to
         return self._unknown_of_entries() if self._doubtful else None
 
@@ -139,14 +141,19 @@ class Crl:
 
     @cached_property
     def _by_issuer(self) -> dict[tuple[NameKey, int], x509.RevokedCertificate]:
-        """In an indirect CRL each entry belongs to the last issuer named (RFC 5280 §5.3.3)."""
+        """In an indirect CRL each entry belongs to the last issuer named (RFC 5280 §5.3.3).
+
+        That is () where it cannot be read.
+        """
         issuer, entries = self.issuer, {}
         for entry in self.crl:
             try:
-                named = entry.extensions.get_extension_for_oid(CRLEntryExtensionOID.CERTIFICATE_ISSUER).value
-            except (x509.ExtensionNotFound, *UNREADABLE):
-                named = None
-            if isinstance(named, x509.CertificateIssuer):
+                named = entry.extensions.get_extension_for_class(x509.CertificateIssuer).value
+            except x509.ExtensionNotFound:
+                pass
+            except UNREADABLE:
+                issuer = ()
+            else:
                 names = named.get_values_for_type(x509.DirectoryName)
                 issuer = name_key(names[0]) if names else ()
             entries[issuer, entry.serial_number] = entry

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.cms import der
 from medmail_cli.pki.crl import list_name, newer
 from medmail_cli.pki.explain import explain
 from medmail_cli.pki.path import Authorities, judge
@@ -240,6 +241,36 @@ def test_who_signs_lists_in_an_authoritys_name(
     made = pki.make_crl(pki.Authority(signer, key, ()), at=AT - DAY, next_update=AT + DAY)
     found = judge(LEAF, anchors=[ROOT.certificate], intermediates=[signer], crls=[made], at=AT, known_now=AT)
     assert [problem.code for problem in found.problems] == ([] if believed else ["revocation-unknown"])
+
+
+def test_an_indirect_list_with_an_issuer_that_cannot_be_read_clears_nobody() -> None:
+    """RFC 5280 §5.3: nor is what it says after that taken to be said of somebody else."""
+    latin_1 = der.sequence(
+        der.tlv(0x31, der.sequence(der.oid("2.5.4.3"), der.tlv(0x14, "Ôrdre".encode("latin-1"))))
+    )
+    unread = x509.UnrecognizedExtension(
+        x509.ObjectIdentifier("2.5.29.29"), der.sequence(der.tlv(0xA4, latin_1))
+    )
+    own = x509.CertificateIssuer([x509.DirectoryName(ROOT.certificate.subject)])
+    scope = (x509.IssuingDistributionPoint(None, None, False, False, None, True, False), True)
+
+    def said(*entries: tuple[x509.Certificate, x509.ExtensionType | None]) -> Sequence[str]:
+        builder = x509.CertificateRevocationListBuilder().issuer_name(ROOT.certificate.subject)
+        builder = builder.last_update(AT - DAY).next_update(AT + DAY).add_extension(*scope)
+        for one, issuer in entries:
+            entry = x509.RevokedCertificateBuilder().serial_number(one.serial_number)
+            entry = entry.revocation_date(pki.EPOCH)
+            builder = builder.add_revoked_certificate(
+                (entry.add_extension(issuer, critical=True) if issuer else entry).build()
+            )
+        return of(builder.sign(ROOT.key, hashes.SHA256()))  # type: ignore[arg-type]
+
+    assert said((NEIGHBOUR, None)) == []
+    assert said((NEIGHBOUR, unread)) == ["revocation-unknown"]
+    assert said((LEAF, unread)) == ["revocation-unknown"]
+    assert said((NEIGHBOUR, unread), (LEAF, None)) == ["revocation-unknown"]
+    assert said((NEIGHBOUR, unread), (LEAF, own)) == ["revoked"]
+    assert said((LEAF, None), (NEIGHBOUR, unread)) == ["revoked"]
 
 
 def test_a_signer_of_lists_of_whom_nothing_is_known_accuses_and_does_not_clear() -> None:
