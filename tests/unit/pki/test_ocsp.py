@@ -95,6 +95,11 @@ def test_dates_and_reasons_count_as_for_lists() -> None:
     assert of(answer(**harmless)) == ["revoked"]
 
 
+def test_an_authority_may_make_its_word_for_a_responder_critical() -> None:
+    """RFC 6960 §4.2.2.2.1 only says that it should not."""
+    assert of(answer(by=responder(extensions=[SIGNING, (x509.OCSPNoCheck(), True)]))) == []
+
+
 @pytest.mark.parametrize(
     "unbelieved",
     [
