@@ -1,6 +1,7 @@
 """How CMS names a certificate: by issuer and serial number, or by key identifier (RFC 5652 10.2.4, 5.3)."""
 
 import hashlib
+import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -49,8 +50,17 @@ class CertificateId:
 
 
 def folded(text: str) -> str:
-    """A string of a distinguished name as RFC 5280 7.1 compares it: no case, spaces folded."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """A string of a name as RFC 5280 7.1 compares it: no case, nothing unseen, spaces folded."""
+    seen = text if text.isascii() and text.isprintable() else _UNSEEN.sub("", text)
+    return " ".join(unicodedata.normalize("NFKC", seen).casefold().split())
+
+
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u034f\u06dd\u070f\u1806\u180b-\u180e\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u2063\u206a-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffc"
+    "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
+)
+"""What is mapped to nothing (RFC 4518 2.2)."""
 
 
 _Name = list[frozenset[tuple[str, str | bytes]]]

@@ -13,6 +13,7 @@ from medmail_cli.cms import ber, der
 from medmail_cli.pki.address import addresses
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import issuer_text, subject_text
+from medmail_cli.pki.names import name_key
 from medmail_cli.pki.path import judge
 from tests.support import pki
 from tests.support.cli import medmail
@@ -90,6 +91,24 @@ def test_the_same_name_in_utf_8_is_the_same_name(root: x509.Certificate) -> None
     assert judged.problems == ()
     other = certify(name(), HOLDER, ca=False, issuer=name((COMMON_NAME, UTF8, b"Hopital Edouard")))
     judged = judge(x509.load_der_x509_certificate(other), anchors=[root], at=AT, revocation="soft")
+    assert [problem.code for problem in judged.problems] == ["untrusted-issuer"]
+
+
+@pytest.mark.parametrize(
+    "unseen",
+    ["Or\u00addre", "\u200bOrdre", "Ordre\ufe0f", "Ord\u2060re", "O\u0001rdre", "\U000e0041ordre\ufeff"],
+)
+def test_what_nobody_sees_makes_no_other_name(unseen: str) -> None:
+    """RFC 5280 §7.1 with RFC 4518 §2.2: nor does it lead out of what an authority is denied."""
+    seen, other = (
+        x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, one)]) for one in ("Ordre", unseen)
+    )
+    assert name_key(seen) == name_key(other)
+    denied = x509.NameConstraints(None, [x509.DirectoryName(seen)])
+    ca = pki.make_ca("Bound", extensions=[(denied, True)])
+    names = x509.SubjectAlternativeName([x509.DirectoryName(other)])
+    below, _ = pki.issue(ca, None, "sign", "p256", extensions=[(names, False)])
+    judged = judge(below, anchors=[ca.certificate], at=AT, revocation="soft")
     assert [problem.code for problem in judged.problems] == ["untrusted-issuer"]
 
 
