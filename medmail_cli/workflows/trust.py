@@ -1,7 +1,7 @@
 """``medmail trust``: whom to believe, and fresh word of what was revoked."""
 
 import datetime as dt
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
@@ -143,9 +143,10 @@ def _complete(
     fetched: list[x509.Certificate] = []
     urls: list[str] = []
     for _ in range(_MOST_ISSUERS):
-        url = next((url for url in places.issuer_urls(judgement.chain[-1]) if url not in tried), None)
-        if judgement.anchor is not None or url is None:
+        place = next(_places(judgement, (*fetched, *helpers), tried), None)
+        if judgement.anchor is not None or place is None:
             break
+        below, url = place
         tried.add(url)
         try:
             found = read_bundle(fetcher.get(url, size=_LARGEST_ISSUERS), url).certificates
@@ -153,7 +154,7 @@ def _complete(
             yield failed(url, "intermediate", error)
             continue
         urls.append(url)
-        name = facts(judgement.chain[-1]).issuer
+        name = facts(below).issuer
         fetched += sorted(found, key=lambda one: facts(one).subject != name)[:_MOST_FETCHED]
         judgement = _judge(fetcher.trust.authorities, certificate, (*helpers, *fetched), fetcher.now)
     new = [one for one in judgement.chain[1:-1] if one in fetched] if sound(judgement) else []
@@ -162,6 +163,22 @@ def _complete(
     for url in urls:
         yield Fetched(url, "intermediate", "updated" if new else "unchanged", None, None, OK)
     return judgement
+
+
+def _places(
+    judgement: Judgement, others: Iterable[x509.Certificate], tried: Collection[str]
+) -> Iterator[tuple[x509.Certificate, str]]:
+    """Where more may be had to complete a chain, and whose issuers: of those at its end first.
+
+    It may end at a root that nobody here trusts, while somebody who is trusted has certified that root, or
+    one below it, too (RFC 4158 §2.3).
+    """
+    subjects = {facts(one).subject for one in judgement.chain}
+    twins = (one for one in others if facts(one).subject in subjects)
+    for certificate in (*reversed(judgement.chain), *twins):
+        for url in places.issuer_urls(certificate):
+            if url not in tried:
+                yield certificate, url
 
 
 def _shown(item: Item, status: Literal["kept", "added", "unchanged", "removed"]) -> TrustItem:

@@ -167,6 +167,39 @@ def test_update_finds_an_issuer_among_many_and_reads_no_book_of_them(
     assert kinds.count("intermediate") == 1
 
 
+def issuers(url: str) -> tuple[x509.ExtensionType, bool]:
+    location = x509.UniformResourceIdentifier(url)
+    return x509.AuthorityInformationAccess(
+        [x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, location)]
+    ), False
+
+
+@pytest.mark.parametrize("bridged", [False, True])
+def test_update_goes_round_a_root_that_is_not_trusted(
+    home: Path, root_file: Path, server: Files, tmp_path: Path, bridged: bool
+) -> None:
+    """Another Order's root, which ours, or a bridge that ours certified, has certified too."""
+    other, bridge = pki.make_ca("Other Root"), pki.make_ca("Bridge", parent=ROOT)
+    own_root = pki._certify(
+        bridge if bridged else ROOT, other.key, other.certificate.subject, pki.EPOCH, pki.FAR,
+        [(x509.BasicConstraints(ca=True, path_length=None), True), issuers(f"{server.url}/bridge.cer")],
+    )  # fmt: skip
+    sub = pki.make_ca("Sub", parent=other, extensions=[issuers(f"{server.url}/roots.pem")])
+    leaf, _ = pki.issue(sub, "dr.b@x.test", key_type="p256", extensions=[issuers(f"{server.url}/sub.pem")])
+    server.files = {
+        "/sub.pem": pki.pem(sub.certificate, other.certificate),
+        "/roots.pem": pki.pem(other.certificate, own_root),
+        "/bridge.cer": bridge.certificate.public_bytes(Encoding.DER),
+    }
+    (tmp_path / "leaf.pem").write_bytes(pki.pem(leaf))
+    assert medmail(home, "trust", "add", root_file).exit == 0
+    assert medmail(home, "contacts", "add", tmp_path / "leaf.pem").exit == 0
+    assert medmail(home, "trust", "update", "--allow-private").exit == 0
+    assert server.asked == ["/sub.pem", "/roots.pem", *(["/bridge.cer"] if bridged else [])]
+    (contact, _) = medmail(home, "contacts", "list", "--json").objects
+    assert contact["certificates"][0]["problems"] == []
+
+
 def test_update_asks_no_private_address_unless_allowed(
     home: Path, server: Files, waiting: pki.Authority
 ) -> None:
