@@ -5,6 +5,7 @@ What several of them say together of one certificate is :mod:`medmail_cli.pki.re
 
 import datetime as dt
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -48,9 +49,22 @@ class Revocation:
     date: dt.datetime
     reason: x509.ReasonFlags
 
+    @property
+    def passing(self) -> bool:
+        """Whether it may end."""
+        return self.reason in (x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from_crl)
+
     def counts(self, at: dt.datetime, known_now: dt.datetime | None) -> bool:
         """Whether it tells against the certificate at ``at``; see :func:`medmail_cli.pki.path.judge`."""
         return self.date <= at or (known_now is not None and self.reason not in _HARMLESS_BEFORE)
+
+
+LeftOut = Callable[[int, NameKey], tuple[Revocation, dt.datetime] | None]
+"""What earlier issues said of a certificate by its number and issuer, and since when a list leaves it out."""
+
+
+def _nothing(_serial: int, _issuer: NameKey) -> None:
+    return None
 
 
 @dataclass(eq=False)
@@ -67,6 +81,7 @@ class Crl:
     key_id: bytes | None
     unknown: str | None
     """A critical extension of the whole list that nobody here knows."""
+    earlier: LeftOut = _nothing
     believed: dict[x509.Certificate, bool] = field(default_factory=dict, repr=False)
     """Which signers' keys were found to have signed it, and which not."""
     _entries: dict[tuple[int, NameKey], Revocation | None] = field(default_factory=dict, repr=False)
@@ -84,7 +99,7 @@ class Crl:
             return str(digest.name)
         if self.unknown is not None:
             return self.unknown
-        if self.scope is not None and self.scope.indirect_crl and () in {who for who, _ in self._by_issuer}:
+        if self.scope is not None and self.scope.indirect_crl and () in {who for who, _ in self.of_issuers}:
             return CRLEntryExtensionOID.CERTIFICATE_ISSUER.dotted_string
         # a hundred thousand entries are parsed one by one only where their octets give reason to
         return self._unknown_of_entries() if self._doubtful else None
@@ -128,9 +143,14 @@ class Crl:
             self._entries[serial, issuer] = self._found(serial, issuer)
         return self._entries[serial, issuer]
 
+    def left_out(self, serial: int, issuer: NameKey, not_after: dt.datetime) -> Revocation | None:
+        """A revocation that stood on earlier issues until after the certificate's end (RFC 5280 §3.3)."""
+        found = self.earlier(serial, issuer)
+        return found[0] if found is not None and found[1] > not_after else None
+
     def _found(self, serial: int, issuer: NameKey) -> Revocation | None:
         if self.scope is not None and self.scope.indirect_crl:
-            found = self._by_issuer.get((issuer, serial))
+            found = self.of_issuers.get((issuer, serial))
         elif issuer == self.issuer and serial < 0:  # forbidden by RFC 5280, and not looked up by cryptography
             found = next((e for e in self.crl if e.serial_number == serial), None)
         elif issuer == self.issuer:
@@ -140,8 +160,8 @@ class Crl:
         return _revocation(found) if found is not None else None
 
     @cached_property
-    def _by_issuer(self) -> dict[tuple[NameKey, int], x509.RevokedCertificate]:
-        """In an indirect CRL each entry belongs to the last issuer named (RFC 5280 §5.3.3).
+    def of_issuers(self) -> dict[tuple[NameKey, int], x509.RevokedCertificate]:
+        """The entries; in an indirect CRL each belongs to the last issuer named (RFC 5280 §5.3.3).
 
         That is () where it cannot be read.
         """
@@ -160,7 +180,7 @@ class Crl:
         return entries
 
 
-def read_crl(crl: x509.CertificateRevocationList) -> Crl | None:
+def read_crl(crl: x509.CertificateRevocationList, earlier: LeftOut = _nothing) -> Crl | None:
     """Read what choosing among CRLs needs; None for one that cannot be understood."""
     found: dict[type, x509.ExtensionType] = {}
     unknown = None
@@ -185,7 +205,23 @@ def read_crl(crl: x509.CertificateRevocationList) -> Crl | None:
         scope if isinstance(scope, x509.IssuingDistributionPoint) else None,
         key.key_identifier if isinstance(key, x509.AuthorityKeyIdentifier) else None,
         unknown,
+        earlier,
     )
+
+
+def dropped(old: Crl, new: Crl) -> Iterator[tuple[NameKey, int, Revocation]]:
+    """The revocations of ``old`` that ``new``, a later issue of the list, leaves out; holds may end."""
+    listed, kept = _listed(old), _listed(new).keys()
+    for key in listed.keys() - kept:
+        revoked = _revocation(listed[key])
+        if not revoked.passing:
+            yield *key, revoked
+
+
+def _listed(crl: Crl) -> dict[tuple[NameKey, int], x509.RevokedCertificate]:
+    if crl.scope is not None and crl.scope.indirect_crl:
+        return crl.of_issuers
+    return {(crl.issuer, entry.serial_number): entry for entry in crl.crl}
 
 
 def age(crl: Crl) -> tuple[int, dt.datetime]:

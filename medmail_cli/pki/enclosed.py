@@ -1,6 +1,6 @@
 """What comes along with a message to prove its signers, within limits and indexed for path building."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -44,17 +44,16 @@ def indexed(enclosed: Enclosed) -> Helpers:
     """What is looked at of all that came along."""
     return Helpers(
         by_subject(enclosed.certificates[:MOST_HELPERS]),
-        by_issuer(enclosed.crls[:MOST_LISTS]),
+        by_issuer(map(read_crl, enclosed.crls[:MOST_LISTS])),
         tuple(answer for der in enclosed.ocsp[:MOST_LISTS] for answer in read_ocsp(der)),
     )
 
 
-def by_issuer(crls: Sequence[x509.CertificateRevocationList]) -> dict[NameKey, list[Crl]]:
-    """CRLs by the name that issued them; those that cannot be understood are left out."""
+def by_issuer(crls: Iterable[Crl | None]) -> dict[NameKey, list[Crl]]:
+    """CRLs by the name that issued them; those that could not be understood are left out."""
     index: dict[NameKey, list[Crl]] = {}
-    for crl in crls:
-        if read := read_crl(crl):
-            index.setdefault(read.issuer, []).append(read)
+    for crl in filter(None, crls):
+        index.setdefault(crl.issuer, []).append(crl)
     return index
 
 

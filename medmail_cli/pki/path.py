@@ -16,7 +16,7 @@ from medmail_cli.cms.certificates import inherits, with_parameters
 from medmail_cli.cms.identifiers import public_key_octets, serial_number
 from medmail_cli.model import phrase
 from medmail_cli.pki.certificate import facts, issued, issuer_text, subject_text
-from medmail_cli.pki.crl import SKEW, Crl, Revocation
+from medmail_cli.pki.crl import SKEW, Crl, LeftOut, Revocation, read_crl
 from medmail_cli.pki.enclosed import NOTHING, Enclosed, Helpers, by_issuer, by_subject, indexed
 from medmail_cli.pki.fitness import (
     LONGEST_PATH,
@@ -100,11 +100,14 @@ class Authorities:
         intermediates: Sequence[x509.Certificate] = (),
         crls: Sequence[x509.CertificateRevocationList] = (),
         ocsp: Callable[[x509.Certificate], Sequence[bytes]] = lambda _certificate: (),
+        earlier: Sequence[LeftOut] = (),
     ) -> None:
-        """``ocsp`` gives the OCSP responses (DER) kept about a certificate."""
+        """``ocsp`` gives the OCSP responses (DER) kept about a certificate, ``earlier`` for each of ``crls``
+        what it leaves out.
+        """
         self._anchors = frozenset(anchors)
         self._known = by_subject((*anchors, *intermediates))
-        self._crls = by_issuer(crls)
+        self._crls = by_issuer(map(read_crl, crls, earlier) if earlier else map(read_crl, crls))
         self.ocsp = ocsp
 
     def judge(

@@ -157,7 +157,9 @@ def _look_up(
     bases: list[Crl | None] = [one for one in complete if not any(later(other, one) for other in ruling)]
     for base in bases or [None]:
         added = [one for one in deltas if base is None or not (later(base, one) or age(base) == age(one))]
-        speaker, listed, lifted = base, base.entry(serial, facts.issuer) if base is not None else None, False
+        speaker, listed, lifted = base, None, False
+        if base is not None:
+            listed = base.entry(serial, facts.issuer) or base.left_out(serial, facts.issuer, facts.not_after)
         for delta in added:
             entry = delta.entry(serial, facts.issuer)
             removed = entry is not None and entry.reason == x509.ReasonFlags.remove_from_crl

@@ -3,7 +3,8 @@
 One PEM file per certificate in ``anchors/`` and ``intermediates/``, named by the SHA-256 of its DER; one
 DER file per list in the cache's ``crls/``, named by the list with the key that signed it, and its content's
 SHA-256; one per certificate in its ``ocsp/``, named by the certificate's SHA-256 and its own. Files are
-checked against their names whenever they are read: a changed byte is ``store-damaged``.
+checked against their names whenever they are read: a changed byte is ``store-damaged``. What newer lists
+leave out stands in ``dropped/``.
 """
 
 import datetime as dt
@@ -18,13 +19,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms.certificates import UNREADABLE, load_crl, load_pem
-from medmail_cli.cms.identifiers import public_key_octets
+from medmail_cli.cms.identifiers import public_key_octets, serial_number
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts
+from medmail_cli.pki.crl import dropped as dropped_of
 from medmail_cli.pki.crl import list_name, newer, read_crl
 from medmail_cli.pki.path import Authorities
-from medmail_cli.store import files
+from medmail_cli.store import dropped, files
 
 Kind = Literal["anchor", "intermediate", "crl"]
 _FOLDERS: dict[Kind, str] = {"anchor": "anchors", "intermediate": "intermediates"}
@@ -64,7 +66,10 @@ class Trust:
     @cached_property
     def authorities(self) -> Authorities:
         """All of it as path validation wants it, read once; a change through this object reads it anew."""
-        return Authorities(self.anchors(), self.intermediates(), self.crls(), self.ocsp)
+        lists = tuple(self._crls())
+        crls: list[x509.CertificateRevocationList] = [item.content for item in lists]  # type: ignore[misc]
+        earlier = [dropped.look_up(self._dropped(item)) for item in lists]
+        return Authorities(self.anchors(), self.intermediates(), crls, self.ocsp, earlier)
 
     def items(self) -> Iterator[Item]:
         """Everything, anchors first. Raises ``store-damaged``."""
@@ -102,15 +107,26 @@ class Trust:
         return tuple(plan)
 
     def keep(self, item: Item) -> None:
-        """Store one item of a plan durably; an older issue of the same CRL goes."""
+        """Store one item of a plan durably; an older issue of the same CRL goes, but for what is left out."""
         form = Encoding.DER if item.kind == "crl" else Encoding.PEM
         with files.lock(self._folder / ".lock"):
+            others = self._crl_folder.glob(f"{_list_of(item.path)}.*.crl") if item.kind == "crl" else ()
+            older = [path for path in others if path != item.path]
+            for path in older:
+                self._remember(item, path)
             files.write_atomic(item.path, item.content.public_bytes(form))
-            if item.kind == "crl":
-                for other in self._crl_folder.glob(f"{_list_of(item.path)}.*.crl"):
-                    if other != item.path:
-                        other.unlink(missing_ok=True)
+            for path in older:
+                path.unlink(missing_ok=True)
         self.__dict__.pop("authorities", None)
+
+    def _remember(self, item: Item, other: Path) -> None:
+        """Keep what a new issue leaves out of an older one (RFC 5280 §3.3); a delta is no whole list."""
+        old, new = read_crl(load_crl(_read(other))), read_crl(item.content)  # type: ignore[arg-type]
+        if old is not None and new is not None and new.delta_base is None:
+            dropped.remember(self._dropped(item), dropped_of(old, new), new.this_update)
+
+    def _dropped(self, item: Item) -> Path:
+        return self._folder / "dropped" / f"{_list_of(item.path)}.txt"
 
     def ocsp(self, certificate: x509.Certificate) -> tuple[bytes, ...]:
         """The OCSP responses (DER) kept about a certificate. Raises ``store-damaged``."""
@@ -131,9 +147,14 @@ class Trust:
 
     def keep_ocsp(self, certificate: x509.Certificate, der: bytes) -> bool:
         """Store a response about a certificate durably, in the place of an older one; False if not newer."""
-        held = max(filter(None, map(_answered_at, self.ocsp(certificate))), default=None)
+        held = self.ocsp(certificate)
+        newest = max(filter(None, map(_answered_at, held)), default=None)
         at = _answered_at(der)
-        if at is None or (held is not None and at <= held):
+        if at is None or (newest is not None and at <= newest):
+            return False
+        # that a certificate was revoked may be forgotten there once it has ended (RFC 6960 §4.4.4)
+        ended = at > facts(certificate).not_after
+        if ended and not _revokes(der, certificate) and any(_revokes(one, certificate) for one in held):
             return False
         name = _sha256(certificate)
         path = self._ocsp_folder / f"{name}.{hashlib.sha256(der).hexdigest()}.ocsp"
@@ -179,6 +200,8 @@ class Trust:
         """Take one item out, for good."""
         with files.lock(self._folder / ".lock"):
             item.path.unlink(missing_ok=True)
+            if item.kind == "crl":
+                self._dropped(item).unlink(missing_ok=True)
             files.sync_folder(item.path.parent)
         self.__dict__.pop("authorities", None)
 
@@ -245,6 +268,14 @@ def _answered_at(der: bytes) -> dt.datetime | None:
     from medmail_cli.pki.ocsp import read_ocsp
 
     return max((answer.this_update for answer in read_ocsp(der)), default=None)
+
+
+def _revokes(der: bytes, certificate: x509.Certificate) -> bool:
+    """Whether a response says that the certificate is revoked, and not only held."""
+    from medmail_cli.pki.ocsp import read_ocsp
+
+    told = [one.revoked for one in read_ocsp(der) if one.serial == serial_number(certificate)]
+    return any(one is not None and not one.passing for one in told)
 
 
 def _read(path: Path) -> bytes:
