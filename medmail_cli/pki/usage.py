@@ -8,6 +8,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from medmail_cli.cms import algorithms
 from medmail_cli.cms.publickey import pss_restriction
+from medmail_cli.pki.certificate import public_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -47,8 +48,8 @@ def purpose(certificate: x509.Certificate) -> Purpose | None:
 
 
 def is_ml_kem(certificate: x509.Certificate) -> bool:
-    """Whether letters to its holder are encrypted by ML-KEM (RFC 9936)."""
-    return algorithms.ml_name(certificate.public_key()).startswith("ml-kem")
+    """Whether letters to its holder are encrypted by ML-KEM (RFC 9936); not where the key cannot be read."""
+    return algorithms.ml_name(public_key(certificate)).startswith("ml-kem")
 
 
 def for_mail(certificate: x509.Certificate) -> bool:

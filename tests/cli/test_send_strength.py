@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.cms import algorithms, der
 from medmail_cli.pki.usage import is_ml_kem
 from medmail_cli.smime.open import Opened
 from medmail_cli.store.contacts import Contacts
@@ -225,6 +228,20 @@ def test_openssl_and_gpgsm_open_what_is_sent(alice: Sender, tmp_path: Path, read
     (tmp_path / "root.pem").write_bytes(pki.pem(letters.authority("Health Root").certificate))
     said = run("openssl", "cms", "-verify", "-CAfile", tmp_path / "root.pem", stdin=inner).stdout
     assert b"hello" in said
+
+
+def test_a_certificate_whose_kind_of_key_is_unknown_is_passed_over(alice: Sender) -> None:
+    """An RSA key for OAEP alone (RFC 4055 1.2): it may serve nothing else, and is not read."""
+    for_oaep = RSA_CAROL.certificate.public_bytes(Encoding.DER).replace(
+        der.sequence(der.oid(algorithms.RSA), der.NULL), der.sequence(der.oid(algorithms.RSA_OAEP), der.NULL)
+    )
+    certificates = [x509.load_der_x509_certificate(for_oaep)]
+    Contacts(alice.home / "contacts").add(RSA_CAROL.address, certificates, now=NOW)
+    for options, code in (((), "no-recipient-certificate"), (("--post-quantum",), "not-post-quantum")):
+        done = alice.send("--to", RSA_CAROL.address, "--queue", *options, "-", stdin=b"x\n")
+        assert (done.exit, done.objects[-1]["code"]) == (5, code)
+    alice.knows(RSA_CAROL)
+    assert strength(written(alice, RSA_CAROL)) == ("aes-256-gcm", "rsa-pkcs1v15")
 
 
 # -- post-quantum
