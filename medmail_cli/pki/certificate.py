@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa, x448, x25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
@@ -224,7 +224,21 @@ def _weak_key(certificate: x509.Certificate) -> tuple[tuple[str, str], ...]:
         return (("weak-key", f"dsa{key.key_size}"),)
     elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size < EC_BITS:
         return (("weak-key", key.curve.name),)
+    elif isinstance(key, x25519.X25519PublicKey | x448.X448PublicKey) and _agrees_on_nothing(key):
+        return (("weak-key", "x25519" if isinstance(key, x25519.X25519PublicKey) else "x448"),)
     return ()
+
+
+def _agrees_on_nothing(key: x25519.X25519PublicKey | x448.X448PublicKey) -> bool:
+    """Whether a key is of small order: every secret agreed with it is zero (RFC 7748 6, RFC 8418 2)."""
+    try:
+        if isinstance(key, x25519.X25519PublicKey):
+            x25519.X25519PrivateKey.generate().exchange(key)
+        else:
+            x448.X448PrivateKey.generate().exchange(key)
+    except ValueError:
+        return True
+    return False
 
 
 def _weak_signature(certificate: x509.Certificate) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448, x25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
@@ -222,6 +222,21 @@ def test_weak_keys_and_algorithms() -> None:
     curve = ec.generate_private_key(ec.SECP192R1())
     tiny, _ = pki.issue(SUB, "a@x.test", key=curve)
     assert of(tiny) == ["weak-key"]
+
+
+@pytest.mark.parametrize(("kind", "size"), [(x25519.X25519PublicKey, 32), (x448.X448PublicKey, 56)])
+@pytest.mark.parametrize("number", [0, 1, 9])
+def test_a_key_that_agrees_on_nothing_is_weak(
+    kind: type[x25519.X25519PublicKey], size: int, number: int
+) -> None:
+    """Of small order (RFC 7748 6): whatever is agreed with it is zero, and known to everybody."""
+
+    class Holder:
+        def public_key(self) -> x25519.X25519PublicKey:
+            return kind.from_public_bytes(number.to_bytes(size, "little"))
+
+    certificate, _ = pki.issue(SUB, "a@x.test", "encrypt", key=Holder())  # type: ignore[arg-type]
+    assert of(certificate, purpose="encrypt") == (["weak-key"] if number < 2 else [])
 
 
 def test_a_leaf_issues_nothing() -> None:
