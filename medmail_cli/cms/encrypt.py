@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.cms import algorithms, der, identifiers
 from medmail_cli.cms.agreement import derive, derive_content_key, derive_kem
+from medmail_cli.cms.keywrap import wrap_for
 from medmail_cli.cms.publickey import pss_restriction
 from medmail_cli.errors import MedmailError
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 ContentCipher = Literal["aes-256-gcm", "aes-128-gcm", "chacha20-poly1305", "aes-256-cbc", "aes-128-cbc"]
 
-_KEK_SIZE = 32
 _Sealed = tuple[list[der.Piece], tuple[bytes, ...]]
 """The ciphertext in pieces, and the encoded tag where there is one."""
 
@@ -43,10 +43,10 @@ def encrypt(
     GCM and ChaCha20-Poly1305 (RFC 8103) make AuthEnvelopedData, CBC EnvelopedData; with ``derive_key`` the
     cipher's key is derived for it alone, so that the one cannot be passed off as the other (RFC 9709). RSA
     recipients get PKCS#1 v1.5, or OAEP with SHA-256 if their certificate's SHA-256 fingerprint (lower-case
-    hex) is in ``oaep_for``; EC recipients ECDH with the X9.63 KDF, X25519 and X448 recipients with HKDF,
-    ML-KEM recipients a KEM entry (RFC 9629, 9936), all with AES-256 key wrap. ``beside`` are attributes in
-    DER that nothing protects. Raises MedmailError("unsupported-algorithm") for a recipient with any other
-    key.
+    hex) is in ``oaep_for``; EC recipients ECDH with the X9.63 KDF, X25519 and X448 recipients with HKDF, both
+    with an AES key wrap as strong as the cipher; ML-KEM recipients a KEM entry (RFC 9629, 9936) with AES-256
+    key wrap. ``beside`` are attributes in DER that nothing protects. Raises
+    MedmailError("unsupported-algorithm") for a recipient with any other key.
     """
     if not recipients:
         raise ValueError("no recipients")
@@ -155,15 +155,15 @@ _ML_KEM_OIDS = {name: oid for oid, name in algorithms.ML_KEM.items()}
 def _encapsulation(certificate: x509.Certificate, key: bytes, public_key: Any) -> bytes:
     """OtherRecipientInfo with a KEMRecipientInfo (RFC 9629 3): ML-KEM, HKDF with SHA-256, AES-256 wrap."""
     secret, ciphertext = public_key.encapsulate()
-    wrap = algorithms.identifier(algorithms.AES256_WRAP)
-    kek = derive_kem(("hkdf", "sha256"), secret, wrap, _KEK_SIZE, None)
+    wrap, size = wrap_for(key, least=32)
+    kek = derive_kem(("hkdf", "sha256"), secret, wrap, size, None)
     entry = der.sequence(
         der.integer(0),
         identifiers.issuer_and_serial_of(certificate),
         algorithms.identifier(_ML_KEM_OIDS[algorithms.ml_name(public_key)]),
         der.octet_string(ciphertext),
         algorithms.identifier(algorithms.HKDF_SHA256),
-        der.integer(_KEK_SIZE),
+        der.integer(size),
         wrap,
         der.octet_string(aes_key_wrap(kek, key)),
     )
@@ -187,8 +187,8 @@ def _agreement(
     certificate: x509.Certificate, key: bytes, key_oid: str, point: bytes, scheme: str, secret: bytes
 ) -> bytes:
     """KeyAgreeRecipientInfo with one recipient and an ephemeral key (RFC 5753 3.1.1, RFC 8418 3)."""
-    wrap = algorithms.identifier(algorithms.AES256_WRAP)
-    kek = derive(scheme, secret, wrap, _KEK_SIZE, None)
+    wrap, size = wrap_for(key)
+    kek = derive(scheme, secret, wrap, size, None)
     originator = der.tlv(0xA1, algorithms.identifier(key_oid), der.bit_string(point))
     recipient = der.sequence(
         identifiers.issuer_and_serial_of(certificate), der.octet_string(aes_key_wrap(kek, key))

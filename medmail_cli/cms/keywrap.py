@@ -1,4 +1,4 @@
-"""Unwrapping a content-encryption key: AES (RFC 3394, 5649), and Triple-DES (RFC 3217) for old letters."""
+"""Key wraps: AES (RFC 3394, 5649), and Triple-DES (RFC 3217) to read old letters."""
 
 import hashlib
 import hmac
@@ -12,6 +12,16 @@ from cryptography.hazmat.primitives.keywrap import (
 from medmail_cli.cms import algorithms
 
 _TRIPLE_DES_VECTOR = bytes.fromhex("4adda22c79e82105")
+_OF_SIZE = {size: oid for oid, size in algorithms.KEY_WRAPS.items()}
+
+
+def wrap_for(key: bytes, least: int = 16) -> tuple[bytes, int]:
+    """The key wrap to write around a content-encryption key: its identifier in DER, its own key's octets.
+
+    As strong as the content's cipher, neither more nor less (RFC 8551 2.3), unless ``least`` octets are more.
+    """
+    size = max(len(key), least)
+    return algorithms.identifier(_OF_SIZE[size]), size
 
 
 def kek_size(wrap: str) -> int | None:

@@ -84,6 +84,28 @@ def test_keys_are_agreed_with_a_digest_as_strong_as_the_curve(kind: pki.KeyType,
     assert entry.algorithm.oid == scheme
 
 
+@pytest.mark.parametrize("kind", ["p256", "p384", "p521", "brainpoolp256r1", "x25519", "x448"])
+def test_an_agreed_key_is_wrapped_as_strongly_as_it_encrypts(kind: pki.KeyType) -> None:
+    """RFC 8551 2.3: AES-128 key wrap with AES-128, AES-256 with AES-256, and no mixture of them."""
+    for cipher in CIPHERS:
+        encoded = enveloped.encrypt(LETTER, [person(kind).certificate], cipher=cipher)
+        envelope = enveloped.parse_enveloped(ber.parse(encoded))
+        (wrap,) = (entry.algorithm.parameters for entry in envelope.recipients)
+        assert wrap is not None
+        assert envelope.cipher is not None
+        assert algorithms.KEY_WRAPS[algorithms.read(wrap).oid] == envelope.cipher.key_size
+
+
+@pytest.mark.parametrize("kind", ["ml-kem-768", "ml-kem-1024"])
+def test_an_encapsulated_key_is_wrapped_by_what_every_reader_has(kind: pki.KeyType) -> None:
+    """RFC 9936 2.1: AES-256 key wrap, whatever the cipher."""
+    for cipher in CIPHERS:
+        encoded = enveloped.encrypt(LETTER, [person(kind).certificate], cipher=cipher)
+        (entry,) = enveloped.parse_enveloped(ber.parse(encoded)).recipients
+        assert entry.kem is not None
+        assert (entry.kem.wrap.oid, entry.kem.kek_size) == (algorithms.AES256_WRAP, 32)
+
+
 @pytest.mark.parametrize(("kind", "derive_key"), [(kind, at % 2 == 1) for at, kind in enumerate(KINDS)])
 def test_no_changed_bit_and_no_cut_is_opened(kind: pki.KeyType, derive_key: bool) -> None:
     reader = person(kind)
