@@ -164,6 +164,7 @@ KEY_WRAPS = {f"{_AES}.5": 16, f"{_AES}.25": 24, f"{_AES}.45": 32}
 AES256_WRAP = f"{_AES}.45"
 PADDED_KEY_WRAPS = {f"{_AES}.8": 16, f"{_AES}.28": 24, f"{_AES}.48": 32}
 """The same with padding (RFC 5649)."""
+AES256_WRAP_PAD = f"{_AES}.48"
 TRIPLE_DES_WRAP = "1.2.840.113549.1.9.16.3.6"
 """RFC 3217: weak, and read only where that is asked for."""
 

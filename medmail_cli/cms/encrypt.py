@@ -11,12 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x448, x2
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC, GCM
-from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.cms import algorithms, der, identifiers
 from medmail_cli.cms.agreement import derive, derive_content_key, derive_kem
-from medmail_cli.cms.keywrap import wrap_for
+from medmail_cli.cms.keywrap import wrap_for, wrap_key
 from medmail_cli.cms.publickey import pss_restriction
 from medmail_cli.errors import MedmailError
 
@@ -155,7 +154,8 @@ _ML_KEM_OIDS = {name: oid for oid, name in algorithms.ML_KEM.items()}
 def _encapsulation(certificate: x509.Certificate, key: bytes, public_key: Any) -> bytes:
     """OtherRecipientInfo with a KEMRecipientInfo (RFC 9629 3): ML-KEM, HKDF with SHA-256, AES-256 wrap."""
     secret, ciphertext = public_key.encapsulate()
-    wrap, size = wrap_for(key, least=32)
+    oid, size = wrap_for(key, least=32)
+    wrap = algorithms.identifier(oid)
     kek = derive_kem(("hkdf", "sha256"), secret, wrap, size, None)
     entry = der.sequence(
         der.integer(0),
@@ -165,7 +165,7 @@ def _encapsulation(certificate: x509.Certificate, key: bytes, public_key: Any) -
         algorithms.identifier(algorithms.HKDF_SHA256),
         der.integer(size),
         wrap,
-        der.octet_string(aes_key_wrap(kek, key)),
+        der.octet_string(wrap_key(oid, kek, key)),
     )
     return der.tlv(0xA4, der.oid(algorithms.ORI_KEM), entry)
 
@@ -187,11 +187,12 @@ def _agreement(
     certificate: x509.Certificate, key: bytes, key_oid: str, point: bytes, scheme: str, secret: bytes
 ) -> bytes:
     """KeyAgreeRecipientInfo with one recipient and an ephemeral key (RFC 5753 3.1.1, RFC 8418 3)."""
-    wrap, size = wrap_for(key)
+    oid, size = wrap_for(key)
+    wrap = algorithms.identifier(oid)
     kek = derive(scheme, secret, wrap, size, None)
     originator = der.tlv(0xA1, algorithms.identifier(key_oid), der.bit_string(point))
     recipient = der.sequence(
-        identifiers.issuer_and_serial_of(certificate), der.octet_string(aes_key_wrap(kek, key))
+        identifiers.issuer_and_serial_of(certificate), der.octet_string(wrap_key(oid, kek, key))
     )
     return der.tlv(
         0xA1,

@@ -7,6 +7,8 @@ from cryptography.hazmat.primitives.keywrap import (
     InvalidUnwrap,
     aes_key_unwrap,
     aes_key_unwrap_with_padding,
+    aes_key_wrap,
+    aes_key_wrap_with_padding,
 )
 
 from medmail_cli.cms import algorithms
@@ -15,13 +17,19 @@ _TRIPLE_DES_VECTOR = bytes.fromhex("4adda22c79e82105")
 _OF_SIZE = {size: oid for oid, size in algorithms.KEY_WRAPS.items()}
 
 
-def wrap_for(key: bytes, least: int = 16) -> tuple[bytes, int]:
-    """The key wrap to write around a content-encryption key: its identifier in DER, its own key's octets.
+def wrap_for(key: bytes, least: int = 16) -> tuple[str, int]:
+    """The key wrap to write around a content-encryption key, and its own key's octets.
 
     As strong as the content's cipher, neither more nor less (RFC 8551 2.3), unless ``least`` octets are more.
+    Keys of less than 16 octets, which old RC2 has, need the wrap with padding (RFC 5649).
     """
     size = max(len(key), least)
-    return algorithms.identifier(_OF_SIZE[size]), size
+    return (_OF_SIZE[size], size) if len(key) >= 16 else (algorithms.AES256_WRAP_PAD, 32)
+
+
+def wrap_key(wrap: str, kek: bytes, key: bytes) -> bytes:
+    """``key`` wrapped by AES."""
+    return (aes_key_wrap if wrap in algorithms.KEY_WRAPS else aes_key_wrap_with_padding)(kek, key)
 
 
 def kek_size(wrap: str) -> int | None:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from medmail_cli.cms import ber, enveloped, signed
 from medmail_cli.cms.keys import SoftwareKey
+from medmail_cli.cms.rewrap import rewrap
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import SignatureScheme
 from tests.support import pki
@@ -259,3 +260,23 @@ def test_old_ciphers_are_opened_only_when_asked(people: People, cipher: str) -> 
         enveloped.decrypt(envelope, keys)
     assert refused.value.code == "weak-algorithm"
     assert enveloped.decrypt(envelope, keys, allow_weak=True).content == LETTER
+
+
+@pytest.mark.parametrize("cipher", ["des3", "rc2-40", "rc2-64", "rc2-128"])
+def test_old_letters_are_given_to_keys_of_another_kind(people: People, cipher: str) -> None:
+    """A key of five octets, too: it is wrapped with padding (RFC 5649)."""
+    made, _, _ = people
+    person = made["rsa2048"]
+    legacy = ("-provider", "legacy", "-provider", "default")
+    theirs = cms("-encrypt", "-outform", "DER", "-binary", f"-{cipher}", *legacy, person.cert_file)
+    kinds: tuple[pki.KeyType, ...] = ("p256", "x25519", "ml-kem-768")
+    for kind in kinds:
+        heir, key = pki.issue(people[2], "heir@a.test", "both", kind)
+        given = rewrap(ber.parse(theirs), [(person.certificate, person.key)], heir)
+        envelope = enveloped.parse_enveloped(ber.parse(given))
+        opened = enveloped.decrypt(envelope, [(heir, SoftwareKey(key))], allow_weak=True)
+        assert (opened.content, opened.weak) == (LETTER, True)
+    heir_too = made["p521"]
+    given = rewrap(ber.parse(theirs), [(person.certificate, person.key)], heir_too.certificate)
+    reader = ("-recip", heir_too.cert_file, "-inkey", heir_too.key_file)
+    assert cms("-decrypt", "-inform", "DER", "-binary", *legacy, *reader, stdin=given) == LETTER
