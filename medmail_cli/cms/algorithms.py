@@ -326,10 +326,13 @@ CAPABILITY_BYTES = {
     **{name: identifier(oid) for oid, name in ML_KEM.items()},
 }
 """What can be advertised in sMIMECapabilities (RFC 8551 2.5.2, RFC 4262), as written."""
+_SHA256 = identifier(DIGESTS["sha256"], der.NULL)
 CAPABILITY_NAMES = {encoded: name for name, encoded in CAPABILITY_BYTES.items()} | {
     # digests without NULL, which RFC 4055 2.1 wants accepted
     identifier(RSA_OAEP, oaep_parameters("sha256", b"")): "rsa-oaep-sha256",
     identifier(RSA_PSS, pss_parameters("sha256", b"")): "rsa-pss-sha256",
+    # the octets that RFC 3560 5 demands, which lack the tags of its own syntax
+    identifier(RSA_OAEP, der.sequence(_SHA256, identifier(MGF1, _SHA256))): "rsa-oaep-sha256",
 }
 CAPABILITY_OIDS = {oid: cipher.name for oid, cipher in CIPHERS.items() if not cipher.weak} | {
     "1.2.840.113549.1.9.16.11.1": "prefer-binary-inside"

@@ -335,6 +335,15 @@ def test_capabilities_of_digests_without_null_are_the_same() -> None:
     assert signer.capabilities == ("rsa-oaep-sha256", "rsa-pss-sha256")
 
 
+def test_oaep_is_read_as_the_rfc_prints_it() -> None:
+    """RFC 3560 5 demands these octets of a capability, though they lack the tags of RSAES-OAEP-params."""
+    digest = "300d06096086480165030402010500"
+    printed = "303806092a864886f70d010107302b" + digest + "301a06092a864886f70d010108" + digest
+    said = put(algorithms.CAPABILITIES, der.sequence(bytes.fromhex(printed)))
+    (signer,) = signed.parse_signed(ber.parse(forge(person("rsa2048"), said))).signers
+    assert signer.capabilities == ("rsa-oaep-sha256",)
+
+
 def test_nothing_secret_is_shown() -> None:
     assert repr(person("p256").key) == "SoftwareKey(ECPrivateKey)"
     with pytest.raises(MedmailError) as error:
