@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from medmail_cli.cms.algorithms import is_older_cipher
 from medmail_cli.errors import MedmailError, NothingAttemptedError
 from medmail_cli.pki.address import ascii_domain, exact
 from medmail_cli.pki.enclosed import Enclosed
@@ -149,8 +150,7 @@ def readable(one: Addressee, weakest: Cipher = "aes-128-cbc") -> tuple[Cipher, .
     if contact is not None and contact.reads == "legacy":
         said = frozenset({"aes-256-cbc", "aes-128-cbc"})
     elif contact is not None:
-        # a dotted number is a capability that we have no name for: an older cipher, as far as we can tell
-        named = {name for name in contact.capabilities if name in CIPHERS or name[0].isdigit()}
+        named = {name for name in contact.capabilities if name in CIPHERS or is_older_cipher(name)}
         if named:
             said = frozenset(named & set(CIPHERS)) or frozenset({"aes-128-cbc"})
     return tuple(cipher for cipher in allowed if cipher in said)

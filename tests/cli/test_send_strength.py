@@ -25,6 +25,11 @@ BOB = letters.person("bob")
 PQ_BOB = letters.person("bob", key_type="ml-kem-768", purpose="encrypt")
 RSA_CAROL = letters.person("carol", key_type="rsa2048")
 NOW = letters.NOW
+OTHER_THAN_CIPHERS = (
+    "1.2.840.10045.4.3.2", "1.3.132.1.11.1", "2.16.840.1.101.3.4.1.5", "2.16.840.1.101.3.4.4.1",
+    "1.2.840.113549.1.9.16.3.8", "1.2.840.113549.1.1.1", "aes-192-gcm",
+)  # fmt: skip
+"""ECDSA, ECDH with another key wrap, that wrap, ML-KEM-512, compression, RSA; a cipher as new as GCM."""
 
 
 @pytest.fixture
@@ -80,6 +85,8 @@ def test_without_a_word_what_everybody_must_read(alice: Sender) -> None:
         (("rsa-oaep-sha256",), "aes-256-gcm"),
         # 3DES and Camellia: older than AES-GCM, so the best of S/MIME before it
         (("1.2.840.113549.3.7", "1.2.392.200011.61.1.1.1.4"), "aes-128-cbc"),
+        (("aes-192-cbc",), "aes-128-cbc"),
+        (OTHER_THAN_CIPHERS, "aes-256-gcm"),
     ],
 )
 def test_the_strongest_cipher_that_all_read(alice: Sender, said: tuple[str, ...], cipher: str) -> None:
