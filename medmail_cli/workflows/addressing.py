@@ -163,9 +163,8 @@ _MANDATORY = frozenset({"aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cb
 def _cipher(profile: "Profile", addressees: Sequence[Addressee]) -> Cipher:
     """The profile's, else the strongest that everybody reads. Raises ``no-common-cipher``."""
     sets = [set(readable(one, profile.weakest_cipher)) for one in addressees]
-    # ChaCha20 goes out only where the profile says so
-    wanted = dict.fromkeys((profile.cipher, *(one for one in CIPHERS if one != "chacha20-poly1305")))
-    for cipher in wanted:
+    # ChaCha20 goes out only where the profile says so, or to those who named nothing else
+    for cipher in sorted(CIPHERS, key=lambda one: (one != profile.cipher, one == "chacha20-poly1305")):
         if all(cipher in each for each in sets):
             return cipher
     raise NothingAttemptedError("no-common-cipher", addresses=[one.address for one in addressees])

@@ -95,6 +95,13 @@ def test_the_strongest_cipher_that_all_read(alice: Sender, said: tuple[str, ...]
     assert strength(written(alice, RSA_CAROL, BOB))[0] == cipher
 
 
+def test_chacha20_goes_to_who_names_nothing_else(alice: Sender) -> None:
+    """RFC 8551 2.7.1.1: what stands in the recipient's list is used where we know how."""
+    alice.knows(BOB)
+    says(alice, BOB, "chacha20-poly1305", "prefer-binary-inside")
+    assert strength(written(alice, BOB))[0] == "chacha20-poly1305"
+
+
 def test_only_the_newest_word_counts_and_none_from_the_future(alice: Sender) -> None:
     alice.knows(BOB)
     day = dt.timedelta(days=1)
