@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms.certificates import UNREADABLE, load
+from medmail_cli.cms.identifiers import CertificateId
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import binds, canonical, exact
 from medmail_cli.pki.certificate import facts
@@ -49,6 +50,8 @@ class Known:
     origin: Origin
     since: dt.datetime
     above: tuple[x509.Certificate, ...] = ()
+    preferred_at: dt.datetime | None = None
+    """When its holder last signed that letters shall be encrypted to it (RFC 8551 §2.5.3)."""
 
     @cached_property
     def sha256(self) -> str:
@@ -71,7 +74,8 @@ class Contact:
     def encryption(self, at: dt.datetime) -> tuple[Known, ...]:
         """The certificates to encrypt to at ``at``, best first: fit by usage, valid then, newest.
 
-        Pinned ones stand before others. Whether a chain and its revocation hold is for the sender to judge.
+        Pinned ones stand before others, and what its holder preferred since it was issued counts as new as
+        that word. Whether a chain and its revocation hold is for the sender to judge.
         """
         usable = [
             known
@@ -79,13 +83,12 @@ class Contact:
             if facts(known.certificate).not_before <= at <= facts(known.certificate).not_after
             and fit(known.certificate, "encrypt")
         ]
-        return tuple(
-            sorted(
-                usable,
-                key=lambda k: (k.origin == "pinned", facts(k.certificate).not_before, k.since),
-                reverse=True,
-            )
-        )
+
+        def rank(known: Known) -> tuple[bool, dt.datetime, dt.datetime]:
+            issued = facts(known.certificate).not_before
+            return known.origin == "pinned", max(issued, known.preferred_at or issued), known.since
+
+        return tuple(sorted(usable, key=rank, reverse=True))
 
 
 class Contacts:
@@ -179,6 +182,7 @@ class Contacts:
         certificates: Sequence[x509.Certificate],
         *,
         capabilities: Sequence[str] | None = None,
+        preferred: CertificateId | None = None,
         signed_at: dt.datetime | None = None,
         now: dt.datetime,
         chains: Chains = _NO_CHAINS,
@@ -186,9 +190,9 @@ class Contacts:
         """Learn from a letter of the mailbox whose signer is trusted now; ``address`` is the signer's.
 
         Certificates that do not bear the address, or cannot encrypt, are passed over. One of another
-        issuer than those known waits for ``accept``, as does any beside a pinned one. Capabilities count
-        if they are newer than those stored and not from the future. The caller has judged every
-        certificate; writes nothing where nothing is new.
+        issuer than those known waits for ``accept``, as does any beside a pinned one. Capabilities, and
+        which certificate is ``preferred``, count if they are newer than those stored and not from the
+        future. The caller has judged every certificate; writes nothing where nothing is new.
         """
         bearing = [c for c in certificates if binds(c, address) and fit(c, "encrypt")]
         result: Learned = "unchanged"
@@ -205,8 +209,12 @@ class Contacts:
                 else:
                     waiting = _newest((*contact.waiting, known))
                     contact, result = replace(contact, waiting=waiting), "waiting"
-            if capabilities is not None and signed_at is not None and _fresher(contact, signed_at, now):
+            if signed_at is None or signed_at > now + SKEW:
+                return contact
+            if capabilities is not None and _newer(signed_at, contact.capabilities_at):
                 contact = replace(contact, capabilities=tuple(capabilities), capabilities_at=signed_at)
+            if preferred is not None:
+                contact = _preferring(contact, preferred, signed_at)
             return contact
 
         existing = self.lookup(address)
@@ -247,7 +255,7 @@ def _with(contact: Contact, known: Known) -> Contact:
     for earlier in contact.certificates:
         if earlier.certificate == known.certificate:
             above = tuple(dict.fromkeys((*earlier.above, *known.above)))
-            known = replace(known, since=earlier.since, above=above)
+            known = replace(known, since=earlier.since, above=above, preferred_at=earlier.preferred_at)
     others = tuple(each for each in contact.certificates if each.certificate != known.certificate)
     waiting = tuple(each for each in contact.waiting if each.certificate != known.certificate)
     return replace(contact, certificates=_newest((*others, known)), waiting=waiting)
@@ -271,10 +279,19 @@ def _issuer(certificate: x509.Certificate) -> tuple[object, bytes | None]:
     return read.issuer, read.issuer_key_id
 
 
-def _fresher(contact: Contact, signed_at: dt.datetime, now: dt.datetime) -> bool:
-    if signed_at > now + SKEW:
-        return False
-    return contact.capabilities_at is None or signed_at > contact.capabilities_at
+def _newer(signed_at: dt.datetime, stored: dt.datetime | None) -> bool:
+    return stored is None or signed_at > stored
+
+
+def _preferring(contact: Contact, preferred: CertificateId, signed_at: dt.datetime) -> Contact:
+    """The contact with a word about which of its certificates to use."""
+    certificates = tuple(
+        replace(known, preferred_at=signed_at)
+        if preferred.names(known.certificate) and _newer(signed_at, known.preferred_at)
+        else known
+        for known in contact.certificates
+    )
+    return replace(contact, certificates=certificates)
 
 
 def _dump(contact: Contact) -> bytes:
@@ -297,6 +314,7 @@ def _stored(known: Known) -> dict[str, Any]:
         "since": known.since.isoformat(),
         "certificate": _text(known.certificate),
         "above": [_text(certificate) for certificate in known.above],
+        **({"preferred_at": known.preferred_at.isoformat()} if known.preferred_at else {}),
     }
 
 
@@ -328,7 +346,14 @@ def _load(path: Path) -> Contact:
 def _known(stored: dict[str, Any]) -> Known:
     since = dt.datetime.fromisoformat(stored["since"])
     above = tuple(map(_certificate, stored["above"]))
-    return Known(_certificate(stored["certificate"]), stored["origin"], since, above)
+    preferred_at = stored.get("preferred_at")
+    return Known(
+        _certificate(stored["certificate"]),
+        stored["origin"],
+        since,
+        above,
+        dt.datetime.fromisoformat(preferred_at) if preferred_at else None,
+    )
 
 
 def _certificate(text: str) -> x509.Certificate:

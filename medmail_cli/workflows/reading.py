@@ -170,6 +170,7 @@ class Reader:
             address,
             tuple(chains),
             capabilities=capabilities,
+            preferred=preferred,
             signed_at=signed_at,
             now=self.now,
             chains=chains,

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.cms import algorithms, der
 from medmail_cli.pki.usage import is_ml_kem
 from medmail_cli.smime.open import Opened
+from medmail_cli.smime.protect import Signer, protect
 from medmail_cli.store.contacts import Contacts
 from medmail_cli.store.keystore import Keystore
 from medmail_cli.store.mailbox import Mailbox
@@ -256,6 +257,27 @@ def test_a_certificate_whose_kind_of_key_is_unknown_is_passed_over(alice: Sender
         assert (done.exit, done.objects[-1]["code"]) == (5, code)
     alice.knows(RSA_CAROL)
     assert strength(written(alice, RSA_CAROL)) == ("aes-256-gcm", "rsa-pkcs1v15")
+
+
+def test_the_certificate_that_a_trusted_letter_asks_for_is_used(alice: Sender) -> None:
+    """RFC 8551 2.5.3: though it is the older one."""
+    old, new = (
+        letters.person("bob", purpose="encrypt", not_before=dt.datetime(2026, month, 1, tzinfo=dt.UTC))
+        for month in (1, 6)
+    )
+    knows_both(alice, old, new)
+    assert strength(written(alice, new))[1] == "ecdh-es-p256"
+    signer = letters.person("bob", purpose="sign")
+    answer = protect(
+        letters.letter(from_=signer.box, to=(alice.person.box,)),
+        signer=Signer(signer.key, signer.certificate, encryption_certificate=old.certificate),
+        recipients={alice.person.address: alice.person.certificate},
+        signed_at=dt.datetime.now(dt.UTC),
+    )
+    box = Mailbox(alice.home / "mail")
+    box.store("work", "INBOX", 1, [(1, answer[0].message)], dt.datetime.now(dt.UTC))
+    assert alice.run("decrypt", "--unopened").exit == 0
+    assert strength(written(alice, old))[1] == "ecdh-es-p256"
 
 
 # -- post-quantum

@@ -9,6 +9,7 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medmail_cli.cms import ber, identifiers
 from medmail_cli.errors import MedmailError
 from medmail_cli.store.contacts import Contacts
 from tests.support import pki
@@ -59,6 +60,29 @@ def test_encryption_takes_the_newest_that_fits(contacts: Contacts) -> None:
     old, new = certificate(since=1), certificate(since=2)
     contact = contacts.add("dr.b@x.test", [new, expired, future, signing, old], now=NOW)
     assert [known.certificate for known in contact.encryption(NOW)] == [new, old]
+
+
+def test_what_its_holder_prefers_comes_before_what_was_issued_earlier(contacts: Contacts) -> None:
+    """RFC 8551 2.5.3: the newest word counts, none from the future; what is issued later is newer still."""
+    old, new, newest = (certificate(since=since) for since in (1, 2, 20))
+
+    def prefers(wanted: x509.Certificate, day: int) -> x509.Certificate:
+        named = identifiers.read(ber.parse(identifiers.issuer_and_serial_of(wanted)))
+        contacts.learn("dr.b@x.test", (), preferred=named, signed_at=pki.EPOCH + day * DAY, now=NOW)
+        contact = contacts.lookup("dr.b@x.test")
+        assert contact is not None
+        return contact.encryption(NOW)[0].certificate
+
+    contacts.add("dr.b@x.test", [old, new], now=NOW)
+    assert prefers(old, 10) == old
+    assert prefers(new, 9) == old
+    assert prefers(new, 11) == new
+    assert prefers(old, 1000) == new
+    assert prefers(old, 12) == old
+    assert contacts.add("dr.b@x.test", [old, newest], now=NOW).encryption(NOW)[0].certificate == newest
+    assert prefers(certificate(since=3), 30) == newest
+    contacts.add("dr.b@x.test", [certificate(None)], now=NOW)
+    assert prefers(old, 31) not in (old, new, newest)
 
 
 def test_another_issuer_waits_until_accepted(contacts: Contacts) -> None:
