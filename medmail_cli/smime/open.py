@@ -177,8 +177,8 @@ def open_message(
     parts = tuple(mime.decode_body(part) for part in content.attachments)
     attachments = tuple(map(_attachment, content.attachments, parts))
     verdict = replace(verdict, text=content.text, attachments=attachments)
-    if protected and got.decrypted is not None:
-        verdict = replace(verdict, in_clear=headers(in_clear(got, got.payload), protected=True))
+    if got.decrypted is not None and header is not got.outer:
+        verdict = replace(verdict, in_clear=headers(in_clear(got, got.payload), protected=protected))
     proven = author.proven if not found and author else None
     return Opened(verdict, got.payload, header, parts, proven, at, infos)
 

@@ -117,7 +117,7 @@ class Verdict:
     output: str | None = None
     """Where the content was written, ``-`` for stdout; None where it was only shown, or not at all."""
     in_clear: Headers | None = field(default=None, metadata={"json": False})
-    """Of an encrypted letter with protected headers: what its author let stand outside (RFC 9788 §4.2)."""
+    """Of an encrypted letter with header fields inside: what its author let stand outside (RFC 9788 §4.2)."""
 
 
 def exit_for(problems: Iterable[str]) -> int:

@@ -11,7 +11,7 @@ import pytest
 from medmail_cli.pki.path import Authorities
 from medmail_cli.profile import Profile
 from medmail_cli.smime.fields import Mailbox
-from medmail_cli.smime.protect import protect
+from medmail_cli.smime.protect import Style, protect
 from medmail_cli.smime.verdict import Verdict
 from medmail_cli.store.auditlog import AuditLog
 from medmail_cli.store.contacts import Contacts
@@ -112,12 +112,13 @@ def hidden(outer: str) -> bytes:
     return OUTER + encrypt(sign(payload.replace("\n", "\r\n").encode()))
 
 
-def answered(made: Answer) -> tuple[Verdict, dict[str, str]]:
+def answered(made: Answer, *, protection: bool = True) -> tuple[Verdict, dict[str, str]]:
     """What Alice reads of Bob's answer, and the header around it."""
     bob, alice = person("bob"), person("alice")
     written = drafts.letter(replace(made.draft, body="Yes"), bob.box, NOW)
     readers = {box.address: person(box.address.partition("@")[0]).certificate for box in made.draft.everybody}
-    (submission,) = protect(written, signer=bob.signer, recipients=readers, signed_at=NOW)
+    style = Style(header_protection=protection)
+    (submission,) = protect(written, signer=bob.signer, recipients=readers, signed_at=NOW, style=style)
     outside = message_from_bytes(submission.message)
     verdict = opened(submission.message, keys=[(alice.certificate, alice.key)]).verdict
     return verdict, {name: " ".join(value.split()) for name, value in outside.items()}
@@ -148,3 +149,12 @@ def test_a_letter_that_let_nothing_stand_outside_is_answered_to_nobody_named(ans
     assert outside["To"] == "undisclosed-recipients:;"
     assert not {"Cc", "In-Reply-To", "References"} & set(outside)
     assert outside["From"] == "Bob <bob@medecin.test>"
+
+
+def test_a_subject_that_alone_was_inside_is_hidden_by_any_policy(answering: Answering) -> None:
+    """The older form protects what it holds, often nothing but Subject."""
+    payload = b"Subject: Mme Durand\r\nContent-Type: text/plain; protected-headers=v1\r\n\r\nHello\r\n"
+    made = answering(OUTER + encrypt(sign(payload)))
+    assert made.draft.subject == "Re: Mme Durand"
+    _, outside = answered(made, protection=False)
+    assert (outside["Subject"], outside["To"]) == ("Re: outside", "alice@medecin.test")
