@@ -53,13 +53,16 @@ class Shown:
     attachments: tuple[Entity, ...]
 
 
-def shown(root: Entity, *, protected: bool = False, partly_signed: bool = False) -> Shown:
+def shown(
+    root: Entity, *, protected: bool = False, encrypted: bool = False, partly_signed: bool = False
+) -> Shown:
     """Choose what of a decrypted, verified entity is read and what is attached.
 
-    ``protected`` where its own header fields are shown: a copy of them in the text is then left out.
+    ``protected`` where its own header fields are shown: a copy of them in the text is then left out, by RFC
+    9788 only in what came ``encrypted``.
     ``partly_signed`` where a list, say, put a footer beside the signed letter: that is read all the same.
     """
-    hide_copy = protected and root.parameters.get("hp", "").lower() in ("clear", "cipher")
+    hide_copy = protected and encrypted and root.parameters.get("hp", "").lower() in ("clear", "cipher")
     chosen = _Chosen(hide_copy, partly_signed)
     if protected and root.children and _is_older_copy(root, root.children[0]):
         root = replace(root, children=root.children[1:])

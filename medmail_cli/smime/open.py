@@ -173,11 +173,12 @@ def open_message(
     if withheld:
         return Opened(verdict, header=got.outer, at=at, judged=infos)
     partly = any(problem.code == "partly-signed" for problem in found)
-    content = display.shown(got.payload, protected=protected, partly_signed=partly)
+    encrypted = got.decrypted is not None
+    content = display.shown(got.payload, protected=protected, encrypted=encrypted, partly_signed=partly)
     parts = tuple(mime.decode_body(part) for part in content.attachments)
     attachments = tuple(map(_attachment, content.attachments, parts))
     verdict = replace(verdict, text=content.text, attachments=attachments)
-    if got.decrypted is not None and header is not got.outer:
+    if encrypted and header is not got.outer:
         verdict = replace(verdict, in_clear=headers(in_clear(got, got.payload), protected=protected))
     proven = author.proven if not found and author else None
     return Opened(verdict, got.payload, header, parts, proven, at, infos)

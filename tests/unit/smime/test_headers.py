@@ -268,3 +268,12 @@ def test_the_copy_of_the_older_form_is_a_part_of_its_own(kind: bytes, part: byte
 def test_a_copy_is_shown_where_no_header_is_protected() -> None:
     content = inside(b"; hp=cipher; hp-legacy-display=1", b"Subject: inside\r\n", LEGACY)
     assert opened(OUTER + encrypt(sign(content))).verdict.text == "Subject: inside\n\nHello\n"
+
+
+def test_text_that_was_not_encrypted_holds_no_copy() -> None:
+    """RFC 9788 §4.5.3.1: every other reader shows those lines, whatever they are marked as."""
+    content = inside(b"; hp=clear; hp-legacy-display=1", body=b"Dose: 5 mg\r\n\r\nHello\r\n")
+    assert opened(OUTER + sign(content)).verdict.text == "Dose: 5 mg\n\nHello\n"
+    marked = HTML.replace(b"Subject: inside", b"Dose: 5 mg")
+    html = HEAD + b"Content-Type: text/html; hp=cipher; hp-legacy-display=1\r\n\r\n" + marked
+    assert opened(OUTER + sign(html)).verdict.text == "Dose: 5 mg\n\nHello\n"
