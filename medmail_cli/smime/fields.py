@@ -9,7 +9,7 @@ import binascii
 import codecs
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cached_property, lru_cache
@@ -199,6 +199,15 @@ def _parse_parameters(value: str) -> tuple[str, Mapping[str, str]]:
 
 
 _known_parameters = lru_cache(maxsize=512)(_parse_parameters)
+
+
+def without_parameters(raw: bytes, names: Collection[str]) -> bytes:
+    """A field of MIME as it came but for its parameters of these names (in lower case)."""
+
+    def kept(match: re.Match[str]) -> str:
+        return "" if match[1].partition("*")[0].lower() in names else match[0]
+
+    return _PARAMETER.sub(kept, raw.decode("latin-1")).encode("latin-1")
 
 
 def _join_segments(numbered: Mapping[int, tuple[str, bool]]) -> str:

@@ -14,12 +14,14 @@ from medmail_cli.errors import FAILED, MedmailError
 from medmail_cli.pki.address import ascii_domain
 from medmail_cli.smime import compose, mime
 from medmail_cli.smime.compose import Attachment, Letter
-from medmail_cli.smime.fields import Mailbox, parse_mailboxes
+from medmail_cli.smime.fields import Mailbox, parse_mailboxes, without_parameters
 
 MANIFEST_FIELDS = ("id", "from", "to", "cc", "bcc", "subject", "body", "body_file", "attach", "in_reply_to")
 KEY_LIMIT = 200
 _SUBJECT_LINE = re.compile(r"subject:[ \t]*([^\r\n]*)(?:\r?\n(?:[ \t]*\r?\n)?|\Z)", re.IGNORECASE)
 _MESSAGE_ID = re.compile(r"<[^\s<>]{1,900}>\Z")
+_OF_PROTECTION = {"hp", "protected-headers"}
+"""Parameters that the letter to be gets of its own, and once (RFC 9788 §5)."""
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,11 @@ def _written(value: str) -> list[str]:
 
 
 def _content(data: bytes, entity: "mime.Entity") -> bytes:
-    """The message without all but its content fields."""
+    """The message without all but its content fields, and without what these say of how it came."""
     kept = [
-        field.raw.rstrip(b"\r\n") + b"\r\n" for field in entity.fields if field.name.startswith("content-")
+        without_parameters(field.raw.rstrip(b"\r\n"), _OF_PROTECTION) + b"\r\n"
+        for field in entity.fields
+        if field.name.startswith("content-")
     ]
     return b"".join([*kept, b"\r\n", data[entity.body : entity.end]])
 

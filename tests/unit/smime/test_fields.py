@@ -82,6 +82,16 @@ def test_parameters(written: str, expected: str) -> None:
     assert parse_parameters(written)[1]["filename"] == expected
 
 
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_a_parameter_that_is_left_out_leaves_the_rest(before: bytes, after: bytes) -> None:
+    raw = b"Content-Type: text/plain" + before + b'; hp="a;b"' + after
+    left = fields.without_parameters(raw, {"hp"})
+    assert "hp" not in parse_parameters(left.decode("latin-1"))[1]
+    assert fields.without_parameters(left, ()) == left
+    names = set(parse_parameters(raw.decode("latin-1"))[1])
+    assert set(parse_parameters(left.decode("latin-1"))[1]) == names - {"hp"}
+
+
 @pytest.mark.parametrize(
     ("written", "expected"),
     [

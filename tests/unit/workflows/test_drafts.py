@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.smime import compose, mime
+from medmail_cli.smime.protect import Style, protect, sign_only
 from medmail_cli.workflows import drafts
 from medmail_cli.workflows.drafts import MANIFEST_FIELDS, Draft, finished, from_message, mailbox, manifest
+from tests.support.letters import NOW, opened, person
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
@@ -112,3 +114,31 @@ def test_a_whole_message_keeps_its_content_fields_and_body_alone(body: bytes) ->
     assert draft.entity.endswith(body.replace(b"\n", b"\r\n"))
     assert b"\nX-Secret" not in draft.entity.split(b"\r\n\r\n")[0]
     assert drafts.finished(draft) == draft
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [b"; hp=cipher", b'; HP="cipher"', b"; hp*0=ci;\n hp*1=pher", b'; protected-headers="v1" ;\n hp=cipher'],
+)
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_message_that_came_protected_goes_out_as_what_it_is_now(parameters: bytes, encrypted: bool) -> None:
+    """RFC 9788 §2.1.1: hp="cipher" stands in no letter that is not encrypted."""
+    kind = b'Content-Type: text/plain; name="a; hp=cipher"' + parameters + b"; charset=utf-8\n\nHello\n"
+    draft = from_message(b"To: bob@medecin.test\nSubject: x\n" + kind)
+    alice, bob = person("alice"), person("bob")
+    written = drafts.letter(draft, alice.box, NOW)
+    if encrypted:
+        readers = {bob.address: bob.certificate}
+        made = protect(written, signer=alice.signer, recipients=readers, signed_at=NOW)
+    else:
+        made = sign_only(written, signer=alice.signer, signed_at=NOW)
+    content = opened(made[0].message).content
+    assert content is not None
+    hp = "cipher" if encrypted else "clear"
+    assert content.parameters == {"name": "a; hp=cipher", "charset": "utf-8", "hp": hp}
+    (typed,) = content.all("content-type")
+    assert typed.raw.lower().count(b"hp") == 2  # the one in the name is none
+    wrapping = Style(wrapping="message-rfc822")
+    plain = opened(sign_only(written, signer=alice.signer, signed_at=NOW, style=wrapping)[0].message).content
+    assert plain is not None
+    assert "hp" not in plain.parameters
