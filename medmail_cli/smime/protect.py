@@ -7,6 +7,7 @@ outside. Each Bcc recipient gets a message of its own, so that nobody else's hol
 can open every one.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,8 @@ from medmail_cli.smime.compose import CRLF, FieldLine, Letter
 from medmail_cli.smime.fields import Mailbox
 
 _ONLY_INSIDE = {"keywords", "comments", "bcc"}
+_NOT_7BIT = re.compile(rb"[^\x01-\x7f]|[^\r\n]{999}")
+"""What 7bit does not carry (RFC 2045 §2.7)."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,9 @@ def _signed_entity(
     *,
     encrypted: bool,
 ) -> bytes:
-    detached = style.signature == "detached"
+    # what a server could refuse or change is not signed as it stands (RFC 8551 §3.1.3)
+    fragile = not encrypted and _NOT_7BIT.search(letter.entity or b"") is not None
+    detached = style.signature == "detached" and not fragile
     binary = style.binary and encrypted and not detached
     if style.wrapping == "message-rfc822":
         whole = compose.payload(letter, fields=(*fields, _MIME_VERSION), binary=binary)

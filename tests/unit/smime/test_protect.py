@@ -142,6 +142,19 @@ def test_signed_only_is_believed_and_said_to_be_open(signature: Any) -> None:
     assert only.message.isascii()
 
 
+@pytest.mark.parametrize("body", ["été\r\n".encode(), b"x" * 999 + b"\r\n", b"\0\r\n", b"ok\r\n"])
+def test_what_seven_bits_cannot_carry_is_not_signed_detached(body: bytes) -> None:
+    """RFC 8551 §3.1.3: a server on the way may refuse it, or change it and break the signature."""
+    made = letter(entity=b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + body)
+    detached = Style(signature="detached")
+    message = sign_only(made, signer=person("alice").signer, signed_at=NOW, style=detached)[0].message
+    assert message.isascii()
+    assert (b"multipart/signed" in message) == (body == b"ok\r\n")
+    assert opened(message).verdict.trusted
+    # inside an encryption nothing has to carry it
+    assert opened(sealed(made, signature="detached")).verdict.trusted
+
+
 @pytest.mark.parametrize(
     ("kind", "micalg"),
     [("p256", "sha-256"), ("p384", "sha-384"), ("ed25519", "sha-512"), ("ed448", "shake256"),
