@@ -18,6 +18,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.smime.fields import Mailbox
 
 CRLF = b"\r\n"
+BINARY = b"Content-Transfer-Encoding: binary" + CRLF
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _PLAIN_WORD = re.compile(r"[!#$%&'*+\-/0-9=?A-Z^_`a-z{|}~]+(?: [!#$%&'*+\-/0-9=?A-Z^_`a-z{|}~]+)*\Z")
 _SENDABLE = re.compile(
@@ -157,7 +158,7 @@ def payload(
     boundary = _boundary()
     content_type = parameterized("Content-Type", "multipart/mixed", [("boundary", boundary), *parameters])
     delimiter = b"--" + boundary.encode()
-    pieces = [*head, content_type, CRLF]
+    pieces = [*head, content_type, *([BINARY] if binary else []), CRLF]
     pieces += [delimiter, CRLF, *_text_part(body, text_parameters, binary=binary)]
     for attachment in letter.attachments:
         pieces += [CRLF, delimiter, CRLF, *_attachment_part(attachment, binary=binary)]

@@ -211,7 +211,8 @@ def _signed_entity(
     binary = style.binary and encrypted and not detached
     if style.wrapping == "message-rfc822":
         whole = compose.payload(letter, fields=(*fields, _MIME_VERSION), binary=binary)
-        content = b"Content-Type: message/rfc822" + CRLF + CRLF + whole
+        encoding = compose.BINARY if binary else b""
+        content = b"Content-Type: message/rfc822" + CRLF + encoding + CRLF + whole
     elif style.header_protection:
         inside = list(fields)
         if encrypted:
@@ -248,7 +249,7 @@ def _signed_entity(
         head = compose.parameterized(
             "Content-Type", "application/pkcs7-mime", [("smime-type", "signed-data"), ("name", "smime.p7m")]
         )
-        return head + b"Content-Transfer-Encoding: binary" + CRLF + CRLF + data
+        return head + compose.BINARY + CRLF + data
     return b"".join(_cms_entity(data, "signed-data"))
 
 

@@ -9,6 +9,7 @@ import pytest
 from medmail_cli.smime import mime
 from medmail_cli.smime.compose import Attachment
 from medmail_cli.smime.fields import Mailbox
+from medmail_cli.smime.layers import unwrap
 from medmail_cli.smime.protect import Style, estimate, protect, sign_only
 from tests.support import letters, pki
 from tests.support.letters import FILE, NOW, codes, letter, opened, person, sealed
@@ -201,3 +202,19 @@ def test_long_keys_and_many_recipients_count(signs: pki.KeyType, reads: pki.KeyT
     raw = protect(written, signer=signer, recipients=recipients, signed_at=NOW)[0].message
     guess = estimate(written, signer=signer, recipients=certificates)
     assert len(raw) <= guess <= len(raw) * 1.1 + 12_000
+
+
+@pytest.mark.parametrize("wrapping", ["none", "message-rfc822"])
+def test_around_binary_parts_no_entity_is_called_seven_bit(wrapping: str) -> None:
+    """RFC 2045 §6.4: a multipart and a wrapped message are as wide as the widest part."""
+    raw = sealed(letter(attachments=(FILE,)), binary=True, wrapping=wrapping)
+    bob = person("bob")
+    whole = unwrap(raw, [(bob.certificate, bob.key)]).signature
+    assert whole is not None
+    entity = mime.parse_inner(bytes(whole.over))
+    while True:
+        assert entity.encoding == "binary"
+        if entity.content_type != "message/rfc822":
+            break
+        entity = mime.parse(mime.decode_body(entity))
+    assert [part.encoding for part in entity.children] == ["8bit", "binary"]
