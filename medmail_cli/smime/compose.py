@@ -122,11 +122,9 @@ def header_fields(letter: Letter, *, bcc: Iterable[Mailbox] = ()) -> tuple[Field
         fields.append(("Bcc", mailboxes("Bcc", bcc)))
     fields.append(("Subject", unstructured("Subject", letter.subject)))
     fields.append(("Date", b"Date: " + _date(letter.date) + CRLF))
-    fields.append(("Message-ID", _ids("Message-ID", (letter.message_id,))))
-    if letter.in_reply_to:
-        fields.append(("In-Reply-To", _ids("In-Reply-To", (letter.in_reply_to,))))
-    if letter.references:
-        fields.append(("References", _ids("References", letter.references)))
+    fields += _ids("Message-ID", (letter.message_id,))
+    fields += _ids("In-Reply-To", (letter.in_reply_to or "",))
+    fields += _ids("References", letter.references)
     fields += [(name, unstructured(name, value)) for name, value in letter.headers]
     return tuple(fields)
 
@@ -310,9 +308,11 @@ def mailboxes(name: str, boxes: Sequence[Mailbox]) -> bytes:
     return _fold(name, tokens)
 
 
-def _ids(name: str, ids: Iterable[str]) -> bytes:
+def _ids(name: str, ids: Iterable[str]) -> list[FieldLine]:
+    """The field of these, if one of them can be written: strangers' may be of any length and character."""
     tokens = [re.sub(r"[^\x21-\x7e]", "", one).encode() for one in ids]
-    return _fold(name, [token for token in tokens if token and len(token) <= 900])
+    usable = [token for token in tokens if token and len(token) <= 900]
+    return [(name, _fold(name, usable))] if usable else []
 
 
 def _encoded_words(text: str) -> Iterable[bytes]:

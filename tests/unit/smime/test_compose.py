@@ -123,3 +123,14 @@ def test_a_bare_cc_or_nobody_gets_a_to_field() -> None:
 def test_size_of_base64_is_known_beforehand() -> None:
     for size in (0, 1, 2, 3, 56, 57, 58, 114, 5000):
         assert compose.base64_size(size) == len(compose.base64_lines(bytes(size)))
+
+
+@pytest.mark.parametrize("reference", [f"<{'x' * 950}@y>", "é", ""])
+def test_a_reference_that_cannot_be_written_leaves_no_empty_field(reference: str) -> None:
+    """RFC 5322 §3.6.4: In-Reply-To and References hold one at least."""
+    one = letter(in_reply_to=reference, references=(reference,))
+    assert not {"In-Reply-To", "References"} & {name for name, _ in compose.header_fields(one)}
+    two = letter(references=("<a@b>", reference))
+    assert b"".join(line for name, line in compose.header_fields(two) if name == "References") == (
+        b"References: <a@b>\r\n"
+    )
