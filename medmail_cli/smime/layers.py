@@ -19,16 +19,14 @@ from medmail_cli.cms.signed import SignedData
 from medmail_cli.cms.verify import Content
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import PrivateKey
-from medmail_cli.smime import compose, mime
+from medmail_cli.smime import compose, labels, mime
 from medmail_cli.smime.fields import Field
 from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.verdict import Layer
 
 MAX_LAYERS = 8
 """Triple wrapping (RFC 2634 1.1) needs three; more than these are nobody's letter."""
-_CMS_TYPES = {"application/pkcs7-mime", "application/x-pkcs7-mime"}
 _ENCRYPTED = ("enveloped-data", "auth-enveloped-data")
-_SIGNATURE_TYPES = {"application/pkcs7-signature", "application/x-pkcs7-signature"}
 _ARMOUR = re.compile(rb"\s*-----BEGIN (?:CMS|PKCS ?#?7(?: SIGNED DATA)?)-----\r?\n")
 _BASE64 = re.compile(rb"\s*MI[A-T][A-Za-z0-9+/]")
 """A SEQUENCE of more than 127 octets, or of indefinite length."""
@@ -139,7 +137,7 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
         for _ in range(len(layers), MAX_LAYERS + 1):  # the last time round nothing may be left
             if signature is None:  # what somebody signed as a part stays one (RFC 9787 §4)
                 entity = _alone(entity)
-            if _is_cms(entity):
+            if labels.is_cms(entity):
                 # what list software appends to the encoded structure is no part of it, and never shown
                 node = ber.parse(_cms_octets(entity), trailing=True)
                 kind = content.content_type(node)
@@ -175,11 +173,11 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
                 else:
                     raise MedmailError("malformed", what="message", reason="content-type")
                 del node
-            elif _is_multipart_signed(entity, renamed=signature is None):
+            elif labels.is_multipart_signed(entity, renamed=signature is None):
                 layers.append("signed")
                 signature = _detached(entity, len(layers))
                 entity = mime.or_text(entity.children[0])
-            elif layers and _is_wrapped(entity):
+            elif layers and labels.is_wrapped(entity):
                 layers.append("wrapped")
                 # what a wrapped message holds is shown, never opened: it may be somebody else's
                 entity = mime.parse(mime.decode_body(entity))
@@ -207,7 +205,7 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
 def outer_envelope(raw: bytes) -> tuple[Entity, ber.Node] | None:
     """Where a message's outermost layer is an encryption: the entity whose body it is, and its structure."""
     entity = _alone(_read(raw)[0])
-    if not _is_cms(entity):
+    if not labels.is_cms(entity):
         return None
     node = ber.parse(_cms_octets(entity), trailing=True)
     return (entity, node) if content.content_type(node) in _ENCRYPTED else None
@@ -249,15 +247,7 @@ def _alone(entity: Entity) -> Entity:
         if len(parts) != 1:
             return entity
         (only,) = parts
-    return only if _is_cms(only) or _is_multipart_signed(only) else entity
-
-
-def _is_wrapped(entity: Entity) -> bool:
-    """Whether the content is a message that was wrapped to protect its header (RFC 8551 §3.1).
-
-    Where the header around it is protected it is a message that somebody passes on (RFC 9788 §4.10.1).
-    """
-    return entity.content_type in ("message/rfc822", "message/global") and "hp" not in entity.parameters
+    return only if labels.is_cms(only) or labels.is_multipart_signed(only) else entity
 
 
 def _is_blank(entity: Entity) -> bool:
@@ -292,51 +282,6 @@ def _was_signed_as_data(inner: SignedData) -> bool:
     return inner.content_type != algorithms.DATA and any(
         value.oid() == algorithms.DATA for values in named for value in values
     )
-
-
-def _is_cms(entity: Entity) -> bool:
-    if entity.content_type in _CMS_TYPES:
-        return True
-    kept = entity.content_type == "application/octet-stream" and "smime-type" in entity.parameters
-    return kept or _is_file(entity, (".p7m", ".p7z"))
-
-
-def _is_file(entity: Entity, endings: tuple[str, ...]) -> bool:
-    """Whether somebody's mail program did not know what it sent, and only the name tells."""
-    main, _, _ = entity.content_type.partition("/")
-    return main == "application" and (entity.filename or "").lower().endswith(endings)
-
-
-def _is_signature(entity: Entity) -> bool:
-    return entity.content_type in _SIGNATURE_TYPES or _is_file(entity, (".p7s",))
-
-
-def _is_of_a_file(signature: Entity) -> bool:
-    """Whether a signature is called after a document (``report.pdf.p7s``), which is then what it is over."""
-    return "." in (signature.filename or "").lower().removesuffix(".p7s")
-
-
-def _is_multipart_signed(entity: Entity, *, renamed: bool = True) -> bool:
-    if renamed and entity.content_type == "multipart/mixed":
-        # software that did not know the type may have renamed it: content and signature alone are the same
-        return (
-            len(entity.children) == 2
-            and _is_signature(entity.children[1])
-            and not _is_of_a_file(entity.children[1])
-        )
-    if entity.content_type != "multipart/signed":
-        return False
-    protocol = entity.parameters.get("protocol", "").lower()
-    if protocol and protocol not in _SIGNATURE_TYPES:
-        return False
-    if len(entity.children) < 2:
-        raise MedmailError("malformed", what="message", reason="multipart-signed")
-    # with a third part beside them the signature no longer covers everything (RFC 1847 §2.1)
-    if len(entity.children) != 2:
-        return False
-    # what it is said to be around may have lost its label, and its name, on the way
-    unlabelled = entity.children[1].content_type in ("application/octet-stream", *_CMS_TYPES)
-    return _is_signature(entity.children[1]) or (bool(protocol) and unlabelled)
 
 
 def _detached(entity: Entity, depth: int) -> SignatureLayer:
@@ -376,7 +321,7 @@ def _inflate(node: ber.Node) -> tuple[str, bytes]:
 def holds_signature(entity: Entity) -> bool:
     """Whether a part somewhere below is signed, though nothing that covers the whole is."""
     return any(
-        _is_signature(part) or (_is_cms(part) and _signed_in(part) is not None)
+        labels.is_signature(part) or (labels.is_cms(part) and _signed_in(part) is not None)
         for child in entity.children
         for part in child.walk()
     )
@@ -387,7 +332,7 @@ def signed_content(part: Entity) -> Entity | None:
 
     To be read, as one can what stands beside a detached one; a signed document with a name of its own is not.
     """
-    if part.content_type not in _CMS_TYPES or (part.filename or "smime.p7m").lower() != "smime.p7m":
+    if part.content_type not in labels.CMS_TYPES or (part.filename or "smime.p7m").lower() != "smime.p7m":
         return None
     found = _signed_in(part)
     if found is None or found.content is None or found.content_type != algorithms.DATA:
