@@ -4,6 +4,8 @@ Software on the way renames what it does not know, so names of files count where
 """
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.pki import address
+from medmail_cli.smime.fields import Field
 from medmail_cli.smime.mime import Entity
 
 CMS_TYPES = {"application/pkcs7-mime", "application/x-pkcs7-mime"}
@@ -56,6 +58,19 @@ def is_wrapped(entity: Entity) -> bool:
     Where the header around it is protected it is a message that somebody passes on (RFC 9788 §4.10.1).
     """
     return entity.content_type in ("message/rfc822", "message/global") and "hp" not in entity.parameters
+
+
+def is_passed_on(message: Entity, outer: tuple[Field, ...]) -> bool:
+    """Whether a message that is all there is in a layer is somebody else's, and not the letter itself.
+
+    It is where it has layers or a protected header of its own (RFC 9788 §4.10.1), and another sender.
+    """
+    layered = is_cms(message) or message.content_type == "multipart/signed"
+    inside, outside = (
+        {address.canonical(box.address) for one in fields if one.name == "from" for box in one.mailboxes}
+        for fields in (message.fields, outer)
+    )
+    return (layered or "hp" in message.parameters) and bool(outside) and inside != outside
 
 
 def _is_file(entity: Entity, endings: tuple[str, ...]) -> bool:

@@ -178,9 +178,11 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
                 signature = _detached(entity, len(layers))
                 entity = mime.or_text(entity.children[0])
             elif layers and labels.is_wrapped(entity):
-                layers.append("wrapped")
+                message = mime.parse(mime.decode_body(entity))
                 # what a wrapped message holds is shown, never opened: it may be somebody else's
-                entity = mime.parse(mime.decode_body(entity))
+                if not labels.is_passed_on(message, begun.outer):
+                    layers.append("wrapped")
+                    entity = message
                 break
             else:
                 break

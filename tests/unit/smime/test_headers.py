@@ -101,6 +101,24 @@ def test_a_message_passed_on_under_a_protected_header_is_attached(kind: bytes) -
     assert (plain.verdict.layers[-1], plain.verdict.headers.subject) == ("wrapped", "hers")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [sign(TEXT, "carol"), sign(TEXT, "carol", detached=True), encrypt(sign(TEXT, "carol"), "carol"),
+     b"Content-Type: text/plain; hp=clear\r\n\r\nHello\r\n"],
+    ids=["opaque", "detached", "encrypted", "hp"],
+)  # fmt: skip
+def test_somebody_s_protected_message_passed_on_alone_is_attached(body: bytes) -> None:
+    """RFC 9788 §4.10.1: what has layers or a protected header of its own was not wrapped to protect it."""
+    carols = OUTER.replace(b"alice", b"carol") + body
+    result = opened(OUTER + encrypt(sign(b"Content-Type: message/rfc822\r\n\r\n" + carols)))
+    assert (codes(result), result.verdict.layers) == ([], ("encrypted", "signed"))
+    assert (unprotected(result), result.verdict.text, result.parts) == (True, None, (carols,))
+    # the author's own is still the letter, as networks wrap what a mail program signed before
+    own = sign(b"Content-Type: message/rfc822\r\n\r\n" + carols.replace(b"carol", b"alice"))
+    for outside in (OUTER, b""):
+        assert opened(outside + encrypt(own)).verdict.layers[-1] == "wrapped"
+
+
 @pytest.mark.parametrize("hp", [b"clear", b"cipher"])
 @pytest.mark.parametrize("encrypted", [True, False])
 def test_what_hp_says_of_the_encryption_does_not_matter(hp: bytes, encrypted: bool) -> None:
