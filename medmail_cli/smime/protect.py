@@ -7,7 +7,6 @@ outside. Each Bcc recipient gets a message of its own, so that nobody else's hol
 can open every one.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,8 +25,6 @@ from medmail_cli.smime.compose import CRLF, FieldLine, Letter
 from medmail_cli.smime.fields import Mailbox
 
 _ONLY_INSIDE = {"keywords", "comments", "bcc"}
-_NOT_7BIT = re.compile(rb"[^\x01-\x7f]|[^\r\n]{999}")
-"""What 7bit does not carry (RFC 2045 §2.7)."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +203,7 @@ def _signed_entity(
     encrypted: bool,
 ) -> bytes:
     # what a server could refuse or change is not signed as it stands (RFC 8551 §3.1.3)
-    fragile = not encrypted and _NOT_7BIT.search(letter.entity or b"") is not None
+    fragile = not encrypted and not _is_7bit(letter.entity or b"")
     detached = style.signature == "detached" and not fragile
     binary = style.binary and encrypted and not detached
     if style.wrapping == "message-rfc822":
@@ -251,6 +248,11 @@ def _signed_entity(
         )
         return head + compose.BINARY + CRLF + data
     return b"".join(_cms_entity(data, "signed-data"))
+
+
+def _is_7bit(data: bytes) -> bool:
+    """Whether every server carries it as it stands (RFC 2045 §2.7)."""
+    return data.isascii() and b"\0" not in data and max(map(len, data.split(b"\n"))) <= 999  # with its CR
 
 
 _OLDER = (("protected-headers", "v1"),)

@@ -207,7 +207,8 @@ def style(profile: "Profile", plan: Plan, signer: "Signer") -> Style:
     }
     return Style(
         cipher=plan.cipher,
-        signature=profile.signature,
+        # who has no certificate hardly has a program that shows what is signed opaque (RFC 8551 §3.5)
+        signature="detached" if plan.protection == "transport-only" else profile.signature,
         scheme="rsa-pss-sha256" if pss and isinstance(signer.key.public_key, rsa.RSAPublicKey) else None,
         oaep_for=frozenset(oaep_for | ({fingerprint(signer.reader)} if wants_oaep else set())),
         wrapping=profile.wrapping,

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from email import message_from_bytes
 from pathlib import Path
 
 import pexpect
@@ -211,6 +212,12 @@ def test_transport_only_goes_to_whitelisted_domains_alone(alice: Sender, tmp_pat
     assert outside.exit == 5
     known = alice.send("--dry-run", "--to", BOB.address, "-", stdin=b"x\n")
     assert recipients(known)[BOB.address]["protection"] == "end-to-end"
+    # who has no certificate reads it in whatever program: the signature stands beside
+    out = tmp_path / "out.eml"
+    assert alice.send("--to", "zoe@clinic.test", "--output", out, "-", stdin=b"Bonjour\n").exit == 0
+    parts = message_from_bytes(out.read_bytes())
+    assert parts.get_content_type() == "multipart/signed"
+    assert parts.get_payload(0).get_payload().split() == ["Bonjour"]  # type: ignore[union-attr]
 
 
 def test_dropping_asks_first(alice: Sender) -> None:
