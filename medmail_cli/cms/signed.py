@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import algorithms, ber, content, der, enclosed, identifiers, pss
+from medmail_cli.cms.certificates import UNREADABLE
 from medmail_cli.cms.publickey import pss_restriction
 from medmail_cli.cms.verify import check_signer
 from medmail_cli.errors import MedmailError
@@ -186,6 +187,16 @@ def _attribute_of(node: ber.Node) -> tuple[str, list[ber.Node]]:
     oid, values = fields.take(ber.OID).oid(), list(fields.take(ber.SET).elements())
     fields.end()
     return oid, values
+
+
+def certified_capabilities(certificate: x509.Certificate) -> tuple[str, ...]:
+    """What the certificate itself says its holder reads (RFC 4262 2), as in a signature; () for nothing."""
+    try:
+        found = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(algorithms.CAPABILITIES))
+        entries = ber.parse(found.value.public_bytes()).elements(ber.SEQUENCE)
+        return tuple(map(_capability, entries))
+    except (x509.ExtensionNotFound, *UNREADABLE, MedmailError):
+        return ()
 
 
 def _capability(entry: ber.Node) -> str:

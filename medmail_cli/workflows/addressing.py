@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from medmail_cli.cms.algorithms import is_older_cipher
+from medmail_cli.cms.signed import certified_capabilities
 from medmail_cli.errors import MedmailError, NothingAttemptedError
 from medmail_cli.pki.address import ascii_domain, exact
 from medmail_cli.pki.enclosed import Enclosed
@@ -186,6 +187,19 @@ def _domain(address: str) -> str:
     return ascii_domain(address.rpartition("@")[2])
 
 
+def _said(one: Addressee) -> frozenset[str]:
+    """What a recipient, or their certificate where they said nothing, said of what their letters may hold.
+
+    Of ciphers a certificate does not speak here: authorities fill in what old software could read. Of somebody
+    set to legacy nothing is believed that an older reader might fail on.
+    """
+    if one.contact is not None and one.contact.reads == "legacy":
+        return frozenset()
+    if one.contact is not None and one.contact.capabilities:
+        return frozenset(one.contact.capabilities)
+    return frozenset(certified_capabilities(one.certificate) if one.certificate is not None else ())
+
+
 def style(profile: "Profile", plan: Plan, signer: "Signer") -> Style:
     """How the letter is made, for what its recipients said they read and the profile wants.
 
@@ -193,11 +207,7 @@ def style(profile: "Profile", plan: Plan, signer: "Signer") -> Style:
     for the sender's own entry too: it opens the letter like any other.
     """
     addressees = plan.addressees
-    contacts = [one.contact for one in addressees]
-    # of somebody set to legacy nothing is believed that an older reader might fail on
-    said = [
-        frozenset(one.capabilities) if one and one.reads != "legacy" else frozenset[str]() for one in contacts
-    ]
+    said = [_said(one) for one in addressees]
     pss = profile.rsa_signature == "pss" or (bool(said) and all("rsa-pss-sha256" in each for each in said))
     wants_oaep = profile.rsa_encryption == "oaep"
     oaep_for = {
@@ -218,5 +228,5 @@ def style(profile: "Profile", plan: Plan, signer: "Signer") -> Style:
         recipient_emails=profile.recipient_emails,
         binary=bool(said) and all("prefer-binary-inside" in each for each in said),
         derive_key=bool(said) and all("cek-hkdf-sha256" in each for each in said),
-        legacy_display=any(one is not None and one.reads == "legacy" for one in contacts),
+        legacy_display=any(one.contact is not None and one.contact.reads == "legacy" for one in addressees),
     )

@@ -129,6 +129,23 @@ def test_oaep_and_derived_keys_where_they_were_advertised(alice: Sender) -> None
     assert not derives(RSA_CAROL, BOB)
 
 
+def test_a_certificate_may_advertise_too_but_no_older_ciphers(alice: Sender) -> None:
+    """RFC 4262, until its holder has signed something newer."""
+    old = der.sequence(der.sequence(der.oid("1.2.840.113549.3.7")))  # Triple-DES, as authorities fill in
+    for value, expected in (
+        (der.sequence(algorithms.CAPABILITY_BYTES["rsa-oaep-sha256"]), "rsa-oaep-sha256"),
+        (old, "rsa-pkcs1v15"),
+        (b"\x30\x80nonsense", "rsa-pkcs1v15"),
+    ):
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(algorithms.CAPABILITIES), value)
+        dora = letters.person("dora", key_type="rsa2048", extensions=((extension, False),))
+        assert alice.run("contacts", "remove", dora.address).exit in (0, 1)
+        alice.knows(dora)
+        assert strength(written(alice, dora)) == ("aes-256-gcm", expected)
+        says(alice, dora, "aes-256-gcm")
+        assert strength(written(alice, dora)) == ("aes-256-gcm", "rsa-pkcs1v15")
+
+
 def test_a_profile_that_wants_oaep_wants_it_of_every_entry(tmp_path: Path) -> None:
     """The sender's own too: any entry opens the letter."""
     person = letters.person("alice", key_type="rsa2048")
