@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from medmail_cli.cms import algorithms, ber
 
-_LONGEST_EXPONENT = 64
-"""Bits; longer ones only serve to keep us busy."""
+_LONGEST_MODULUS, _LONGEST_EXPONENT = 16384, 64
+"""Bits; longer ones, which OpenSSL does not use either, only serve to keep us busy (RFC 8550 6)."""
 _SHAKES = {"shake128": hashlib.shake_128, "shake256": hashlib.shake_256}
 
 
@@ -68,7 +68,7 @@ def verify(key: rsa.RSAPublicKey, signature: bytes, message: bytes, scheme: Pss)
     numbers = key.public_numbers()
     number, bits = int.from_bytes(signature, "big"), numbers.n.bit_length() - 1
     whole = len(signature) == (bits + 8) // 8 and number < numbers.n
-    if not whole or numbers.e.bit_length() > _LONGEST_EXPONENT:
+    if not whole or bits >= _LONGEST_MODULUS or numbers.e.bit_length() > _LONGEST_EXPONENT:
         return False
     return _encodes(pow(number, numbers.e, numbers.n), bits, _digest(scheme.digest, message), scheme)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import time
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -81,6 +82,15 @@ def test_an_exponent_made_to_keep_us_busy_is_not_used() -> None:
     modulus = KEY.public_key().public_numbers().n
     key = rsa.RSAPublicNumbers((1 << 2046) + 1, modulus).public_key()
     assert not pss.verify(key, sign(LETTER, SCHEMES[0]), LETTER, SCHEMES[0])
+
+
+def test_a_modulus_made_to_keep_us_busy_is_not_used() -> None:
+    """A stranger's key of 50,000 octets: seconds for each signature."""
+    modulus = (1 << 400_000) - 1
+    key = rsa.RSAPublicNumbers((1 << 63) + 1, modulus).public_key()
+    started = time.process_time()
+    assert not pss.verify(key, b"\x55" * 50_000, LETTER, SCHEMES[0])
+    assert time.process_time() - started < 1
 
 
 def test_parameters_that_name_shake() -> None:
