@@ -124,10 +124,8 @@ def parse_signed(node: ber.Node) -> SignedData:
     fields.take(ber.SET)
     content_type, octets = content.encapsulated(fields.take())
     certificates, crls = fields.maybe(0x80), fields.maybe(0x81)
-    signers = tuple(map(_signer, islice(fields.take(ber.SET).elements(), _MOST_SIGNERS + 1)))
+    signers = _signers(fields.take(ber.SET))
     fields.end()
-    if len(signers) > _MOST_SIGNERS:
-        raise ber.malformed("too-many-signers")
     attributes = [
         each for signer in signers for each in (signer.unsigned_attributes, signer.signed_attributes)
     ]
@@ -141,6 +139,24 @@ def parse_signed(node: ber.Node) -> SignedData:
         ocsp=tuple(enclosed.ocsp(crls, attributes)),
         unread=unread,
     )
+
+
+def _signers(node: ber.Node) -> tuple[SignerInfo, ...]:
+    """All that can be read; beside them those of a version yet unknown are left out (RFC 5652 5.1)."""
+    infos = tuple(islice(node.elements(), _MOST_SIGNERS + 1))
+    if len(infos) > _MOST_SIGNERS:
+        raise ber.malformed("too-many-signers")
+    found, failure = [], None
+    for info in infos:
+        try:
+            found.append(_signer(info))
+        except MedmailError as error:
+            if info.fields().take(ber.INTEGER).integer() in (1, 3):
+                raise
+            failure = error
+    if failure and not found:
+        raise failure
+    return tuple(found)
 
 
 def _signer(node: ber.Node) -> SignerInfo:

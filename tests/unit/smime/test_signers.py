@@ -72,6 +72,29 @@ def test_a_good_signature_of_another_does_not_hide_what_is_wrong_with_the_sender
 
 
 @pytest.mark.parametrize("turned", [False, True])
+def test_a_signer_of_a_version_yet_unknown_says_nothing_against_another(turned: bool) -> None:
+    """RFC 5652 5.1: its SignerInfo may have another syntax, which is no reason to refuse the letter."""
+    alice = person("alice")
+    unknown = der.sequence(der.integer(7), der.tlv(0xA5, der.integer(1)), der.sequence())
+    damaged = der.sequence(der.integer(1), der.tlv(0xA5, der.integer(1)), der.sequence())
+    made = together(alice)
+    known = _info(made)
+    both = _with_infos(made, unknown, known) if turned else _with_infos(made, known, unknown)
+    assert opened(OUTER + entity(both, "signed-data")).verdict.trusted
+    for infos in ([unknown], [known, damaged]):
+        refused = opened(OUTER + entity(_with_infos(made, *infos), "signed-data"))
+        assert codes(refused) == ["malformed"]
+
+
+def _with_infos(made: bytes, *infos: bytes) -> bytes:
+    """The SignedData with these SignerInfos."""
+    oid, explicit = ber.parse(made).elements()
+    (body,) = explicit.elements()
+    kept = [bytes(node.raw) for node in list(body.elements())[:-1]]
+    return der.sequence(bytes(oid.raw), der.tlv(0xA0, der.sequence(*kept, der.tlv(0x31, *infos))))
+
+
+@pytest.mark.parametrize("turned", [False, True])
 def test_line_ends_are_repaired_for_one_signer_only(turned: bool) -> None:
     """One signed over LF, the other over CRLF, and neither came: what is shown can be what one signed."""
     alice, carol = person("alice"), person("carol")
