@@ -205,10 +205,17 @@ def _attributes_agree(
         digest_algorithm = algorithms.read(fields.take(ber.SEQUENCE))
         signature_algorithm = algorithms.read(fields.take(0x81), 0x81)
         fields.end()
-        return digest_algorithm.same_as(signer.digest_algorithm) and signature_algorithm.same_as(
-            signer.signature_algorithm
+        return digest_algorithm.same_as(signer.digest_algorithm) and _same(
+            signature_algorithm, signer.signature_algorithm
         )
     return True
+
+
+def _same(protected: algorithms.Algorithm, used: algorithms.Algorithm) -> bool:
+    """A parameter is what it is, left to its default or written out (RFC 6211 3)."""
+    if protected.oid == used.oid == algorithms.RSA_PSS:
+        return pss.read(protected.parameters) == pss.read(used.parameters)
+    return protected.same_as(used)
 
 
 def _single(attributes: dict[str, tuple[ber.Node, ...]], oid: str) -> ber.Node:

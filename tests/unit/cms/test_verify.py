@@ -29,13 +29,18 @@ def message(
     *,
     digest: bytes = SHA256,
     hashed: bytes | None = None,
+    further: bytes = b"",
 ) -> bytes:
-    """A SignedData put together by hand; ``hashed`` is the messageDigest, None for no signed attributes."""
+    """A SignedData put together by hand; ``hashed`` is the messageDigest, None for no signed attributes.
+
+    ``further`` is one more of these.
+    """
     attributes, octets = b"", LETTER
     if hashed is not None:
         listed = [
             der.sequence(der.oid(algorithms.CONTENT_TYPE), der.tlv(0x31, der.oid(algorithms.DATA))),
             der.sequence(der.oid(algorithms.MESSAGE_DIGEST), der.tlv(0x31, der.octet_string(hashed))),
+            *([further] if further else []),
         ]
         attributes, octets = der.set_of(listed, 0xA0), der.set_of(listed)
     signer = der.sequence(
@@ -95,6 +100,36 @@ def test_pss_with_any_parameters() -> None:
     for digest, mgf, salt in (("sha256", "sha512", 0), ("sha512", "sha256", 190), ("sha384", "sha384", 48)):
         assert check(pss(who, digest, mgf, salt), who.certificate) == ()
     assert check(pss(who, "sha256", "sha1", 32), who.certificate) == ("weak-algorithm",)
+
+
+def test_protected_parameters_left_to_their_default_are_those_written_out() -> None:
+    """RFC 6211 3, and RFC 4055 2.1 for digests with NULL and without."""
+    who, with_null = person("rsa2048"), algorithms.identifier(algorithms.DIGESTS["sha256"], der.NULL)
+    digest, padded = hashlib.sha256(LETTER).digest(), padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+    private = who.private
+    assert isinstance(private, rsa.RSAPrivateKey)
+
+    def algorithm(hashed: bytes, salt: int, *more: bytes) -> bytes:
+        generator = algorithms.identifier(algorithms.MGF1, hashed)
+        stated = der.tlv(0xA0, hashed), der.tlv(0xA1, generator), der.tlv(0xA2, der.integer(salt))
+        return algorithms.identifier(algorithms.RSA_PSS, der.sequence(*stated, *more))
+
+    def protected(stated: bytes) -> tuple[str, ...]:
+        value = der.sequence(SHA256, der.tlv(0xA1, ber.parse(stated).content))
+        made = message(
+            who.certificate,
+            lambda octets: private.sign(octets, padded, hashes.SHA256()),
+            algorithm(with_null, 32),
+            hashed=digest,
+            further=signed.attribute(algorithms.ALGORITHM_PROTECTION, value),
+        )
+        return check(made, who.certificate)
+
+    trailer = der.tlv(0xA3, der.integer(1))
+    for same in (algorithm(with_null, 32), algorithm(with_null, 32, trailer), algorithm(SHA256, 32)):
+        assert protected(same) == ()
+    for other in (algorithm(with_null, 20), algorithm(SHA512, 32), algorithms.identifier(algorithms.RSA)):
+        assert protected(other) == ("bad-signature",)
 
 
 def test_a_key_for_pss_alone_signs_with_pss_and_its_parameters() -> None:
