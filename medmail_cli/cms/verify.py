@@ -1,7 +1,7 @@
 """Checking one signer of a SignedData over the octets received (RFC 5652 5.4 to 5.6, RFC 5035, RFC 6211)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -13,6 +13,8 @@ from medmail_cli.cms.publickey import is_weak, pss_restriction
 from medmail_cli.errors import MedmailError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _PURE = frozenset({"ed25519", "ed448", *algorithms.ML_DSA.values()})
 """Schemes that sign the octets themselves, not a digest of them (RFC 8419, 9882)."""
+_SIGNING_CERTIFICATES = {algorithms.SIGNING_CERTIFICATE: "sha1", algorithms.SIGNING_CERTIFICATE_V2: "sha256"}
+"""Attributes that identify the signer's certificate, and the digest they do it by."""
 
 
 class Content:
@@ -192,14 +196,8 @@ def _attributes_agree(
     digest = over.digest(algorithms.digest_name(signer.digest_algorithm))
     if _single(attributes, algorithms.MESSAGE_DIGEST).octets() != digest:
         return False
-    if algorithms.SIGNING_CERTIFICATE in attributes:
-        identifier = _first_certificate_id(_single(attributes, algorithms.SIGNING_CERTIFICATE))
-        if not _is_certificate(identifier, certificate, "sha1"):
-            return False
-    if algorithms.SIGNING_CERTIFICATE_V2 in attributes:
-        identifier = _first_certificate_id(_single(attributes, algorithms.SIGNING_CERTIFICATE_V2))
-        if not _is_certificate(identifier, certificate, "sha256"):
-            return False
+    if not all(one.of(certificate) for one in _signing_certificates(attributes)):
+        return False
     if algorithms.ALGORITHM_PROTECTION in attributes:
         fields = _single(attributes, algorithms.ALGORITHM_PROTECTION).fields()
         digest_algorithm = algorithms.read(fields.take(ber.SEQUENCE))
@@ -225,22 +223,50 @@ def _single(attributes: dict[str, tuple[ber.Node, ...]], oid: str) -> ber.Node:
     return values[0]
 
 
-def _first_certificate_id(signing_certificate: ber.Node) -> ber.Node:
-    """The first ESSCertID or ESSCertIDv2: the signer's own certificate (RFC 5035 3)."""
-    return signing_certificate.fields().take(ber.SEQUENCE).fields().take(ber.SEQUENCE)
+class _CertificateHash(NamedTuple):
+    """What identifies the signer's own certificate (RFC 5035 4, 6); the hash covers its issuer's name too."""
+
+    digest: str
+    octets: bytes
+    serial: int | None
+
+    def of(self, certificate: "x509.Certificate") -> bool:
+        same = self.octets == certificate.fingerprint(algorithms.hash_of(self.digest))
+        return same and self.serial in (None, identifiers.serial_number(certificate))
 
 
-def _is_certificate(identifier: ber.Node, certificate: "x509.Certificate", default_digest: str) -> bool:
-    fields = identifier.fields()
-    algorithm = fields.maybe(ber.SEQUENCE) if default_digest == "sha256" else None
-    digest = algorithms.digest_name(algorithms.read(algorithm)) if algorithm else default_digest
-    matches = fields.take(ber.OCTET_STRING).octets() == certificate.fingerprint(algorithms.hash_of(digest))
+def certificate_meant(
+    signer: "SignerInfo", certificates: "Iterable[x509.Certificate]"
+) -> "x509.Certificate | None":
+    """The one that the signer's signingCertificate identifies (RFC 8550 4.2); None where there is none."""
+    try:
+        meant = _signing_certificates(signer.signed_attributes)
+    except MedmailError:  # what the signature is worth is told elsewhere
+        return None
+    return next((one for one in certificates if meant and all(each.of(one) for each in meant)), None)
+
+
+def _signing_certificates(attributes: dict[str, tuple[ber.Node, ...]]) -> list[_CertificateHash]:
+    return [
+        _first_certificate(_single(attributes, oid), digest)
+        for oid, digest in _SIGNING_CERTIFICATES.items()
+        if oid in attributes
+    ]
+
+
+def _first_certificate(signing_certificate: ber.Node, digest: str) -> _CertificateHash:
+    """The first ESSCertID or ESSCertIDv2, which names a digest where it is not SHA-256 (RFC 5035 3)."""
+    fields = signing_certificate.fields().take(ber.SEQUENCE).fields().take(ber.SEQUENCE).fields()
+    algorithm = fields.maybe(ber.SEQUENCE) if digest == "sha256" else None
+    if algorithm:
+        digest = algorithms.digest_name(algorithms.read(algorithm))
+    octets = bytes(fields.take(ber.OCTET_STRING).octets())
     issuer_serial = fields.maybe(ber.SEQUENCE)
-    if issuer_serial:
-        inner = issuer_serial.fields()
-        inner.take(ber.SEQUENCE)
-        matches = matches and inner.take(ber.INTEGER).integer() == identifiers.serial_number(certificate)
-    return matches
+    if issuer_serial is None:
+        return _CertificateHash(digest, octets, None)
+    named = issuer_serial.fields()
+    named.take(ber.SEQUENCE)
+    return _CertificateHash(digest, octets, named.take(ber.INTEGER).integer())
 
 
 def _verify(

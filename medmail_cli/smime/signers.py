@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives import hashes
 from medmail_cli.cms.certificates import UNREADABLE
 from medmail_cli.cms.identifiers import nameable, serial_number
 from medmail_cli.cms.signed import SignerInfo, check_signer
-from medmail_cli.cms.verify import Content
+from medmail_cli.cms.verify import Content, certificate_meant
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import phrase
 from medmail_cli.pki import address, dn
 from medmail_cli.pki.certificate import facts
-from medmail_cli.pki.enclosed import NOTHING, Enclosed
+from medmail_cli.pki.enclosed import MOST_HELPERS, NOTHING, Enclosed
 from medmail_cli.pki.fitness import Problem, may_speak_for
 from medmail_cli.pki.path import Judgement
 from medmail_cli.smime.fields import Field, Mailbox, addresses_in
@@ -113,7 +113,8 @@ def judge_signers(
     for info in layer.signed.signers:
         # anybody can put another certificate of the same name and number, or key, into a message
         numbered = at_hand if info.id.serial is None else by_serial.get(info.id.serial, ())
-        named = [one for one in numbered if info.id.names(one)][:most]
+        meant = certificate_meant(info, at_hand[:MOST_HELPERS])
+        named = [meant] if meant else [one for one in numbered if info.id.names(one)][:most]
         found: list[tuple[Judged, list[Problem]]] = []
         candidates: list[x509.Certificate | None] = [*named] or [None]
         for certificate in candidates:

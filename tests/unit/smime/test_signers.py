@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms import algorithms, ber, der, signed
+from medmail_cli.cms import algorithms, ber, der, identifiers, signed
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.smime import compose
 from medmail_cli.smime.open import Opened, Policy
@@ -34,8 +34,7 @@ def together(*signers: Person, content: bytes | Sequence[bytes] = TEXT, **option
 def _info(data: bytes) -> bytes:
     _, explicit = ber.parse(data).elements()
     (body,) = explicit.elements()
-    (info,) = list(body.elements())[-1].elements()
-    return bytes(info.raw)
+    return bytes(next(list(body.elements())[-1].elements()).raw)
 
 
 def letter_of(*signers: Person) -> Opened:
@@ -92,6 +91,29 @@ def _with_infos(made: bytes, *infos: bytes) -> bytes:
     (body,) = explicit.elements()
     kept = [bytes(node.raw) for node in list(body.elements())[:-1]]
     return der.sequence(bytes(oid.raw), der.tlv(0xA0, der.sequence(*kept, der.tlv(0x31, *infos))))
+
+
+def test_the_certificate_that_was_signed_names_the_signer_before_what_was_not() -> None:
+    """RFC 8550 4.2: signingCertificate comes first; the name in a SignerInfo can be changed by anybody."""
+    alice, carol = person("alice"), person("carol")
+    own, made = identifiers.issuer_and_serial_of(alice.certificate), together(alice, carol)
+    fields = [bytes(node.raw) for node in ber.parse(_info(made)).elements()]
+    assert fields[1] == own
+    unheard_of = der.octet_string(bytes(20), 0x80)
+    for name in (own, identifiers.issuer_and_serial_of(carol.certificate), unheard_of):
+        info = der.sequence(fields[0], name, *fields[2:])
+        result = opened(OUTER + entity(_with_infos(made, info), "signed-data"))
+        assert (codes(result), result.proven and result.proven.certificate) == ([], alice.certificate)
+
+
+def test_many_signers_and_many_certificates_are_told_apart() -> None:
+    alice = person("alice")
+    others = [
+        pki.issue(authority("Health Root"), f"{number}@x.test", key=alice.raw_key)[0] for number in range(300)
+    ]
+    made = signed.sign(TEXT, key=alice.key, certificate=alice.certificate, signed_at=NOW, chain=others)
+    raw = OUTER + entity(_with_infos(made, *[_info(made)] * 32), "signed-data")
+    assert opened(raw).verdict.trusted
 
 
 @pytest.mark.parametrize("turned", [False, True])
