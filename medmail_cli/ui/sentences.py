@@ -40,6 +40,9 @@ NOTES: dict[str, str] = {
         "the {key} key of {address} can be asked for once the certificate of the one that signs is here; run "
         "this again then"
     ),
+    "weak-identity": N_(
+        "the {key} key of {address} is too weak: nobody who looks will trust what it signs; enrol another"
+    ),
     "signs-only": N_(
         "the certificate of {address} only signs, so nobody can encrypt to it; for two certificates set "
         'certificates = "two" in the profile'
@@ -69,7 +72,7 @@ NOTES: dict[str, str] = {
 ADVICE = frozenset(
     {"address-pinned", "address-resembles", "certificate-without-key", "identity-expired", "mixed-scripts"}
     | {"identity-not-yet-valid", "not-backed-up", "not-for-mail", "request-waits", "root-not-trusted"}
-    | {"audit-none", "homes-trust-no-root", "signer-first", "signs-only"}
+    | {"audit-none", "homes-trust-no-root", "signer-first", "signs-only", "weak-identity"}
 )
 """Notes about what went well: off a terminal success writes nothing to stderr (contract, Streams)."""
 

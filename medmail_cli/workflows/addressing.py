@@ -190,8 +190,8 @@ def _domain(address: str) -> str:
 def _said(one: Addressee) -> frozenset[str]:
     """What a recipient, or their certificate where they said nothing, said of what their letters may hold.
 
-    Of ciphers a certificate does not speak here: authorities fill in what old software could read. Of somebody
-    set to legacy nothing is believed that an older reader might fail on.
+    Of ciphers a certificate does not speak here: authorities fill in what old software could read. Of
+    somebody set to legacy nothing is believed that an older reader might fail on.
     """
     if one.contact is not None and one.contact.reads == "legacy":
         return frozenset()

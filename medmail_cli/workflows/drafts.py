@@ -46,6 +46,7 @@ class Draft:
     cc: tuple[Mailbox, ...] = ()
     bcc: tuple[Mailbox, ...] = ()
     sender: Mailbox | None = None
+    reply_to: tuple[Mailbox, ...] = ()
     subject: str | None = None
     body: str | None = None
     attach: tuple[Path, ...] = ()
@@ -117,6 +118,7 @@ def letter(draft: Draft, sender: Mailbox, date: datetime) -> Letter:
         to=draft.to,
         cc=draft.cc,
         bcc=draft.bcc,
+        reply_to=draft.reply_to,
         subject=draft.subject or "",
         body=draft.body or "",
         date=date,
@@ -160,6 +162,7 @@ def from_message(data: bytes) -> Draft:
         cc=boxes("cc"),
         bcc=boxes("bcc"),
         sender=senders[0] if senders else None,
+        reply_to=boxes("reply-to"),
         subject=subjects[0] if subjects else "",
         entity=_content(data, entity),
         in_reply_to=reply[0] if reply and _MESSAGE_ID.match(reply[0]) else None,

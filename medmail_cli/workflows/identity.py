@@ -14,6 +14,7 @@ from medmail_cli.model import Note
 from medmail_cli.pki import dn
 from medmail_cli.pki.address import addresses as addresses_of
 from medmail_cli.pki.address import same_address
+from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.keyfile import is_root
 from medmail_cli.pki.usage import Purpose, for_mail, purpose
 from medmail_cli.store.identity import Identity, fingerprint
@@ -138,6 +139,8 @@ def warnings(one: Identity, now: dt.datetime, asked: Purpose | None = None) -> I
         yield Note("address-pinned", {"address": one.address})
     if not for_mail(certificate):
         yield Note("not-for-mail", {"address": one.address})
+    if any(code == "weak-key" for code, _ in facts(certificate).weaknesses):
+        yield Note("weak-identity", {"address": one.address, "key": one.key_type})
     if (asked, one.purpose) == ("both", "sign"):
         yield Note("signs-only", {"address": one.address})
 

@@ -161,6 +161,7 @@ def _content(draft: Draft, sender: Mailbox, office: Office, wish: Wish) -> Itera
         "attach": [path.name for path in draft.attach],
         "in_reply_to": draft.in_reply_to,
         "sign_only": wish.sign_only,
+        **({"reply_to": [box.address for box in draft.reply_to]} if draft.reply_to else {}),
         **({"post_quantum": True} if office.directory.post_quantum else {}),
     }
     yield json.dumps(heads, sort_keys=True).encode()

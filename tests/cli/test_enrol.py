@@ -217,6 +217,13 @@ def test_import_of_an_expired_certificate_opens_old_mail_and_warns(home: Path, t
     assert opens(home, held(home)[0])
 
 
+def test_import_of_a_weak_key_warns(home: Path, tmp_path: Path) -> None:
+    certificate, key = pki.issue(CA, ADDRESS, "both", "rsa1024")
+    found = objects(home, "enrol", "import", save(tmp_path / "weak.pem", pki.pem(key, certificate)))
+    assert [one["code"] for one in found if one["type"] == "note"] == ["weak-identity"]
+    assert opens(home, held(home)[0])
+
+
 def test_import_with_replace_retires_the_old_one(home: Path, tmp_path: Path) -> None:
     for name, more in (("old", []), ("new", ["--replace"])):
         certificate, key = pki.issue(CA, ADDRESS, "both", "p256")

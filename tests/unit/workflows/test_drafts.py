@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.smime import compose, mime
+from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import Style, protect, sign_only
 from medmail_cli.workflows import drafts
 from medmail_cli.workflows.drafts import MANIFEST_FIELDS, Draft, finished, from_message, mailbox, manifest
@@ -114,6 +115,12 @@ def test_a_whole_message_keeps_its_content_fields_and_body_alone(body: bytes) ->
     assert draft.entity.endswith(body.replace(b"\n", b"\r\n"))
     assert b"\nX-Secret" not in draft.entity.split(b"\r\n\r\n")[0]
     assert drafts.finished(draft) == draft
+
+
+def test_a_whole_message_says_where_answers_go() -> None:
+    draft = from_message(b"To: b@c.test\nReply-To: Secretary <office@c.test>\nSubject: x\n\nhello\n")
+    sent = drafts.letter(draft, Mailbox("a@c.test"), NOW)
+    assert b"Reply-To: Secretary <office@c.test>\r\n" in dict(compose.header_fields(sent))["Reply-To"]
 
 
 @pytest.mark.parametrize(
