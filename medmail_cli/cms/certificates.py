@@ -284,6 +284,8 @@ def _extension(node: ber.Node) -> bytes:
         return b""
     if repair is not None and not (marked and repair is _policies):  # critical ones count as a whole
         octets = repair(ber.parse(octets))
+    if repair is _issuing_point and octets == der.sequence():
+        return b""  # it narrowed nothing
     return der.sequence(bytes(oid.raw), *([_TRUE] if marked else []), der.octet_string(octets))
 
 

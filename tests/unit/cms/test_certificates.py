@@ -277,6 +277,7 @@ LIST_SLIPS = {
     "FALSE written": added(
         "2.5.29.28", der.sequence(der.tlv(0x81, b"\xff"), der.tlv(0x84, b"\0")), b"\x01\x01\xff"
     ),
+    "nothing but FALSE": added("2.5.29.28", der.sequence(der.tlv(0x81, b"\0")), b"\x01\x01\xff"),
     "another name in Latin-1": added("2.5.29.18", der.sequence(LATIN_1)),
     "times without seconds": at(3, der.tlv(0x17, b"2601010000Z")),
 }  # fmt: skip
