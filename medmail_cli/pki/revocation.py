@@ -148,8 +148,8 @@ def _look_up(
     """What the issues of one list say, each with its deltas.
 
     A later issue, by number and date, takes the place of an earlier one; but what was issued after the
-    certificate's end may have dropped it (RFC 5280 §3.3). A delta that is out of date, or has no complete
-    list to be added to, clears nobody; whom it names is revoked all the same.
+    certificate's end may have dropped it (RFC 5280 §3.3), from a delta too. A delta that is out of date, or
+    has no complete list to be added to, clears nobody; whom it names is revoked all the same.
     """
     deltas = sorted((one for one in issues if one.delta_base is not None), key=age, reverse=True)
     complete = [one for one in issues if one.delta_base is None]
@@ -160,6 +160,9 @@ def _look_up(
         speaker, listed, lifted = base, None, False
         if base is not None:
             listed = base.entry(serial, facts.issuer) or base.left_out(serial, facts.issuer, facts.not_after)
+        if listed is None:
+            accusing = (one for one in deltas if not any(later(r, one) or age(r) == age(one) for r in ruling))
+            speaker, listed = next(_accusations(accusing, serial, facts, base), (base, None))
         for delta in added:
             entry = delta.entry(serial, facts.issuer)
             removed = entry is not None and entry.reason == x509.ReasonFlags.remove_from_crl
@@ -176,6 +179,18 @@ def _look_up(
             told = [one.this_update for one in together if one.this_update <= facts.not_after]
             told += [speaker.this_update] if lifted and speaker is not None else []
             yield Word(max(told, default=ALWAYS), None, reasons, current)
+
+
+def _accusations(
+    deltas: Iterable[Crl], serial: int, facts: Facts, base: Crl | None
+) -> Iterator[tuple[Crl, Revocation]]:
+    """What deltas said for good, and later ones, or a complete list, left out after the end."""
+    for delta in deltas:
+        told = delta.left_out(serial, facts.issuer, facts.not_after)
+        if told is None and base is not None and base.this_update > facts.not_after:
+            told = delta.entry(serial, facts.issuer)
+        if told is not None and not told.passing:
+            yield delta, told
 
 
 def _extends(delta: Crl, base: Crl) -> bool:

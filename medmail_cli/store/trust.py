@@ -120,9 +120,9 @@ class Trust:
         self.__dict__.pop("authorities", None)
 
     def _remember(self, item: Item, other: Path) -> None:
-        """Keep what a new issue leaves out of an older one (RFC 5280 §3.3); a delta is no whole list."""
+        """Keep what a new issue leaves out of an older one (RFC 5280 §3.3), of a delta too."""
         old, new = read_crl(load_crl(_read(other))), read_crl(item.content)  # type: ignore[arg-type]
-        if old is not None and new is not None and new.delta_base is None:
+        if old is not None and new is not None:
             dropped.remember(self._dropped(item), dropped_of(old, new), new.this_update)
 
     def _dropped(self, item: Item) -> Path:

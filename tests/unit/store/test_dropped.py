@@ -64,6 +64,41 @@ def test_what_it_leaves_out_before_the_end_is_taken_back(trust: Trust, tmp_path:
     assert codes(trust, tmp_path) == ["revoked"]
 
 
+def delta(trust: Trust, number: int, day: int, reason: str | None = None) -> None:
+    """A delta to the first issue, of that day; with a reason it lists the leaf."""
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(ROOT.certificate.subject)
+        .last_update(STORED + day * DAY)
+        .next_update(STORED + 99 * DAY)
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(x509.DeltaCRLIndicator(1), critical=True)
+    )
+    if reason:
+        entry = x509.RevokedCertificateBuilder().serial_number(LEAF.serial_number)
+        entry = entry.revocation_date(STORED - DAY)
+        entry = entry.add_extension(x509.CRLReason(x509.ReasonFlags[reason]), critical=False)
+        builder = builder.add_revoked_certificate(entry.build())
+    crl = builder.sign(ROOT.key, hashes.SHA256())  # type: ignore[arg-type]
+    trust.add(crl.public_bytes(Encoding.DER), "delta")
+
+
+@pytest.mark.parametrize(("reason", "problems"), [("key_compromise", ["revoked"]), ("certificate_hold", [])])
+def test_so_is_what_only_a_delta_told(trust: Trust, tmp_path: Path, reason: str, problems: list[str]) -> None:
+    def found() -> list[str]:
+        again = Trust(tmp_path / "trust", tmp_path / "cache")
+        judged = again.authorities.judge(LEAF, at=STORED, known_now=STORED + 40 * DAY)
+        return [problem.code for problem in judged.problems]
+
+    take(trust, 1, -9)
+    delta(trust, 2, 0, reason)
+    assert found() == ["revoked"]
+    take(trust, 3, 9)  # the complete list never had it
+    assert found() == problems
+    delta(trust, 4, 20)
+    assert found() == problems
+
+
 def test_a_hold_is_over(trust: Trust, tmp_path: Path) -> None:
     take(trust, 1, 0, LEAF, reason="certificate_hold")
     assert codes(trust, tmp_path) == ["revoked"]
