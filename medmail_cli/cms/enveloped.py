@@ -261,8 +261,10 @@ def decrypt_with_key(
     if cipher is None and not envelope.damaged:
         raise MedmailError("unsupported-algorithm", algorithm=envelope.algorithm)
     if not allow_weak:
-        if (cipher and cipher.weak) or all(recipient.weak for recipient, _, _ in named):
+        if cipher and cipher.weak:
             raise MedmailError("weak-algorithm", algorithm=envelope.algorithm)
+        if all(recipient.weak for recipient, _, _ in named):
+            raise MedmailError("weak-algorithm", algorithm="3des-wrap")
         named = [entry for entry in named if not entry[0].weak]
     unusable: MedmailError | None = None
     for recipient, certificate, key in named[:_MOST_ATTEMPTS]:

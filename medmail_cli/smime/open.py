@@ -186,7 +186,8 @@ def open_message(
 
 def _failed(got: Unwrapped, id: str, source: str, outer: OuterHeaders) -> Opened:  # noqa: A002
     error = got.failure or MedmailError("malformed")
-    detail = str(error.facts.get("reason") or error.facts.get("detail") or "")
+    told = (error.facts.get(name) for name in ("reason", "detail", "algorithm"))
+    detail = str(next(filter(None, told), ""))
     if error.code == "bad-tag":
         # of all that can be wrong the one thing that is told: it stands outside, for everybody to see
         tagless = error.facts.get("tagless")

@@ -486,6 +486,7 @@ def test_old_ciphers_only_on_request(tmp_path: Path) -> None:
         assert done.exit == 5
         assert [one["code"] for one in done.objects[0]["problems"]] == ["weak-algorithm"]
         assert done.objects[0]["text"] == text
+    assert "Nothing could be opened: 3des-cbc." in medmail(own, "decrypt", old).stdout
 
 
 def test_every_message_leaves_intent_and_outcome(tmp_path: Path) -> None:

@@ -215,9 +215,17 @@ def _letter(event: "Verdict") -> "Iterator[Line]":
     yield ""
 
 
+_OF_CIPHERS = {"weak-algorithm", "unsupported-algorithm"}
+"""Problems whose detail is the name of an algorithm, where nothing could be opened for it."""
+
+
 def _withheld(event: "Verdict") -> str:
     if event.encryption.status == "failed" or event.exit == 1:
-        why = [_said(one.detail) for one in event.problems if isinstance(one.detail, Phrase)]
+        why = [
+            _said(one.detail)
+            for one in event.problems
+            if isinstance(one.detail, Phrase) or (one.detail and one.code in _OF_CIPHERS)
+        ]
         if why:
             return _("Nothing could be opened: {why}.").format(why=why[0])
         return _("Nothing could be opened.")

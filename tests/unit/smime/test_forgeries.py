@@ -401,6 +401,7 @@ def test_weak_encryption_is_opened_only_when_asked_and_never_trusted() -> None:
     raw = OUTER + entity(_triple_des(sign(TEXT), bob.certificate), "enveloped-data")
     refused = opened(raw)
     assert (codes(refused), refused.verdict.text) == (["weak-algorithm"], None)
+    assert refused.verdict.problems[0].detail == "3des-cbc"
     shown = opened(raw, policy=Policy(allow_weak=True))
     distrusted(shown, "weak-algorithm")
     assert shown.verdict.text == "Hello\n"
