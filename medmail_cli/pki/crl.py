@@ -21,7 +21,7 @@ from medmail_cli.pki.critical import unknown_critical
 from medmail_cli.pki.names import NameKey, name_key
 
 SKEW = dt.timedelta(minutes=5)
-"""How far clocks may differ on a CRL's own times."""
+"""How far clocks may differ on a CRL's own times; compared with differences, as neither end of time moves."""
 
 ALWAYS = dt.datetime.min.replace(tzinfo=dt.UTC)
 """Before anything was told."""
@@ -133,9 +133,8 @@ class Crl:
 
     def current(self, at: dt.datetime) -> bool:
         """Whether it speaks for the instant ``at``, or for a later one."""
-        return (
-            self.usable and (self.this_update if self.next_update is None else self.next_update) >= at - SKEW
-        )
+        late = at - (self.this_update if self.next_update is None else self.next_update)
+        return self.usable and late <= SKEW
 
     def entry(self, serial: int, issuer: NameKey) -> Revocation | None:
         """The entry for a certificate, None where it is not listed; a long list is searched for it once."""

@@ -73,7 +73,8 @@ class Answer:
 
     def current(self, at: dt.datetime) -> bool:
         """Whether it speaks for the instant ``at``, or for a later one."""
-        return (self.next_update or self.this_update + NO_NEXT_UPDATE) >= at - SKEW
+        late = at - (self.next_update or self.this_update)
+        return late <= (SKEW if self.next_update else NO_NEXT_UPDATE + SKEW)
 
     def word(self, at: dt.datetime) -> Word | None:
         """What it says to somebody who believes it; None where it is good and may not clear."""
@@ -85,7 +86,10 @@ class Answer:
         """Who signed it, if that is the issuer or somebody it certified for this (RFC 6960 §4.2.2.2)."""
         for signer in _signers(self.response, issuer):
             read = facts(signer)
-            if signer == issuer or read.not_before - SKEW <= self.this_update <= read.not_after + SKEW:
+            if (
+                signer == issuer
+                or max(read.not_before - self.this_update, self.this_update - read.not_after) <= SKEW
+            ):
                 return signer
         return None
 

@@ -330,7 +330,7 @@ class _Case:
         """What the OCSP answers about a certificate say that may be believed (RFC 6960 §3.2)."""
         kept = (answer for der in self.authorities.ocsp(certificate) for answer in read_ocsp(der))
         for answer in (*kept, *self.helpers.answers):
-            early = self.known_now is not None and answer.this_update > self.known_now + SKEW
+            early = self.known_now is not None and answer.this_update - self.known_now > SKEW
             if early or not answer.about(certificate, above[0]):
                 continue
             responder = answer.responder(above[0])
@@ -345,7 +345,7 @@ class _Case:
 
     def _believes(self, crl: Crl, above: Path) -> Belief | None:
         """Who signed a CRL, if entitled to under the same anchor (RFC 5280 §6.3.3 (f), (g))."""
-        if self.known_now is not None and crl.this_update > self.known_now + SKEW:
+        if self.known_now is not None and crl.this_update - self.known_now > SKEW:
             return None
         came_along = self.helpers.certificates.get(crl.issuer, ())
         likely = sorted(came_along, key=lambda one: facts(one).key_id != crl.key_id)[:MOST_SIGNERS]

@@ -149,7 +149,7 @@ def _judge_signer(
         signed_at = info.signed_at
     except MedmailError:
         found.append(Problem("bad-signature", phrase("signing time")))
-    if signed_at and signed_at > at + SKEW:
+    if signed_at and signed_at - at > SKEW:
         found.append(Problem("implausible-time", f"{signed_at:%Y-%m-%dT%H:%M:%SZ}"))
     if certificate is None:
         if info.id in signed.unread or (signed.unread and info.id.issuer is None):
@@ -171,7 +171,8 @@ def _judge_signer(
     subject = subject_of(certificate)
     found += [Problem(code, subject) for code in wrong]
     found += judgement.problems
-    if signed_at and signed_at + SKEW < facts(certificate).not_before <= at:
+    begun = facts(certificate).not_before
+    if signed_at and begun <= at and begun - signed_at > SKEW:
         found.append(Problem("implausible-time", f"{signed_at:%Y-%m-%dT%H:%M:%SZ}"))
     notes += judgement.notes
     signer = Signer(

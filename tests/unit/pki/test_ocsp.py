@@ -95,6 +95,21 @@ def test_dates_and_reasons_count_as_for_lists() -> None:
     assert of(answer(**harmless)) == ["revoked"]
 
 
+END = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
+"""What stands in a certificate that has no end (RFC 5280 4.1.2.5)."""
+
+
+def test_no_time_is_too_far() -> None:
+    endless = responder(not_after=END)
+    assert of(answer(by=endless)) == []
+    assert of(answer(this_update=END, next_update=None), known_now=None) == []
+    start = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
+    for at in (start, END):
+        assert of(answer(by=endless), at=at, known_now=at)[0] in ("not-yet-valid", "expired")
+        judged = Authorities([ROOT.certificate], crls=[pki.make_crl(ROOT)]).judge(LEAF, at=at, known_now=at)
+        assert judged.problems[0].code in ("not-yet-valid", "expired")
+
+
 def test_an_authority_may_make_its_word_for_a_responder_critical() -> None:
     """RFC 6960 §4.2.2.2.1 only says that it should not."""
     assert of(answer(by=responder(extensions=[SIGNING, (x509.OCSPNoCheck(), True)]))) == []

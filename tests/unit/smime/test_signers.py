@@ -151,6 +151,17 @@ def test_nothing_was_signed_before_its_certificate_began(minutes: int, expected:
     assert codes(opened(OUTER + entity(data, "signed-data"))) == expected
 
 
+ENDS = [dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC), dt.datetime(1, 1, 1, tzinfo=dt.UTC)]
+"""Of time, as far as it can be written (RFC 5280 4.1.2.5.2)."""
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_no_signing_time_is_too_far(end: dt.datetime) -> None:
+    alice = person("alice")
+    data = signed.sign(TEXT, key=alice.key, certificate=alice.certificate, signed_at=end)
+    assert codes(opened(OUTER + entity(data, "signed-data"))) == ["implausible-time"]
+
+
 def test_of_a_certificate_that_is_not_yet_valid_nothing_more_is_said() -> None:
     alice = person("alice", not_before=NOW + dt.timedelta(days=1))
     assert codes(letter_of(alice)) == ["not-yet-valid"]
