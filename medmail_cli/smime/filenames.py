@@ -33,8 +33,8 @@ _EXTENSIONS = {
 def safe_name(name: str, media_type: str = "") -> str:
     """A plain file name for a received one; ``attachment`` with a fitting extension where nothing is left."""
     name = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
-    # a name that begins with a dot hides, one with a dash reads as an option
-    name = _UNSAFE.sub("_", name).strip().lstrip(".-").rstrip(". ")
+    # a name that begins with a dot hides, one with a dash reads as an option, one with a tilde as a home
+    name = _UNSAFE.sub("_", name).strip().lstrip(".-~").rstrip(". ")
     if _DEVICE.fullmatch(name):
         name = f"_{name}"
     if not name:

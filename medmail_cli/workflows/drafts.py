@@ -19,7 +19,7 @@ from medmail_cli.smime.fields import Mailbox, parse_mailboxes, without_parameter
 MANIFEST_FIELDS = ("id", "from", "to", "cc", "bcc", "subject", "body", "body_file", "attach", "in_reply_to")
 KEY_LIMIT = 200
 _SUBJECT_LINE = re.compile(r"subject:[ \t]*([^\r\n]*)(?:\r?\n(?:[ \t]*\r?\n)?|\Z)", re.IGNORECASE)
-_MESSAGE_ID = re.compile(r"<[^\s<>]{1,900}>\Z")
+MESSAGE_ID = re.compile(r"<[^\s<>]{1,900}>\Z")
 _OF_PROTECTION = {"hp", "protected-headers"}
 """Parameters that the letter to be gets of its own, and once (RFC 9788 §5)."""
 
@@ -165,8 +165,8 @@ def from_message(data: bytes) -> Draft:
         reply_to=boxes("reply-to"),
         subject=subjects[0] if subjects else "",
         entity=_content(data, entity),
-        in_reply_to=reply[0] if reply and _MESSAGE_ID.match(reply[0]) else None,
-        references=tuple(one for one in references if _MESSAGE_ID.match(one)),
+        in_reply_to=reply[0] if reply and MESSAGE_ID.match(reply[0]) else None,
+        references=tuple(one for one in references if MESSAGE_ID.match(one)),
     )
 
 
@@ -306,7 +306,7 @@ class _Row:
 
     def reply(self, values: dict[str, Any]) -> str | None:
         value = self.text(values, "in_reply_to")
-        if value is not None and not _MESSAGE_ID.match(value):
+        if value is not None and not MESSAGE_ID.match(value):
             self.fault("in_reply_to", "not a Message-ID in angle brackets")
             return None
         return value

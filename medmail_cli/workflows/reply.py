@@ -97,8 +97,9 @@ def _respond(headers: Headers, own: Sequence[str], *, everybody: bool) -> Draft:
         to = list(asked or author)
     cc = [*(readers if to != readers else []), *copies] if everybody else []
     first = _distinct(to, [])
+    answered = headers.message_id if drafts.MESSAGE_ID.match(headers.message_id or "") else None
     thread = tuple(
-        dict.fromkeys([*headers.references, *([headers.message_id] if headers.message_id else [])])
+        one for one in dict.fromkeys([*headers.references, answered or ""]) if drafts.MESSAGE_ID.match(one)
     )
     if len(thread) > _MOST_REFERENCES:
         thread = (thread[0], *thread[-_MOST_REFERENCES + 1 :])
@@ -107,7 +108,7 @@ def _respond(headers: Headers, own: Sequence[str], *, everybody: bool) -> Draft:
         cc=_distinct(cc, [*(box.address for box in first), *own]),
         sender=Mailbox(mine[0], "") if mine else None,
         subject=subject(headers.subject or ""),
-        in_reply_to=headers.message_id,
+        in_reply_to=answered,
         references=thread,
     )
 

@@ -154,6 +154,7 @@ def test_received_names_stay_in_their_folder(received: list[tuple[str, str]]) ->
         ("..", "attachment.pdf"),
         ("", "attachment.pdf"),
         ("-rf", "rf"),
+        ("~", "attachment.pdf"),
         ("a\u202efdp.exe", "a_fdp.exe"),
         ("a\r\nb.pdf", "a__b.pdf"),
         ("résultat d’Élodie.pdf", "résultat d’Élodie.pdf"),

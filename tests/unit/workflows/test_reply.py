@@ -106,9 +106,9 @@ HP-Outer: Message-ID: <outside@medecin.test>
 SAME = re.sub(r"(?m)^", "HP-Outer: ", INSIDE.rstrip().replace("Mme Durand", "[...]")) + "\n"
 
 
-def hidden(outer: str) -> bytes:
+def hidden(outer: str, inside: str = INSIDE) -> bytes:
     """A letter of Alice's under a policy of hers for what stands outside."""
-    payload = INSIDE + outer + 'Content-Type: text/plain; hp="cipher"\n\nHello\n'
+    payload = inside + outer + 'Content-Type: text/plain; hp="cipher"\n\nHello\n'
     return OUTER + encrypt(sign(payload.replace("\n", "\r\n").encode()))
 
 
@@ -158,3 +158,12 @@ def test_a_subject_that_alone_was_inside_is_hidden_by_any_policy(answering: Answ
     assert made.draft.subject == "Re: Mme Durand"
     _, outside = answered(made, protection=False)
     assert (outside["Subject"], outside["To"]) == ("Re: outside", "alice@medecin.test")
+
+
+@pytest.mark.parametrize("named", ["<a b@x.test>", "no id", "<a@x.test", "<a@x.test><b@x.test>"])
+def test_what_is_no_identifier_is_not_referred_to(answering: Answering, named: str) -> None:
+    """RFC 5322 3.6.4; of the references those that are one stay."""
+    inside = INSIDE.replace("<inside@medecin.test>", named).replace("<first@", "foo bar <first@")
+    draft = answering(hidden(SAME, inside)).draft
+    assert draft.in_reply_to is None
+    assert draft.references == ("<first@medecin.test>",)
