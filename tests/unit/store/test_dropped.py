@@ -64,23 +64,29 @@ def test_what_it_leaves_out_before_the_end_is_taken_back(trust: Trust, tmp_path:
     assert codes(trust, tmp_path) == ["revoked"]
 
 
-def delta(trust: Trust, number: int, day: int, reason: str | None = None) -> None:
-    """A delta to the first issue, of that day; with a reason it lists the leaf."""
+def issue(
+    trust: Trust,
+    by: pki.Authority,
+    number: int,
+    day: int,
+    kind: x509.ExtensionType,
+    listed: tuple[x509.Certificate, x509.ExtensionType] | None,
+) -> None:
+    """A list of a kind, of that day; its one entry and what is said of that."""
     builder = (
         x509.CertificateRevocationListBuilder()
-        .issuer_name(ROOT.certificate.subject)
+        .issuer_name(by.certificate.subject)
         .last_update(STORED + day * DAY)
         .next_update(STORED + 99 * DAY)
         .add_extension(x509.CRLNumber(number), critical=False)
-        .add_extension(x509.DeltaCRLIndicator(1), critical=True)
+        .add_extension(kind, critical=True)
     )
-    if reason:
-        entry = x509.RevokedCertificateBuilder().serial_number(LEAF.serial_number)
-        entry = entry.revocation_date(STORED - DAY)
-        entry = entry.add_extension(x509.CRLReason(x509.ReasonFlags[reason]), critical=False)
+    if listed:
+        entry = x509.RevokedCertificateBuilder().serial_number(listed[0].serial_number)
+        entry = entry.revocation_date(STORED - DAY).add_extension(listed[1], critical=False)
         builder = builder.add_revoked_certificate(entry.build())
-    crl = builder.sign(ROOT.key, hashes.SHA256())  # type: ignore[arg-type]
-    trust.add(crl.public_bytes(Encoding.DER), "delta")
+    crl = builder.sign(by.key, hashes.SHA256())  # type: ignore[arg-type]
+    trust.add(crl.public_bytes(Encoding.DER), "list")
 
 
 @pytest.mark.parametrize(("reason", "problems"), [("key_compromise", ["revoked"]), ("certificate_hold", [])])
@@ -90,12 +96,13 @@ def test_so_is_what_only_a_delta_told(trust: Trust, tmp_path: Path, reason: str,
         judged = again.authorities.judge(LEAF, at=STORED, known_now=STORED + 40 * DAY)
         return [problem.code for problem in judged.problems]
 
+    delta = x509.DeltaCRLIndicator(1)
     take(trust, 1, -9)
-    delta(trust, 2, 0, reason)
+    issue(trust, ROOT, 2, 0, delta, (LEAF, x509.CRLReason(x509.ReasonFlags[reason])))
     assert found() == ["revoked"]
     take(trust, 3, 9)  # the complete list never had it
     assert found() == problems
-    delta(trust, 4, 20)
+    issue(trust, ROOT, 4, 20, delta, None)
     assert found() == problems
 
 
@@ -135,22 +142,9 @@ def test_an_indirect_list_has_the_issuers_of_its_entries(trust: Trust, tmp_path:
         ROOT, "c@x.test", key_type="p256", not_after=STORED + DAY,
         extensions=[(x509.CRLDistributionPoints([point]), False)],
     )  # fmt: skip
-    for number, day, listed in ((1, 0, True), (2, 9, False)):
-        builder = (
-            x509.CertificateRevocationListBuilder()
-            .issuer_name(publisher.certificate.subject)
-            .last_update(STORED + day * DAY)
-            .next_update(STORED + 99 * DAY)
-            .add_extension(x509.CRLNumber(number), critical=False)
-            .add_extension(scope, critical=True)
-        )
-        if listed:
-            entry = x509.RevokedCertificateBuilder().serial_number(leaf.serial_number)
-            entry = entry.revocation_date(STORED - DAY)
-            issuer = x509.CertificateIssuer([x509.DirectoryName(ROOT.certificate.subject)])
-            builder = builder.add_revoked_certificate(entry.add_extension(issuer, critical=True).build())
-        crl = builder.sign(publisher.key, hashes.SHA256())  # type: ignore[arg-type]
-        trust.add(crl.public_bytes(Encoding.DER), "list")
+    issuer = x509.CertificateIssuer([x509.DirectoryName(ROOT.certificate.subject)])
+    for number, day, listed in ((1, 0, (leaf, issuer)), (2, 9, None)):
+        issue(trust, publisher, number, day, scope, listed)
         again = Trust(tmp_path / "trust", tmp_path / "cache").authorities
         judged = again.judge(leaf, at=STORED, known_now=STORED + 40 * DAY)
         assert "revoked" in [problem.code for problem in judged.problems]
