@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.audit.entry import Intent, Outcome
-from medmail_cli.errors import INTEGRITY, UNTRUSTED, MedmailError, exit_of
+from medmail_cli.errors import FAILED, INTEGRITY, UNTRUSTED, MedmailError, exit_of
 from medmail_cli.model import Note
 from medmail_cli.pki.fitness import Problem
 from medmail_cli.smime.explain import Step, explain
@@ -122,11 +122,17 @@ def decrypt(
 
     ``flush`` makes durable what was shown; only then is a message of ``mailbox`` marked as opened, what was
     learned of it sealed under ``subkey``. Raises ``exists``, ``disk-full`` and the like for the first output
-    that cannot be written: what was done before stays done, and running it again goes on.
+    that cannot be written: what was done before stays done, and running it again goes on. A fault of ours
+    with one message is raised when all others are done: no letter may stand before those of others.
     """
     met: dict[str, str] = {}
+    faults: list[Exception] = []
     for group in _groups(sources):
-        yield from _open_group(group, reader, log, actor, output, explained, flush, mailbox, subkey, met)
+        yield from _open_group(
+            group, reader, log, actor, output, explained, flush, mailbox, subkey, met, faults
+        )
+    if faults:
+        raise faults[0]
 
 
 @dataclass
@@ -166,8 +172,9 @@ def _open_group(
     mailbox: "Mailbox | None",
     subkey: Callable[[], bytes] | None,
     met: dict[str, str],
+    faults: list[Exception],
 ) -> "Iterator[Verdict | Explanation | Content | Note]":
-    """``met`` are the Message-IDs that this run has seen, and where first."""
+    """``met`` are the Message-IDs that this run has seen, and where first; ``faults`` gets those of ours."""
     intents = log.intents(Intent("decrypt", actor, (loaded.id,)) for loaded in group)
     outcomes: list[Outcome] = []
     seen: list[Opened] = []
@@ -186,6 +193,10 @@ def _open_group(
             except MedmailError as error:
                 outcomes.append(Outcome(intent, "failed", exit_of(error.code), facts={"error": error.code}))
                 raise
+            except Exception as error:  # noqa: BLE001 - it is raised when the others are done
+                outcomes.append(Outcome(intent, "failed", FAILED, facts={"error": "internal-error"}))
+                faults.append(error)
+                continue
             outcomes.append(_outcome(intent, opened, verdict))
             yield verdict
             if explained:
