@@ -4,7 +4,7 @@ Only the verb that is asked for is imported: a hundred-millisecond start is a pr
 """
 
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -66,8 +66,8 @@ def _open_streams() -> None:
 
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            # the lowest descriptor that is free, so the closed one
-            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - open for good
+            # the lowest descriptor that is free, so the closed one; it stays open
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -97,7 +97,7 @@ def run(args: list[str]) -> int:
     except OutputGoneError as gone:
         # a reader that went away has seen what it wanted
         code = 1 if gone.unread else report_fatal(session.console, gone.error)
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - nobody is shown a traceback unasked
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost frame: all ends as an error with an exit
         if isinstance(error, KeyboardInterrupt):
             # perhaps before the words were read
             session.options.json |= "--json" in args
@@ -242,8 +242,7 @@ def command_tree(verbs: tuple[str, ...] = VERBS) -> "Command":
             root.registered_commands.extend(app.registered_commands)
         else:
             root.add_typer(app, name=verb)
-    tree = typer.main.get_command(root)
-    assert isinstance(tree, typer.core.TyperGroup)  # noqa: S101 - it has a callback and commands
+    tree = cast("typer.core.TyperGroup", typer.main.get_command(root))
     for verb in verbs:  # Typer puts groups last
         tree.commands[verb] = tree.commands.pop(verb)
     add_global_options(tree)

@@ -34,15 +34,13 @@ def _global_options(*, root: bool) -> "list[Parameter]":
 
     panel = _("Global options")
 
-    def option(*names: str, attribute: str, help: str = "", hidden: bool = False, **how: Any) -> TyperOption:  # noqa: A002 - Click's own name
+    def option(*names: str, attribute: str, **how: Any) -> TyperOption:
         def store(ctx: "Context", _param: "Parameter", value: Any) -> None:
             if value not in (None, False, 0) or (value == 0 and how.get("type") is int):
                 _set(ctx.obj.options, attribute, value)
 
         return TyperOption(
             param_decls=[*names, "global_" + names[-1].strip("-").replace("-", "_")],
-            help=help,
-            hidden=hidden,
             expose_value=False,
             callback=store,
             rich_help_panel=panel,

@@ -60,7 +60,7 @@ class PrivateKey(Protocol):
     def agree(self, peer_public_key: "PublicKeyTypes") -> bytes:
         """The raw shared secret with a peer's ephemeral public key (ECDH, X25519, X448); errors as above."""
 
-    def decapsulate(self, ciphertext: bytes) -> bytes:
+    def decapsulate(self, ciphertext: bytes, /) -> bytes:
         """The secret that a KEM ciphertext holds (ML-KEM); a wrong one gives another; errors as above."""
 
 

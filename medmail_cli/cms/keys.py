@@ -59,7 +59,7 @@ class SoftwareKey:
         """
         key = self._key
         if not isinstance(key, rsa.RSAPrivateKey):
-            raise ValueError("not an RSA key")  # noqa: TRY004 - one exception for all that goes wrong
+            raise ValueError("not an RSA key")  # noqa: TRY004 - ValueError alone becomes the common failure
         if scheme == "rsa-pkcs1v15":
             return key.decrypt(ciphertext, padding.PKCS1v15())
         names = (scheme.digest, scheme.mgf_digest)
@@ -83,7 +83,7 @@ class SoftwareKey:
             return key.exchange(peer_public_key)
         raise ValueError("keys of different kinds")
 
-    def decapsulate(self, ciphertext: bytes) -> bytes:
+    def decapsulate(self, ciphertext: bytes, /) -> bytes:
         """The shared secret (FIPS 203); a wrong ciphertext gives another one. ValueError where none fits."""
         from cryptography.hazmat.primitives.asymmetric import mlkem
 

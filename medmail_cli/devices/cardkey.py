@@ -275,16 +275,18 @@ class CardKey:
     def agree(self, peer_public_key: "PublicKeyTypes") -> bytes:
         """The raw shared secret by the card's ECDH (CKM_ECDH1_DERIVE without a derivation function)."""
         key = self._key()
-        if not isinstance(self._public, ec.EllipticCurvePublicKey):
-            raise ValueError("not a key that agrees")  # noqa: TRY004 - one exception for all that goes wrong
-        if not isinstance(peer_public_key, ec.EllipticCurvePublicKey):
-            raise ValueError("keys of different kinds")  # noqa: TRY004 - likewise
-        if not hasattr(key, "derive_key") or peer_public_key.curve.name != self._public.curve.name:
-            raise ValueError("keys of different kinds")
-        point = peer_public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        ours, theirs = self._public, peer_public_key
+        if (
+            not isinstance(ours, ec.EllipticCurvePublicKey)
+            or not isinstance(theirs, ec.EllipticCurvePublicKey)
+            or ours.curve.name != theirs.curve.name
+            or not hasattr(key, "derive_key")
+        ):
+            raise ValueError("keys that do not agree")
+        point = theirs.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         # bare since PKCS#11 2.30; cards from before want it wrapped
         for octets in (point, der.octet_string(point)):
-            found = self._ask(partial(self._derived, key, octets, (self._public.key_size + 7) // 8))
+            found = self._ask(partial(self._derived, key, octets, (ours.key_size + 7) // 8))
             if found is not None:
                 return found
         raise ValueError("the card does not agree")
@@ -304,7 +306,7 @@ class CardKey:
         secret.destroy()
         return value.rjust(size, b"\0")
 
-    def decapsulate(self, ciphertext: bytes) -> bytes:  # noqa: ARG002 - the protocol's
+    def decapsulate(self, _ciphertext: bytes, /) -> bytes:
         """No card is known that opens ML-KEM: always ValueError."""
         raise ValueError("not a KEM key")
 

@@ -1,6 +1,5 @@
 """Where PKCS#11 modules are: those the system has registered (p11-kit), and where their makers put them."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +61,7 @@ def _registered() -> Iterator[Path]:
 
 def _placed(named: str) -> Iterator[Path]:
     """A module by its path, or by its name in p11-kit's own folders."""
-    if os.path.isabs(named):  # noqa: PTH117 - a name, not yet a path
+    if Path(named).is_absolute():
         places = [Path(named)]
     else:
         places = [folder / inner / named for folder in _folders() for inner in ("pkcs11", "")]

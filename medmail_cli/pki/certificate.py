@@ -265,19 +265,20 @@ def verifies(
     False for unknown ones, and for keys so large that checking costs too much.
     """
     try:
-        key, parameters = issuer.public_key(), signed.signature_algorithm_parameters
+        made: Any = signed  # its parameters and digest may be another kind of key's, or none: TypeError
+        key, parameters = issuer.public_key(), made.signature_algorithm_parameters
         if _costs_too_much(key):
             return False
         if isinstance(key, rsa.RSAPublicKey):
             # of MD5, and of SHA-1 with ECDSA, cryptography names no parameters
             scheme = parameters or padding.PKCS1v15()
-            key.verify(signed.signature, body, scheme, signed.signature_hash_algorithm)  # type: ignore[arg-type]
+            key.verify(signed.signature, body, scheme, made.signature_hash_algorithm)
         elif isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signed.signature, body, ec.ECDSA(signed.signature_hash_algorithm))  # type: ignore[arg-type]
+            key.verify(signed.signature, body, ec.ECDSA(made.signature_hash_algorithm))
         elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
             key.verify(signed.signature, body)
         elif isinstance(key, dsa.DSAPublicKey):
-            key.verify(signed.signature, body, signed.signature_hash_algorithm)  # type: ignore[arg-type]
+            key.verify(signed.signature, body, made.signature_hash_algorithm)
         else:
             # RFC 9881; a key of another kind is the algorithm's of no signature
             name = ML_DSA.get(signed.signature_algorithm_oid.dotted_string)
@@ -285,7 +286,6 @@ def verifies(
                 return False
             cast("Any", key).verify(signed.signature, body)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
-        # TypeError: parameters that belong to another kind of key
         return False
     return True
 

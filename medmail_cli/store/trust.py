@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -42,6 +42,16 @@ class Item:
     content: x509.Certificate | x509.CertificateRevocationList
     path: Path
 
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The content, of an anchor or an intermediate."""
+        return cast("x509.Certificate", self.content)
+
+    @property
+    def crl(self) -> x509.CertificateRevocationList:
+        """The content, of a CRL."""
+        return cast("x509.CertificateRevocationList", self.content)
+
 
 class Trust:
     """The trust store in ``folder`` with its CRLs in ``cache``; neither need exist."""
@@ -53,21 +63,21 @@ class Trust:
 
     def anchors(self) -> tuple[x509.Certificate, ...]:
         """The anchors. Raises ``store-damaged``."""
-        return tuple(item.content for item in self._certificates("anchor"))  # type: ignore[misc]
+        return tuple(item.certificate for item in self._certificates("anchor"))
 
     def intermediates(self) -> tuple[x509.Certificate, ...]:
         """Certificates that help to build paths and vouch for nothing. Raises ``store-damaged``."""
-        return tuple(item.content for item in self._certificates("intermediate"))  # type: ignore[misc]
+        return tuple(item.certificate for item in self._certificates("intermediate"))
 
     def crls(self) -> tuple[x509.CertificateRevocationList, ...]:
         """The newest issue of each list at hand. Raises ``store-damaged``."""
-        return tuple(item.content for item in self._crls())  # type: ignore[misc]
+        return tuple(item.crl for item in self._crls())
 
     @cached_property
     def authorities(self) -> Authorities:
         """All of it as path validation wants it, read once; a change through this object reads it anew."""
         lists = tuple(self._crls())
-        crls: list[x509.CertificateRevocationList] = [item.content for item in lists]  # type: ignore[misc]
+        crls = [item.crl for item in lists]
         earlier = [dropped.look_up(self._dropped(item)) for item in lists]
         return Authorities(self.anchors(), self.intermediates(), crls, self.ocsp, earlier)
 
@@ -102,8 +112,8 @@ class Trust:
                 signer = _signer(crl, at_hand)
                 item = self._list(crl, signer)
                 same = _list_of(item.path) if signer else list_name(crl)
-                rivals = [one.content for one in held if _list_of(one.path).startswith(same)]
-                plan.append((item, all(newer(crl, one) for one in rivals)))  # type: ignore[arg-type]
+                rivals = [one.crl for one in held if _list_of(one.path).startswith(same)]
+                plan.append((item, all(newer(crl, one) for one in rivals)))
         return tuple(plan)
 
     def keep(self, item: Item) -> None:
@@ -121,7 +131,7 @@ class Trust:
 
     def _remember(self, item: Item, other: Path) -> None:
         """Keep what a new issue leaves out of an older one (RFC 5280 §3.3), of a delta too."""
-        old, new = read_crl(load_crl(_read(other))), read_crl(item.content)  # type: ignore[arg-type]
+        old, new = read_crl(load_crl(_read(other))), read_crl(item.crl)
         if old is not None and new is not None:
             dropped.remember(self._dropped(item), dropped_of(old, new), new.this_update)
 
@@ -240,7 +250,7 @@ class Trust:
             except UNREADABLE as error:
                 raise MedmailError("store-damaged", path=str(path)) from error
             # a kill between the new issue and the removal of the old leaves both
-            if name not in newest or newer(item.content, newest[name].content):  # type: ignore[arg-type]
+            if name not in newest or newer(item.crl, newest[name].crl):
                 newest[name] = item
         yield from newest.values()
 

@@ -291,6 +291,6 @@ class SealedKey:
         """See :class:`medmail_cli.model.PrivateKey`."""
         return self._key.agree(peer_public_key)
 
-    def decapsulate(self, ciphertext: bytes) -> bytes:
+    def decapsulate(self, ciphertext: bytes, /) -> bytes:
         """See :class:`medmail_cli.model.PrivateKey`."""
         return self._key.decapsulate(ciphertext)

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cryptography import x509
 
@@ -183,7 +183,7 @@ def _places(
 
 def _shown(item: Item, status: Literal["kept", "added", "unchanged", "removed"]) -> TrustItem:
     if item.kind != "crl":
-        content = cast("x509.Certificate", item.content)
+        content = item.certificate
         since, until = content.not_valid_before_utc, content.not_valid_after_utc
         return TrustItem(
             item.kind,
@@ -194,6 +194,6 @@ def _shown(item: Item, status: Literal["kept", "added", "unchanged", "removed"])
             until,
             status,
         )
-    crl = cast("x509.CertificateRevocationList", item.content)
+    crl = item.crl
     issuer = dn.crl_issuer(crl).rfc4514_string()
     return TrustItem(item.kind, item.sha256, issuer, issuer, crl.last_update_utc, crl.next_update_utc, status)
