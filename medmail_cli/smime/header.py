@@ -1,17 +1,20 @@
 """Which header fields count, and how they are shown: RFC 9788 for protected ones, RFC 8551 for wrapping."""
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from medmail_cli.pki import address
 from medmail_cli.pki.fitness import Problem
 from medmail_cli.smime.fields import Field, Mailbox, parse_date, to_text
-from medmail_cli.smime.layers import Unwrapped
 from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.verdict import Headers
 
+if TYPE_CHECKING:
+    from medmail_cli.smime.layers import Unwrapped
+
 
 def choose(
-    got: Unwrapped, payload: Entity, delegates: Iterable[str], problems: list[Problem]
+    got: "Unwrapped", payload: Entity, delegates: Iterable[str], problems: list[Problem]
 ) -> tuple[tuple[Field, ...], bool]:
     """The fields that count, and whether they are protected (RFC 9788 §4.2; RFC 8551 §3.1 for wrapping).
 
@@ -42,7 +45,7 @@ def choose(
     return payload.fields, True
 
 
-def in_clear(got: Unwrapped, payload: Entity) -> tuple[Field, ...]:
+def in_clear(got: "Unwrapped", payload: Entity) -> tuple[Field, ...]:
     """The fields that an author who hid some let stand outside: HP-Outer (RFC 9788 §4.2).
 
     Where there are none, by another way of protection, what stands outside is in the clear already.
@@ -71,7 +74,7 @@ def _older(payload: Entity) -> bool:
     return payload.parameters.get("protected-headers", "").lower() == "v1"
 
 
-def _guarded(got: Unwrapped) -> bool:
+def _guarded(got: "Unwrapped") -> bool:
     """Whether anything protects what is inside: compression and wrapping do not, nor do no signers."""
     layer = got.signature
     signed = layer is not None and (layer.signed is None or bool(layer.signed.signers))

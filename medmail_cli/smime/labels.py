@@ -4,8 +4,8 @@ Software on the way renames what it does not know, so names of files count where
 """
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import address
 from medmail_cli.smime.fields import Field
+from medmail_cli.smime.header import addresses, mailboxes
 from medmail_cli.smime.mime import Entity
 
 CMS_TYPES = {"application/pkcs7-mime", "application/x-pkcs7-mime"}
@@ -66,10 +66,7 @@ def is_passed_on(message: Entity, outer: tuple[Field, ...]) -> bool:
     It is where it has layers or a protected header of its own (RFC 9788 §4.10.1), and another sender.
     """
     layered = is_cms(message) or message.content_type == "multipart/signed"
-    inside, outside = (
-        {address.canonical(box.address) for one in fields if one.name == "from" for box in one.mailboxes}
-        for fields in (message.fields, outer)
-    )
+    inside, outside = (addresses(mailboxes(fields, "from")) for fields in (message.fields, outer))
     return (layered or "hp" in message.parameters) and bool(outside) and inside != outside
 
 
