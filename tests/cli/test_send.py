@@ -181,7 +181,8 @@ def test_a_whole_message_keeps_its_body_as_it_is(alice: Sender, tmp_path: Path) 
     message = tmp_path / "m.eml"
     message.write_bytes(
         b"From: Alice <alice@medecin.test>\nTo: Bob <bob@medecin.test>\nSubject: =?utf-8?q?=C3=89t=C3=A9?=\n"
-        b"MIME-Version: 1.0\nReceived: secret trace\n"
+        b"MIME-Version: 1.0\nReceived: secret trace\nReply-To: office@medecin.test\n"
+        b"Message-ID: <theirs@x.test>\nDate: Sat, 1 Jan 2000 00:00:00 +0000\n"
         b'Content-Type: multipart/alternative;\n boundary="b"\n\n--b\nContent-Type: text/plain\n\nplain\n'
         b"--b\nContent-Type: text/html\n\n<p>rich</p>\n--b--\n"
     )
@@ -192,6 +193,10 @@ def test_a_whole_message_keeps_its_body_as_it_is(alice: Sender, tmp_path: Path) 
     assert opened.verdict.trusted, opened.verdict
     assert opened.verdict.headers.subject == "Été"
     assert opened.verdict.headers.protected
+    assert opened.verdict.headers.reply_to == "office@medecin.test"
+    assert opened.verdict.headers.message_id not in (None, "<theirs@x.test>")
+    assert opened.verdict.headers.date is not None
+    assert opened.verdict.headers.date.year > 2000
     assert b"<p>rich</p>" in opened.eml()
     assert b"secret trace" not in opened.eml()
 
