@@ -208,7 +208,7 @@ def read_crl(crl: x509.CertificateRevocationList, earlier: LeftOut = _nothing) -
     )
 
 
-def dropped(old: Crl, new: Crl) -> Iterator[tuple[NameKey, int, Revocation]]:
+def dropped_entries(old: Crl, new: Crl) -> Iterator[tuple[NameKey, int, Revocation]]:
     """The revocations of ``old`` that ``new``, a later issue of the list, leaves out; holds may end."""
     listed, kept = _listed(old), _listed(new).keys()
     for key in listed.keys() - kept:

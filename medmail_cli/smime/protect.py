@@ -93,7 +93,7 @@ def protect(
     submissions = []
     for addresses, blind in _circles(letter, recipients):
         fields = compose.header_fields(letter, bcc=blind)
-        outside = compose.header_fields(letter.in_clear)
+        outside = compose.header_fields(letter.in_clear) if letter.outside else fields
         outer = _outer_fields(outside, style.outer_subject if _hides(style) else None)
         sealed_for = [*((a, recipients[a]) for a in addresses), (letter.from_.address, signer.reader)]
         named = recipient_emails.values(dict.fromkeys(sealed_for)) if style.recipient_emails else ()

@@ -23,8 +23,7 @@ from medmail_cli.cms.identifiers import public_key_octets, serial_number
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts
-from medmail_cli.pki.crl import dropped as dropped_of
-from medmail_cli.pki.crl import list_name, newer, read_crl
+from medmail_cli.pki.crl import dropped_entries, list_name, newer, read_crl
 from medmail_cli.pki.path import Authorities
 from medmail_cli.store import dropped, files
 
@@ -133,7 +132,7 @@ class Trust:
         """Keep what a new issue leaves out of an older one (RFC 5280 §3.3), of a delta too."""
         old, new = read_crl(load_crl(_read(other))), read_crl(item.crl)
         if old is not None and new is not None:
-            dropped.remember(self._dropped(item), dropped_of(old, new), new.this_update)
+            dropped.remember(self._dropped(item), dropped_entries(old, new), new.this_update)
 
     def _dropped(self, item: Item) -> Path:
         return self._folder / "dropped" / f"{_list_of(item.path)}.txt"
