@@ -180,6 +180,7 @@ complete -c medmail -n '__fish_seen_subcommand_from keys ; and __fish_seen_subco
 complete -c medmail -n '__fish_seen_subcommand_from keys ; and __fish_seen_subcommand_from export' -l format -x -a 'pem der p12' -d 'What to write'
 complete -c medmail -n '__fish_seen_subcommand_from keys ; and __fish_seen_subcommand_from export' -l private -d 'The private key too'
 complete -c medmail -n '__fish_seen_subcommand_from keys ; and __fish_seen_subcommand_from export' -l purpose -x -a 'sign encrypt' -d 'Of two that are in use for an address, the one that does this'
+complete -c medmail -n '__fish_seen_subcommand_from keys ; and __fish_seen_subcommand_from export' -l pbmac1 -d 'With p12: a MAC by PBKDF2, for readers that know RFC 9579'
 complete -c medmail -n '__fish_seen_subcommand_from keys ; and __fish_seen_subcommand_from export' -l output -s o -r -F -d 'Write to FILE; - is stdout'
 complete -c medmail -n '__fish_seen_subcommand_from keys ; and __fish_seen_subcommand_from export' -l force -d 'Replace a file that is there'
 complete -c medmail -n '__fish_seen_subcommand_from keys ; and __fish_seen_subcommand_from backup' -l output -s o -r -F -d 'Write to FILE; - is stdout'

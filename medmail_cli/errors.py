@@ -94,7 +94,10 @@ EXITS: dict[str, int] = {
     "not-readable": FAILED,
     "not-usable": FAILED,
     "not-writable": FAILED,
+    "expanded-key-only": FAILED,
+    "other-container": FAILED,
     "too-large": FAILED,
+    "too-many-rounds": FAILED,
     # 2: usage
     "bad-fingerprint": USAGE,
     "insecure-url": USAGE,

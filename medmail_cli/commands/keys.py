@@ -110,6 +110,9 @@ def export(
     form: Annotated[Format, typer.Option("--format", help=_("What to write."))] = Format.pem,
     private: Annotated[bool, typer.Option("--private", help=_("The private key too."))] = False,
     purpose: Purpose = None,
+    pbmac1: Annotated[
+        bool, typer.Option("--pbmac1", help=_("With p12: a MAC by PBKDF2, for readers that know RFC 9579."))
+    ] = False,
     output: Output = None,
     force: Force = False,
 ) -> int:
@@ -119,6 +122,8 @@ def export(
     session: Session = ctx.obj
     if form is Format.p12 and not private:
         raise typer.BadParameter(_("p12 holds the private key; add --private"), param_hint="--format")
+    if pbmac1 and form is not Format.p12:
+        raise typer.BadParameter(_("only p12 has such a MAC"), param_hint="--pbmac1")
     place = _place(session, output, binary=form is not Format.pem)
     one = keys.the_one_in_use(session.keystore, identity, session.now(), purpose.value if purpose else None)
     if not private:
@@ -126,7 +131,9 @@ def export(
     else:
         store = _opened_by_passphrase(session)
         password = session.new_secret("p12-password", owner=one.address)
-        events = keys.export_private(store, session.log, one, form.value, password, place, force=force)
+        events = keys.export_private(
+            store, session.log, one, form.value, password, place, force=force, pbmac1=pbmac1
+        )
     return show(ctx, "keys export", _with_data(events))
 
 

@@ -40,11 +40,7 @@ def read_bundle(data: bytes, name: str) -> Bundle:
     else:
         certificates, crls = [], []
         for _label, text in blocks(data, _CERTIFICATE | _CRL | _PKCS7):
-            try:
-                der = base64.b64decode(b"".join(text.split()), validate=True)
-            except binascii.Error as error:
-                raise MedmailError("malformed", what=name) from error
-            more_certificates, more_crls = _der(der, name)
+            more_certificates, more_crls = _der(decoded(text, name), name)
             certificates += more_certificates
             crls += more_crls
     if not certificates and not crls:
@@ -68,6 +64,21 @@ def blocks(data: bytes, labels: Collection[bytes]) -> Iterator[tuple[bytes, byte
         else:
             yield label, data[at:end]
             at = end
+
+
+def pem(label: str, data: bytes) -> bytes:
+    """``data`` as a PEM block (RFC 7468)."""
+    text = base64.b64encode(data).decode()
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode()
+
+
+def decoded(text: bytes, name: str) -> bytes:
+    """What base64 stands for, white space apart. Raises ``malformed``."""
+    try:
+        return base64.b64decode(b"".join(text.split()), validate=True)
+    except binascii.Error as error:
+        raise MedmailError("malformed", what=name) from error
 
 
 def _der(data: bytes, name: str) -> tuple[list[x509.Certificate], list[x509.CertificateRevocationList]]:

@@ -357,7 +357,25 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("{path} is damaged"),
         N_("restore it from a backup (`medmail keys restore` for the keystore)"),
     ),
+    "expanded-key-only": (
+        N_("{what} holds an expanded key of {algorithm} without the seed it was made from"),
+        N_(
+            "keys are used by their seed: write it again where the seed is, with OpenSSL by `openssl pkey -in"
+            " KEY.pem -provparam {family}.output_formats=seed-only`; if the seed is gone, a new key is needed"
+        ),
+    ),
+    "other-container": (
+        N_("{path} is a Java key store ({kind})"),
+        N_(
+            "make a PKCS#12 file of it: `keytool -importkeystore -srckeystore {path} -destkeystore keys.p12"
+            " -deststoretype PKCS12`"
+        ),
+    ),
     "too-large": (N_("{what} is too large: {size} bytes, at most {limit}"), ""),
+    "too-many-rounds": (
+        N_("{what} wants {rounds} rounds to derive a key from the password, at most {limit} are done"),
+        N_("write it again with fewer, a million say; such a file of a stranger is made to keep you busy"),
+    ),
     "unauthenticated-encryption": (N_("the encryption does not show whether it was changed"), ""),
     "unsupported-algorithm": (N_("an algorithm is not supported"), ""),
     "untrusted-issuer": (N_("no trust anchor of yours stands behind the certificate"), ""),

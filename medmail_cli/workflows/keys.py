@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PrivateFormat,
-    pkcs12,
-)
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms.certificates import unrepaired
 from medmail_cli.errors import OK, MedmailError
+from medmail_cli.pki import pkcs12
+from medmail_cli.pki.bundle import pem
 from medmail_cli.pki.certificate import issuer_text, subject_text
+from medmail_cli.pki.pbe import spellings
+from medmail_cli.pki.pkcs8 import seal_key
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store import backups
 from medmail_cli.store.backup import Backup, restore_backup, write_backup
@@ -183,25 +182,21 @@ def export_private(
     output: Path | None,
     *,
     force: bool,
+    pbmac1: bool = False,
 ) -> Iterator[KeyExport]:
-    """The private key, encrypted under ``password``: PKCS#12 or PEM with the certificates, or DER alone."""
+    """The private key, encrypted under ``password``: PKCS#12 or PEM with the certificates, or DER alone.
+
+    ``pbmac1``: the MAC of PKCS#12 as RFC 9579 has it. Raises what :func:`pkcs12.write` raises.
+    """
     with logged(log, "key-export", one.address, (one.sha256 or one.key_sha256,), format=form):
-        key, protection = store.unseal(one), BestAvailableEncryption(password)
+        key, spelled = store.unseal(one), spellings(password)[0]
         if form == "p12":
-            try:
-                data = pkcs12.serialize_key_and_certificates(
-                    one.address.encode(),
-                    key,  # type: ignore[arg-type]  # it says for itself which keys it cannot write
-                    _certificate(one),
-                    unrepaired(one.chain),
-                    protection,
-                )
-            except TypeError:
-                raise MedmailError("unsupported-algorithm", algorithm=one.key_type) from None
+            chain = unrepaired(one.chain)
+            data = pkcs12.write(key, _certificate(one), chain, one.address, spelled, pbmac1=pbmac1)
         elif form == "der":
-            data = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, protection)
+            data = seal_key(key, spelled)
         else:
-            data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
+            data = pem("ENCRYPTED PRIVATE KEY", seal_key(key, spelled))
             data += chain_pem((one.certificate, *one.chain)) if one.certificate else b""
         exported = _exported(one, form, data, output, private=True, force=force)
     yield exported

@@ -1,5 +1,6 @@
 """``medmail keys`` as people and scripts see it."""
 
+import base64
 import datetime as dt
 import subprocess
 import time
@@ -194,6 +195,37 @@ def test_export_with_the_private_key_is_encrypted_and_logged(home: Path) -> None
     check: list[str | Path] = ["openssl", "pkcs12", "-in", p12, "-passin", f"file:{wanted[1]}", "-noout"]
     subprocess.run(check, check=True, capture_output=True)
     assert endings(home) == [("key-export", "done")] * 2
+
+
+def test_exports_are_as_costly_to_guess_in_their_mac_as_in_their_safes(home: Path) -> None:
+    new = held(home)[1]
+    p12, pem, newer = (home.parent / name for name in ("m.p12", "m.pem", "newer.p12"))
+    wanted = secret_file(home, "p12-password")
+    export = ("keys", "export", new.id, "--private")
+    assert run(home, *export, "--format", "p12", "-o", p12, *wanted).exit == 0
+    assert run(home, *export, "-o", pem, *wanted).exit == 0
+    info = subprocess.run(
+        ["openssl", "pkcs12", "-in", p12, "-passin", f"file:{wanted[1]}", "-info", "-noout"],
+        check=True, capture_output=True, text=True,
+    ).stderr  # fmt: skip
+    assert "MAC: sha256, Iteration 600000\n" in info
+    assert info.count("PBES2, PBKDF2, AES-256-CBC, Iteration 600000, PRF hmacWithSHA256\n") == 2
+    sealed = base64.b64decode(b"".join(pem.read_bytes().split(b"-----")[2].split()))
+    shown = subprocess.run(
+        ["openssl", "asn1parse", "-inform", "DER"], input=sealed, check=True, capture_output=True
+    ).stdout
+    assert b":PBKDF2" in shown
+    assert b"INTEGER           :0927C0" in shown
+    check: list[str | Path] = ["openssl", "pkey", "-in", pem, "-passin", f"file:{wanted[1]}", "-noout"]
+    subprocess.run(check, check=True, capture_output=True)
+
+    assert run(home, *export, "--pbmac1", "-o", newer, *wanted).exit == 2
+    assert run(home, *export, "--format", "p12", "--pbmac1", "-o", newer, *wanted).exit == 0
+    assert b"\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0e" in newer.read_bytes()  # PBMAC1 (RFC 9579)
+    opened = pkcs12.load_pkcs12(newer.read_bytes(), OTHER_SECRETS["p12-password"].encode())
+    assert opened.cert is not None
+    for file in (p12, pem, newer):
+        assert run(home, "enrol", "import", file, "--p12-password-file", wanted[1]).exit == 0
 
 
 def test_export_of_binary_data_with_json_needs_a_file(home: Path) -> None:

@@ -28,7 +28,7 @@ SAMPLES = [
         serialization.BestAvailableEncryption(b"pw"),
     ),
 ]
-CODES = {"malformed", "wrong-p12-password", "unsupported-algorithm"}
+CODES = {"malformed", "wrong-p12-password", "unsupported-algorithm", "too-many-rounds"}
 
 
 def password() -> bytes:
