@@ -175,6 +175,8 @@ EXITS: dict[str, int] = {
     "index-damaged": DAMAGED,
     "message-damaged": DAMAGED,
     "other-log": DAMAGED,
+    "log-key-damaged": DAMAGED,
+    "public-log-key-damaged": DAMAGED,
     "store-damaged": DAMAGED,
     "backup-damaged": DAMAGED,
     # 75: try later

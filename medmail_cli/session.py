@@ -8,6 +8,7 @@ import datetime
 import os
 import sys
 import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,8 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.toml import SecretSource
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from medmail_cli.devices.card import Cards
     from medmail_cli.model import Note
     from medmail_cli.profile import Profile
@@ -103,12 +106,12 @@ class Session:
 
     @cached_property
     def actor(self) -> str:
-        """Who acts, as the audit log names them: the login name, else the number."""
-        import getpass
+        """Who acts, as the audit log names them: the real user's name, whatever the environment says."""
+        import pwd
 
         try:
-            return getpass.getuser()
-        except (KeyError, OSError):
+            return pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
             return f"uid {os.getuid()}"
 
     # -- streams and questions
@@ -273,8 +276,6 @@ class Session:
         return self._with_cards(self._unlock())
 
     def _unlock(self) -> "Unlocked":
-        from contextlib import suppress
-
         from medmail_cli.devices import keyring
 
         self.keystore.read_header()
@@ -282,12 +283,33 @@ class Session:
             # a key kept for a keystore that stood here before opens nothing
             with suppress(MedmailError):
                 return self.keystore.unlock_with(key)
-        return self.keystore.unlock(self.secret("passphrase"))
+        return self.unlock_by_passphrase()
+
+    def unlock_by_passphrase(self) -> "Unlocked":
+        """The keystore, for whoever knows its passphrase: `keys unlock` is not enough to take keys away."""
+        self.keystore.read_header()
+        with self.refusals_logged():
+            return self.keystore.unlock(self.secret("passphrase"))
+
+    @contextmanager
+    def refusals_logged(self) -> "Iterator[None]":
+        """Let the audit log know of a secret that opened nothing: somebody may be trying."""
+        try:
+            yield
+        except MedmailError as error:
+            if error.code in _WRONG_SECRETS:
+                self._log_refusal(error.code)
+            raise
+
+    def _log_refusal(self, code: str) -> None:
+        with suppress(MedmailError):  # that the secret is wrong is what the user must hear of
+            self.log.event("secret-refused", actor=self.actor, error=code)
 
     def unlock_or_create(self) -> "Unlocked":
         """The keystore, open; where there is none yet it is made, with a new passphrase."""
         if "unlocked" not in self.__dict__ and not self.keystore.exists:
-            created = self.keystore.create(self.new_secret("passphrase"), self.now())
+            with self.refusals_logged():
+                created = self.keystore.create(self.new_secret("passphrase"), self.now())
             self.__dict__["unlocked"] = self._with_cards(created)
         return self.unlocked
 
@@ -305,6 +327,7 @@ class Session:
             lambda label: self.secret("pin", owner=label),
             lambda: RefusedPins(self.paths.keystore, self.unlock_or_create().subkey("refused pins")),
             self.config.card_module,
+            self._log_refusal,
         )
 
     @cached_property
@@ -349,6 +372,9 @@ class Session:
         for name in ("cards", "log", "mailbox", "outbox"):
             if name in self.__dict__:
                 self.__dict__[name].close()
+
+
+_WRONG_SECRETS = {"wrong-passphrase", "wrong-backup-passphrase", "wrong-p12-password"}
 
 
 def _variable(name: str) -> str:

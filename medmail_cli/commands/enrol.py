@@ -198,9 +198,11 @@ def import_(
 
     data = session.read(file, "FILE")
     key_data = None if key_file is None else session.read(key_file, "--key-file")
-    found = read_keys(data, str(file), password)
+    with session.refusals_logged():
+        found = read_keys(data, str(file), password)
     if key_data is not None:
-        found += read_keys(key_data, str(key_file), password)
+        with session.refusals_logged():
+            found += read_keys(key_data, str(key_file), password)
     events = enrol_import(
         session.keystore,
         session.unlock_or_create,

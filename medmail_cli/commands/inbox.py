@@ -10,6 +10,7 @@ from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
     from medmail_cli.session import Session
+    from medmail_cli.workflows.inbox import Sealed
 
 app = typer.Typer()
 
@@ -59,11 +60,11 @@ def inbox(
         instant(since, "--since"),
         unopened,
     )
-    return show(ctx, "inbox", workflow.inbox(session.mailbox, wanted, _subkey(session)))
+    return show(ctx, "inbox", workflow.inbox(session.mailbox, wanted, _sealed(session)))
 
 
-def _subkey(session: "Session") -> bytes | None:
-    """The key of the sealed index, if nobody need be asked for it and it opens something."""
+def _sealed(session: "Session") -> "Sealed | None":
+    """The sealed index, if nobody need be asked for its key and it opens something."""
     if not session.mailbox.opened():
         return None
     from medmail_cli.devices import keyring
@@ -71,4 +72,6 @@ def _subkey(session: "Session") -> bytes | None:
     kept = keyring.kept_master_key(session.paths.keystore)
     if kept is None and session.given_secret("passphrase") is None:
         return None
-    return session.unlocked.subkey("learned")
+    from medmail_cli.workflows.inbox import Sealed
+
+    return Sealed(session.unlocked.subkey("learned"), session.log, session.actor)

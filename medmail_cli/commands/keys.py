@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from medmail_cli.session import Session
-    from medmail_cli.store.keystore import Unlocked
     from medmail_cli.ui.render import Raw
     from medmail_cli.workflows.keys import KeyExport, KeystoreChange
 
@@ -129,7 +128,7 @@ def export(
     if not private:
         events = keys.export_certificate(one, form.value, place, force=force)
     else:
-        store = _opened_by_passphrase(session)
+        store = session.unlock_by_passphrase()
         password = session.new_secret("p12-password", owner=one.address)
         events = keys.export_private(
             store, session.log, one, form.value, password, place, force=force, pbmac1=pbmac1
@@ -154,7 +153,7 @@ def backup(
 
     session: Session = ctx.obj
     place = _place(session, output, binary=True)
-    store = _opened_by_passphrase(session)
+    store = session.unlock_by_passphrase()
     secret = session.new_secret("backup-passphrase")
     events = keys.backup(store, session.log, session.actor, secret, place, now=session.now(), force=force)
     return show(ctx, "keys backup", _with_data(events))
@@ -178,7 +177,8 @@ def restore(
     if session.keystore.exists:
         raise MedmailError("keystore-exists", path=str(session.paths.keystore))
     data = session.read(file, "FILE")
-    saved = read_backup(data, file, lambda: session.secret("backup-passphrase"))
+    with session.refusals_logged():
+        saved = read_backup(data, file, lambda: session.secret("backup-passphrase"))
     passphrase = session.new_secret("passphrase")
     events = keys.restore(session.keystore, session.log, session.actor, saved, passphrase, keys.digest(data))
     return show(ctx, "keys restore", events)
@@ -210,7 +210,7 @@ def passwd(
         session.options.secret_files["new-passphrase"] = new_file
     if new_fd is not None:
         session.options.secret_fds["new-passphrase"] = new_fd
-    store = _opened_by_passphrase(session)
+    store = session.unlock_by_passphrase()
     passphrase = session.new_secret("new-passphrase")
     return show(ctx, "keys passwd", keys.change_passphrase(store, session.log, session.actor, passphrase))
 
@@ -239,7 +239,8 @@ def unlock(
     if lasting <= 0:
         raise typer.BadParameter(_("not a duration such as 15m"), param_hint="--for")
     require_keyring()
-    return show(ctx, "keys unlock", keys.unlock(_opened_by_passphrase(session), lasting, session.now()))
+    store = session.unlock_by_passphrase()
+    return show(ctx, "keys unlock", keys.unlock(store, session.log, session.actor, lasting, session.now()))
 
 
 @app.command(
@@ -252,7 +253,7 @@ def lock(ctx: typer.Context) -> int:
     from medmail_cli.workflows import keys
 
     session: Session = ctx.obj
-    return show(ctx, "keys lock", keys.lock(session.keystore))
+    return show(ctx, "keys lock", keys.lock(session.keystore, session.log, session.actor))
 
 
 @app.command(
@@ -318,12 +319,6 @@ def rewrap_(
         dry_run=dry_run,
     )
     return show(ctx, "keys rewrap", kept(session, events, new_backup, no_backup=no_backup))
-
-
-def _opened_by_passphrase(session: "Session") -> "Unlocked":
-    """The keystore, opened by whoever knows its passphrase: `keys unlock` is not enough to take keys away."""
-    session.keystore.read_header()
-    return session.keystore.unlock(session.secret("passphrase"))
 
 
 def _place(session: "Session", output: Path | None, *, binary: bool) -> Path | None:

@@ -38,6 +38,10 @@ def check(ctx: typer.Context) -> int:
     session: Session = ctx.obj
     account = session.account()
     found = workflow.check(
-        account, lambda: tls_context(session, account), lambda: credentials(session, account)
+        account,
+        lambda: tls_context(session, account),
+        lambda: credentials(session, account),
+        session.log,
+        session.actor,
     )
     return show(ctx, "server check", found)

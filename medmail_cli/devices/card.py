@@ -69,10 +69,17 @@ def alone(method: Callable[P, T]) -> Callable[P, T]:
 class Card:
     """A token in its slot."""
 
-    def __init__(self, module: str, token: "pkcs11.Token", pin: Pin, refused: Callable[[], Refused]) -> None:
+    def __init__(
+        self,
+        module: str,
+        token: "pkcs11.Token",
+        pin: Pin,
+        refused: Callable[[], Refused],
+        told: Callable[[str], None],
+    ) -> None:
         self.module = module
         self._token = token
-        self._pin, self._refused = pin, refused
+        self._pin, self._refused, self._told = pin, refused, told
         self._session: pkcs11.Session | None = None
         self._had_keys = False
         self._failure: MedmailError | None = None
@@ -146,6 +153,8 @@ class Card:
                 raise self.failed(error) from None
             except MedmailError as error:
                 self._failure = error
+                if error.code in ("wrong-pin", "pin-locked"):
+                    self._told(error.code)
                 raise
         return self._session
 
@@ -256,10 +265,19 @@ class Card:
 
 
 class Cards:
-    """The cards of one run. ``module`` is where a card's module is if the one it was enrolled by is gone."""
+    """The cards of one run. ``module`` is where a card's module is if the one it was enrolled by is gone.
 
-    def __init__(self, pin: Pin, refused: Callable[[], Refused], module: Path | None = None) -> None:
-        self._pin, self._refused, self._module = pin, refused, module
+    ``told`` hears, by its code, of a PIN that a card refused.
+    """
+
+    def __init__(
+        self,
+        pin: Pin,
+        refused: Callable[[], Refused],
+        module: Path | None = None,
+        told: Callable[[str], None] = lambda _code: None,
+    ) -> None:
+        self._pin, self._refused, self._module, self._told = pin, refused, module, told
         self._libraries: dict[str, Any] = {}
         self._cards: dict[tuple[str, str], Card] = {}
 
@@ -282,7 +300,7 @@ class Cards:
                 continue  # a module that does not run here is none; another may have the card
             loaded += 1
             for token in tokens:
-                card = Card(str(path), token, self._pin, self._refused)
+                card = Card(str(path), token, self._pin, self._refused, self._told)
                 # two modules may show the same card: the first knows it best
                 found.setdefault((card.serial, card.label), card)
         if not loaded:
@@ -312,7 +330,7 @@ class Cards:
         if self._module is not None and not Path(path).exists():
             path = str(self._module)
         for token in self._tokens(path):
-            card = Card(path, token, self._pin, self._refused)
+            card = Card(path, token, self._pin, self._refused, self._told)
             if (card.serial, card.label) == (place.serial, place.label):
                 return self._kept(card)
         raise MedmailError("card-absent", label=place.label)

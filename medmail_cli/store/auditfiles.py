@@ -8,6 +8,8 @@ key, key.pub       the log key (0600) and its verifier key line
 runs/START-RUN     held locked by a run as long as it lives; START is the size of the log it found
 =================  ==============================================================================
 
+No file of it is opened through a link: what stands in its place is ``store-damaged``.
+
 Nothing here writes: a log on a read-only copy can be read and verified.
 """
 
@@ -173,7 +175,7 @@ def snapshot(folder: Path) -> Iterator[Snapshot | None]:
     """
     path = folder / ENTRIES
     try:
-        file = path.open("rb")
+        file = os.fdopen(files.open_own(path), "rb")
     except FileNotFoundError:
         if (folder / HASHES).exists() or (folder / CHECKPOINT).exists():
             raise MedmailError("audit-damaged", path=str(path), entry=0) from None
@@ -204,7 +206,7 @@ def snapshot(folder: Path) -> Iterator[Snapshot | None]:
 
 def _map(path: Path, stack: contextlib.ExitStack) -> bytes | mmap.mmap:
     try:
-        file = stack.enter_context(path.open("rb"))
+        file = stack.enter_context(os.fdopen(files.open_own(path), "rb"))
     except FileNotFoundError:
         return b""
     if not os.fstat(file.fileno()).st_size:
@@ -214,16 +216,16 @@ def _map(path: Path, stack: contextlib.ExitStack) -> bytes | mmap.mmap:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return files.read_own(path)
     except FileNotFoundError:
         return None
 
 
 def read_verifier(folder: Path, text: str | None) -> checkpoints.LogVerifier:
-    """The log's verifier key. Raises ``store-damaged`` where it is missing or not one."""
+    """The log's verifier key. Raises ``public-log-key-damaged`` where it is missing or not one."""
     try:
         if text is not None:
             return checkpoints.parse_vkey(text)
     except MedmailError:
         pass
-    raise MedmailError("store-damaged", path=str(folder / PUBLIC_KEY))
+    raise MedmailError("public-log-key-damaged", path=str(folder / PUBLIC_KEY))

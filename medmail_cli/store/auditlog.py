@@ -141,7 +141,7 @@ class AuditLog:
     def checkpoint(self) -> bytes | None:
         """The last signed checkpoint as it stands on disk, or None."""
         with suppress(FileNotFoundError):
-            return (self.folder / auditfiles.CHECKPOINT).read_bytes()
+            return files.read_own(self.folder / auditfiles.CHECKPOINT)
         return None
 
     def sign(self) -> bytes:
@@ -186,9 +186,14 @@ class AuditLog:
 
     def _open_files(self) -> None:
         files.make_private(self.folder)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._entries = os.open(self.folder / auditfiles.ENTRIES, flags | os.O_APPEND, 0o600)
-        self._hashes = os.open(self.folder / auditfiles.HASHES, flags, 0o600)
+        flags = os.O_RDWR | os.O_CREAT
+        entries_ = files.open_own(self.folder / auditfiles.ENTRIES, flags | os.O_APPEND)
+        try:
+            self._hashes = files.open_own(self.folder / auditfiles.HASHES, flags)
+        except BaseException:
+            os.close(entries_)
+            raise
+        self._entries = entries_
 
     def _load(self) -> None:
         """Take over what is on disk, repairing what a crash can have left."""
@@ -286,7 +291,10 @@ class AuditLog:
         for leftover in self.folder.glob(".*.tmp"):
             leftover.unlink()  # of a run killed while it wrote its key or checkpoint, which is under the lock
         self._ensure_key()
-        runs = files.make_private(self.folder / auditfiles.RUNS)
+        runs = self.folder / auditfiles.RUNS
+        if runs.is_symlink():
+            raise MedmailError("store-damaged", path=str(runs))
+        files.make_private(runs)
         for path in sorted(runs.iterdir()):
             self._bury(path)
         mark = runs / f"{self._size}-{self.run}"
@@ -296,7 +304,7 @@ class AuditLog:
         self._run_file = mark
 
     def _bury(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = files.open_own(path, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -338,18 +346,18 @@ class AuditLog:
     def _ensure_key(self) -> checkpoints.LogSigner:
         path, public = self.folder / auditfiles.KEY, self.folder / auditfiles.PUBLIC_KEY
         try:
-            signer = checkpoints.parse_skey(path.read_text("utf-8"))
+            signer = checkpoints.parse_skey(files.read_own(path).decode())
         except FileNotFoundError:
             if self._size or (self.folder / auditfiles.CHECKPOINT).exists():
-                raise MedmailError("store-damaged", path=str(path)) from None
+                raise MedmailError("log-key-damaged", path=str(path), folder=str(self.folder)) from None
             signer = checkpoints.new_signer(f"medmail/{entries.new_run()}")
             files.write_atomic(path, f"{signer.skey()}\n".encode())
         except (MedmailError, UnicodeDecodeError):
-            raise MedmailError("store-damaged", path=str(path)) from None
+            raise MedmailError("log-key-damaged", path=str(path), folder=str(self.folder)) from None
         vkey = f"{signer.verifier.vkey()}\n".encode()
         try:
-            if public.read_bytes() != vkey:
-                raise MedmailError("store-damaged", path=str(public))
+            if files.read_own(public) != vkey:
+                raise MedmailError("public-log-key-damaged", path=str(public))
         except FileNotFoundError:
             files.write_atomic(public, vkey, 0o644)
         return signer
@@ -362,7 +370,7 @@ class AuditLog:
         try:
             return checkpoints.verify(note, self._ensure_key().verifier)
         except MedmailError as error:
-            if error.code == "store-damaged":
+            if error.code not in ("malformed", "other-log", "bad-signature"):
                 raise
             path = self.folder / auditfiles.CHECKPOINT
             raise MedmailError("store-damaged", path=str(path)) from None

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from medmail_cli.errors import MedmailError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_A_FILE = {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR}  # EMLINK is FreeBSD's word for a link
 
 
 @contextlib.contextmanager
@@ -33,6 +35,29 @@ def make_private(folder: Path) -> Path:
             missing.mkdir(mode=0o700, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+def open_own(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Open a file that is ours alone, made 0600 with O_CREAT: never through a link, never a pipe or device.
+
+    Raises ``store-damaged`` where something else stands in its place, and what ``os.open`` raises.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in _NOT_A_FILE:
+            raise MedmailError("store-damaged", path=str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise MedmailError("store-damaged", path=str(path))
+    return descriptor
+
+
+def read_own(path: Path) -> bytes:
+    """All of a file that is ours alone; see :func:`open_own`."""
+    with os.fdopen(open_own(path), "rb") as file:
+        return file.read()
 
 
 def sync_folder(folder: Path) -> None:

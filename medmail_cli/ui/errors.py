@@ -100,6 +100,17 @@ ERRORS: dict[str, tuple[str, str]] = {
             "`medmail audit verify` tells more; keep the folder as evidence, moved away, and a new log begins"
         ),
     ),
+    "log-key-damaged": (
+        N_("the audit log's key {path} is missing or damaged"),
+        N_(
+            "what was logged can still be verified (`medmail audit verify`), but nothing more can be added: "
+            "keep {folder} as evidence, moved away, and a new log begins"
+        ),
+    ),
+    "public-log-key-damaged": (
+        N_("the audit log's public key {path} is missing or damaged"),
+        N_("remove the file: the next command that writes to the log makes it anew from the log key"),
+    ),
     "bad-config": (N_("{path}, line {line}: {reason}"), N_("`man medmail-config` explains every key")),
     "backup-damaged": (
         N_("the backup {path} is damaged"),

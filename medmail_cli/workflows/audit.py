@@ -239,13 +239,13 @@ def _check_key(
             damaged.append(_damaged(error.code, path))
     private = folder / auditfiles.KEY
     try:
-        signer = checkpoints.parse_skey(private.read_bytes().decode("utf-8", "replace"))
+        signer = checkpoints.parse_skey(files.read_own(private).decode("utf-8", "replace"))
         if verifier is not None and signer.verifier != verifier:
-            damaged.append(_damaged("store-damaged", private))
+            damaged.append(_damaged("log-key-damaged", private))
     except (FileNotFoundError, PermissionError):
         pass
     except MedmailError:
-        damaged.append(_damaged("store-damaged", private))
+        damaged.append(_damaged("log-key-damaged", private))
     return damaged, verifier
 
 

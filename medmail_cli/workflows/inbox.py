@@ -1,11 +1,14 @@
 """``inbox``: what the mailbox holds, by what may be seen of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from medmail_cli.workflows.logged import logged
+
 if TYPE_CHECKING:
+    from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.index import Stored
     from medmail_cli.store.mailbox import Mailbox
 
@@ -59,8 +62,37 @@ class Wanted:
     unopened: bool = False
 
 
-def inbox(mailbox: "Mailbox", wanted: Wanted, subkey: bytes | None) -> Iterator[Entry]:
-    """The messages wanted, newest first, searched inside too where ``subkey`` opens the sealed index."""
+@dataclass(frozen=True)
+class Sealed:
+    """The key of the sealed index, and where it is written down that ``actor`` read in it."""
+
+    subkey: bytes = field(repr=False)
+    log: "AuditLog"
+    actor: str
+
+
+MOST_NAMED = 1000
+"""Letters that an entry of the audit log names; it counts the rest."""
+
+
+def inbox(mailbox: "Mailbox", wanted: Wanted, sealed: Sealed | None) -> Iterator[Entry]:
+    """The messages wanted, newest first, searched inside too where there is the key of the sealed index.
+
+    Then the audit log says before that somebody looks, and after it which letters' insides were found; what
+    was searched for, perhaps a name, is not written down.
+    """
+    if sealed is None:
+        yield from _listed(mailbox, wanted, None)
+        return
+    searched = any((wanted.query, wanted.sender))
+    with logged(sealed.log, "inbox", sealed.actor, searched=searched) as ended:
+        entries = list(_listed(mailbox, wanted, sealed.subkey))
+        inside = tuple(one.id for one in entries if one.inside is not None)
+        ended.objects, ended.facts["count"] = inside[:MOST_NAMED], len(inside)
+    yield from entries
+
+
+def _listed(mailbox: "Mailbox", wanted: Wanted, subkey: bytes | None) -> Iterator[Entry]:
     found = mailbox.list(
         wanted.query,
         account=wanted.account,

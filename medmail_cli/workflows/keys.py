@@ -273,20 +273,28 @@ def delete(keystore: "Keystore", log: "AuditLog", one: Identity) -> Iterator[Key
 # --- for a while -------------------------------------------------------------------------------------------
 
 
-def unlock(store: "Unlocked", seconds: int, now: dt.datetime) -> Iterator[KeystoreChange]:
+def unlock(
+    store: "Unlocked", log: "AuditLog", actor: str, seconds: int, now: dt.datetime
+) -> Iterator[KeystoreChange]:
     """Let the kernel keep the keystore open for so long. Raises ``no-kernel-keyring``."""
     from medmail_cli.devices.keyring import keep_master_key
 
     folder = store.keystore.folder
-    keep_master_key(folder, store.master_key(), seconds)
+    with logged(log, "keystore-unlock", actor, seconds=seconds):
+        keep_master_key(folder, store.master_key(), seconds)
     yield KeystoreChange("unlocked", folder, until=now + dt.timedelta(seconds=seconds))
 
 
-def lock(keystore: "Keystore") -> Iterator[KeystoreChange]:
+def lock(keystore: "Keystore", log: "AuditLog", actor: str) -> Iterator[KeystoreChange]:
     """Make the kernel forget the keystore's key now."""
     from medmail_cli.devices.keyring import forget_master_key
 
-    yield KeystoreChange("locked" if forget_master_key(keystore.folder) else "unchanged", keystore.folder)
+    if not keystore.exists:
+        yield KeystoreChange("unchanged", keystore.folder)
+        return
+    with logged(log, "keystore-lock", actor):
+        forgotten = forget_master_key(keystore.folder)
+    yield KeystoreChange("locked" if forgotten else "unchanged", keystore.folder)
 
 
 def digest(data: bytes) -> str:

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.errors import OK, MedmailError, exit_of
+from medmail_cli.workflows.logged import logged
 
 if TYPE_CHECKING:
     import ssl
 
     from medmail_cli.config import Account, Server
+    from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.transport.sasl import Credentials
 
 
@@ -32,7 +34,11 @@ class ServerCheck:
 
 
 def check(
-    account: "Account", context: "Callable[[], ssl.SSLContext]", credentials: "Callable[[], Credentials]"
+    account: "Account",
+    context: "Callable[[], ssl.SSLContext]",
+    credentials: "Callable[[], Credentials]",
+    log: "AuditLog",
+    actor: str,
 ) -> Iterator[ServerCheck]:
     """Try both servers of an account, one whatever the other does. Raises ``no-imap-server`` without any."""
     if account.imap is None and account.smtp is None:
@@ -40,8 +46,11 @@ def check(
     for server, protocol, attempt in ((account.imap, "imap", _imap), (account.smtp, "smtp", _smtp)):
         if server is None:
             continue
+        host = f"{server.host}:{server.port}"
         try:
-            yield attempt(server, account, context(), credentials())
+            with logged(log, "server-check", actor, account=account.name, protocol=protocol, server=host):
+                found = attempt(server, account, context(), credentials())
+            yield found
         except MedmailError as error:
             yield ServerCheck(
                 "imap" if protocol == "imap" else "smtp",

@@ -364,17 +364,22 @@ def _kernel_keyring() -> bool:
     return True
 
 
+def files_but_the_log(home: Path) -> dict[Path, bytes]:
+    found = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    return {path: data for path, data in found.items() if path.parent.name not in ("audit", "runs")}
+
+
 def test_unlock_lets_the_kernel_keep_the_key_until_its_time_or_lock(home: Path) -> None:
     if not _kernel_keyring():
         (error,) = objects(home, "unlock")
         assert (error["code"], error["exit"]) == ("no-kernel-keyring", 1)
         return
-    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    before = files_but_the_log(home)
     argv = ("enrol", "new", "x@medecin.test", "--method", "csr", "--key", "p256")
     nowhere = {"MEDMAIL_PASSPHRASE_FILE": ""}
     assert run(home, *argv, env=nowhere).exit == 4
     assert objects(home, "unlock", "--for", "2s")[0]["status"] == "unlocked"
-    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+    assert files_but_the_log(home) == before
     assert run(home, *argv, env=nowhere).exit == 0
     assert run(home, "keys", "backup", "-o", home.parent / "b", env=nowhere).exit == 4
     time.sleep(2.5)
@@ -383,6 +388,12 @@ def test_unlock_lets_the_kernel_keep_the_key_until_its_time_or_lock(home: Path) 
     assert objects(home, "lock")[0]["status"] == "locked"
     assert objects(home, "lock")[0]["status"] == "unchanged"
     assert run(home, *argv, env=nowhere).exit == 4
+    entries = [(e.action, e.kind) for e in read_entries(home / "audit") if "lock" in e.action]
+    assert entries == [
+        (f"keystore-{name}", kind)
+        for name in ("unlock", "unlock", "lock", "lock")
+        for kind in ("intent", "outcome")
+    ]
 
 
 def test_a_key_kept_for_another_keystore_in_the_same_place_opens_nothing(home: Path) -> None:

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from medmail_cli.errors import MedmailError
 from medmail_cli.ui.render import Column, plain
 from medmail_cli.ui.sentences import N_
-from medmail_cli.ui.words import _
+from medmail_cli.ui.words import _, hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,6 +74,8 @@ def fault(event: "Fault", console: "Console") -> "Iterable[Line]":
 
 def damaged_file(event: "DamagedFile", _console: "Console") -> "Iterable[Line]":
     yield [("red", _("{path} is damaged").format(path=event.path))]
+    if event.code != "store-damaged":  # what can be restored of a log, and how, no general word says
+        yield [hint(MedmailError(event.code, path=str(event.path), folder=str(event.path.parent)))]
 
 
 def log(event: "LogState", _console: "Console") -> "Iterable[Line]":

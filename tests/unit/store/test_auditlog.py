@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medmail_cli.audit import checkpoint as checkpoints
 from medmail_cli.audit.entry import parse
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Note
 from medmail_cli.store.auditlog import AuditLog, Intent, Outcome
 from medmail_cli.workflows import audit
@@ -109,7 +109,8 @@ def test_every_changed_byte_beside_the_entries_is_named(folder: Path) -> None:
             if name != "hashes":  # of which an append reads a few only
                 with pytest.raises(MedmailError) as error, AuditLog(folder, now) as log:
                     log.event("more")
-                assert error.value.code == "store-damaged"
+                codes = {"key": "log-key-damaged", "key.pub": "public-log-key-damaged"}
+                assert error.value.code == codes.get(name, "store-damaged")
         path.write_bytes(good)
 
 
@@ -276,7 +277,7 @@ def test_a_log_without_its_entries_or_key(folder: Path) -> None:
     (folder / "key").unlink()
     with pytest.raises(MedmailError) as error:
         AuditLog(folder, now).event("more")
-    assert error.value.code == "store-damaged"
+    assert error.value.code == "log-key-damaged"
     assert judge(folder)[0].status == "intact"  # a copy given to an auditor has no private key
     (folder / "key").write_bytes(key)
     (folder / "entries.jsonl").unlink()
@@ -286,6 +287,32 @@ def test_a_log_without_its_entries_or_key(folder: Path) -> None:
     with pytest.raises(MedmailError) as error:
         AuditLog(folder, now).event("more")
     assert error.value.code == "audit-damaged"
+
+
+@pytest.mark.parametrize("name", ["entries.jsonl", "hashes", "checkpoint", "key", "key.pub", "runs"])
+@pytest.mark.parametrize("instead", ["link", "pipe"])
+def test_no_file_of_the_log_is_opened_through_a_link(folder: Path, name: str, instead: str) -> None:
+    """Nothing elsewhere is written, truncated, locked or taken for ours, and no pipe is waited for."""
+    elsewhere = folder.parent / "elsewhere"
+    (folder / name).rename(elsewhere)
+    if instead == "link":
+        (folder / name).symlink_to(elsewhere)
+    else:
+        os.mkfifo(folder / name)
+    before = elsewhere.stat().st_mtime_ns
+    for use in (lambda: AuditLog(folder, now).event("more"), lambda: AuditLog(folder, now).sign()):
+        with pytest.raises(MedmailError) as error:
+            use()
+        assert error.value.facts["path"] == str(folder / name)
+        assert exit_of(error.value.code) == 7 or (name, instead) == ("runs", "pipe")
+    assert elsewhere.stat().st_mtime_ns == before
+    if name == "key":
+        _, _, damaged = judge(folder)
+        assert [(one.code, one.path) for one in damaged] == [("log-key-damaged", folder / name)]
+    elif name != "runs":  # which reading has no need of
+        with pytest.raises(MedmailError) as error:
+            judge(folder)
+        assert (error.value.code, error.value.facts["path"]) == ("store-damaged", str(folder / name))
 
 
 def test_nothing_logged_writes_nothing(tmp_path: Path) -> None:
