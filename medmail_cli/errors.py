@@ -97,6 +97,7 @@ EXITS: dict[str, int] = {
     "expanded-key-only": FAILED,
     "other-container": FAILED,
     "too-large": FAILED,
+    "unsafe-folder": FAILED,
     "too-many-rounds": FAILED,
     # 2: usage
     "bad-fingerprint": USAGE,

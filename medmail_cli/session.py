@@ -22,14 +22,15 @@ from medmail_cli.config import (
     load,
     paths,
 )
+from medmail_cli.devices import coredumps
 from medmail_cli.errors import MedmailError
+from medmail_cli.model import Note
 from medmail_cli.toml import SecretSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from medmail_cli.devices.card import Cards
-    from medmail_cli.model import Note
     from medmail_cli.profile import Profile
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.contacts import Contacts
@@ -63,6 +64,7 @@ class Session:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._secrets: dict[tuple[str, str], bytes] = {}
+        self._notes: dict[Path, Note] = {}
         self._asking = threading.Lock()
         self._stdin_reader: str | None = None
 
@@ -193,6 +195,7 @@ class Session:
 
     def given_secret(self, name: str, source: SecretSource | None = None, *, owner: str = "") -> bytes | None:
         """The secret ``name`` as far as it is given without asking, else None."""
+        coredumps.off()
         if (name, owner) in self._secrets:
             return self._secrets[name, owner]
         options = self.options
@@ -227,12 +230,18 @@ class Session:
     def _from_file(self, name: str, path: Path) -> bytes:
         if str(path) == "-":
             return _first_line(self.stdin(f"--{name}-file"))
+        path = path.expanduser()
         try:
-            return _first_line(path.expanduser().read_bytes())
+            value = _first_line(path.read_bytes())
         except OSError as error:
             raise MedmailError(
                 "secret-unreadable", secret=name, path=str(path), detail=error.strerror or ""
             ) from None
+        from medmail_cli.store.files import others_can_read
+
+        if others_can_read(path):
+            self._notes.setdefault(path, Note("secret-readable", {"secret": name, "path": str(path)}))
+        return value
 
     def _from_descriptor(self, name: str, descriptor: int, owner: str) -> bytes:
         if descriptor == 0:
@@ -278,6 +287,7 @@ class Session:
     def _unlock(self) -> "Unlocked":
         from medmail_cli.devices import keyring
 
+        coredumps.off()
         self.keystore.read_header()
         if (key := keyring.kept_master_key(self.paths.keystore)) is not None:
             # a key kept for a keystore that stood here before opens nothing
@@ -361,10 +371,10 @@ class Session:
         return Trust(self._folders.trust, self._folders.cache)
 
     def take_notes(self) -> "list[Note]":
-        """What the audit log repaired on the way and a person should hear of, each once."""
-        if "log" not in self.__dict__:
-            return []
-        notes, self.log.notes = self.log.notes, []
+        """What was noticed on the way and a person should hear of, each once: torn writes, open secrets."""
+        notes, self._notes = list(self._notes.values()), {}
+        if "log" in self.__dict__:
+            notes, self.log.notes = [*self.log.notes, *notes], []
         return notes
 
     def close(self) -> None:

@@ -109,7 +109,7 @@ def batch(
     agree_terms: AgreeTerms = False,
     force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
 ) -> int:
-    from medmail_cli.store.files import check_output
+    from medmail_cli.store.files import check_output, check_place
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.batch import choose, enrol_batch, faulty
     from medmail_cli.workflows.batch_report import Part, check_report, digest, of_row, reported
@@ -124,6 +124,8 @@ def batch(
     place = _shard(shard)
     if report is not None:
         check_output(report, force=True)
+    for folder in filter(None, (out_dir, letters)):
+        check_place(folder)
     data = session.read(roster, "ROSTER.csv")
     rows, faults = read_roster(data, str(roster))
     for column, value in wanted:

@@ -60,6 +60,47 @@ def read_own(path: Path) -> bytes:
         return file.read()
 
 
+def check_place(folder: Path) -> None:
+    """Refuse a folder, if it is there, in which everybody may rename and replace what is private.
+
+    ``/tmp`` and its like are none: the sticky bit leaves each file to its owner. Raises ``unsafe-folder``.
+    """
+    try:
+        mode = folder.stat().st_mode
+    except OSError:
+        return  # it is made, or the writing tells what is wrong
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise MedmailError("unsafe-folder", path=str(folder), reason="world-writable")
+
+
+def make_own(folder: Path) -> Path:
+    """Make ``folder`` for the owner alone, where nobody else can have prepared it.
+
+    Raises ``unsafe-folder`` where it is a link or another's, or everybody may write to it or to the one it is
+    in, and ``not-writable``.
+    """
+    check_place(folder.parent)
+    make_private(folder)
+    with disk_errors(folder):
+        found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise MedmailError("unsafe-folder", path=str(folder), reason="link")
+    if found.st_uid != os.geteuid():
+        raise MedmailError("unsafe-folder", path=str(folder), reason="another-owner")
+    check_place(folder)
+    return folder
+
+
+def others_can_read(path: Path) -> bool:
+    """Whether any user of this machine can read the file: by its mode, and by those of the folders above."""
+    try:
+        real = path.resolve(strict=True)
+        above = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
+        return above and bool(real.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames, links and removals in ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

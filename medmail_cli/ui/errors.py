@@ -388,6 +388,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("write it again with fewer, a million say; such a file of a stranger is made to keep you busy"),
     ),
     "unauthenticated-encryption": (N_("the encryption does not show whether it was changed"), ""),
+    "unsafe-folder": (
+        N_("nothing is written to {path}: {reason}"),
+        N_("name a folder that is yours alone"),
+    ),
     "unsupported-algorithm": (N_("an algorithm is not supported"), ""),
     "untrusted-issuer": (N_("no trust anchor of yours stands behind the certificate"), ""),
     "usage": (N_("{detail}"), N_("`{command} --help` shows what it takes")),

@@ -65,6 +65,9 @@ NOTES: dict[str, str] = {
     "audit-not-covered": N_("the last {count} entries are not covered by a checkpoint yet"),
     "audit-torn": N_("the last write was torn ({bytes} bytes); the next run cuts it off"),
     "audit-repaired": N_("the audit log's last write was torn; {bytes} bytes of it were cut off"),
+    "secret-readable": N_(
+        "everybody on this machine can read {path}, which holds the {secret}; chmod 600 it"
+    ),
     "not-written": N_("{source} is not trusted and not written; --accept-untrusted writes it all the same"),
 }
 """Code of a note to its sentence."""
@@ -72,7 +75,8 @@ NOTES: dict[str, str] = {
 ADVICE = frozenset(
     {"address-pinned", "address-resembles", "certificate-without-key", "identity-expired", "mixed-scripts"}
     | {"identity-not-yet-valid", "not-backed-up", "not-for-mail", "request-waits", "root-not-trusted"}
-    | {"audit-none", "homes-trust-no-root", "signer-first", "signs-only", "weak-identity"}
+    | {"audit-none", "homes-trust-no-root", "signer-first", "secret-readable", "signs-only"}
+    | {"weak-identity"}
 )
 """Notes about what went well: off a terminal success writes nothing to stderr (contract, Streams)."""
 
@@ -122,6 +126,9 @@ FAULTS: dict[str, str] = {
 """What is wrong with a row of a roster."""
 
 REASONS: dict[str, str] = {
+    "another-owner": N_("it belongs to somebody else"),
+    "link": N_("it is a link"),
+    "world-writable": N_("everybody may change what is in it"),
     "key-type": N_("TLS has no use for its kind"),
     "no-openssl": N_("this Python lets no key sign from outside"),
     "refused-by-openssl": N_("OpenSSL refused it"),

@@ -294,7 +294,7 @@ def _write(opened: "Opened", output: Output) -> "Verdict":
     folder = output.folder / verdict.id
     main = f"message.{'eml' if output.format == 'eml' else 'txt'}"
     names = distinct((safe_name(a.name, a.type) for a in verdict.attachments), taken=[main])
-    files.make_private(folder)
+    files.make_own(folder)
     for name, data in zip(names, opened.parts, strict=True):
         files.write_output(folder / name, data, force=output.force)
     files.write_output(folder / main, _rendered(opened, output.format), force=output.force)
