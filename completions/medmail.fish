@@ -146,6 +146,7 @@ complete -c medmail -n '__fish_seen_subcommand_from audit ; and __fish_seen_subc
 complete -c medmail -n '__fish_seen_subcommand_from audit ; and __fish_seen_subcommand_from log' -l action -x -d 'Entries of this action: send, decrypt, …'
 complete -c medmail -n '__fish_seen_subcommand_from audit ; and __fish_seen_subcommand_from log' -l last -x -d 'The last N of them'
 complete -c medmail -n '__fish_seen_subcommand_from audit ; and __fish_seen_subcommand_from verify' -l checkpoint -r -F -d 'A checkpoint kept elsewhere; - is stdin'
+complete -c medmail -n '__fish_seen_subcommand_from audit ; and __fish_seen_subcommand_from prove' -l salt -d 'Also give out what shows, with a sent letter, that the entry is about it'
 complete -c medmail -n '__fish_seen_subcommand_from audit ; and __fish_seen_subcommand_from prove' -l output -s o -r -F -d 'Write to FILE; - is stdout'
 complete -c medmail -n '__fish_seen_subcommand_from audit ; and __fish_seen_subcommand_from prove' -l force -d 'Replace a file that is there'
 complete -c medmail -n '__fish_seen_subcommand_from audit ; and __fish_seen_subcommand_from checkpoint' -l output -s o -r -F -d 'Write to FILE; - is stdout'

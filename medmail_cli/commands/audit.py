@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.session import Session
     from medmail_cli.ui.render import Raw
-    from medmail_cli.workflows.audit import AuditEntry, AuditFile, SignedCheckpoint, SignedProof
+    from medmail_cli.workflows.audit import AuditEntry, AuditFile, Salt, SignedCheckpoint, SignedProof
 
 app = typer.Typer(help=_("See and prove what medmail did here."))
 
@@ -32,6 +32,7 @@ def events() -> dict[str, tuple[type, ...]]:
         DamagedFile,
         Fault,
         LogState,
+        Salt,
         SignedCheckpoint,
         SignedProof,
     )
@@ -39,7 +40,7 @@ def events() -> dict[str, tuple[type, ...]]:
     return {
         "audit log": (AuditEntry,),
         "audit verify": (Fault, DamagedFile, LogState),
-        "audit prove": (SignedProof, AuditFile),
+        "audit prove": (SignedProof, Salt, AuditFile),
         "audit checkpoint": (SignedCheckpoint, AuditFile),
         "audit export": (AuditEntry, AuditFile),
     }
@@ -100,6 +101,12 @@ def verify(
 def prove(
     ctx: typer.Context,
     entry: Annotated[int, typer.Argument(metavar="ENTRY", min=0, help=_("The entry's number."))],
+    salt: Annotated[
+        bool,
+        typer.Option(
+            "--salt", help=_("Also give out what shows, with a sent letter, that the entry is about it.")
+        ),
+    ] = False,
     output: Output = None,
     force: Force = False,
 ) -> int:
@@ -108,10 +115,14 @@ def prove(
 
     session: Session = ctx.obj
 
-    def events() -> "Iterator[SignedProof | AuditFile]":
+    def events() -> "Iterator[SignedProof | Salt | AuditFile]":
         proof = audit.prove(session.log, entry)
         file = _file(output)
         yield proof if file is None else audit.write_file(file, proof.proof.encode(), force=force)
+        if salt:
+            from medmail_cli.workflows.send import SALTS
+
+            yield audit.salt(proof, session.unlocked.subkey(SALTS))
 
     return show(ctx, "audit prove", events())
 

@@ -7,8 +7,10 @@ outside. Each Bcc recipient gets a message of its own, so that nobody else's hol
 can open every one.
 """
 
+import hashlib
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -71,10 +73,30 @@ class Style:
 
 @dataclass(frozen=True)
 class Submission:
-    """A message ready for the wire (CRLF line ends) and the addresses it goes to."""
+    """A message ready for the wire (CRLF line ends) and the addresses it goes to.
+
+    ``commitment`` is SHA-256(``salt`` ‖ signed entity) in hex. The entity is what decrypting the message
+    gives, signature included, or stands in it from its Content-Type on where nothing is encrypted. Whoever
+    is shown salt and commitment can tell by it what was sent, without a key; AES-GCM alone, which does not
+    commit to its key, could not show that.
+    """
 
     recipients: tuple[str, ...]
     message: bytes
+    salt: bytes = field(repr=False)
+    commitment: str
+
+
+def committed(salt: bytes, entity: bytes) -> str:
+    """SHA-256(salt ‖ entity) in hex."""
+    digest = hashlib.sha256(salt)
+    digest.update(entity)
+    return digest.hexdigest()
+
+
+def _submission(recipients: tuple[str, ...], message: bytes, entity: bytes) -> Submission:
+    salt = secrets.token_bytes(32)
+    return Submission(recipients, message, salt, committed(salt, entity))
 
 
 def protect(
@@ -108,7 +130,8 @@ def protect(
         )
         authenticated = not style.cipher.endswith("cbc")
         smime_type = style.smime_type_auth_enveloped if authenticated else "enveloped-data"
-        submissions.append(Submission(addresses, _message(outer, _cms_entity(sealed, smime_type))))
+        message = _message(outer, _cms_entity(sealed, smime_type))
+        submissions.append(_submission(addresses, message, inner))
     return tuple(submissions)
 
 
@@ -122,7 +145,7 @@ def sign_only(
         fields = compose.header_fields(letter, bcc=blind)
         outer = _outer_fields(fields, None)
         entity = _signed_entity(letter, fields, outer, signer, signed_at, style, encrypted=False)
-        submissions.append(Submission(addresses, _message(outer, entity)))
+        submissions.append(_submission(addresses, _message(outer, entity), entity))
     return tuple(submissions)
 
 

@@ -158,9 +158,9 @@ class Outbox:
                 settled = place in self._marked and fate.status != "unknown"
                 status = "queued" if fate.status == "unknown" else fate.status
                 database.execute(
-                    "UPDATE recipients SET status = ?, reply = ?, doubts = doubts - ?"
-                    " WHERE submission = ? AND address = ?",
-                    (status, fate.reply, settled, *place),
+                    "UPDATE recipients SET status = ?, reply = ?, server = ?, server_certificate = ?,"
+                    " doubts = doubts - ? WHERE submission = ? AND address = ?",
+                    (status, fate.reply, fate.server, fate.server_certificate, settled, *place),
                 )
             self._marked.difference_update((fate.number, fate.address) for fate in fates)
             for number in {fate.number for fate in fates}:
@@ -243,12 +243,13 @@ class Outbox:
                 values,
             ).fetchall()
             people: dict[int, list[Recipient]] = {row[0]: [] for row in found}
-            for number, address, status, doubts, reply in database.execute(
-                "SELECT submission, address, status, doubts, reply FROM recipients"
-                " WHERE submission IN (SELECT value FROM json_each(?)) ORDER BY submission, position",
+            for number, *columns in database.execute(
+                "SELECT submission, address, status, doubts, reply, certificate, server, server_certificate"
+                " FROM recipients WHERE submission IN (SELECT value FROM json_each(?))"
+                " ORDER BY submission, position",
                 (rows.as_json(people),),
             ):
-                people[number].append(Recipient(address, status, doubts, reply))
+                people[number].append(Recipient(*columns))
         return tuple(self._submission(row, tuple(people[row[0]])) for row in found)
 
     def _submission(self, row: Sequence[Any], recipients: tuple[Recipient, ...]) -> Submission:

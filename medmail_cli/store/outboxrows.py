@@ -6,7 +6,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from medmail_cli.store import files
 Status = Literal["queued", "accepted", "refused", "dropped"]
 Protection = Literal["end-to-end", "signed-only", "transport-only"]
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE letters (key TEXT PRIMARY KEY, digest BLOB NOT NULL) WITHOUT ROWID;
@@ -35,7 +35,9 @@ CREATE TABLE submissions (
   due_at REAL NOT NULL,
   attempts INTEGER NOT NULL DEFAULT 0,
   copy TEXT NOT NULL,
-  open INTEGER NOT NULL DEFAULT 1);
+  open INTEGER NOT NULL DEFAULT 1,
+  commitment TEXT,
+  sealed_salt TEXT);
 CREATE INDEX submissions_open ON submissions (number) WHERE open;
 CREATE INDEX submissions_key ON submissions (key) WHERE key IS NOT NULL;
 CREATE TABLE recipients (
@@ -45,10 +47,21 @@ CREATE TABLE recipients (
   status TEXT NOT NULL DEFAULT 'queued',
   doubts INTEGER NOT NULL DEFAULT 0,
   reply TEXT,
+  certificate TEXT,
+  server TEXT,
+  server_certificate TEXT,
   PRIMARY KEY (submission, position)) WITHOUT ROWID;
 """
+_FROM_1_TO_2 = """
+ALTER TABLE submissions ADD COLUMN commitment TEXT;
+ALTER TABLE submissions ADD COLUMN sealed_salt TEXT;
+ALTER TABLE recipients ADD COLUMN certificate TEXT;
+ALTER TABLE recipients ADD COLUMN server TEXT;
+ALTER TABLE recipients ADD COLUMN server_certificate TEXT;
+"""
 COLUMNS = (
-    "number, id, key, account, sender, message_id, protection, utf8, size, queued_at, due_at, attempts, copy"
+    "number, id, key, account, sender, message_id, protection, utf8, size, queued_at, due_at, attempts, copy,"
+    " commitment, sealed_salt"
 )
 
 
@@ -57,7 +70,9 @@ class Parcel:
     """A protected message with its envelope, to be entered; ``id`` is its SHA-256 in hex.
 
     ``key`` and ``digest`` are those of its letter (see :meth:`Outbox.digest`); ``keep`` says whether a copy
-    belongs among what was sent, ``utf8`` whether the header needs SMTPUTF8 (RFC 6531).
+    belongs among what was sent, ``utf8`` whether the header needs SMTPUTF8 (RFC 6531). What is to be proved
+    later: ``commitment`` and its salt, sealed (see :class:`medmail_cli.smime.protect.Submission`), and the
+    SHA-256 of each recipient's certificate.
     """
 
     id: str
@@ -71,16 +86,26 @@ class Parcel:
     key: str | None = None
     digest: bytes | None = None
     keep: bool = True
+    commitment: str | None = None
+    sealed_salt: str | None = None
+    certificates: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Recipient:
-    """One recipient's fate so far; ``doubts`` counts attempts whose end nobody knows."""
+    """One recipient's fate so far; ``doubts`` counts attempts whose end nobody knows.
+
+    ``certificate`` (the recipient's) and ``server_certificate`` (of the server whose ``reply`` it is) are
+    SHA-256 in hex.
+    """
 
     address: str
     status: Status
     doubts: int
     reply: str | None
+    certificate: str | None = None
+    server: str | None = None
+    server_certificate: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +127,13 @@ class Submission:
     copy_due: bool
     recipients: tuple[Recipient, ...]
     path: Path
+    commitment: str | None = None
+    sealed_salt: str | None = None
+
+    @property
+    def certificates(self) -> Mapping[str, str]:
+        """The SHA-256 of the certificate of each recipient that has one."""
+        return {one.address: one.certificate for one in self.recipients if one.certificate is not None}
 
     @property
     def pending(self) -> tuple[str, ...]:
@@ -126,6 +158,8 @@ class Fate:
     address: str
     status: Literal["accepted", "refused", "queued", "unknown"]
     reply: str | None = None
+    server: str | None = None
+    server_certificate: str | None = None
 
 
 def known(database: sqlite3.Connection, key: str, digest: bytes) -> bool:
@@ -147,7 +181,7 @@ def insert(database: sqlite3.Connection, parcel: Parcel, now: datetime) -> int:
     """Enter a parcel with its recipients; the number of the submission."""
     number = database.execute(
         "INSERT INTO submissions (id, key, account, sender, message_id, protection, utf8, size, queued_at,"
-        " due_at, copy) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " due_at, copy, commitment, sealed_salt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             parcel.id,
             parcel.key,
@@ -160,12 +194,17 @@ def insert(database: sqlite3.Connection, parcel: Parcel, now: datetime) -> int:
             now.timestamp(),
             now.timestamp(),
             "due" if parcel.keep else "none",
+            parcel.commitment,
+            parcel.sealed_salt,
         ),
     ).lastrowid
     assert number is not None  # noqa: S101 - SQLite's promise after INSERT
     database.executemany(
-        "INSERT INTO recipients (submission, position, address) VALUES (?, ?, ?)",
-        [(number, position, address) for position, address in enumerate(parcel.recipients)],
+        "INSERT INTO recipients (submission, position, address, certificate) VALUES (?, ?, ?, ?)",
+        [
+            (number, position, address, parcel.certificates.get(address))
+            for position, address in enumerate(parcel.recipients)
+        ],
     )
     return number
 
@@ -185,6 +224,8 @@ def connect(path: Path) -> sqlite3.Connection:
             if any((path.parent / "messages").glob("*.eml")):
                 raise MedmailError("store-damaged", path=str(path))
             _create(database)
+        elif version < _VERSION:
+            _widen(database)
         elif version != _VERSION:
             raise MedmailError("store-damaged", path=str(path))
     except BaseException:
@@ -199,6 +240,16 @@ def _create(database: sqlite3.Connection) -> None:
         for statement in _SCHEMA.split(";")[:-1]:
             database.execute(statement)
         database.execute("INSERT INTO meta VALUES ('digest-key', ?)", (secrets.token_bytes(32),))
+        database.execute(f"PRAGMA user_version = {_VERSION}")
+    database.execute("COMMIT")
+
+
+def _widen(database: sqlite3.Connection) -> None:
+    """Let a database of version 1 hold what version 2 does; its letters go out without a commitment."""
+    database.execute("BEGIN IMMEDIATE")
+    if database.execute("PRAGMA user_version").fetchone() == (1,):  # no other process was quicker
+        for statement in _FROM_1_TO_2.split(";")[:-1]:
+            database.execute(statement)
         database.execute(f"PRAGMA user_version = {_VERSION}")
     database.execute("COMMIT")
 

@@ -106,6 +106,21 @@ def unseal(key: bytes, sealed: object, bound: bytes) -> bytes | None:
         return None
 
 
+def sealed_line(key: bytes, plain: bytes, bound: bytes) -> str:
+    """As :func:`seal`, as one word: nonce and ciphertext together in Base64."""
+    nonce = os.urandom(_NONCE_SIZE)
+    return encode(nonce + AESGCM(key).encrypt(nonce, plain, bound))
+
+
+def opened_line(key: bytes, line: object, bound: bytes) -> bytes | None:
+    """What :func:`sealed_line` sealed, None if key, binding or bytes differ. Raises ValueError."""
+    data = decode(line)
+    try:
+        return AESGCM(key).decrypt(data[:_NONCE_SIZE], data[_NONCE_SIZE:], bound)
+    except InvalidTag:
+        return None
+
+
 def checked(body: bytes) -> bytes:
     """A body with its checksum line."""
     return body + _TRAILER + hashlib.sha256(body).hexdigest().encode() + b"\n"

@@ -47,11 +47,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a job: a result for each recipient, and what failed where the server had no say."""
+    """What became of a job: a result for each recipient, and what failed where the server had no say.
+
+    ``certificate`` is the SHA-256 (hex) of the one that the server showed, where it was reached.
+    """
 
     number: int
     results: dict[str, Result]
     error: MedmailError | None = None
+    certificate: str | None = None
 
 
 class Submitter:
@@ -228,13 +232,13 @@ class Submitter:
             except Lost as lost:
                 if used and all(result.status == "queued" for result in results.values()):
                     return job  # a connection that had served before may just have been closed
-                self._report(Report(job.number, results, self._unreachable(str(lost))))
+                self._report(Report(job.number, results, self._unreachable(str(lost)), wire.certificate))
                 return None
             except MedmailError as error:
                 # our own disk: what was said on this connection is half a transaction
-                self._report(Report(job.number, results, error))
+                self._report(Report(job.number, results, error, wire.certificate))
                 return None
-            self._report(Report(job.number, results))
+            self._report(Report(job.number, results, None, wire.certificate))
             job = None
             used += 1
         return None

@@ -5,6 +5,7 @@ RFC 5321; what EHLO offers of PIPELINING (2920), CHUNKING (3030), SIZE (1870), 8
 """
 
 import asyncio
+import hashlib
 import re
 import socket
 from collections import deque
@@ -104,6 +105,10 @@ class Wire(asyncio.Protocol):
         self._drained = asyncio.Event()
         self._drained.set()
         self._lost: str | None = None
+        tls = transport.get_extra_info("ssl_object")
+        shown = None if tls is None else tls.getpeercert(binary_form=True)
+        self.certificate = None if shown is None else hashlib.sha256(shown).hexdigest()
+        """The SHA-256 (hex) of the certificate the server showed; None outside of TLS."""
 
     # -- asyncio's side
 

@@ -162,6 +162,7 @@ REASONS: dict[str, str] = {
 THINGS = (
     N_("audit entry"),
     N_("audit log"),
+    N_("salt"),
     N_("authority"),
     N_("certificate"),
     N_("checkpoint"),

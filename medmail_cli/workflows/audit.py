@@ -1,6 +1,7 @@
 """``medmail audit``: what happened, whether the log holds together, and proofs for others."""
 
 import base64
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +16,7 @@ from medmail_cli.audit.check import Fault
 from medmail_cli.audit.entry import Fact
 from medmail_cli.errors import DAMAGED, MedmailError, exit_of
 from medmail_cli.model import Note, Progress
-from medmail_cli.store import auditfiles, files
+from medmail_cli.store import auditfiles, files, seal
 
 if TYPE_CHECKING:
     from medmail_cli.store.auditlog import AuditLog
@@ -101,6 +102,16 @@ class SignedProof:
     checkpoint: str
     key: str
     proof: str
+
+
+@dataclass(frozen=True)
+class Salt:
+    """The salt (hex) of a letter's commitment: SHA-256(salt ‖ signed entity) is ``commitment``."""
+
+    type: ClassVar[str] = "salt"
+    index: int
+    salt: str
+    commitment: str
 
 
 @dataclass(frozen=True)
@@ -313,6 +324,20 @@ def prove(log: "AuditLog", index: int) -> SignedProof:
         key=signed.key,
         proof=proofs.encode(proof).decode(),
     )
+
+
+def salt(proof: SignedProof, key: bytes) -> Salt:
+    """The salt of the letter that a proved entry is about; ``key`` is the keystore's for salts.
+
+    Raises ``not-found`` where the entry has none or it was sealed by another keystore.
+    """
+    facts = entries.parse(proof.line.encode()).facts
+    commitment = str(facts.get("commitment") or "")
+    with contextlib.suppress(ValueError):
+        opened = seal.opened_line(key, facts.get("sealed_salt"), commitment.encode())
+        if opened is not None:
+            return Salt(proof.index, opened.hex(), commitment)
+    raise MedmailError("not-found", what="salt", name=str(proof.index))
 
 
 def export(folder: Path) -> Iterator[bytes]:

@@ -19,7 +19,8 @@ from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, exit_of
 from medmail_cli.model import Note
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import estimate, protect, sign_only
-from medmail_cli.store import files
+from medmail_cli.store import files, seal
+from medmail_cli.store.identity import fingerprint
 from medmail_cli.store.outbox import Parcel, Submission
 from medmail_cli.workflows import addressing, drafts, submit
 from medmail_cli.workflows.addressing import Plan
@@ -46,6 +47,8 @@ GROUP_OCTETS = 16 << 20
 """Letters are made, entered and fsynced in groups of so many, while the group before is on its way."""
 UNDER_WAY = 96
 """Letters handed to the connections and not yet answered for."""
+SALTS = "send salts"
+"""The keystore's subkey under which the salts of commitments are sealed, bound to the commitment."""
 ASK_SIZE_FROM = 1 << 20
 """From this estimated size on, the server's limit is asked for before anything is encrypted."""
 
@@ -328,7 +331,9 @@ def _parcels(one: _Ready, office: Office) -> Iterator[Parcel]:
         }
         made = protect(letter, signer=signer, recipients=certificates, signed_at=now, style=style)
     else:
+        certificates = {}
         made = sign_only(letter, signer=signer, signed_at=now, style=style)
+    salts = office.unlock().subkey(SALTS)
     for submission in made:
         message = submission.message
         yield Parcel(
@@ -342,6 +347,9 @@ def _parcels(one: _Ready, office: Office) -> Iterator[Parcel]:
             utf8=not message[: message.find(b"\r\n\r\n")].isascii(),
             key=one.draft.key,
             digest=one.digest,
+            commitment=submission.commitment,
+            sealed_salt=seal.sealed_line(salts, submission.salt, submission.commitment.encode()),
+            certificates={name: fingerprint(certificate) for name, certificate in certificates.items()},
         )
 
 
@@ -369,7 +377,7 @@ def _write_out(ready: Sequence[_Ready], office: Office, wish: Wish) -> Iterator[
             intents = office.postage.log.intents(
                 Intent(
                     "protect", parcel.sender, (parcel.id,),
-                    {"recipient": address, "message_id": parcel.message_id, "protection": parcel.protection},
+                    {"recipient": address, **submit.provable(parcel, address)},
                 )
                 for address in parcel.recipients
             )  # fmt: skip

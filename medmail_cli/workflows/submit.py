@@ -5,7 +5,7 @@ log before and an outcome after; the outbox knows the fate first, durably.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from medmail_cli.transport.smtpwire import Offer
 if TYPE_CHECKING:
     import ssl
 
-    from medmail_cli.audit.entry import Ending
+    from medmail_cli.audit.entry import Ending, Fact
     from medmail_cli.config import Account, Server
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.mailbox import Mailbox
@@ -57,6 +57,9 @@ class Recipient:
     exit: int = OK
     cause: MedmailError | None = field(default=None, compare=False, repr=False, metadata={"json": False})
     """What kept the server from having a say."""
+    server: str | None = field(default=None, compare=False, repr=False, metadata={"json": False})
+    server_certificate: str | None = field(default=None, compare=False, repr=False, metadata={"json": False})
+    """Whose reply it is, and the SHA-256 (hex) of the certificate shown with it."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class Shipment:
         shown: list[Recipient] = []
         for report in reports:
             submission, intents = self._under_way.pop(report.number)
-            some = [_fate(submission, address, report, now) for address in submission.pending]
+            some = [self._fate(submission, address, report, now) for address in submission.pending]
             fates += [_recorded(submission, one) for one in some]
             outcomes += [_outcome(intents[one.address], one) for one in some]
             shown += some
@@ -165,6 +168,12 @@ class Shipment:
         fatal = next((report.error for report in reports if _is_ours(report.error)), None)
         if fatal is not None:
             raise fatal
+
+    def _fate(self, submission: Submission, address: str, report: Report, now: datetime) -> Recipient:
+        one, server = _fate(submission, address, report, now), self.account.smtp
+        if report.certificate is None or server is None:
+            return one
+        return replace(one, server=f"{server.host}:{server.port}", server_certificate=report.certificate)
 
     def _close(self) -> "Iterator[Note]":
         """Keep the copies and close the submissions; a kill before it leaves that to the next run."""
@@ -186,14 +195,24 @@ def announce(
             {
                 "recipient": address,
                 "account": one.account,
-                "message_id": one.message_id,
-                "protection": one.protection,
                 "attempt": attempt,
+                **provable(one, address),
             },
         )
         for one, address, attempt in pairs
     )
     return {(one.id, address): index for (one, address, _), index in zip(pairs, indices, strict=True)}
+
+
+def provable(one: "Submission | Parcel", address: str) -> "dict[str, Fact]":
+    """What an intent says of a message so that it can be proved later what went to whom."""
+    return {
+        "message_id": one.message_id,
+        "protection": one.protection,
+        "certificate": one.certificates.get(address),
+        "commitment": one.commitment,
+        "sealed_salt": one.sealed_salt,
+    }
 
 
 def flush(postage: Postage, submissions: Iterable[Submission]) -> "Iterator[Recipient | Note]":
@@ -243,6 +262,8 @@ def settle(postage: Postage, account: "Account", submissions: Sequence[Submissio
                 recipient=recipient.address,
                 status=recipient.status,
                 reply=recipient.reply,
+                server=recipient.server,
+                server_certificate=recipient.server_certificate,
             )
     yield from keep(postage, account, [one for one in submissions if one.copy_due])
     postage.outbox.finish(one.number for one in submissions)
@@ -375,9 +396,10 @@ def _fate(submission: Submission, address: str, report: Report, now: datetime) -
 
 def _recorded(submission: Submission, one: Recipient) -> Fate:
     if one.code == "outcome-unknown":
-        return Fate(submission.number, one.address, "unknown", one.detail)
+        return Fate(submission.number, one.address, "unknown", one.detail, one.server, one.server_certificate)
     assert one.status in ("accepted", "refused", "queued")  # noqa: S101 - what _fate makes
-    return Fate(submission.number, one.address, one.status, one.reply or one.detail or one.code)
+    said = one.reply or one.detail or one.code
+    return Fate(submission.number, one.address, one.status, said, one.server, one.server_certificate)
 
 
 def _outcome(intent: int, one: Recipient) -> Outcome:
@@ -387,5 +409,11 @@ def _outcome(intent: int, one: Recipient) -> Outcome:
         endings[one.status],
         one.exit,
         one.reply,
-        facts={"code": one.code, "detail": one.detail, "possible_duplicate": one.possible_duplicate},
+        facts={
+            "code": one.code,
+            "detail": one.detail,
+            "possible_duplicate": one.possible_duplicate,
+            "server": one.server,
+            "server_certificate": one.server_certificate,
+        },
     )

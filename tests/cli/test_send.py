@@ -1,5 +1,6 @@
 """``medmail send`` without a server: what it accepts, what it refuses, what it writes."""
 
+import hashlib
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import pytest
 
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import sign_only
+from medmail_cli.store.identity import fingerprint
+from medmail_cli.workflows.audit import read_entries
 from tests.support import letters
 from tests.support.cli import MEDMAIL, Done
 from tests.support.homes import make_home
@@ -316,3 +319,37 @@ def test_what_came_encrypted_is_not_answered_in_the_clear(
         assert (done.exit, fate["code"]) == (5, "no-recipient-certificate")
     else:
         assert (done.exit, fate["protection"]) == (0, "transport-only")
+
+
+def test_every_attempt_says_what_it_is_about_also_while_the_keystore_is_locked(alice: Sender) -> None:
+    """The commitment to the content, its sealed salt and the recipient's certificate stay with the letter."""
+    queued = alice.run("send", "--to", BOB.address, "--cc", alice.person.address, "--queue", "-", stdin=b"x")
+    assert queued.exit == 0
+    locked = {"MEDMAIL_PASSPHRASE_FILE": ""}
+    assert alice.run("outbox", "flush", env=locked).exit == 75
+    intents = [one for one in read_entries(alice.home / "audit", action="send") if one.kind == "intent"]
+    assert [one.facts["attempt"] for one in intents] == [0, 0, 1, 1]
+    assert len({one.facts["commitment"] for one in intents}) == 1
+    assert len({one.facts["sealed_salt"] for one in intents}) == 1
+    certificates = {BOB.address: BOB.certificate, alice.person.address: alice.person.certificate}
+    for one in intents:
+        assert one.facts["certificate"] == fingerprint(certificates[str(one.facts["recipient"])])
+
+
+def test_the_salt_proves_what_a_signed_letter_says(alice: Sender, tmp_path: Path) -> None:
+    """Each Bcc recipient's message has its own; in a letter that is only signed the entity can be seen."""
+    out = tmp_path / "letter.eml"
+    done = alice.run(
+        "send", "--sign-only", "--to", BOB.address, "--bcc", CAROL.address, "--output", out, "-", stdin=b"x"
+    )
+    assert done.exit == 0
+    intents = [one for one in read_entries(alice.home / "audit", action="protect") if one.kind == "intent"]
+    for one, path in zip(intents, (out, tmp_path / "letter-2.eml"), strict=True):
+        raw = path.read_bytes()
+        entity = raw[raw.index(b"Content-Type: ") :]
+        proved = alice.run("audit", "prove", str(one.index), "--salt", "-o", tmp_path / f"{one.index}.proof")
+        name, salt = proved.stdout.split()
+        assert (proved.exit, name) == (0, "salt")
+        assert hashlib.sha256(bytes.fromhex(salt) + entity).hexdigest() == one.facts["commitment"]
+        assert one.facts["certificate"] is None
+    assert len({one.facts["commitment"] for one in intents}) == 2

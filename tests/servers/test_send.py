@@ -1,12 +1,19 @@
 """Sending through Postfix, as people and scripts do."""
 
+import hashlib
 import json
+import smtplib
+import ssl
+import subprocess
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from medmail_cli.smime.protect import sign_only
+from medmail_cli.store.identity import fingerprint
 from medmail_cli.store.mailbox import Mailbox
 from tests.support import letters, senders
 from tests.support.letters import Person, person
@@ -179,13 +186,41 @@ def test_a_manifest_is_sent_once_however_often_it_is_given(
     assert (reused.exit, reused.objects[-1]["code"]) == (1, "id-reused")
 
 
-def test_whoever_sends_can_prove_it_afterwards(mail_servers: Servers, alice: Sender, bob: Person) -> None:
+def test_whoever_sends_can_prove_it_afterwards(
+    mail_servers: Servers, alice: Sender, bob: Person, tmp_path: Path
+) -> None:
     done = alice.send("--to", bob.address, "--subject", "Geheimnis", "-", stdin=b"Verborgenes\n")
     entries = [o for o in alice.run("audit", "log", "--json").objects if o.get("action") == "send"]
     assert [one["kind"] for one in entries] == ["intent", "outcome"]
     assert entries[0]["facts"]["recipient"] == bob.address
     assert entries[0]["objects"] == [recipients(done)[bob.address]["id"]]
     assert entries[1]["reply"].startswith("250")
+    facts, ended = entries[0]["facts"], entries[1]["facts"]
+    assert facts["certificate"] == fingerprint(bob.certificate)
+    account = tomllib.loads((alice.home / "config.toml").read_text())["accounts"]["work"]
+    host, port = account["smtp"]["host"], account["smtp"]["port"]
+    with smtplib.SMTP(host, port) as client:
+        client.starttls(context=ssl.create_default_context(cafile=account["tls-anchors"]))
+        assert isinstance(client.sock, ssl.SSLSocket)
+        shown = client.sock.getpeercert(binary_form=True) or b""
+    assert ended["server"] == f"{host}:{port}"
+    assert ended["server_certificate"] == hashlib.sha256(shown).hexdigest()
+    # letter, salt and proof show the content to somebody who has no key of ours
+    (raw,) = mail_servers.wait_for(bob.address, 1)
+    (tmp_path / "bob.pem").write_bytes(
+        bob.raw_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + bob.certificate.public_bytes(Encoding.PEM)
+    )
+    argv = ["openssl", "cms", "-decrypt", "-binary", "-recip", str(tmp_path / "bob.pem")]
+    entity = subprocess.run(argv, input=raw, capture_output=True, check=True).stdout
+    for path in (alice.home / "mail").rglob("*.eml*"):
+        path.unlink()  # whatever happens to the copy
+    *_, salt, _result = alice.run("audit", "prove", str(entries[0]["index"]), "--salt", "--json").objects
+    assert hashlib.sha256(bytes.fromhex(salt["salt"]) + entity).hexdigest() == facts["commitment"]
+    assert salt["commitment"] == facts["commitment"]
+    assert salt["salt"] not in (alice.home / "audit" / "entries.jsonl").read_text()
+    no_salt = alice.run("audit", "prove", str(entries[1]["index"]), "--salt")
+    assert (no_salt.exit, no_salt.stderr.splitlines()[0]) == (1, "medmail: error: there is no salt “1”")
     for path in alice.home.rglob("*"):
         if path.is_file():
             assert b"Geheim" not in path.read_bytes(), path

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         DamagedFile,
         Fault,
         LogState,
+        Salt,
         SignedCheckpoint,
         SignedProof,
     )
@@ -102,6 +103,10 @@ def checkpoint(event: "SignedCheckpoint", _console: "Console") -> "Iterable[Line
 
 def proof(event: "SignedProof", _console: "Console") -> "Iterable[Line]":
     yield event.proof.removesuffix("\n")
+
+
+def salt(event: "Salt", _console: "Console") -> "Iterable[Line]":
+    yield f"salt {event.salt}"
 
 
 def file(event: "AuditFile", console: "Console") -> "Iterable[Line]":

@@ -6,6 +6,7 @@ import multiprocessing.queues
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,36 @@ def parcel(
         key=key,
         digest=digest,
     )
+
+
+def test_what_is_to_be_proved_later_stays_with_the_letter(outbox: Outbox) -> None:
+    proof = replace(parcel(), commitment="c" * 64, sealed_salt="sealed", certificates={A: "a" * 64})
+    (one,) = outbox.enqueue([proof], NOW, claim=True)
+    outbox.record([Fate(one.number, B, "accepted", "250 ok", "mail.test:587", "5" * 64)], NOW)
+    (one,) = outbox.open()
+    assert (one.commitment, one.sealed_salt, one.certificates) == ("c" * 64, "sealed", {A: "a" * 64})
+    assert [(each.server, each.server_certificate) for each in one.recipients] == [
+        (None, None),
+        ("mail.test:587", "5" * 64),
+    ]
+
+
+def test_an_outbox_of_an_earlier_version_goes_on(outbox: Outbox) -> None:
+    outbox.enqueue([parcel()], NOW, claim=False)
+    outbox.close()
+    with sqlite3.connect(outbox.folder / "outbox.db") as database:
+        for table, names in (
+            ("submissions", ("commitment", "sealed_salt")),
+            ("recipients", ("certificate", "server", "server_certificate")),
+        ):
+            for name in names:
+                database.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    (one,) = outbox.open()
+    assert (one.pending, one.commitment, one.certificates) == ((A, B), None, {})
+    outbox.enqueue([replace(parcel(b"next"), commitment="c" * 64)], NOW, claim=False)
+    assert [each.commitment for each in outbox.open()] == [None, "c" * 64]
 
 
 @pytest.fixture
