@@ -128,6 +128,7 @@ EXITS: dict[str, int] = {
     "pin-last-try": REFUSED,
     "pin-refused-before": REFUSED,
     "pin-unset": REFUSED,
+    "login-expired": REFUSED,
     "login-refused": REFUSED,
     "no-login-mechanism": REFUSED,
     "no-secret": REFUSED,
@@ -183,6 +184,7 @@ EXITS: dict[str, int] = {
     # 75: try later
     "ca-busy": TRY_LATER,
     "ca-pending": TRY_LATER,
+    "server-busy": TRY_LATER,
     "server-unreachable": TRY_LATER,
     "store-busy": TRY_LATER,
     "outcome-unknown": TRY_LATER,

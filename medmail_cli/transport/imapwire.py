@@ -199,6 +199,21 @@ def quoted(text: str) -> bytes:
     return b'"' + text.replace("\\", "\\\\").replace('"', '\\"').encode("ascii") + b'"'
 
 
+def with_strings(command: bytes, strings: list[bytes]) -> list[bytes]:
+    """A command with string arguments as it is sent: one piece, or several, each after the server's ``+``.
+
+    What is printable ASCII is quoted, anything else a literal (§4.3).
+    """
+    pieces = [command]
+    for one in strings:
+        if re.fullmatch(rb"[\x20-\x7e]*", one):
+            pieces[-1] += b' "' + re.sub(rb'(["\\])', rb"\\\1", one) + b'"'
+        else:
+            pieces[-1] += b" {%d}" % len(one)
+            pieces.append(one)
+    return pieces
+
+
 def encode_folder(name: str) -> str:
     """A folder's name in modified UTF-7 (RFC 3501 §5.1.3); halves of surrogate pairs survive."""
 

@@ -22,6 +22,8 @@ FEWEST_ITERATIONS = 4096
 MOST_ITERATIONS = 2_000_000
 """About a second of work; a server must not be able to ask for a year of it."""
 _NONCE = 18
+_REPORT_LIMIT = 8192
+"""Octets of an error report that are read."""
 
 
 @dataclass(frozen=True)
@@ -43,32 +45,45 @@ class Credentials:
 def choose(offered: Collection[str], credentials: Credentials) -> str:
     """The mechanism to use, in upper case; ``offered`` as the server names them.
 
-    By itself the strongest that fits what the account has: EXTERNAL with a client certificate, OAUTHBEARER
-    or XOAUTH2 with a token, else SCRAM-SHA-256, PLAIN, LOGIN. Raises ``no-login-mechanism``.
+    The first of :func:`fitting`. Raises ``no-login-mechanism`` where none fits.
+    """
+    found = fitting(offered, credentials)
+    if not found:
+        known = sorted({name.upper() for name in offered})
+        raise MedmailError("no-login-mechanism", offered=known, wanted=_wanted(credentials))
+    return found[0]
+
+
+def fitting(offered: Collection[str], credentials: Credentials) -> list[str]:
+    """The mechanisms on offer that an account can use, in upper case, the strongest first.
+
+    By itself EXTERNAL with a client certificate, OAUTHBEARER or XOAUTH2 with a token, else SCRAM-SHA-256,
+    PLAIN, LOGIN.
     """
     known = {name.upper() for name in offered}
+    return [name for name in _wanted(credentials) if name in known]
+
+
+def _wanted(credentials: Credentials) -> tuple[str, ...]:
     if credentials.auth != "auto":
-        wanted: tuple[str, ...] = (credentials.auth.upper(),)
-    elif credentials.certificate:
-        wanted = ("EXTERNAL",)
-    elif credentials.token is not None:
-        wanted = ("OAUTHBEARER", "XOAUTH2")
-    else:
-        wanted = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
-    for name in wanted:
-        if name in known:
-            return name
-    raise MedmailError("no-login-mechanism", offered=sorted(known), wanted=wanted)
+        return (credentials.auth.upper(),)
+    if credentials.certificate:
+        return ("EXTERNAL",)
+    if credentials.token is not None:
+        return ("OAUTHBEARER", "XOAUTH2")
+    return ("SCRAM-SHA-256", "PLAIN", "LOGIN")
 
 
 class Exchange:
     """One exchange of a mechanism: ``initial`` is what the client says first, None where the server begins.
 
-    Raises ``no-secret`` on making it, if the secret is missing.
+    ``report`` is what a server said in a challenge about a refusal (OAuth's JSON, SCRAM's ``e=``), in words
+    of its own. Raises ``no-secret`` on making it, if the secret is missing.
     """
 
     def __init__(self, mechanism: str, credentials: Credentials, host: str = "", port: int = 0) -> None:
         self.mechanism = mechanism
+        self.report = ""
         self._steps = _steps(mechanism, credentials, host, port)
         self.initial = next(self._steps)
 
@@ -78,6 +93,10 @@ class Exchange:
         Raises ``server-answer-malformed`` for a challenge that is out of place or wrong, and
         ``server-untrusted`` where the server cannot prove that it knows the password (SCRAM).
         """
+        if self.mechanism in ("OAUTHBEARER", "XOAUTH2"):
+            self.report = bearer_report(challenge)
+        elif self.mechanism == "SCRAM-SHA-256" and challenge.startswith(b"e="):
+            self.report = challenge[2:102].decode("utf-8", "replace")
         try:
             answer = self._steps.send(challenge)
         except StopIteration:
@@ -143,13 +162,16 @@ def _bearer(said: str, after_error: bytes) -> _Steps:
     yield after_error
 
 
-def bearer_error(challenge: bytes) -> str:
-    """What an OAuth error report says: its ``status``, empty where it has none."""
+def bearer_report(challenge: bytes) -> str:
+    """What an OAuth error report (RFC 7628 §3.2.2) says, as ``name: value``; its text if it is no JSON."""
+    text = challenge[:_REPORT_LIMIT].decode("utf-8", "replace").strip()
     try:
-        status = json.loads(challenge).get("status", "")
-    except (ValueError, AttributeError):
-        return ""
-    return str(status)[:100]
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return text[:200]
+    pairs = found.items() if isinstance(found, dict) else ()
+    said = [f"{name}: {value}" for name, value in pairs if isinstance(value, str | int) and value != ""]
+    return "; ".join(said)[:400]
 
 
 def _scram(login: str, password: bytes, nonce: str, host: str) -> _Steps:

@@ -253,6 +253,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("the mailbox index {path} is damaged"),
         N_("`medmail inbox --rebuild` makes it anew from the messages beside it; nothing is lost"),
     ),
+    "login-expired": (
+        N_("{host}: what {login} logs in with has expired: {reply}"),
+        N_("renew the password or token with the operator, then give the new one"),
+    ),
     "login-refused": (
         N_("{host} refuses the login of {login}: {reply}"),
         N_("check the login, the password's source and `auth` in the configuration"),
@@ -345,6 +349,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "several-from": (N_("the letter names several senders"), ""),
     "server-answer-malformed": (N_("the answer of {host} is not what it should be ({detail})"), ""),
+    "server-busy": (
+        N_("{host} asks to come back later: {reply}"),
+        N_("run the command again in some minutes; if that goes on, ask the operator"),
+    ),
     "server-refused": (N_("{host} refuses: {reply}"), ""),
     "server-unreachable": (
         N_("{host} cannot be reached: {reason}"),

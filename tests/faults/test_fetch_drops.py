@@ -41,8 +41,7 @@ def test_a_server_that_cuts_off(tmp_path: Path, phase: str) -> None:
 
 
 LIES: dict[str, tuple[dict[str, bytes], int, str]] = {
-    "bye": ({"greeting": b"* BYE too busy\r\n"}, 75, "server-unreachable"),
-    "preauth": ({"greeting": b"* PREAUTH you are somebody\r\n"}, 1, "server-answer-malformed"),
+    "bye": ({"greeting": b"* BYE too busy\r\n"}, 75, "server-busy"),
     "http": ({"greeting": b"HTTP/1.1 400 Bad Request\r\n\r\n"}, 1, "server-answer-malformed"),
     "no end of line": ({"greeting": b"x" * (17 << 20)}, 1, "server-answer-malformed"),
     "login refused": (
@@ -50,8 +49,12 @@ LIES: dict[str, tuple[dict[str, bytes], int, str]] = {
         4,
         "login-refused",
     ),
-    "login later": ({"AUTHENTICATE": b"TAG NO [UNAVAILABLE] later\r\n"}, 75, "server-unreachable"),
-    "no way to log in": ({"CAPABILITY": b"* CAPABILITY IMAP4rev1\r\nTAG OK\r\n"}, 4, "no-login-mechanism"),
+    "login later": ({"AUTHENTICATE": b"TAG NO [UNAVAILABLE] later\r\n"}, 75, "server-busy"),
+    "no way to log in": (
+        {"CAPABILITY": b"* CAPABILITY IMAP4rev1 LOGINDISABLED\r\nTAG OK\r\n"},
+        4,
+        "no-login-mechanism",
+    ),
     "no folder": ({"EXAMINE": b"TAG NO [NONEXISTENT] no\r\n"}, 1, "not-found"),
     "no uidvalidity": ({"EXAMINE": b"* 3 EXISTS\r\nTAG OK\r\n"}, 1, "server-answer-malformed"),
     "uids that are no numbers": (

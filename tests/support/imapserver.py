@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from typing import BinaryIO, NoReturn
 
 from cryptography import x509
 
@@ -24,6 +25,33 @@ PHASES = (
 Answer = bytes | Callable[[bytes], bytes]
 
 
+@dataclass
+class Peer:
+    """The client at the other end of a connection, for what takes more than one answer."""
+
+    connection: ssl.SSLSocket
+    lines: BinaryIO
+    server: "ImapServer"
+
+    def send(self, data: bytes) -> None:
+        """Say something."""
+        self.connection.sendall(data)
+
+    def line(self) -> bytes:
+        """The next line, without its end; empty where there is none."""
+        line = self.lines.readline(100_000)
+        self.server.commands.append(line)
+        return line.rstrip(b"\r\n")
+
+    def cut(self) -> NoReturn:
+        """End the connection."""
+        raise _Cut
+
+
+Act = Callable[[Peer, bytes, bytes], None]
+"""Deals with a command, given its tag and its arguments."""
+
+
 class _Cut(Exception):  # noqa: N818 - what is to happen
     pass
 
@@ -33,13 +61,15 @@ class ImapServer:
     """Serves ``messages`` (UIDs from 1) over implicit TLS to whoever logs in.
 
     ``cut`` names the phase in which every connection ends; ``answers`` replaces all that is said to a
-    command, its tagged line included (``TAG`` stands for the tag).
+    command, its tagged line included (``TAG`` stands for the tag), and ``acts`` deals with it altogether.
     """
 
     folder: Path
     messages: Sequence[bytes] = ()
     cut: str | None = None
     answers: Mapping[str, Answer] = field(default_factory=dict)
+    acts: Mapping[str, Act] = field(default_factory=dict)
+    capabilities: bytes = b"IMAP4rev1 AUTH=PLAIN SASL-IR"
     uidvalidity: int = 7
     names: Sequence[x509.GeneralName] = (x509.IPAddress(ip_address(HOST)),)
     commands: list[bytes] = field(default_factory=list)
@@ -50,22 +80,22 @@ class ImapServer:
         """The CA to trust."""
         return self.folder / "ca.pem"
 
-    def account(self) -> dict[str, object]:
-        """The table ``[accounts.NAME]`` for it."""
+    def account(self, **keys: object) -> dict[str, object]:
+        """The table ``[accounts.NAME]`` for it; ``keys`` are added."""
         (self.folder / "password").write_text("secret\n")
         return {
             "address": "bob@hosp.test",
             "imap": {"host": HOST, "port": self.port, "security": "tls"},
             "password-file": str(self.folder / "password"),
             "tls-anchors": str(self.anchors),
-        }
+        } | keys
 
-    def write_config(self, home: Path) -> Path:
+    def write_config(self, home: Path, **keys: object) -> Path:
         """A ``config.toml`` under ``home`` with this account alone; ``home``."""
         import tomli_w
 
         home.mkdir(parents=True, exist_ok=True)
-        (home / "config.toml").write_text(tomli_w.dumps({"accounts": {"work": self.account()}}))
+        (home / "config.toml").write_text(tomli_w.dumps({"accounts": {"work": self.account(**keys)}}))
         return home
 
     @contextlib.contextmanager
@@ -126,6 +156,9 @@ class ImapServer:
                 word = b" ".join(name.split()[: 2 if name.startswith(b"UID") else 1]).decode()
                 if word == "LOGOUT":
                     return
+                if act := self.acts.get(word):
+                    act(Peer(connection, lines, self), tag, rest.partition(b" ")[2])
+                    continue
                 if word == "UID FETCH" and word not in self.answers:
                     self._fetch(connection, tag, rest)
                 else:
@@ -140,7 +173,7 @@ class ImapServer:
     def _ordinary(self, word: str, tag: bytes) -> bytes:
         count = len(self.messages)
         said = {
-            "CAPABILITY": b"* CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR\r\n",
+            "CAPABILITY": b"* CAPABILITY " + self.capabilities + b"\r\n",
             "EXAMINE": b"* %d EXISTS\r\n* OK [UIDVALIDITY %d] ok\r\n* OK [UIDNEXT %d] ok\r\n"
             % (count, self.uidvalidity, count + 1),
             "UID SEARCH": b"* SEARCH %s\r\n" % b" ".join(b"%d" % (n + 1) for n in range(count)),

@@ -1,0 +1,88 @@
+"""What an IMAP server means by a refusal (RFC 3501 §7.1, RFC 5530): will it pass, and whose matter is it?
+
+Many servers give no response code, or none that says so; then their words are read.
+"""
+
+import re
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.transport.imapwire import Response
+
+_LATER = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED", "OVERQUOTA"}
+_FINAL = {
+    "ALREADYEXISTS", "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "BADCHARSET", "CANNOT", "CLIENTBUG",
+    "CONTACTADMIN", "CORRUPTION", "EXPIRED", "HASCHILDREN", "NONEXISTENT", "NOPERM", "PRIVACYREQUIRED",
+    "TRYCREATE",
+}  # fmt: skip
+_LATER_WORDS = re.compile(
+    r"\b(?:too many|max\w*|number of|limit)\b.{0,40}"
+    r"\b(?:connections?|sessions?|requests?|commands?|clients?|users)\b"
+    r"|\b(?:connections?|sessions?|rate|bandwidth|request|command)\b.{0,20}\b(?:limit\w*|exceeded)\b"
+    r"|unavailable|not available|temporar|\blater\b|throttl|\bbusy\b|overload|\bin use\b|maintenance"
+    r"|shutting down|internal\b.{0,20}\berror|system error|timed[ -]?out|\btimeout\b|not connected",
+    re.IGNORECASE,
+)
+_LOGIN_WORDS = re.compile(r"fail|incorrect|wrong|denied|password|credential|authentication", re.IGNORECASE)
+_NO_SUCH_WORDS = re.compile(
+    r"(?:not|un)[ -]?(?:support|implement|enabl|allow|recogni[sz]|known)|disabled|no such|mechanism",
+    re.IGNORECASE,
+)
+
+
+def will_pass(code: str, words: str) -> bool:
+    """Does a refusal say that the same may be had later?"""
+    name = code.partition(" ")[0].upper()
+    return name in _LATER or (name not in _FINAL and _LATER_WORDS.search(words) is not None)
+
+
+def is_final(code: str) -> bool:
+    """Does a response code say that asking again is of no use?"""
+    return code.partition(" ")[0].upper() in _FINAL
+
+
+def speaks_of_login(words: str) -> bool:
+    """Are these words about who logs in, rather than about the server?"""
+    return _LOGIN_WORDS.search(words) is not None
+
+
+def knows_no_such(end: Response) -> bool:
+    """Does a refusal say that there is no such way to log in, so that another may be tried?
+
+    BAD does (§7.1.3), unless it says that somebody was refused; NO only in as many words.
+    """
+    if end.code.partition(" ")[0].upper() in _LATER | _FINAL - {"CANNOT", "CLIENTBUG"}:
+        return False
+    if end.word == b"BAD":
+        return not speaks_of_login(end.said) and not will_pass(end.code, end.said)
+    return _NO_SUCH_WORDS.search(end.said) is not None
+
+
+def words_of(response: Response, report: str = "") -> str:
+    """What a refusal says to people: its words, or its code, with what an error report adds."""
+    said = response.said or response.code or response.word.decode("ascii", "replace")
+    return f"{said} ({report})" if report else said
+
+
+def refusal(host: str, end: Response) -> MedmailError:
+    """What a tagged NO or BAD, or a BYE, comes to: ``server-busy`` or ``server-refused``."""
+    words = words_of(end)
+    if end.word == b"BYE" or will_pass(end.code, end.said):
+        return MedmailError("server-busy", host=host, reply=words, code=end.code.upper())
+    return MedmailError("server-refused", host=host, reply=words, code=end.code.upper())
+
+
+def login_refusal(host: str, login: str, end: Response, report: str = "") -> MedmailError:
+    """What a refusal comes to once the password or token has been said.
+
+    ``server-busy`` where it will pass, ``login-expired`` for EXPIRED, else ``login-refused``: whatever else
+    a server says then, it has looked at who asks.
+    """
+    if will_pass(end.code, end.said):
+        return refusal(host, end)
+    words = words_of(end, report)
+    name = end.code.partition(" ")[0].upper()
+    if name in ("CONTACTADMIN", "PRIVACYREQUIRED", "AUTHORIZATIONFAILED") and name not in words:
+        words = f"[{name}] {words}"
+    return MedmailError(
+        "login-expired" if name == "EXPIRED" else "login-refused", host=host, login=login, reply=words
+    )
