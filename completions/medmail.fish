@@ -68,7 +68,7 @@ complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subc
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from import' -l backup -r -F -d 'Back up the keystore into FILE, as keys backup'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from import' -l no-backup -d 'Do without a backup of the new key, and be asked no more'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from card' -l module -r -F -d 'The PKCS#11 module; found by itself by default'
-complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from card' -l token -x -d 'Which card, where there are several'
+complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from card' -l token -x -d 'Which card, by label or serial number'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from card' -l address -x -d 'Whose it is, where the certificate does not say'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from card' -l ca-fingerprint -x -d 'Trust the root with this fingerprint, unasked'
 complete -c medmail -n '__fish_seen_subcommand_from enrol ; and __fish_seen_subcommand_from renew' -l all -d 'Renew every identity in use'

@@ -235,7 +235,7 @@ def card(
         typer.Option("--module", metavar="FILE", help=_("The PKCS#11 module; found by itself by default.")),
     ] = None,
     token: Annotated[
-        str | None, typer.Option("--token", metavar="LABEL", help=_("Which card, where there are several."))
+        str | None, typer.Option("--token", metavar="LABEL", help=_("Which card, by label or serial number."))
     ] = None,
     address: Annotated[
         str | None,

@@ -66,6 +66,17 @@ def alone(method: Callable[P, T]) -> Callable[P, T]:
     return waiting
 
 
+def attribute(found: "pkcs11.Object", name: "pkcs11.Attribute") -> Any:
+    """An attribute of an object on a card, empty octets where it has none or does not show it."""
+    import pkcs11
+
+    try:
+        value = found[name]
+    except (pkcs11.AttributeTypeInvalid, pkcs11.AttributeSensitive):
+        return b""
+    return value
+
+
 class Card:
     """A token in its slot."""
 
@@ -100,7 +111,7 @@ class Card:
 
     @alone
     def certificates(self) -> list[tuple[bytes, x509.Certificate]]:
-        """The certificates on the card as far as it shows them now, each with its CKA_ID."""
+        """The certificates on the card as far as it shows them now, each with its CKA_ID, if it has one."""
         import pkcs11
         from pkcs11 import Attribute, CertificateType, ObjectClass
 
@@ -114,7 +125,7 @@ class Card:
                 for number, one in enumerate(session.get_objects(wanted)):
                     if number >= _MOST_CERTIFICATES:
                         break
-                    value, key_id = bytes(one[Attribute.VALUE]), bytes(one[Attribute.ID])
+                    value, key_id = attribute(one, Attribute.VALUE), attribute(one, Attribute.ID)
                     if len(value) <= _LARGEST_CERTIFICATE:
                         with contextlib.suppress(*UNREADABLE):  # nobody else could read it either
                             found.append((key_id, load(value)))
@@ -282,8 +293,8 @@ class Cards:
         self._cards: dict[tuple[str, str], Card] = {}
 
     @alone
-    def choose(self, module: Path | None, label: str | None) -> Card:
-        """The card of that label, or the only one there is, by ``module`` or any that this machine has.
+    def choose(self, module: Path | None, which: str | None) -> Card:
+        """The card of that label or serial number, or the only one, by ``module`` or any on this machine.
 
         Raises ``no-card-module``, ``card-absent``, ``several-cards``, ``extra-missing``.
         """
@@ -305,11 +316,11 @@ class Cards:
                 found.setdefault((card.serial, card.label), card)
         if not loaded:
             raise MedmailError("no-card-module", path="", reason="none-found")
-        fitting = [card for card in found.values() if label is None or card.label == label]
+        fitting = [card for card in found.values() if which is None or which in (card.label, card.serial)]
         if not fitting:
-            raise MedmailError("card-absent", label=label or "")
+            raise MedmailError("card-absent", label=which or "")
         if len(fitting) > 1:
-            raise MedmailError("several-cards", labels=[card.label for card in fitting])
+            raise MedmailError("several-cards", labels=[f"{card.label} ({card.serial})" for card in fitting])
         return self._kept(fitting[0])
 
     def key(self, place: "CardPlace", public_key: "PublicKeyTypes", key_id: bytes | None = None) -> "CardKey":

@@ -202,7 +202,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("no PKCS#11 module for cards can be used ({path}: {reason})"),
         N_("install OpenSC, or your card's own software (Cryptolib CPS), and name its module with --module"),
     ),
-    "several-cards": (N_("there are several cards: {labels}"), N_("choose one with --token LABEL")),
+    "several-cards": (
+        N_("there are several cards: {labels}"),
+        N_("choose one with --token, by its label or its serial number"),
+    ),
     "wrong-pin": (
         N_("the card “{label}” refuses the PIN; it was tried once and is not tried again"),
         N_("check where the PIN comes from before the next run: a few wrong ones lock the card"),

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -361,6 +362,51 @@ def test_two_cards_are_told_apart_by_their_labels(desk: Desk) -> None:
     assert enrolled(desk.enrol("--token", "CPE", pin="4321")) == [("enrolled", "bob@medecin.test", "both")]
     assert enrolled(desk.enrol("--token", "CPS")) == [("enrolled", ALICE, "both")]
     assert error(desk.enrol("--token", "nobody's")) == (4, "card-absent")
+
+
+@pytest.mark.parametrize("key_id", ["02", ""], ids=["another id", "no id"])
+@pytest.mark.parametrize("kind", ["rsa2048", "p256", "p521"])
+def test_a_certificate_finds_its_key_where_their_ids_differ(
+    desk: Desk, kind: pki.KeyType, key_id: str
+) -> None:
+    alice, other = person("alice", key_type=kind), person("carol", key_type=kind)
+    token = desk.reader.insert()
+    token.put_key(other.raw_key, "02")
+    token.put_key(alice.raw_key, "01")
+    token.put(alice.certificate, key_id)
+    done = desk.enrol()
+    assert enrolled(done) == [("enrolled", ALICE, "both")], done
+    own = desk.letter("own.eml", sent(desk, ALICE))
+    assert desk.run("decrypt", own, "--json").exit == 0
+
+
+def test_the_only_key_of_its_kind_is_tried_where_the_card_shows_no_public_half(desk: Desk) -> None:
+    alice, other = person("alice", key_type="p256"), person("carol", key_type="p256")
+    token = desk.reader.insert()
+    token.put_key(alice.raw_key, "01", public=False)
+    token.put(alice.certificate, "02")
+    assert enrolled(desk.enrol()) == [("enrolled", ALICE, "both")]
+    strange = desk.reader.insert("STRANGE")
+    strange.put_key(other.raw_key, "01", public=False)
+    strange.put(alice.certificate, "02")
+    assert error(desk.enrol("--token", "STRANGE")) == (1, "card-empty")
+
+
+def test_two_cards_of_one_label_are_told_apart_by_their_serial_numbers(desk: Desk) -> None:
+    for name in ("alice", "bob"):
+        own = person(name)
+        # pkcs11-tool would take the first of one label: each is filled before the next is there
+        token = desk.reader.insert("SAME" if name == "bob" else "FIRST")
+        token.put_pair(own.certificate, own.raw_key)
+    first = desk.enrol("--token", "FIRST")
+    assert enrolled(first) == [("enrolled", ALICE, "both")]
+    desk.reader.insert("SAME")
+    done = desk.enrol("--token", "SAME")
+    assert error(done) == (4, "several-cards")
+    serials = re.findall(r"SAME \((\w+)\)", done.stderr)
+    assert len(set(serials)) == 2
+    codes = {serial: desk.enrol("--token", serial) for serial in serials}
+    assert sorted(one.exit for one in codes.values()) == [0, 1]
 
 
 def test_no_card_and_no_module_are_told_apart(desk: Desk) -> None:

@@ -61,7 +61,7 @@ def medmail(
         done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode(errors="replace")
     )
     assert PASSPHRASE not in result.stdout + result.stderr
-    assert "Traceback" not in result.stderr or "--debug" in argv
+    assert "Traceback" not in result.stderr or "--debug" in argv, result.stderr
     if "--json" in argv and not {"-h", "--help", "--version"} & set(argv):
         check_json(result, [str(word) for word in argv])
     return result

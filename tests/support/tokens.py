@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_der_public_key,
 )
 
@@ -107,10 +108,20 @@ class Token:
         return run("pkcs11-tool", "--module", SOFTHSM, *login, *arguments, env=self.reader.env).stdout
 
     def put(self, certificate: x509.Certificate, key_id: str = "01") -> None:
-        """A certificate."""
+        """A certificate, without a CKA_ID if that is empty."""
         path = self.reader.folder / "object.der"
         path.write_bytes(certificate.public_bytes(Encoding.DER))
-        self._tool("--write-object", path, "--type", "cert", "--id", key_id, "--label", "certificate")
+        named = ("--id", key_id) if key_id else ()
+        self._tool("--write-object", path, "--type", "cert", *named, "--label", "certificate")
+
+    def put_key(self, key: pki.Key, key_id: str = "01", *, public: bool = True) -> None:
+        """A private key and, unless told otherwise, its public half."""
+        path = self.reader.folder / "object.der"
+        path.write_bytes(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+        self._tool("--write-object", path, "--type", "privkey", "--id", key_id, "--label", "key", *BOTH)
+        if public:
+            path.write_bytes(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+            self._tool("--write-object", path, "--type", "pubkey", "--id", key_id, "--label", "key")
 
     def put_pair(
         self, certificate: x509.Certificate, key: pki.Key, key_id: str = "01", usage: tuple[str, ...] = BOTH
