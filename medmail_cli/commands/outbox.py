@@ -31,7 +31,7 @@ def list_(ctx: typer.Context) -> int:
     from medmail_cli.workflows.outbox import listing
 
     session: Session = ctx.obj
-    return show(ctx, "outbox list", listing(session.outbox))
+    return show(ctx, "outbox list", listing(session.outbox, session.now()))
 
 
 @app.command(

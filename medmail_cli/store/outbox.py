@@ -27,7 +27,9 @@ from medmail_cli.store import files
 from medmail_cli.store import outboxrows as rows
 from medmail_cli.store.outboxrows import Fate, Parcel, Protection, Recipient, Status, Submission
 
-__all__ = ["Fate", "Outbox", "Parcel", "Protection", "Recipient", "Status", "Submission", "retry_after"]
+__all__ = [
+    "Fate", "Outbox", "Parcel", "Protection", "Recipient", "Status", "Submission", "next_attempt", "retry_after",
+]  # fmt: skip
 
 FIRST_RETRY = timedelta(minutes=1)
 LAST_RETRY = timedelta(hours=4)
@@ -113,6 +115,13 @@ class Outbox:
     def open(self) -> tuple[Submission, ...]:
         """The submissions not done with, oldest first."""
         return self._read("open")
+
+    def ripe(self, now: datetime) -> tuple[Submission, ...]:
+        """The open submissions whose time has come, oldest first.
+
+        What has nobody left to send to is among them: a run sent it that died before it could tidy up.
+        """
+        return tuple(one for one in self.open() if not one.pending or next_attempt(one, now) <= now)
 
     def find(self, prefix: str) -> Submission:
         """The open submission whose id begins with ``prefix``. Raises ``not-found``, ``ambiguous``."""
@@ -300,6 +309,13 @@ class Outbox:
                 with suppress(sqlite3.Error):  # a failed commit has rolled back by itself
                     database.execute("ROLLBACK")
                 raise
+
+
+def next_attempt(submission: Submission, now: datetime) -> datetime:
+    """When a submission is tried again: now, where a clock that was ahead set it farther off than is due."""
+    tried = submission.attempts
+    longest = FIRST_RETRY + (retry_after(tried - 1) if tried else timedelta())
+    return submission.due_at if submission.due_at - now <= longest else now
 
 
 def retry_after(attempts: int) -> timedelta:

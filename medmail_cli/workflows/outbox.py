@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.store.outbox import Protection, Status, Submission
+from medmail_cli.store.outbox import Protection, Status, Submission, next_attempt
 from medmail_cli.workflows import submit
 from medmail_cli.workflows.logged import logged
 from medmail_cli.workflows.submit import Postage, Recipient
@@ -59,19 +59,19 @@ class Dropped:
     recipients: tuple[str, ...]
 
 
-def listing(outbox: "Outbox") -> Iterator[Waiting]:
+def listing(outbox: "Outbox", now: datetime) -> Iterator[Waiting]:
     """Everything that waits, oldest first."""
-    return (_shown(one) for one in outbox.open() if one.pending)
+    return (_shown(one, now) for one in outbox.open() if one.pending)
 
 
-def _shown(one: Submission) -> Waiting:
+def _shown(one: Submission, now: datetime) -> Waiting:
     fates = tuple(
         Fate(each.address, each.status, each.status == "queued" and each.doubts > 0, each.reply)
         for each in one.recipients
     )
     return Waiting(
         one.id, one.key, one.account, one.sender, one.message_id, one.protection, one.size,
-        one.queued_at, one.due_at, one.attempts, fates,
+        one.queued_at, next_attempt(one, now), one.attempts, fates,
     )  # fmt: skip
 
 
@@ -85,8 +85,7 @@ def flush(postage: Postage, names: Sequence[str], *, only_due: bool) -> "Iterato
     if names:
         wanted: tuple[Submission, ...] = tuple(outbox.find(name) for name in dict.fromkeys(names))
     else:
-        now = postage.now()
-        wanted = tuple(one for one in outbox.open() if not only_due or not one.pending or one.due_at <= now)
+        wanted = outbox.ripe(postage.now()) if only_due else outbox.open()
     found: list[Recipient] = []
     for event in submit.flush(postage, wanted):
         yield event

@@ -307,10 +307,7 @@ def retry_due(postage: Postage) -> "Iterator[Retried | Note]":
 
 
 def _retry_due(postage: Postage) -> "Iterator[Retried | Note]":
-    now = postage.now()
-    # what has nobody left to send to was sent by a run that died before it could tidy up
-    ripe = [one for one in postage.outbox.open() if not one.pending or one.due_at <= now]
-    for event in flush(postage, ripe):
+    for event in flush(postage, postage.outbox.ripe(postage.now())):
         if isinstance(event, Note):
             yield event
         elif event.status in ("accepted", "queued", "refused"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.store.outbox import Fate, Outbox, Parcel, retry_after
+from medmail_cli.store.outbox import Fate, Outbox, Parcel, next_attempt, retry_after
 
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 A, B = "a@hosp.test", "b@hosp.test"
@@ -126,6 +126,28 @@ def test_each_recipients_fate_is_recorded_and_the_rest_is_tried_later(outbox: Ou
     assert [r.reply for r in left.recipients] == ["250 ok", "451 later"]
     assert left.due_at == NOW + dt.timedelta(minutes=1)
     assert left.attempts == 1
+
+
+@pytest.mark.parametrize("ahead", [dt.timedelta(minutes=30), dt.timedelta(hours=3), dt.timedelta(days=10)])
+@pytest.mark.parametrize("attempts", [0, 1, 12])
+def test_a_clock_that_was_ahead_delays_nothing(outbox: Outbox, ahead: dt.timedelta, attempts: int) -> None:
+    (one,) = outbox.enqueue([parcel()], NOW + ahead, claim=True)
+    for _ in range(attempts):
+        outbox.record([Fate(one.number, A, "queued", "451 later")], NOW + ahead)
+    (waiting,) = outbox.open()
+    assert NOW <= next_attempt(waiting, NOW) <= NOW + dt.timedelta(hours=4)
+    assert [each.id for each in outbox.ripe(NOW)] == [one.id]
+
+
+def test_what_is_due_and_what_is_not(outbox: Outbox) -> None:
+    (one,) = outbox.enqueue([parcel()], NOW, claim=True)
+    assert outbox.ripe(NOW)
+    outbox.record([Fate(one.number, A, "queued", "451 later")], NOW)
+    assert outbox.ripe(NOW + dt.timedelta(seconds=59)) == ()
+    assert outbox.ripe(NOW + dt.timedelta(seconds=60))
+    # nobody is left: it only wants tidying up
+    outbox.record([Fate(one.number, each, "accepted", "250 ok") for each in (A, B)], NOW)
+    assert outbox.ripe(NOW)
 
 
 def test_an_attempt_without_an_end_leaves_a_doubt_that_stays(outbox: Outbox) -> None:
