@@ -64,6 +64,8 @@ class Session:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._secrets: dict[tuple[str, str], bytes] = {}
+        self._said_once: set[tuple[str, str]] = set()
+        """The secrets that were typed or came by a pipe: they cannot be had again."""
         self._notes: dict[Path, Note] = {}
         self._asking = threading.Lock()
         self._stdin_reader: str | None = None
@@ -181,8 +183,17 @@ class Session:
         with self._asking:  # several connections may want the same at a time
             if key not in self._secrets:
                 found = self.given_secret(name, source, owner=owner)
-                self._secrets[key] = self._ask_secret(name, owner, new=False) if found is None else found
+                if found is None:
+                    found = self._ask_secret(name, owner, new=False)
+                    self._said_once.add(key)
+                self._secrets[key] = found
         return self._secrets[key]
+
+    def forget(self, name: str, *, owner: str = "") -> None:
+        """Have a secret read anew at its next use, where its source can be read again."""
+        with self._asking:
+            if (name, owner) not in self._said_once:
+                self._secrets.pop((name, owner), None)
 
     def new_secret(self, name: str, source: SecretSource | None = None, *, owner: str = "") -> bytes:
         """A secret to be set: given like any other, else asked for twice. Raises ``no-secret``."""
@@ -202,7 +213,10 @@ class Session:
         if name in options.secret_fds:
             return self._from_descriptor(name, options.secret_fds.pop(name), owner)
         if name in options.secret_files:
-            return self._from_file(name, options.secret_files[name])
+            found = self._from_file(name, options.secret_files[name])
+            if str(options.secret_files[name]) == "-":
+                self._keep_once(name, owner, found)
+            return found
         if variable := os.environ.get(_variable(name)):
             return self._from_file(name, Path(variable))
         source = source or self.config.secrets.get(name) or SecretSource()
@@ -254,8 +268,12 @@ class Session:
                 raise MedmailError(
                     "secret-unreadable", secret=name, path=f"fd {descriptor}", detail=error.strerror or ""
                 ) from None
-        self._secrets[name, owner] = value
+        self._keep_once(name, owner, value)
         return value
+
+    def _keep_once(self, name: str, owner: str, value: bytes) -> None:
+        self._secrets[name, owner] = value
+        self._said_once.add((name, owner))
 
     def _ask_secret(self, name: str, owner: str, *, new: bool) -> bytes:
         if not self.can_ask:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.model import Note
     from medmail_cli.session import Session
+    from medmail_cli.workflows.refusals import Refusals
 
 app = typer.Typer()
 
@@ -56,6 +57,8 @@ def fetch(
     from medmail_cli.commands.logins import source_of
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import fetch as workflow
+    from medmail_cli.workflows.refusals import Refusals
+    from medmail_cli.workflows.watch import watch as watching
 
     session: Session = ctx.obj
     if folder and all_folders:
@@ -73,8 +76,15 @@ def fetch(
     source = source_of(session, session.account(), folders)
     if not watch:
         return show(ctx, "fetch", workflow.fetch(source, stores))
-    found = workflow.watch(
-        source, stores, flush=lambda: _flush(session), react=lambda ids: _react(command, ids)
+    refusals = Refusals(
+        forget=lambda name: session.forget("password", owner=session.config.accounts[name].address)
+    )
+    found = watching(
+        source,
+        stores,
+        flush=lambda: _flush(session, refusals),
+        react=lambda ids: _react(command, ids),
+        refusals=refusals,
     )
     return show(ctx, "fetch", found)
 
@@ -87,8 +97,8 @@ def _react(command: str | None, ids: "Sequence[str]") -> "Note | None":
     return None if failure is None else Note("exec-failed", {"command": str(command), "reason": failure})
 
 
-def _flush(session: "Session") -> "Iterator[object]":
+def _flush(session: "Session", refusals: "Refusals") -> "Iterator[object]":
     from medmail_cli.commands.send import postage
-    from medmail_cli.workflows.submit import retry_due
+    from medmail_cli.workflows.submit import retry_meanwhile
 
-    yield from retry_due(postage(session))
+    return retry_meanwhile(postage(session), refusals)

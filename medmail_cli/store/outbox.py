@@ -28,7 +28,8 @@ from medmail_cli.store import outboxrows as rows
 from medmail_cli.store.outboxrows import Fate, Parcel, Protection, Recipient, Status, Submission
 
 __all__ = [
-    "Fate", "Outbox", "Parcel", "Protection", "Recipient", "Status", "Submission", "next_attempt", "retry_after",
+    "Fate", "Outbox", "Parcel", "Protection", "Recipient", "Status", "Submission", "next_attempt",
+    "retry_after",
 ]  # fmt: skip
 
 FIRST_RETRY = timedelta(minutes=1)

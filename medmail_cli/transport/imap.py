@@ -125,7 +125,7 @@ class Imap(ImapSession):
                             group_.discard(fetched[0])
                             yield fetched
 
-    # -- keeping a copy, waiting
+    # -- keeping a copy
 
     def append(self, folder: str, message: bytes, flags: Iterable[str] = ("\\Seen",)) -> None:
         """Add a message to a folder of the server, which is made if need be. Raises ``server-refused``."""
@@ -146,52 +146,6 @@ class Imap(ImapSession):
                 self._wire.send(message + b"\r\n")
             elif response.tag != b"*":
                 self._succeed(response)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until the open folder changes or ``seconds`` have passed: did it change?
-
-        By IDLE (RFC 2177), else by asking once at the end.
-        """
-        with self._errors():
-            if "IDLE" not in self.capabilities:
-                import time
-
-                time.sleep(seconds)
-                return any(_changes(one) for one in self._command(b"NOOP"))
-            tag = self._send(b"IDLE")
-            changed = idling = False
-            responses = self._until(tag)
-            for response in responses:
-                changed = changed or _changes(response)
-                if response.tag == b"+" and not idling:
-                    idling = True
-                    changed = self._idle(seconds) or changed
-                    self._wire.send(b"DONE\r\n")
-                elif response.tag == tag:
-                    self._succeed(response)
-            return changed
-
-    def _idle(self, seconds: float) -> bool:
-        import time
-
-        until = time.monotonic() + seconds
-        try:
-            while (left := until - time.monotonic()) > 0:
-                self._wire.connection.settimeout(left)
-                response = self._wire.response()
-                if response.word == b"BYE":
-                    raise MedmailError("server-unreachable", host=self.name, reason=response.said)
-                if _changes(response):
-                    return True
-        except TimeoutError:
-            pass
-        finally:
-            self._wire.connection.settimeout(self._timeout)
-        return False
-
-
-def _changes(response: Response) -> bool:
-    return response.tag == b"*" and re.match(rb"\d+ EXISTS", response.text, re.IGNORECASE) is not None
 
 
 def _fetched(response: Response) -> tuple[int, bytes | TooLarge] | None:

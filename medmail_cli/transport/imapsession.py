@@ -6,8 +6,10 @@ secret has been said in it.
 
 import base64
 import binascii
+import re
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
@@ -51,6 +53,8 @@ class ImapSession:
         self.capabilities: frozenset[str] = frozenset()
         self.preauthenticated = False
         """The server knows us already, by our certificate or our place (§7.1.4)."""
+        self._idles = True
+        self._changed = False
         with self._errors():
             connection = proxy.connect(self._server.host, self._server.port, self._timeout, self._via)
             try:
@@ -174,6 +178,65 @@ class ImapSession:
         if end.word not in (b"NO", b"BAD"):
             raise self._wire.malformed(end.text[:60].decode("ascii", "backslashreplace").strip())
         raise imapanswers.refusal(self.name, end)
+
+    # -- waiting
+
+    @contextmanager
+    def idling(self, every: float) -> Iterator[Callable[[float], bool]]:
+        """Wait for the open folder to change: it gives what waits so many seconds at most.
+
+        By IDLE (RFC 2177); by NOOP every so many seconds where the server has no IDLE or refuses it. At the
+        end a server has to answer, or it is ``server-unreachable``.
+        """
+        with self._errors():
+            self._changed = False
+            idle = self._begin_idle()
+        asked = time.monotonic()
+
+        def changed(seconds: float) -> bool:
+            nonlocal asked
+            with self._errors():
+                self._listen(seconds)
+                if idle is None and not self._changed and time.monotonic() - asked >= every:
+                    for response in self._command(b"NOOP"):
+                        self._hear(response)
+                    asked = time.monotonic()
+            return self._changed
+
+        yield changed
+        if idle is not None and self._idles:
+            with self._errors():
+                self._wire.send(b"DONE\r\n")
+                for response in idle:
+                    self._hear(response)
+
+    def _begin_idle(self) -> Iterator[Response] | None:
+        """The responses of an IDLE under way; None where there is none to be had on this connection."""
+        if not self._idles or "IDLE" not in self.capabilities:
+            return None
+        responses = self._until(self._send(b"IDLE"))
+        for response in responses:
+            if response.tag == b"+":
+                return responses
+            # what comes before the continuation is news as well
+            self._hear(response)
+        self._idles = False
+        return None
+
+    def _listen(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._changed and (left := until - time.monotonic()) > 0 and self._wire.wait(left):
+            response = self._wire.response()
+            if response.tag == b"*" and response.word == b"BYE":
+                raise imapanswers.refusal(self.name, response)
+            if response.tag not in (b"*", b"+"):
+                # it has ended IDLE by itself: there may be news, and next time it is asked instead
+                self._idles, self._changed = False, True
+            self._hear(response)
+
+    def _hear(self, response: Response) -> None:
+        if response.tag == b"*" and re.match(rb"\s*\d+\s+EXISTS\b", response.text, re.IGNORECASE):
+            self._changed = True
 
     # -- logging in
 

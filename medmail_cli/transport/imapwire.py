@@ -134,6 +134,20 @@ class Wire:
         """Send all of ``data``."""
         self.connection.sendall(data)
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for something to be received: has it been, before so many seconds are over?"""
+        if self.buffered:
+            return True
+        patience = self.connection.gettimeout()
+        self.connection.settimeout(max(seconds, 0.001))
+        try:
+            self._more()
+        except TimeoutError:
+            return False
+        finally:
+            self.connection.settimeout(patience)
+        return True
+
     def response(self) -> Response:
         """The next response."""
         line = self._line(LINE_LIMIT)

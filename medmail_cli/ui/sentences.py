@@ -9,6 +9,9 @@ def N_(sentence: str) -> str:  # noqa: N802 - gettext's own name for "to be tran
 NOTES: dict[str, str] = {
     "exec-failed": N_("the command “{command}” failed: {reason}"),
     "watch-interrupted": N_("{account}: {error}; trying again in {seconds} seconds"),
+    "watch-sends-no-more": N_(
+        "{account}: the password was refused too often, nothing more is sent for it; fetching goes on"
+    ),
     "letter-queued": N_(
         "what was not accepted is safe in the outbox; `medmail outbox flush` sends it, not `send`"
     ),

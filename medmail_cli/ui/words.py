@@ -73,7 +73,11 @@ def hint(error: MedmailError) -> str:
 
 def note(event: Note) -> str:
     """A note's sentence."""
-    return _fill(NOTES[event.code], dict(event.facts))
+    facts: dict[str, object] = dict(event.facts)
+    if event.code == "watch-interrupted":
+        # it holds the facts of the error, too
+        facts["error"] = message(MedmailError(str(facts["error"]), **facts))
+    return _fill(NOTES[event.code], facts)
 
 
 def question(code: str, facts: dict[str, object]) -> str:

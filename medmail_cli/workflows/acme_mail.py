@@ -109,7 +109,8 @@ class Correspondence:
                     return found
                 if (left := give_up - time.monotonic()) <= 0:
                     break
-                imap.wait(min(left, LONGEST_WAIT))
+                with imap.idling(every=0.0) as changed:
+                    changed(min(left, LONGEST_WAIT))
         if search.fault is not None:
             raise search.fault
         return None

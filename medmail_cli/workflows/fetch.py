@@ -18,6 +18,7 @@ from medmail_cli.model import Note, Progress
 if TYPE_CHECKING:
     import ssl
     from concurrent.futures import Future
+    from contextlib import AbstractContextManager
 
     from medmail_cli.audit.entry import Ending, Fact
     from medmail_cli.config import Account
@@ -32,9 +33,6 @@ BATCH_MESSAGES = 400
 """A batch is made durable together once it has come to either."""
 _AHEAD = 2
 """Batches that may wait to be stored while more are read."""
-RENEW = 25 * 60.0
-"""Seconds after which waiting begins anew; servers hang up on who idles for 30 minutes (RFC 2177)."""
-FIRST_RETRY, LAST_RETRY = 5.0, 300.0
 
 
 @dataclass(frozen=True)
@@ -72,12 +70,16 @@ Event = FetchedMessage | FetchedAccount | Progress | Note
 
 @dataclass(frozen=True)
 class Source:
-    """An account as a run reads it: how to log in, and which folders (None: all of them)."""
+    """An account as a run reads it: how to log in, and which folders (None: all of them).
+
+    ``patience`` is how many seconds the server may take for an answer.
+    """
 
     account: "Account"
     context: "Callable[[], ssl.SSLContext]"
     credentials: "Callable[[], Credentials]"
     folders: tuple[str, ...] | None = ("INBOX",)
+    patience: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,17 @@ def fetch(source: Source, stores: Stores) -> Iterator[Event]:
     Raises what the connection and the stores raise, ``no-account`` where the account has no IMAP server and
     ``store-busy`` where another process fetches it.
     """
+    yield from recorded(source, stores, lambda: connected(source), Tally())
+
+
+def recorded(
+    source: Source, stores: Stores, connect: "Callable[[], AbstractContextManager[Imap]]", got: "Tally"
+) -> Iterator[Event]:
+    """Fetch what is new over a connection, between an intent and an outcome in the log; ``got`` counts it."""
     with stores.mailbox.fetching(source.account.name):
         intent = _begin(source, stores)
-        got = _Tally()
         try:
-            with connected(source) as imap:
+            with connect() as imap:
                 yield from _folders(imap, source, stores, got)
         except MedmailError as error:
             _end(stores, intent, got, error)
@@ -119,54 +127,6 @@ def fetch_all(sources: Sequence[Source], stores: Stores) -> Iterator[Event]:
             yield FetchedAccount(source.account.name, "done", OK)
 
 
-def watch(
-    source: Source,
-    stores: Stores,
-    *,
-    flush: Callable[[], Iterator[object]],
-    react: Callable[[Sequence[str]], Note | None],
-) -> Iterator[object]:
-    """Fetch whenever something comes, until interrupted; the first folder is the one waited on.
-
-    After each round ``flush`` sends what is due, and ``react`` is given the ids that are new. A connection
-    that is lost is made again, later each time; what cannot pass by itself is raised.
-    """
-    import time
-
-    delay = FIRST_RETRY
-    while True:
-        try:
-            with connected(source) as imap:
-                while True:
-                    with stores.mailbox.fetching(source.account.name):
-                        intent = _begin(source, stores)
-                        got = _Tally()
-                        try:
-                            yield from _folders(imap, source, stores, got)
-                        except MedmailError as error:
-                            _end(stores, intent, got, error)
-                            raise
-                        finally:
-                            noted = react(got.new) if got.new else None
-                        _end(stores, intent, got, None)
-                    if noted is not None:
-                        yield noted
-                    yield from flush()
-                    delay = FIRST_RETRY
-                    folder = (source.folders or ("INBOX",))[0]
-                    seen = imap.examine(folder)
-                    # what came while we were busy would not be announced again
-                    if seen.uidnext <= stores.mailbox.progress(source.account.name, folder).uidnext:
-                        imap.wait(RENEW)
-        except MedmailError as error:
-            if error.code not in ("server-unreachable", "store-busy"):
-                raise
-            facts: dict[str, str | int] = {"account": source.account.name, "error": error.code}
-            yield Note("watch-interrupted", facts | {"seconds": int(delay)})
-            time.sleep(delay)
-            delay = min(2 * delay, LAST_RETRY)
-
-
 def connected(source: Source) -> "Imap":
     """A connection to the account's IMAP server, logged in."""
     from medmail_cli.transport.imap import Imap
@@ -176,7 +136,7 @@ def connected(source: Source) -> "Imap":
         raise MedmailError("no-imap-server", account=account.name)
     # a password is asked for before a server waits for it
     credentials = source.credentials()
-    imap = Imap(account.imap, source.context(), via=account.proxy)
+    imap = Imap(account.imap, source.context(), via=account.proxy, timeout=source.patience)
     try:
         imap.login(credentials)
     except BaseException:
@@ -196,7 +156,7 @@ def append_sent(source: Source, messages: Sequence[bytes]) -> None:
 
 
 @dataclass
-class _Tally:
+class Tally:
     """What a run has brought so far: ids that are new, and how many were not."""
 
     new: list[str] = field(default_factory=list)
@@ -210,7 +170,7 @@ def _begin(source: Source, stores: Stores) -> int:
     return stores.log.intent("fetch", actor=account.address, account=account.name, server=server)
 
 
-def _end(stores: Stores, intent: int, got: _Tally, error: MedmailError | None) -> None:
+def _end(stores: Stores, intent: int, got: Tally, error: MedmailError | None) -> None:
     facts: dict[str, Fact] = {"new": len(got.new), "known": got.known, "too-large": got.too_large}
     ending: Ending = "done"
     code = OK
@@ -220,12 +180,12 @@ def _end(stores: Stores, intent: int, got: _Tally, error: MedmailError | None) -
     stores.log.outcomes([Outcome(intent, ending, code, facts=facts)])
 
 
-def _folders(imap: "Imap", source: Source, stores: Stores, got: _Tally) -> Iterator[Event]:
+def _folders(imap: "Imap", source: Source, stores: Stores, got: Tally) -> Iterator[Event]:
     for folder in source.folders or imap.folders():
         yield from _folder(imap, folder, source, stores, got)
 
 
-def _folder(imap: "Imap", folder: str, source: Source, stores: Stores, got: _Tally) -> Iterator[Event]:
+def _folder(imap: "Imap", folder: str, source: Source, stores: Stores, got: Tally) -> Iterator[Event]:
     mailbox, account = stores.mailbox, source.account.name
     state = mailbox.progress(account, folder)
     seen = imap.examine(folder)
@@ -249,7 +209,7 @@ def _messages(
     uids: list[int],
     source: Source,
     stores: Stores,
-    got: _Tally,
+    got: Tally,
 ) -> Iterator[Event]:
     from concurrent.futures import ThreadPoolExecutor
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.store.mailbox import Mailbox
     from medmail_cli.transport.sasl import Credentials
+    from medmail_cli.workflows.refusals import Refusals
 
 CLOSED_AT_ONCE = 128
 COPIES_AT_ONCE = 32 << 20
@@ -217,20 +218,29 @@ def provable(one: "Submission | Parcel", address: str) -> "dict[str, Fact]":
 
 def flush(postage: Postage, submissions: Iterable[Submission]) -> "Iterator[Recipient | Note]":
     """Send what can be claimed of ``submissions``, account by account; what others are sending is left."""
+    for event in _flush(postage, submissions, wait=True):
+        if event is not None:
+            yield event
+
+
+def _flush(
+    postage: Postage, submissions: Iterable[Submission], *, wait: bool
+) -> "Iterator[Recipient | Note | None]":
+    """As above; without ``wait`` None says that there is nothing to do before a server answers."""
     claimed = postage.outbox.claim(submissions)
     by_account: dict[str, list[Submission]] = {}
     for one in claimed:
         by_account.setdefault(one.account, []).append(one)
     try:
         for name, some in by_account.items():
-            yield from _flush_account(postage, name, some)
+            yield from _flush_account(postage, name, some, wait=wait)
     finally:
         postage.outbox.release(one.number for one in claimed)
 
 
 def _flush_account(
-    postage: Postage, name: str, submissions: Sequence[Submission]
-) -> "Iterator[Recipient | Note]":
+    postage: Postage, name: str, submissions: Sequence[Submission], *, wait: bool
+) -> "Iterator[Recipient | Note | None]":
     account = postage.accounts.get(name)
     if account is None:
         for one in submissions:
@@ -248,7 +258,9 @@ def _flush_account(
                 waiting, announce(postage.log, [(one, one.pending, one.attempts + 1) for one in waiting])
             )
             while shipment.outstanding:
-                yield from shipment.arrivals(wait=True)
+                yield from shipment.arrivals(wait=wait)
+                if not wait and shipment.outstanding:
+                    yield None
 
 
 def settle(postage: Postage, account: "Account", submissions: Sequence[Submission]) -> "Iterator[Note]":
@@ -297,24 +309,55 @@ def verdict(found: "Sequence[Recipient]") -> "Iterator[Note]":
 
 def retry_due(postage: Postage) -> "Iterator[Retried | Note]":
     """Send what has waited long enough, besides a command's own work: nothing of it changes its exit."""
+    for event in _retry_due(postage, None):
+        if event is not None:
+            yield event
+
+
+def retry_meanwhile(postage: Postage, refusals: "Refusals") -> "Iterator[Retried | Note | None]":
+    """As :func:`retry_due`, but None is yielded instead of waiting for a server.
+
+    Accounts whose password was refused are left out as long as ``refusals`` holds them.
+    """
+    return _retry_due(postage, refusals)
+
+
+def _retry_due(postage: Postage, refusals: "Refusals | None") -> "Iterator[Retried | Note | None]":
     postage.outbox.sweep()
     try:
-        yield from _retry_due(postage)
+        ripe = postage.outbox.ripe(postage.now())
+        if refusals is None:
+            yield from map(_retried, _flush(postage, ripe, wait=True))
+            return
+        accounts = {one.id: one.account for one in ripe if not refusals.holds(one.account)}
+        refused: set[str] = set()
+        for event in _flush(postage, [one for one in ripe if one.id in accounts], wait=False):
+            if isinstance(event, Recipient):
+                account = accounts[event.id or ""]
+                if event.code == "login-refused" and account not in refused:
+                    # many letters, one refusal
+                    refused.add(account)
+                    refusals.add("smtp", account)
+                    if refusals.spent("smtp", account):
+                        yield Note("watch-sends-no-more", {"account": account})
+                elif event.status == "accepted":
+                    refusals.clear("smtp", account)
+            yield _retried(event)
     except MedmailError as error:
         if _is_ours(error):
             raise
         yield Note("retry-failed", {"error": error.code})
 
 
-def _retry_due(postage: Postage) -> "Iterator[Retried | Note]":
-    for event in flush(postage, postage.outbox.ripe(postage.now())):
-        if isinstance(event, Note):
-            yield event
-        elif event.status in ("accepted", "queued", "refused"):
-            yield Retried(
-                event.address, event.status, event.id or "", event.key, event.code, event.reply,
-                event.possible_duplicate, event.retry_at,
-            )  # fmt: skip
+def _retried(event: "Recipient | Note | None") -> "Retried | Note | None":
+    if not isinstance(event, Recipient):
+        return event
+    if event.status not in ("accepted", "queued", "refused"):
+        return None
+    return Retried(
+        event.address, event.status, event.id or "", event.key, event.code, event.reply,
+        event.possible_duplicate, event.retry_at,
+    )  # fmt: skip
 
 
 def keep(postage: Postage, account: "Account", submissions: Sequence[Submission]) -> "Iterator[Note]":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, Self
 
 from cryptography import x509
 
@@ -99,7 +99,7 @@ class ImapServer:
         return home
 
     @contextlib.contextmanager
-    def running(self) -> "Iterator[ImapServer]":
+    def running(self) -> Iterator[Self]:
         """Serve until the block ends."""
         self.folder.mkdir(parents=True, exist_ok=True)
         ca = pki.make_ca("Scripted Root")

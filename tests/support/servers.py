@@ -265,6 +265,12 @@ class MailServers:
         until((self.folder / "dovecot-run" / "auth-smtp").is_socket, "Dovecot")
         _wait_for_port(self.imap_port)
 
+    def restart_dovecot(self, extra: str = "") -> None:
+        """Start IMAP anew, with settings that stand behind the others."""
+        self.stop_dovecot()
+        (self.folder / "dovecot.conf").write_text(self._filled("dovecot.conf.in") + extra)
+        self.start_dovecot()
+
     def stop_postfix(self) -> None:
         """Take submission away."""
         _end(self.folder / "postfix-queue" / "pid" / "master.pid")
