@@ -195,7 +195,8 @@ def _server(table: Table | None) -> Server | None:
     if table is None:
         return None
     server = Server(
-        host=table.require("host", str),
+        # a dot at the end makes a name absolute; it is no part of it in TLS (RFC 6066 §3)
+        host=table.require("host", str).removesuffix("."),
         port=table.require("port", int),
         security=table.take("security", str, "tls", ("starttls", "tls")),
     )

@@ -130,6 +130,7 @@ EXITS: dict[str, int] = {
     "pin-unset": REFUSED,
     "login-expired": REFUSED,
     "login-refused": REFUSED,
+    "client-certificate-refused": REFUSED,
     "no-login-mechanism": REFUSED,
     "no-secret": REFUSED,
     "secret-unreadable": REFUSED,
@@ -163,7 +164,6 @@ EXITS: dict[str, int] = {
     "challenge-not-genuine": UNTRUSTED,
     "server-untrusted": UNTRUSTED,
     "untrusted-letter": UNTRUSTED,
-    "no-starttls": UNTRUSTED,
     "not-whitelisted": UNTRUSTED,
     "not-post-quantum": UNTRUSTED,
     "below-floor": UNTRUSTED,
@@ -198,6 +198,9 @@ EXITS: dict[str, int] = {
     "no-imap-server": CONFIGURATION,
     "no-smtp-server": CONFIGURATION,
     "no-authority": CONFIGURATION,
+    "no-starttls": CONFIGURATION,
+    "tls-failed": CONFIGURATION,
+    "wrong-security": CONFIGURATION,
     # 130
     "interrupted": INTERRUPTED,
 }

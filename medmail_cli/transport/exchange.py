@@ -99,7 +99,8 @@ class Https:
     ) -> None:
         parts = urlsplit(url)
         self._scheme = parts.scheme
-        self.host, self.path = parts.hostname or "", parts.path.rstrip("/")
+        # a dot at the end is no part of the name in TLS (RFC 6066 §3)
+        self.host, self.path = (parts.hostname or "").removesuffix("."), parts.path.rstrip("/")
         self.port = parts.port or (80 if self._scheme == "http" else 443)
         self.timeout = timeout
         self._context = tls.context(anchors) if verified else _unverified()
@@ -155,7 +156,7 @@ class Https:
             with tls.network_errors(self.name, self._context), self._deadline():
                 return
         except MedmailError as error:
-            if error.code != "server-unreachable":
+            if error.code not in ("server-unreachable", "tls-failed"):
                 raise
         self.close()
         self._context.maximum_version = newest
@@ -165,9 +166,9 @@ class Https:
     ) -> Answer:
         """One exchange; a ``body`` that is tied to the connection is made when that is there.
 
-        Raises ``server-unreachable`` (no connection, too slow, cut off), ``server-untrusted`` and
-        ``server-answer-malformed`` (no HTTP, too large). Where no connection came about, the error's fact
-        ``sent`` is False.
+        Raises ``server-unreachable`` (no connection, too slow, cut off), ``server-untrusted``,
+        ``tls-failed``, ``client-certificate-refused`` and ``server-answer-malformed`` (no HTTP, too large).
+        Where no connection came about, the error's fact ``sent`` is False.
         """
         try:
             return self._exchange(method, path, body, headers or {})

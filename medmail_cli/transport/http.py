@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport import proxy
+from medmail_cli.transport import proxy, tls
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _LOCAL_NAMES = ("localhost", "local", "internal", "home.arpa", "lan", "intranet", "private", "corp", "home")
@@ -98,20 +98,16 @@ def _exchange(url: str, limits: Limits, form: Form | None, give_up: float) -> tu
         with _deadline(connected, give_up):
             if parts.scheme == "https":
                 context = ssl.create_default_context()
-                connection.sock = context.wrap_socket(connected, server_hostname=host)
+                connection.sock = context.wrap_socket(connected, server_hostname=host.removesuffix("."))
             method, body = ("GET", None) if form is None else ("POST", form.body)
             connection.request(method, target, body, headers)
             with connection.getresponse() as response:
                 return response.status, response.getheader("Location") or "", _read(response, url, limits)
-    except ssl.SSLCertVerificationError as error:
-        raise MedmailError("server-untrusted", host=host, detail=error.verify_message) from None
-    except TimeoutError:
-        raise MedmailError("server-unreachable", host=host, reason="timed-out") from None
-    except socket.gaierror:
-        raise MedmailError("server-unreachable", host=host, reason="unknown-host") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        # ValueError: http.client's own refusal of a target with control characters, a name that is none
-        raise MedmailError("server-unreachable", host=host, reason=str(error) or "cut-off") from None
+    except OSError as error:
+        raise tls.explained(error, host, ours=False) from None
+    except (http.client.HTTPException, ValueError):
+        # ValueError: http.client's own refusal of a target with control characters
+        raise MedmailError("server-unreachable", host=host, reason="not-http") from None
     finally:
         connection.close()
 

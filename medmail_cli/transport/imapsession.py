@@ -16,7 +16,7 @@ from typing import Self
 
 from medmail_cli.config import Server
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport import imapanswers, imapwire, proxy, sasl, tls
+from medmail_cli.transport import imapanswers, imapwire, reaching, sasl, tls
 from medmail_cli.transport.imapwire import Response, Wire
 
 TIMEOUT = 60.0
@@ -37,7 +37,7 @@ class ImapSession:
     """A connection to ``server``, with TLS from the start or by STARTTLS, to be logged in with :meth:`login`.
 
     Every method raises ``server-unreachable``, ``server-busy`` (it says: later), ``server-answer-malformed``
-    and, while connecting, ``server-untrusted`` and ``no-starttls``.
+    and, while connecting, ``no-starttls`` and what :func:`.tls.explained` and :func:`.reaching.secured` name.
     """
 
     def __init__(
@@ -56,10 +56,8 @@ class ImapSession:
         self._idles = True
         self._changed = False
         with self._errors():
-            connection = proxy.connect(self._server.host, self._server.port, self._timeout, self._via)
+            connection = reaching.secured(self._server, self._context, via=self._via, timeout=self._timeout)
             try:
-                if self._server.security == "tls":
-                    connection = self._context.wrap_socket(connection, server_hostname=self._server.host)
                 self._wire = Wire(connection, self.name, LARGEST)
                 self._greeting()
                 if self._server.security == "starttls":
@@ -87,7 +85,7 @@ class ImapSession:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        with tls.network_errors(self.name, self._context):
+        with tls.network_errors(self.name, self._context, self._server.security):
             try:
                 yield
             except ssl.SSLError:

@@ -24,15 +24,18 @@ Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]
 def look_up(host: str, port: int, timeout: float) -> Sequence[Found]:
     """The addresses of ``host``, within ``timeout`` seconds: the system's own look-up knows no limit.
 
-    Raises OSError as the system does (TimeoutError if it takes longer) and UnicodeError for what is no name.
+    Raises OSError as the system does (TimeoutError if it takes longer).
     """
-    answer: queue.SimpleQueue[Sequence[Found] | OSError | UnicodeError] = queue.SimpleQueue()
+    answer: queue.SimpleQueue[Sequence[Found] | OSError] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
             answer.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
+        except OSError as error:
             answer.put(error)
+        except UnicodeError as error:
+            # what cannot be written as a name is nobody's
+            answer.put(socket.gaierror(socket.EAI_NONAME, str(error)))
 
     threading.Thread(target=ask, daemon=True).start()
     try:

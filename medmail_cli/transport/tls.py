@@ -1,12 +1,17 @@
-"""TLS as every mail server must speak it: 1.2 or newer, the certificate and its name always checked."""
+"""TLS as every mail server must speak it: 1.2 or newer, the certificate and its name always checked.
+
+What goes wrong with a connection becomes an error in one place, :func:`explained`, for SMTP, IMAP and HTTP
+alike: what may pass by itself is ``server-unreachable``, what cannot is an error of its own.
+"""
 
 import contextlib
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from medmail_cli.errors import MedmailError
 
@@ -30,6 +35,7 @@ def context(
     except OSError as error:
         raise _unusable(anchors, error) from None
     made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.sslsocket_class, made.sslobject_class = _Socket, _Object
     if client_identity is not None:
         try:
             # an encrypted key must not make OpenSSL ask at the terminal by itself
@@ -72,33 +78,139 @@ def refusals(made: ssl.SSLContext | None) -> list[MedmailError]:
 
 
 @contextlib.contextmanager
-def network_errors(host: str, made: ssl.SSLContext | None = None) -> Iterator[None]:
-    """Turn what the system says of a connection into ``server-untrusted`` or ``server-unreachable``.
+def network_errors(
+    host: str, made: ssl.SSLContext | None = None, security: "Security | None" = None
+) -> Iterator[None]:
+    """Turn what the system says of a connection into the error that :func:`explained` gives.
 
-    ``host`` is what the message calls the server. Raises what the key said that ``made`` logs in with, where
-    that is why.
+    Raises what the key said that ``made`` logs in with, where that is why.
     """
-    said = refusals(made)
-    said.clear()
+    refusals(made).clear()
     try:
         yield
     except (OSError, EOFError) as error:
-        raise (said[0] if said else _explained(error, host)) from None
+        raise explained(error, host, made, security) from None
 
 
-def _explained(error: OSError | EOFError, host: str) -> MedmailError:
+def explained(
+    error: BaseException,
+    host: str,
+    made: ssl.SSLContext | None = None,
+    security: "Security | None" = None,
+    *,
+    ours: bool = True,
+) -> MedmailError:
+    """What an error of a connection to ``host``, as messages call it, means for the person.
+
+    ``server-untrusted`` where its certificate does not hold; ``client-certificate-refused`` where it does
+    not let us in by ours, or wants one; ``wrong-security`` where it met a mail account's ``security`` with
+    something that is not TLS; ``tls-failed`` where no handshake can ever succeed; ``server-unreachable``
+    for whatever may pass. With ``ours=False`` nobody has configured the server, and only
+    ``server-untrusted`` and ``server-unreachable`` are left.
+    """
+    if said := refusals(made):
+        return said[0]
     if isinstance(error, ssl.SSLCertVerificationError):
-        return MedmailError("server-untrusted", host=host, detail=error.verify_message or str(error))
-    if isinstance(error, ssl.SSLError):
-        reason = error.reason or str(error)
-    elif isinstance(error, TimeoutError):
-        reason = "timed-out"
-    elif isinstance(error, ConnectionResetError | BrokenPipeError | EOFError):
-        reason = "cut-off"
-    elif isinstance(error, socket.gaierror):
-        reason = "unknown-host"
-    else:
-        # aiosmtplib and asyncio wrap the system's words in their own
-        number = error.errno or getattr(error.__cause__, "errno", None)
-        reason = os.strerror(number) if number else error.strerror or str(error)
-    return MedmailError("server-unreachable", host=host, reason=reason)
+        return MedmailError("server-untrusted", host=host, detail=error.verify_message or "")
+    if isinstance(error, ssl.SSLError) and (name := _reason(error)):
+        if ours and (refused := _client_refused(error, name)):
+            return MedmailError("client-certificate-refused", host=host, reason=refused)
+        if ours and name in _NO_TLS and security == "tls":
+            return MedmailError("wrong-security", host=host, wanted="starttls")
+        facts = {"host": host, "reason": _LASTING.get(name, "tls-broken"), "detail": _words(name)}
+        return MedmailError("tls-failed" if ours and name in _LASTING else "server-unreachable", **facts)
+    return MedmailError("server-unreachable", host=host, reason=_passing(error))
+
+
+def _passing(error: BaseException) -> str:
+    if isinstance(error, socket.gaierror):
+        return "name-lookup-failed" if error.errno == socket.EAI_AGAIN else "unknown-host"
+    if isinstance(error, TimeoutError):
+        return "timed-out"
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, ssl.SSLError | ConnectionAbortedError | ConnectionResetError) or not number:
+        # so is the end of a stream, and what asyncio says in words of its own
+        return "cut-off"
+    return "cut-off" if isinstance(error, BrokenPipeError) else os.strerror(number)
+
+
+Security = Literal["starttls", "tls"]
+
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG"})
+"""OpenSSL's reasons for an answer that is not TLS at all."""
+_LASTING_BY_WORDS = {
+    "tls-too-old": "UNSUPPORTED_PROTOCOL ALERT_PROTOCOL_VERSION NO_PROTOCOLS_AVAILABLE VERSION_TOO_LOW",
+    "tls-too-weak": (
+        "ALERT_HANDSHAKE_FAILURE ALERT_INSUFFICIENT_SECURITY NO_CIPHERS_AVAILABLE NO_SHARED_CIPHER"
+        " DH_KEY_TOO_SMALL WRONG_SIGNATURE_TYPE UNSAFE_LEGACY_RENEGOTIATION_DISABLED"
+        " WRONG_CIPHER_RETURNED NO_SUITABLE_SIGNATURE_ALGORITHM"
+    ),
+    "tls-refused": (
+        "UNRECOGNIZED_NAME ALERT_UNRECOGNIZED_NAME ALERT_ILLEGAL_PARAMETER ALERT_UNSUPPORTED_EXTENSION"
+        " UNSUPPORTED_EXTENSION ALERT_MISSING_EXTENSION ALERT_NO_APPLICATION_PROTOCOL"
+        " NO_APPLICATION_PROTOCOL ALERT_DECODE_ERROR ALERT_UNEXPECTED_MESSAGE"
+        " ALERT_INAPPROPRIATE_FALLBACK INAPPROPRIATE_FALLBACK ALERT_EXPORT_RESTRICTION"
+    ),
+}
+_LASTING = {
+    **dict.fromkeys(_NO_TLS, "not-tls"),
+    **{name: words for words, names in _LASTING_BY_WORDS.items() for name in names.split()},
+}
+"""OpenSSL's reasons that the same handshake would meet again, and what the person is told."""
+_OF_OUR_CERTIFICATE = {
+    "CERTIFICATE_REQUIRED": "certificate-missing",
+    "NO_CERTIFICATE": "certificate-missing",
+    "CERTIFICATE_EXPIRED": "certificate-expired",
+    "CERTIFICATE_REVOKED": "certificate-revoked",
+    "UNKNOWN_CA": "certificate-issuer",
+    "BAD_CERTIFICATE": "certificate-bad",
+    "UNSUPPORTED_CERTIFICATE": "certificate-bad",
+    "CERTIFICATE_UNKNOWN": "certificate-bad",
+    "ACCESS_DENIED": "certificate-bad",
+    "DECRYPT_ERROR": "certificate-bad",
+}
+"""Alerts (RFC 8446 §6.2) with which a server answers the certificate a client shows, or does not show."""
+
+
+def _reason(error: ssl.SSLError) -> str:
+    """OpenSSL's name of what happened, without the version in front of an alert; empty for an end."""
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+        return ""
+    name = (error.reason or "").upper().replace(" ", "_")
+    found = re.search(r"ALERT_.*|UNRECOGNIZED_NAME", name)
+    name = found[0] if found else name
+    return "" if name == "UNEXPECTED_EOF_WHILE_READING" else name
+
+
+def _client_refused(error: ssl.SSLError, name: str) -> str | None:
+    alert = name.removeprefix("ALERT_")
+    if alert == "HANDSHAKE_FAILURE" and getattr(error, "agreed", False):
+        # in TLS 1.2 no other alert says so; a cipher was agreed on, and the server's certificate was good
+        return "certificate-missing"
+    return _OF_OUR_CERTIFICATE.get(alert) if name.startswith("ALERT_") else None
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").lower()
+
+
+class _Socket(ssl.SSLSocket):
+    """Remembers with a failed handshake whether a cipher had been agreed on."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except ssl.SSLError as error:
+            error.agreed = self.cipher() is not None  # type: ignore[attr-defined]
+            raise
+
+
+class _Object(ssl.SSLObject):
+    """The same for TLS that asyncio carries."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except ssl.SSLError as error:
+            error.agreed = self.cipher() is not None  # type: ignore[attr-defined]
+            raise

@@ -260,6 +260,18 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("{host}: what {login} logs in with has expired: {reply}"),
         N_("renew the password or token with the operator, then give the new one"),
     ),
+    "client-certificate-refused": (
+        N_("{host} does not let this client in by its certificate: {reason}"),
+        N_("check `client-identity` in config.toml, or renew the certificate that it names"),
+    ),
+    "tls-failed": (
+        N_("no TLS connection with {host} can be made: {reason}"),
+        N_("check `host`, `port` and `security` in config.toml (an authority's `url`), or ask who runs it"),
+    ),
+    "wrong-security": (
+        N_("{host} does not begin a connection as `security` in config.toml says"),
+        N_('set security = "{wanted}" for that server, or the port that goes with it'),
+    ),
     "login-refused": (
         N_("{host} refuses the login of {login}: {reply}"),
         N_("check the login, the password's source and `auth` in the configuration"),

@@ -44,12 +44,14 @@ Ask = Callable[[x509.CertificateSigningRequest, "PrivateKey", "Memory"], Chain]
 _NO_LOGIN = {"no-secret", "secret-unreadable", "client-key-unusable", "no-identity", "wrong-passphrase"}
 """We could not say who asks."""
 _UNISSUED = _NO_LOGIN | {
-    "ca-refused", "ca-rejected", "ca-busy", "ca-pending", "ca-redirected", "server-untrusted",
+    "ca-refused", "ca-rejected", "ca-busy", "ca-pending", "ca-redirected", "server-untrusted", "tls-failed",
+    "client-certificate-refused",
 }  # fmt: skip
 """After these, the request has brought no certificate, or will bring the same when it is sent again; as
 after whatever kept a connection from being made."""
 _NOT_THIS_ROW = _NO_LOGIN | {
-    "server-unreachable", "server-untrusted", "ca-fingerprint-mismatch", "ca-redirected",
+    "server-unreachable", "server-untrusted", "ca-fingerprint-mismatch", "ca-redirected", "tls-failed",
+    "client-certificate-refused",
 }  # fmt: skip
 _GIVE_UP_AFTER = 3
 """Rows in a row that fail for a reason which is not theirs."""
