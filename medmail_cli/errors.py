@@ -112,9 +112,11 @@ EXITS: dict[str, int] = {
     "needs-address": USAGE,
     "binary-to-terminal": USAGE,
     "needs-confirmation": USAGE,
+    "nobody-chosen": USAGE,
     "not-text": USAGE,
     "output-is-input": USAGE,
     "several-to-stdout": USAGE,
+    "spreadsheet": USAGE,
     "stdin-twice": USAGE,
     "usage": USAGE,
     # 4: locked or refused

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from medmail_cli.workflows.batch_person import Handout
     from medmail_cli.workflows.batch_report import BatchRow
     from medmail_cli.workflows.keypairs import KeyChoice, Pair
-    from medmail_cli.workflows.roster import Fault, Professional
+    from medmail_cli.workflows.roster import Columns, Fault, Professional
 
 app = typer.Typer()
 
@@ -51,9 +51,9 @@ _MAIL_PATIENCE = 60.0
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
     from medmail_cli.workflows.batch_report import BatchRow
-    from medmail_cli.workflows.roster import Fault
+    from medmail_cli.workflows.roster import Columns, Fault
 
-    return {"enrol batch": (BatchRow, Fault), "enrol merge": (BatchRow, Fault)}
+    return {"enrol batch": (Columns, BatchRow, Fault), "enrol merge": (BatchRow, Fault)}
 
 
 @app.command(
@@ -111,10 +111,11 @@ def batch(
 ) -> int:
     from medmail_cli.store.files import check_output, check_place
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.batch import choose, enrol_batch, faulty
-    from medmail_cli.workflows.batch_report import Part, check_report, digest, of_row, reported
+    from medmail_cli.workflows.batch import enrol_batch
+    from medmail_cli.workflows.batch_choice import check_choice, choose, faulty, forecast
+    from medmail_cli.workflows.batch_report import Part, check_report, digest, reported
     from medmail_cli.workflows.keypairs import check_kind
-    from medmail_cli.workflows.roster import cell, read_roster
+    from medmail_cli.workflows.roster import read_roster
 
     session: Session = ctx.obj
     if key is not None:
@@ -127,22 +128,21 @@ def batch(
     for folder in filter(None, (out_dir, letters)):
         check_place(folder)
     data = session.read(roster, "ROSTER.csv")
-    rows, faults = read_roster(data, str(roster))
-    for column, value in wanted:
-        if value and rows and not any(cell(row, column) for row in rows):
-            said = _("the roster has no column {column}, or nothing in it").format(column=column)
-            raise typer.BadParameter(said, param_hint="--only")
+    rows, faults, columns = read_roster(data, str(roster))
+    check_choice(rows, wanted)
     part = Part(digest(data), place, wanted, skip_faulty, dry_run)
     if report is not None:
         check_report(report, part, force=force)
     chosen = choose(rows, wanted, place)
 
-    def told() -> "Iterator[BatchRow | Fault | Note | Progress]":
+    def told() -> "Iterator[BatchRow | Columns | Fault | Note | Progress]":
         yield from faulty(faults, skip_faulty=skip_faulty)
         if dry_run:
             if ca is not None:
                 settings_of(session, "", ca, None)
-            yield from (of_row(row, "ready") for row in chosen)
+            if columns is not None:
+                yield columns
+            yield from forecast(chosen, out_dir, session.now())
             return
         with contextlib.ExitStack() as opened:
             wanted_root = fingerprint_of(ca_fingerprint)
@@ -330,6 +330,9 @@ def _home_files(session: "Session", asked: _Asked) -> "Callable[[str], dict[str,
         content["lang"] = config.lang
     authority: dict[str, Any] = {"url": asked.settings.url, "method": asked.settings.method}
     content["authorities"] = {"order": authority}
+    if config.fetch_private:
+        # whoever asks a hospital's own authority about revocation has to ask it in its network
+        content["fetch-private"] = True
     if asked.settings.tls_anchors is not None:
         authority["tls-anchors"] = "order-ca.pem"
         files["order-ca.pem"] = session.read(asked.settings.tls_anchors, "--tls-anchors")

@@ -70,16 +70,21 @@ class Journal:
         self._stack = ExitStack()
         self._file = -1
 
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """What the journals of all shards say now, for looking only. Raises ``store-damaged``."""
+        journal = cls(folder)
+        if folder.is_dir():
+            journal._read_all()
+        return journal
+
     def __enter__(self) -> Self:
         files.make_private(self._folder)
         with ExitStack() as stack:
             stack.enter_context(files.lock(self._path.with_suffix(".lock"), wait=1.0))
             self._nobody_divides_otherwise()
-            for path in sorted(self._folder.iterdir()):
-                if _NAME.fullmatch(path.name):
-                    whole = self._read(path)
-                    if path == self._path:
-                        os.truncate(path, whole)
+            if (whole := self._read_all()) is not None:
+                os.truncate(self._path, whole)
             with files.disk_errors(self._path):
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
                 self._file = os.open(self._path, flags, 0o600)
@@ -127,6 +132,15 @@ class Journal:
                 raise
         for one in group:
             self._apply(one)
+
+    def _read_all(self) -> int | None:
+        """Take in every shard's journal; how many octets of our own are whole lines, if there is one."""
+        own = None
+        for path in sorted(self._folder.iterdir()):
+            if _NAME.fullmatch(path.name):
+                whole = self._read(path)
+                own = whole if path == self._path else own
+        return own
 
     def _read(self, path: Path) -> int:
         """Take in a journal; how many of its octets are whole lines."""

@@ -337,6 +337,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     "not-addressed-to-you": (N_("the letter is not addressed to you"), ""),
     "not-found": (N_("there is no {what} “{name}”"), ""),
     "not-readable": (N_("{path} cannot be read: {reason}"), N_("check the place and its permissions")),
+    "nobody-chosen": (
+        N_("--only {column}={value} chooses nobody on the roster"),
+        N_("what its column holds: {values}"),
+    ),
     "not-text": (N_("{path} is not text in UTF-8"), N_("send files with --attach")),
     "not-usable": (N_("{path} cannot be used: {reason}"), N_("check the place and its permissions")),
     "not-writable": (N_("{path} cannot be written: {reason}"), N_("check the place and its permissions")),
@@ -381,6 +385,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     "step-failed": (
         N_("`{command}` ended with exit {exit} instead of {expected}"),
         N_("report what is shown above, with --debug"),
+    ),
+    "spreadsheet": (
+        N_("{path} is a spreadsheet, which is not read here"),
+        N_("save it as CSV, in UTF-8; columns of long numbers are to be text first, or their digits change"),
     ),
     "stdin-twice": (
         N_("stdin can be read only once; {first} and {second} both ask for it"),

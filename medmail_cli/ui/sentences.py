@@ -122,7 +122,6 @@ FAULTS: dict[str, str] = {
     "duplicate-address": N_("the same address as in an earlier line"),
     "no-address": N_("no address"),
     "rpps-key": N_("the key of the RPPS is wrong"),
-    "too-few-fields": N_("fewer fields than the header"),
     "too-long": N_("longer than 64 characters"),
     "too-many-fields": N_("more fields than the header"),
 }

@@ -8,7 +8,6 @@ certificate, the row says ``possible-duplicate``.
 """
 
 import datetime as dt
-import hashlib
 import threading
 import time
 from collections import deque
@@ -21,16 +20,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.audit.entry import Intent, Outcome
-from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, exit_of
+from medmail_cli.errors import OK, MedmailError, exit_of
 from medmail_cli.model import Progress
 from medmail_cli.pki.address import canonical
 from medmail_cli.store.runs import Journal, Record, State, received
 from medmail_cli.workflows import batch_person
+from medmail_cli.workflows.batch_choice import is_done
 from medmail_cli.workflows.batch_person import Chain, Handout, Prepared
-from medmail_cli.workflows.batch_report import BatchRow, given_out, issued, of_done, of_row, plain
+from medmail_cli.workflows.batch_report import BatchRow, given_out, of_done, of_row, plain
 from medmail_cli.workflows.identity import serves_for
 from medmail_cli.workflows.keypairs import Pair
-from medmail_cli.workflows.roster import Fault, Professional, cell
+from medmail_cli.workflows.roster import Professional
 from medmail_cli.workflows.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -80,36 +80,6 @@ class Registry:
     interval: float = 0.0
     same_answer: bool = False
     escrow: "Escrow | None" = None
-
-
-def choose(
-    rows: Sequence[Professional], only: Sequence[tuple[str, str]], shard: tuple[int, int]
-) -> list[Professional]:
-    """The rows that ``--only`` and ``--shard`` leave: any of a column's values, all of the columns.
-
-    A shard is chosen by the SHA-256 of the address, so that another order or more rows move nobody.
-    """
-    wanted: dict[str, set[str]] = {}
-    for column, value in only:
-        wanted.setdefault(column, set()).add(value.casefold())
-    index, count = shard
-    return [
-        row
-        for row in rows
-        if all(cell(row, column).casefold() in values for column, values in wanted.items())
-        and (count == 1 or _slot(row.address, count) == index)
-    ]
-
-
-def _slot(address: str, count: int) -> int:
-    return int.from_bytes(hashlib.sha256(canonical(address).encode()).digest()[:8]) % count
-
-
-def faulty(faults: Sequence[Fault], *, skip_faulty: bool) -> Iterator[Fault]:
-    """Tell of every fault. Raises ``faulty-rows`` unless the others shall be enrolled all the same."""
-    yield from faults
-    if faults and not skip_faulty:
-        raise NothingAttemptedError("faulty-rows", count=len({fault.line for fault in faults}))
 
 
 def enrol_batch(rows: Sequence[Professional], registry: Registry) -> Iterator[BatchRow | Progress]:
@@ -169,8 +139,7 @@ class _Run:
 
     def begin(self, row: Professional) -> Iterator[BatchRow]:
         state = self.registry.journal.state(canonical(row.address))
-        done, now = state.done, self.registry.now()
-        if done is not None and min(issued(one).not_after for one in done["certificates"]) > now:
+        if is_done(state, self.registry.now()):
             batch_person.forget(row, self.registry.out)
             yield of_done(row, "unchanged", state)
         elif self.stop is not None:

@@ -11,19 +11,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from cryptography import x509
 
 from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, combine
-from medmail_cli.model import Note, Progress
 from medmail_cli.pki.address import canonical
 from medmail_cli.pki.usage import Purpose, key_type
 from medmail_cli.store import files
 from medmail_cli.store.identity import fingerprint
 from medmail_cli.store.runs import State
 from medmail_cli.workflows.identity import serves_for
-from medmail_cli.workflows.roster import Fault, Professional
+from medmail_cli.workflows.roster import Columns, Fault, Professional
+
+if TYPE_CHECKING:
+    from medmail_cli.model import Note, Progress
 
 Status = Literal["ready", "enrolled", "unchanged", "possible-duplicate", "waiting", "failed", "not-attempted"]
 VERSION = 1
@@ -149,8 +151,12 @@ def digest(roster: bytes) -> str:
 
 
 def reported(
-    events: "Iterable[BatchRow | Fault | Note | Progress]", path: Path | None, part: Part, *, force: bool
-) -> "Iterator[BatchRow | Fault | Note | Progress]":
+    events: "Iterable[BatchRow | Columns | Fault | Note | Progress]",
+    path: Path | None,
+    part: Part,
+    *,
+    force: bool,
+) -> "Iterator[BatchRow | Columns | Fault | Note | Progress]":
     """Pass events on and, at their end or when nothing was attempted, write the report.
 
     Raises ``exists``, ``disk-full``, ``not-writable``.
@@ -163,7 +169,7 @@ def reported(
 
     try:
         for event in events:
-            if path is not None and not isinstance(event, Note | Progress):
+            if path is not None and isinstance(event, BatchRow | Fault):
                 told.append(event)
             yield event
     except NothingAttemptedError:

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from medmail_cli.errors import FAILED, MedmailError
 from medmail_cli.pki.address import ascii_domain, canonical
@@ -22,19 +22,67 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 LARGEST = 256 << 20
 """Octets: more than every professional of a large country."""
 
+_OWN = ("address", "name", "rpps", "profession", "organisation", "group", "role")
+"""The columns' names that are promised."""
 _COLUMNS = {
-    "address": ("address", "adressebal"),
-    "name": ("name",),
-    "surname": ("nomdexercice",),
-    "given_name": ("prenomdexercice",),
-    "rpps": ("rpps", "identifiantpp"),
+    "address": (
+        *(
+            "address",
+            "adressebal",
+            "adressemssante",
+            "mssante",
+            "adressemail",
+            "adresseemail",
+            "adressecourriel",
+        ),
+        *("email", "mail", "courriel", "emailaddress", "mailaddress"),
+    ),
+    "name": ("name", "nomcomplet", "nometprenom", "prenometnom", "fullname", "displayname"),
+    "surname": (
+        *(
+            "nomdexercice",
+            "nom",
+            "nomdusage",
+            "nomusuel",
+            "nomdefamille",
+            "lastname",
+            "surname",
+            "familyname",
+        ),
+        "nomdenaissance",
+    ),
+    "given_name": (
+        "prenomdexercice",
+        "prenom",
+        "prenoms",
+        "prenomusuel",
+        "firstname",
+        "givenname",
+        "forename",
+    ),
+    "rpps": (
+        *("rpps", "identifiantpp", "nrpps", "norpps", "numerorpps", "numerorppsadeli", "idrpps", "coderpps"),
+        *("identifiantrpps", "numrpps", "rppsnumber"),
+    ),
     "kind": ("typedidentifiantpp",),
-    "profession": ("profession", "libelleprofession"),
-    "organisation": ("organisation", "raisonsocialestructurebal"),
-    "group": ("group",),
-    "role": ("role", "libellesavoirfaire"),
+    "profession": ("profession", "libelleprofession", "metier", "occupation"),
+    "organisation": (
+        *(
+            "organisation",
+            "raisonsocialestructurebal",
+            "organization",
+            "etablissement",
+            "structure",
+            "employeur",
+        ),
+        "raisonsociale",
+    ),
+    "group": ("group", "groupe"),
+    "role": ("role", "libellesavoirfaire", "savoirfaire", "specialite", "fonction"),
 }
-"""What is read → its columns' names, without case, accents, blanks and punctuation."""
+"""What is read → its columns' names, the surest first, without case, accents, blanks and punctuation."""
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+"""How .xlsx and .ods, and how .xls begin."""
 _RPPS = "8"
 """The type of identifier that is an RPPS, as which it begins the national identifier; ADELI is another."""
 
@@ -69,31 +117,56 @@ class Fault:
     exit: int = FAILED
 
 
-def read_roster(data: bytes, path: str) -> tuple[tuple[Professional, ...], tuple[Fault, ...]]:
-    """Every row that is right, and every fault, both in the file's order.
+@dataclass(frozen=True)
+class Columns:
+    """How a roster's header is understood: what is read, each from which columns, and what is only kept."""
 
-    Raises ``not-text`` for what is no text, ``too-large``.
+    type: ClassVar[str] = "columns"
+    read: Mapping[str, tuple[str, ...]]
+    kept: tuple[str, ...]
+
+
+class Roster(NamedTuple):
+    """What stands in a file: every row that is right, and every fault, both in the file's order.
+
+    ``columns`` is None where the header has the promised names alone.
+    """
+
+    rows: tuple[Professional, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    columns: Columns | None = None
+
+
+def read_roster(data: bytes, path: str) -> Roster:
+    """All that stands in ``data``.
+
+    Raises ``spreadsheet``, ``not-text`` for what is no text, ``too-large``.
     """
     if len(data) > LARGEST:
         raise MedmailError("too-large", what=path, size=len(data), limit=LARGEST)
+    if data.startswith(_SPREADSHEETS):
+        raise MedmailError("spreadsheet", path=path)
     read = rows(decoded(data, path), lambda cells: (len(_places(cells)), len(cells)))
     first = next(read, None)
     if first is None:
-        return (), (Fault(1, "address", "column-missing"),)
+        return Roster(faults=(Fault(1, "address", "column-missing"),))
     if reason := first.broken or next(filter(None, map(_garbled, first.cells)), None):
-        return (), (Fault(first.line, None, reason),)
+        return Roster(faults=(Fault(first.line, None, reason),))
     header = _named(first.cells)
     places = _places(header)
     faults = [Fault(first.line, name, "column-twice") for name in _twice(first.cells)]
     if "address" not in places:
         faults.append(Fault(first.line, "address", "column-missing"))
+    columns = _columns(header, places)
     if faults:
-        return (), tuple(faults)
+        return Roster(faults=tuple(faults), columns=columns)
     found: list[Professional] = []
     seen: dict[str, int] = {}
     for line, cells, broken in ((row.line, row.cells, row.broken) for row in read):
-        if broken is None and len(cells) != len(header):
-            broken = "too-many-fields" if len(cells) > len(header) else "too-few-fields"
+        # Excel leaves out what is empty at the end of a row, or writes more of it
+        if broken is None and any(cells[len(header) :]):
+            broken = "too-many-fields"
+        cells = (*cells, *[""] * (len(header) - len(cells)))[: len(header)]
         if broken is not None:
             faults.append(Fault(line, None, broken))
             continue
@@ -111,7 +184,7 @@ def read_roster(data: bytes, path: str) -> tuple[tuple[Professional, ...], tuple
         faults += wrong
         if not wrong:
             found.append(row)
-    return tuple(found), tuple(faults)
+    return Roster(tuple(found), tuple(faults), columns)
 
 
 def deliverable(address: str) -> bool:
@@ -161,6 +234,19 @@ def _places(header: Sequence[str]) -> dict[str, int]:
     }
 
 
+def _columns(header: Sequence[str], places: Mapping[str, int]) -> Columns | None:
+    """How the header is understood, where that does not go without saying."""
+    if all(_plain(name) in _OWN for name in header):
+        return None
+    read: dict[str, tuple[str, ...]] = {}
+    for meaning, at in places.items():
+        name = "name" if meaning in ("surname", "given_name") else meaning
+        if meaning != "kind":
+            read[name] = (*read.get(name, ()), header[at])
+    used = {name for names in read.values() for name in names}
+    return Columns(read, tuple(name for name in header if name not in used))
+
+
 def _plain(name: str) -> str:
     letters = unicodedata.normalize("NFD", name.casefold())
     return "".join(c for c in letters if c.isalnum())
@@ -178,9 +264,10 @@ def _professional(
     value = {meaning: cells[at] for meaning, at in places.items()}
     surname, given = value.pop("surname", ""), value.pop("given_name", "")
     name = value.pop("name", "") or f"{given} {surname}".strip()
-    rpps = re.sub(r"[\s.]", "", value.pop("rpps", ""))
-    if len(rpps) == 12 and rpps.startswith(_RPPS):
-        rpps = rpps[1:]
+    # digits in groups are the same number; what a spreadsheet made of one (1000123468.0) is none
+    rpps = value.pop("rpps", "")
+    if digits := re.fullmatch(rf"{_RPPS}?([0-9]{{11}})", re.sub(r"\s", "", rpps)):
+        rpps = digits[1]
     read = {at for meaning, at in places.items() if meaning != "kind"}
     if value.pop("kind", "") not in ("", _RPPS):
         rpps, read = "", read - {places.get("rpps")}

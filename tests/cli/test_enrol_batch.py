@@ -161,17 +161,54 @@ def test_a_dry_run_touches_nothing(operator: Operator, home: Path, ten: Path, tm
     assert (len(operator.authority.issued), sorted(home.rglob("*"))) == before
 
 
+def test_a_dry_run_knows_who_is_enrolled_already(home: Path, ten: Path, tmp_path: Path) -> None:
+    out = ("--out-dir", tmp_path / "out")
+    assert enrol(home, ten, *out, "--only", "group=g1").exit == 0
+    before = sorted(tmp_path.rglob("*"))
+    found = rows(enrol(home, ten, *out, "--dry-run"))
+    assert {address for address, row in found.items() if row["status"] == "unchanged"} == {
+        f"p{n}@medecin.test" for n in (1, 4, 7)
+    }
+    assert {row["status"] for row in found.values()} == {"unchanged", "ready"}
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_tells_how_the_headings_are_understood(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "roster.csv"
+    path.write_text("address;Nom;Prénom;Étage\na@medecin.test;DUPONT;Jeanne;3\n", "utf-8")
+    done = enrol(home, path, "--dry-run")
+    (columns,) = [one for one in done.objects if one["type"] == "columns"]
+    assert columns["read"] == {"address": ["address"], "name": ["Nom", "Prénom"]}
+    assert columns["kept"] == ["Étage"]
+    shown = medmail(home, "enrol", "batch", path, "--dry-run")
+    assert (shown.exit, shown.stderr) == (0, "")
+    assert "name\tNom, Prénom\nonly kept\tÉtage\n" in shown.stdout
+
+
+def test_homes_ask_about_revocation_where_the_registrar_does(home: Path, ten: Path, tmp_path: Path) -> None:
+    out, config = tmp_path / "out", home / "config.toml"
+    assert "fetch-private = true" in config.read_text()
+    assert enrol(home, ten, "--out-dir", out, "--only", "group=g1").exit == 0
+    assert "fetch-private = true" in (out / "p1@medecin.test" / "config.toml").read_text()
+    config.write_text(config.read_text().replace("fetch-private = true", ""))
+    assert enrol(home, ten, "--out-dir", out, "--only", "group=g2").exit == 0
+    assert "fetch-private" not in (out / "p2@medecin.test" / "config.toml").read_text()
+
+
 def test_only_takes_any_column(home: Path, ten: Path) -> None:
     def chosen(*only: str) -> list[str]:
         words = [word for one in only for word in ("--only", one)]
         return list(rows(enrol(home, ten, "--dry-run", *words)))
 
     assert chosen("group=G1", "group=g2", "floor=0") == [f"p{n}@medecin.test" for n in (2, 4, 8)]
-    assert chosen("group=nobody") == []
+    nobody = enrol(home, ten, "--dry-run", "--only", "group=nobody")
+    assert (nobody.exit, nobody.objects[-1]["code"]) == (2, "nobody-chosen")
+    assert "g0, g1, g2" in nobody.stderr
+    assert enrol(home, ten, "--dry-run", "--only", "group=g1", "--only", "floor=nowhere").exit == 2
     assert enrol(home, ten, "--dry-run", "--only", "g1").exit == 2
     # a column that is not there would silently choose nobody
-    misspelt = enrol(home, ten, "--dry-run", "--only", "groupe=g1")
-    assert (misspelt.exit, misspelt.objects[-1]["code"]) == (2, "usage")
+    misspelt = enrol(home, ten, "--dry-run", "--only", "gruppe=g1")
+    assert (misspelt.exit, misspelt.objects[-1]["code"]) == (2, "nobody-chosen")
 
 
 def test_only_takes_the_extraction_s_own_columns(home: Path, tmp_path: Path) -> None:
@@ -352,7 +389,7 @@ def test_homes_that_will_trust_no_root_are_told_of_in_time(
     assert (note["type"], note["code"]) == ("note", "homes-trust-no-root")
     assert operator.authority.fingerprint in note["message"]
     vouched = ("--ca-fingerprint", operator.authority.fingerprint)
-    for options in (vouched, ("--p12",), ("--only", "group=nobody")):
+    for options in (vouched, ("--p12",)):
         done = enrol(home, ten, "--out-dir", tmp_path / options[0], *options)
         assert (done.exit, [one for one in done.objects if one["type"] == "note"]) == (0, [])
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from medmail_cli.workflows.enrol_card import CardCertificate
     from medmail_cli.workflows.identity import Enrolment
     from medmail_cli.workflows.keys import KeystoreChange
-    from medmail_cli.workflows.roster import Fault
+    from medmail_cli.workflows.roster import Columns, Fault
 
 PURPOSES = {"sign": N_("signing"), "encrypt": N_("encryption"), "both": N_("signing and encryption")}
 STATUSES = {
@@ -102,6 +102,14 @@ def fault(event: "Fault", _console: "Console") -> "Iterable[Line]":
     where = f"{event.line}:{event.column}" if event.column else str(event.line)
     said = _(FAULTS[event.reason]) + (f" ({event.detail})" if event.detail else "")
     yield f"{sanitize.line(where)}\t{sanitize.line(said)}"
+
+
+def columns(event: "Columns", _console: "Console") -> "Iterable[Line]":
+    """How a roster's header is understood: promised names, and from which columns; then what is only kept."""
+    for name, found in event.read.items():
+        yield f"{name}\t{sanitize.line(', '.join(found))}"
+    if event.kept:
+        yield _("only kept") + "\t" + sanitize.line(", ".join(event.kept))
 
 
 _LEFT_OUT = {
