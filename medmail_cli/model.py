@@ -68,7 +68,8 @@ class PrivateKey(Protocol):
 class CardPlace:
     """Where a private key stands that cannot leave its card (PKCS#11): what the keystore holds of it.
 
-    ``module`` is the path of the card's PKCS#11 module; ``label`` and ``serial`` name the token, ``key_id``
+    ``module`` is the path of the card's PKCS#11 module, empty where it came from a backup and any of this
+    machine that shows the card will do; ``label`` and ``serial`` name the token, ``key_id``
     (CKA_ID in hex) the key.
     """
 

@@ -337,6 +337,8 @@ class Cards:
         """The card of ``place``. Raises as :meth:`key` does."""
         if (place.serial, place.label) in self._cards:
             return self._cards[place.serial, place.label]
+        if not place.module:  # of a backup: which code is loaded is for this machine to say
+            return self._anywhere(place)
         path = place.module
         if self._module is not None and not Path(path).exists():
             path = str(self._module)
@@ -344,6 +346,20 @@ class Cards:
             card = Card(path, token, self._pin, self._refused, self._told)
             if (card.serial, card.label) == (place.serial, place.label):
                 return self._kept(card)
+        raise MedmailError("card-absent", label=place.label)
+
+    def _anywhere(self, place: "CardPlace") -> Card:
+        for path in [self._module] if self._module is not None else modules.modules():
+            try:
+                tokens = self._tokens(str(path))
+            except MedmailError as error:
+                if self._module is not None or error.code != "no-card-module":
+                    raise
+                continue
+            for token in tokens:
+                card = Card(str(path), token, self._pin, self._refused, self._told)
+                if (card.serial, card.label) == (place.serial, place.label):
+                    return self._kept(card)
         raise MedmailError("card-absent", label=place.label)
 
     def _kept(self, card: Card) -> Card:

@@ -14,19 +14,26 @@ cites the checkpoint.
 
 import datetime as dt
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.store import seal
+from medmail_cli.store.identity import CARD, CHAIN, ID, METADATA, REQUEST, of_files
+from medmail_cli.store.keystore import is_beside
 from medmail_cli.store.seal import Cost
 
 if TYPE_CHECKING:
     from medmail_cli.store.keystore import Keystore, Unlocked
 
 VERSION = 1
+LARGEST = 64 << 20
+"""Octets of a backup: tens of thousands of identities."""
+_LARGEST_FILE = 1 << 20
+_MOST_IDENTITIES, _MOST_BESIDE = 10_000, 40_000
 
 
 @dataclass(frozen=True)
@@ -70,8 +77,10 @@ def read_backup(data: bytes, path: Path, passphrase: Callable[[], bytes]) -> Bac
     Raises ``malformed`` where it is no backup, ``backup-damaged``, ``newer-store`` and
     ``wrong-backup-passphrase``.
     """
-    if not data.lstrip().startswith(b"{"):
+    if not data[:64].lstrip().startswith(b"{"):
         raise MedmailError("malformed", what=str(path))
+    if len(data) > LARGEST:
+        raise MedmailError("backup-damaged", path=str(path))
     try:
         values = seal.read_document(data)
         if "medmail-backup" not in values:
@@ -84,7 +93,7 @@ def read_backup(data: bytes, path: Path, passphrase: Callable[[], bytes]) -> Bac
             raise MedmailError("wrong-backup-passphrase", path=str(path))
         content = json.loads(plain)
         checkpoint = content["checkpoint"]
-        return Backup(
+        saved = Backup(
             content["id"],
             dt.datetime.fromisoformat(content["created"]),
             seal.decode(content["master"]),
@@ -95,21 +104,63 @@ def read_backup(data: bytes, path: Path, passphrase: Callable[[], bytes]) -> Bac
             None if checkpoint is None else checkpoint.encode(),
             {name: seal.decode(file) for name, file in content.get("beside", {}).items()},
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+        _check(saved)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise MedmailError("backup-damaged", path=str(path)) from None
+    return saved
+
+
+def _check(saved: Backup) -> None:
+    """Whether names, numbers and sizes are such as are written here. Raises ValueError, TypeError.
+
+    Who made the file, and gives the passphrase along with it, may be anybody: none of it becomes a path
+    before it is seen to be one of ours.
+    """
+    files = [*saved.beside.items(), *(file for one in saved.identities.values() for file in one.items())]
+    if (
+        not re.fullmatch(r"[0-9a-f]{16}", saved.store_id)
+        or len(saved.master) != seal.KEY_SIZE
+        or saved.created.tzinfo is None
+        or len(saved.identities) > _MOST_IDENTITIES
+        or len(saved.beside) > _MOST_BESIDE
+        or not all(map(ID.fullmatch, saved.identities))
+        or not all(set(one) in ({METADATA, CHAIN}, {METADATA, REQUEST}) for one in saved.identities.values())
+        or not all(map(is_beside, saved.beside))
+        or any(len(content) > _LARGEST_FILE for _name, content in files)
+    ):
+        raise ValueError("backup")
 
 
 def restore_backup(keystore: "Keystore", backup: Backup, passphrase: bytes) -> "Unlocked":
     """Write the backup's keystore where none is, under a new passphrase. Raises ``keystore-exists``.
 
-    Killed half-way it leaves no keystore, and the next try begins afresh.
+    Of a key on a card only the card's names come back: which module is loaded is for this machine to say.
+    Raises ``store-damaged`` where an identity does not open; nothing is then written. Killed half-way it
+    leaves no keystore, and the next try begins afresh.
     """
+    from medmail_cli.store.unlocked import Unlocked
+
+    opener = Unlocked(keystore, backup.master)
+    identities = {one: _placeless(opener, one, content) for one, content in backup.identities.items()}
     with keystore.writing():
         if keystore.exists:
             raise MedmailError("keystore-exists", path=str(keystore.folder))
         store = keystore.install(
-            backup.master, passphrase, backup.store_id, backup.created, backup.identities, backup.beside
+            backup.master, passphrase, backup.store_id, backup.created, identities, backup.beside
         )
     for one in store.identities():
         store.opened_seal(one)
     return store
+
+
+def _placeless(store: "Unlocked", one: str, content: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """An identity's files, a card's without the path of a module: code that a stranger could choose."""
+    folder = store.keystore.folder / one
+    try:
+        identity = of_files(folder, content.__getitem__)
+        if identity.method != CARD:
+            store.opened_seal(identity)
+            return content
+        return store.without_module(identity).files()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise MedmailError("store-damaged", path=str(folder / METADATA)) from None

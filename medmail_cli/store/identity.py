@@ -16,7 +16,8 @@ the one that replaced it, so an old certificate and its key stay as they were an
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from medmail_cli.cms.certificates import load_pems
+from medmail_cli.cms.certificates import UNREADABLE, load_pems
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store import seal
@@ -33,10 +34,13 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 METADATA, CHAIN, REQUEST = "identity.json", "chain.pem", "request.pem"
+FILES = frozenset({METADATA, CHAIN, REQUEST})
 VERSION = 1
 CARD = "card"
 """The method of an identity whose key stands on a card."""
 ID_DIGITS = 32
+ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
+"""What a folder's name is made of."""
 """Hex digits of a digest that name a folder."""
 _BOUND = b"medmail-identity\0"
 
@@ -149,9 +153,17 @@ def read(folder: Path) -> Identity:
     Raises ``store-damaged`` with the file in which a byte has changed or that is missing, and
     FileNotFoundError where the whole folder has gone.
     """
+    return of_files(folder, lambda name: _bytes(folder, name))
+
+
+def of_files(folder: Path, content_of: Callable[[str], bytes]) -> Identity:
+    """The identity whose files ``content_of`` gives by name, as if they stood in ``folder``.
+
+    Raises ``store-damaged``, ``newer-store`` and what ``content_of`` raises.
+    """
     path = folder / METADATA
     try:
-        values = seal.read_document(_bytes(folder, METADATA))
+        values = seal.read_document(content_of(METADATA))
         if values.pop("medmail-identity") != VERSION:
             raise MedmailError("newer-store", path=str(path))
         sealed = values.pop("sealed-key")
@@ -170,13 +182,16 @@ def read(folder: Path) -> Identity:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise MedmailError("store-damaged", path=str(path)) from None
-    content = _bytes(folder, name)
+    content = content_of(name)
     if hashlib.sha256(content).hexdigest() != digest:
         raise MedmailError("store-damaged", path=str(folder / name))
-    if name == REQUEST:
-        request = x509.load_pem_x509_csr(content).public_bytes(Encoding.DER)
-        return replace(identity, request=request, state="waiting")
-    certificate, *chain = load_pems(content)
+    try:
+        if name == REQUEST:
+            request = x509.load_pem_x509_csr(content).public_bytes(Encoding.DER)
+            return replace(identity, request=request, state="waiting")
+        certificate, *chain = load_pems(content)
+    except UNREADABLE:  # what was sealed so by somebody else than this program
+        raise MedmailError("store-damaged", path=str(folder / name)) from None
     return replace(identity, certificate=certificate, chain=tuple(chain))
 
 

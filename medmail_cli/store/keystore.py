@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import same_address
 from medmail_cli.store import files, seal
-from medmail_cli.store.identity import CARD, ID_DIGITS, Identity, fingerprint, key_digest, read
+from medmail_cli.store.identity import CARD, FILES, ID, ID_DIGITS, Identity, fingerprint, key_digest, read
 from medmail_cli.store.revoked import revoked
 from medmail_cli.store.seal import Cost
 from medmail_cli.store.unlocked import SealedKey, Unlocked
@@ -233,8 +233,9 @@ class Keystore:
         if identities or beside:
             files.write_atomic(self.folder / UNFINISHED, b"")
         for name, data in beside.items():
-            if _is_beside(name):
-                files.write_atomic(self.folder / name, data)
+            if not is_beside(name):
+                raise ValueError(name)
+            files.write_atomic(self.folder / name, data)
         for name, content in identities.items():
             self.put(name, content)
         header = {"medmail-keystore": VERSION, "id": store_id, "created": created.isoformat()}
@@ -246,7 +247,7 @@ class Keystore:
         """The files that stand beside the identities and belong to them, by name. Raises ``not-readable``."""
         found = {}
         for path in sorted(self.folder.iterdir()):
-            if path.is_file() and _is_beside(path.name):
+            if path.is_file() and is_beside(path.name):
                 try:
                     found[path.name] = path.read_bytes()
                 except FileNotFoundError:  # a transaction that has just ended
@@ -268,6 +269,8 @@ class Keystore:
 
     def put(self, name: str, content: Mapping[str, bytes]) -> None:
         """Make the folder ``name`` appear whole with these files; inside :meth:`writing`."""
+        if not ID.fullmatch(name) or not set(content) <= FILES:
+            raise ValueError(name)
         temporary = self.folder / f".new-{secrets.token_hex(6)}"
         try:
             for file_name, data in content.items():
@@ -336,9 +339,14 @@ class Keystore:
         return MedmailError("store-damaged", path=str(self.header))
 
 
-def _is_beside(name: str) -> bool:
-    """Whether that is the name of a file of :meth:`Keystore.beside`: nothing hidden, no path."""
-    return bool(re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._-]{0,200}", name)) and name not in (HEADER, LOCK)
+_BESIDE = re.compile(
+    r"(?:revoked|backups|account-[0-9a-f]{32})\.json|[0-9a-f]{32}\.(?:transaction|request|asked)"
+)
+
+
+def is_beside(name: str) -> bool:
+    """Whether that is the name of a file of :meth:`Keystore.beside`: those that there are, and no others."""
+    return _BESIDE.fullmatch(name) is not None
 
 
 def _check(master: bytes) -> str:

@@ -27,7 +27,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_SIZE = 32
 _SALT_SIZE, _NONCE_SIZE = 16, 12
-_MOST_MEMORY = 4 * 1024 * 1024
+_MOST_MEMORY = 2 * 1024 * 1024
+"""KiB: RFC 9106's first recommendation (§4)."""
+_MOST_WORK = 4 * 1024 * 1024
+"""KiB of memory times passes: some seconds, twenty times what is written here."""
+_MOST_LANES = 64
 _TRAILER = b"\nsha256 "
 _TRAILER_SIZE = len(_TRAILER) + 64 + 1
 
@@ -73,9 +77,12 @@ def unwrap(passphrase: bytes, wrapped: Mapping[str, Any], bound: bytes) -> bytes
     memory, passes, lanes = (kdf.get(name) for name in ("memory-kib", "passes", "lanes"))
     if not (isinstance(memory, int) and isinstance(passes, int) and isinstance(lanes, int)):
         raise ValueError("kdf")  # noqa: TRY004 - one exception for whatever is malformed
-    if not 0 < memory <= _MOST_MEMORY or not 0 < passes <= 1000:
+    salt = decode(kdf.get("salt"))
+    if not (0 < memory <= _MOST_MEMORY and 0 < passes <= _MOST_WORK // memory and 0 < lanes <= _MOST_LANES):
         raise ValueError("kdf")
-    key = _derive(passphrase, decode(kdf.get("salt")), Cost(memory, passes, lanes))
+    if not 8 <= len(salt) <= 64:  # RFC 9106 §3.1 has no shorter ones
+        raise ValueError("kdf")
+    key = _derive(passphrase, salt, Cost(memory, passes, lanes))
     return unseal(key, wrapped.get("sealed"), canonical(kdf) + bound)
 
 
@@ -141,7 +148,10 @@ def document(values: Mapping[str, Any]) -> bytes:
 
 def read_document(data: bytes) -> dict[str, Any]:
     """The values of :func:`document`. Raises ValueError."""
-    values = json.loads(unchecked(data))
+    try:
+        values = json.loads(unchecked(data))
+    except RecursionError:
+        raise ValueError("document") from None
     if not isinstance(values, dict):
         raise ValueError("document")  # noqa: TRY004 - one exception for whatever is malformed
     return values

@@ -94,6 +94,14 @@ class Unlocked:
         """Where the key of a card's identity stands. Raises ``store-damaged``."""
         return CardPlace(**json.loads(self.opened_seal(identity)))
 
+    def without_module(self, identity: Identity) -> Identity:
+        """A card's identity that does not say which module to load. Raises ``store-damaged``, ValueError."""
+        place = replace(self.card_place(identity), module="")
+        if not all(isinstance(value, str) for value in asdict(place).values()):
+            raise ValueError("card")
+        sealed = seal.seal(self._identity_key, seal.canonical(asdict(place)), identity.bound())
+        return replace(identity, sealed_key=sealed)
+
     def opened_seal(self, identity: Identity) -> bytes:
         """What an identity's seal holds: the key (PKCS#8), or a card's place. Raises ``store-damaged``."""
         try:

@@ -1,6 +1,9 @@
 """The whole keystore in one file, and back."""
 
 import datetime as dt
+import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.model import CardPlace
+from medmail_cli.store import seal
 from medmail_cli.store.backup import read_backup, restore_backup, write_backup
 from medmail_cli.store.keystore import Keystore, Unlocked
 from medmail_cli.store.seal import Cost
@@ -92,3 +97,105 @@ def test_nothing_is_restored_over_a_keystore(tmp_path: Path) -> None:
         restore_backup(store.keystore, saved, b"new")
     assert caught.value.code == "keystore-exists"
     Keystore(tmp_path).unlock(b"old")
+
+
+def hostile(tmp_path: Path, **changed: object) -> bytes:
+    """A backup made by somebody who knows its passphrase, with other content."""
+    data = write_backup(make(tmp_path / "a", 1), b"secret", None, NOW, CHEAP)
+    values = seal.read_document(data)
+    outside = {name: values[name] for name in ("medmail-backup", "created")}
+    plain = seal.unwrap(b"secret", values, seal.canonical(outside))
+    assert plain is not None
+    content = json.dumps(json.loads(plain) | changed).encode()
+    return seal.document(outside | seal.wrap(b"secret", content, seal.canonical(outside), CHEAP))
+
+
+EMPTY = seal.encode(b"x")
+FILES = {"identity.json": EMPTY, "chain.pem": EMPTY}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"identities": {"../../elsewhere": FILES}},
+        {"identities": {"/tmp/elsewhere": FILES}},
+        {"identities": {"0" * 31 + "\n": FILES}},
+        {"identities": {"a" * 32: {**FILES, "../../../elsewhere": EMPTY}}},
+        {"identities": {"a" * 32: {"identity.json": EMPTY, "module.so": EMPTY}}},
+        {"identities": {"a" * 32: {"chain.pem": EMPTY}}},
+        {"identities": {f"{number:032x}": FILES for number in range(10_001)}},
+        {"beside": {"../elsewhere": EMPTY}},
+        {"beside": {"sitecustomize.py": EMPTY}},
+        {"beside": {"keystore.json": EMPTY}},
+        {"beside": {"revoked.json": seal.encode(b"x" * (1 << 20) + b"x")}},
+        {"id": "../x"},
+        {"master": seal.encode(b"x" * 31)},
+        {"created": "2026-11-30T00:00:00"},
+        {"beside": 1},
+    ],
+    ids=lambda changed: str(changed)[:50],
+)
+def test_a_hostile_backup_is_refused_before_anything_is_written(
+    tmp_path: Path, changed: dict[str, object]
+) -> None:
+    data = hostile(tmp_path, **changed)
+    with pytest.raises(MedmailError) as raised:
+        read_backup(data, PLACE, lambda: b"secret")
+    assert raised.value.code == "backup-damaged"
+
+
+def test_an_identity_under_another_name_is_not_restored(tmp_path: Path) -> None:
+    data = write_backup(make(tmp_path / "a", 1), b"secret", None, NOW, CHEAP)
+    saved = read_backup(data, PLACE, lambda: b"secret")
+    (content,) = saved.identities.values()
+    keystore = Keystore(tmp_path / "b", CHEAP)
+    with pytest.raises(MedmailError) as raised:
+        restore_backup(keystore, replace(saved, identities={"a" * 32: content}), b"new")
+    assert raised.value.code == "store-damaged"
+    assert not keystore.exists
+    assert not (tmp_path / "b" / ("a" * 32)).exists()
+
+
+def test_no_module_to_load_comes_from_a_backup(tmp_path: Path) -> None:
+    store = Keystore(tmp_path / "a", CHEAP).create(b"old", NOW)
+    place = CardPlace("/tmp/evil.so", "card", "0123", "01")
+    store.add_card(place, PAIRS[0][0], addresses=["p@x.test"], purpose="both", now=NOW)
+    saved = read_backup(write_backup(store, b"secret", None, NOW, CHEAP), PLACE, lambda: b"secret")
+    restored = restore_backup(Keystore(tmp_path / "b", CHEAP), saved, b"new")
+    (one,) = restored.identities()
+    assert restored.card_place(one) == replace(place, module="")
+    assert b"evil" not in b"".join(restored.opened_seal(each) for each in restored.identities())
+
+
+@pytest.mark.parametrize(
+    "kdf",
+    [
+        {"memory-kib": 1 << 31},
+        {"memory-kib": 1 << 20, "passes": 5},
+        {"memory-kib": 64, "passes": (1 << 31) - 1},
+        {"lanes": 1 << 20},
+        {"memory-kib": -1},
+        {"memory-kib": 0},
+        {"passes": True, "lanes": 0},
+        {"salt": ""},
+    ],
+    ids=str,
+)
+def test_what_a_key_derivation_may_cost_is_bounded(tmp_path: Path, kdf: dict[str, object]) -> None:
+    """Of a backup and of a keystore's header; nothing is derived, or this test would take minutes."""
+
+    def dear(data: bytes) -> bytes:
+        values = seal.read_document(data)
+        values["kdf"] |= kdf
+        return seal.document(values)
+
+    store = make(tmp_path / "a", 0)
+    data = dear(write_backup(store, b"secret", None, NOW, CHEAP))
+    store.keystore.header.write_bytes(dear(store.keystore.header.read_bytes()))
+    begun = time.process_time()
+    with pytest.raises(MedmailError) as of_backup:
+        read_backup(data, PLACE, lambda: b"secret")
+    with pytest.raises(MedmailError) as of_header:
+        store.keystore.unlock(b"old")
+    assert time.process_time() - begun < 1
+    assert (of_backup.value.code, of_header.value.code) == ("backup-damaged", "store-damaged")
