@@ -66,6 +66,8 @@ class Session:
         self._secrets: dict[tuple[str, str], bytes] = {}
         self._said_once: set[tuple[str, str]] = set()
         """The secrets that were typed or came by a pipe: they cannot be had again."""
+        self.refused: dict[tuple[str, str], MedmailError] = {}
+        """The secrets that a server has refused in this run, and how: each time more may lock the account."""
         self._notes: dict[Path, Note] = {}
         self._asking = threading.Lock()
         self._stdin_reader: str | None = None
@@ -190,7 +192,8 @@ class Session:
         return self._secrets[key]
 
     def forget(self, name: str, *, owner: str = "") -> None:
-        """Have a secret read anew at its next use, where its source can be read again."""
+        """Have a secret used again, if it was refused, and read anew where its source can be."""
+        self.refused.pop((name, owner), None)
         with self._asking:
             if (name, owner) not in self._said_once:
                 self._secrets.pop((name, owner), None)

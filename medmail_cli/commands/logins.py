@@ -24,7 +24,8 @@ def source_of(session: "Session", account: "Account", folders: tuple[str, ...] |
 def credentials(session: "Session", account: "Account") -> "Credentials":
     """How to log in to an account's servers; a password is asked for here and now.
 
-    A token is fetched again at each login, as it lives for minutes. Raises ``no-secret``.
+    A token is fetched again at each login, as it lives for minutes. Raises ``no-secret``, and what a server
+    of the account said to the password before, if it has refused it in this run.
     """
     from medmail_cli.transport.sasl import Credentials
 
@@ -40,7 +41,15 @@ def credentials(session: "Session", account: "Account") -> "Credentials":
     if auth in ("xoauth2", "oauthbearer") or (auth == "auto" and has_token):
         return Credentials(account.login, auth, token=token)
     password = session.secret("password", account.password, owner=account.address)
-    return Credentials(account.login, auth, password=lambda: password)
+    key = ("password", account.address)
+    if (error := session.refused.get(key)) is not None:
+        raise error
+    return Credentials(
+        account.login,
+        auth,
+        password=lambda: password,
+        refused=lambda error: session.refused.update({key: error}),
+    )
 
 
 def tls_context(session: "Session", account: "Account") -> "ssl.SSLContext":

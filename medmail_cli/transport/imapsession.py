@@ -254,7 +254,10 @@ class ImapSession:
         try:
             return self._login(credentials, at_once="SASL-IR" in self._known())
         except MedmailError as error:
-            if credentials.token is None or error.code not in ("login-refused", "login-expired"):
+            refused = error.code in ("login-refused", "login-expired")
+            if refused and credentials.password is not None:
+                credentials.refused(error)
+            if not refused or credentials.token is None:
                 raise
         self.close(politely=False)
         self._connect()

@@ -32,7 +32,7 @@ class Credentials:
 
     ``auth`` is the mechanism the account names, or ``auto``. ``password`` and ``token`` give a secret or
     raise ``no-secret``; None where the account has no such thing. ``certificate`` says that the TLS context
-    holds a client certificate.
+    holds a client certificate. ``refused`` is told of a refused password: it is not to be said again.
     """
 
     login: str
@@ -40,6 +40,7 @@ class Credentials:
     password: Callable[[], bytes] | None = field(default=None, repr=False)
     token: Callable[[], bytes] | None = field(default=None, repr=False)
     certificate: bool = False
+    refused: Callable[[MedmailError], None] = field(default=lambda _error: None, repr=False)
 
 
 def choose(offered: Collection[str], credentials: Credentials) -> str:

@@ -360,7 +360,10 @@ class Submitter:
         if reply.temporary:
             raise self._unreachable(str(reply))
         if not reply.ok:
-            raise MedmailError("login-refused", host=host, login=login, reply=str(reply))
+            refused = MedmailError("login-refused", host=host, login=login, reply=str(reply))
+            if self._credentials.password is not None:
+                self._credentials.refused(refused)
+            raise refused
         exchange.finish()
 
     def _explained(self, error: BaseException) -> MedmailError:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from medmail_cli.transport.imap import Examined, Imap
     from medmail_cli.workflows.refusals import Refusals
 
-_REFUSED = ("login-refused", "login-expired")
+_REFUSED = ("login-refused", "login-expired", "client-certificate-refused")
 _PASSING = {
     "no-login-mechanism", "no-starttls", "not-found", "secret-command-failed", "secret-unreadable",
-    "server-answer-malformed", "server-refused", "server-untrusted",
+    "server-answer-malformed", "server-refused", "server-untrusted", "tls-failed", "wrong-security",
 }  # fmt: skip
 """What may pass by itself once a first round has shown that the account is set up as it should be."""
 

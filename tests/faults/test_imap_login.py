@@ -341,3 +341,45 @@ def test_why_a_folder_is_refused_is_told(
             one.examine(folder)
     assert caught.value.code == code
     assert shown in str(caught.value)
+
+
+REFUSING = {"AUTHENTICATE": asking(b"TAG NO [AUTHENTICATIONFAILED] wrong\r\n")}
+
+
+def test_no_other_server_is_given_a_password_that_was_refused(tmp_path: Path) -> None:
+    from tests.support.smtpserver import running
+
+    with ImapServer(tmp_path / "imap", acts=REFUSING).running() as imap, running(tmp_path) as smtp:
+        (tmp_path / "both.pem").write_bytes(imap.anchors.read_bytes() + smtp.anchors.read_bytes())
+        server = {"host": HOST, "port": smtp.port, "security": "tls"}
+        home = imap.write_config(
+            tmp_path / "home", **{"smtp": server, "tls-anchors": str(tmp_path / "both.pem")}
+        )
+        done = medmail(home, "server", "check", "--json")
+    assert done.exit == 4
+    assert [one["error"] for one in done.objects[:2]] == ["login-refused", "login-refused"]
+    assert words(imap).count(b"AUTHENTICATE") == 1
+    assert not [line for line in smtp.commands if line.startswith("AUTH")]
+
+
+def test_copies_do_not_wear_out_a_refused_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import hashlib
+
+    from medmail_cli.commands.send import postage
+    from medmail_cli.session import Options, Session
+    from medmail_cli.store.outbox import Parcel
+    from medmail_cli.workflows import submit
+
+    monkeypatch.setattr(submit, "COPIES_AT_ONCE", 1)
+    with ImapServer(tmp_path / "imap", acts=REFUSING).running() as imap:
+        home = imap.write_config(tmp_path / "home", **{"sent-folder": "Sent"})
+        one = Session(Options(home=home, no_input=True))
+        parcels = [
+            Parcel(hashlib.sha256(raw).hexdigest(), raw, "work", "bob@hosp.test", ("a@hosp.test",), "<1@x>")
+            for raw in (sample(1), sample(2), sample(3))
+        ]
+        waiting = one.outbox.enqueue(parcels, one.now(), claim=True)
+        notes = list(submit.keep(postage(one), one.account(), waiting))
+        one.close()
+    assert [note.facts["error"] for note in notes] == ["login-refused"] * 3
+    assert words(imap).count(b"AUTHENTICATE") == 1
