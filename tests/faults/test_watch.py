@@ -1,5 +1,6 @@
 """Watching over what goes wrong: what passes ends nothing, nothing comes late, no password is worn out."""
 
+import select
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -73,19 +74,16 @@ def let_in(peer: Peer, tag: bytes, rest: bytes) -> None:
 
 
 def idle(peer: Peer, tag: bytes, rest: bytes) -> None:
-    """IDLE as it should be."""
+    """IDLE as it should be; in one thread, as OpenSSL takes a connection."""
     peer.send(b"+ idling\r\n")
-    said = threading.Thread(target=announce, args=(peer,), daemon=True)
-    said.start()
+    grown = mailbox(peer).grown
+    while not select.select([peer.connection], [], [], 0.02)[0]:
+        if grown.is_set():
+            grown.clear()
+            peer.send(b"* %d EXISTS\r\n" % len(peer.server.messages))
+            break
     assert peer.line().upper() in (b"DONE", b"")
-    said.join(30)
     peer.send(tag + b" OK done\r\n")
-
-
-def announce(peer: Peer) -> None:
-    if mailbox(peer).grown.wait(0.5):
-        mailbox(peer).grown.clear()
-        peer.send(b"* %d EXISTS\r\n" % len(peer.server.messages))
 
 
 def nth(number: int, act: Act, otherwise: Act | None = None) -> Act:

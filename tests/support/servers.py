@@ -82,6 +82,7 @@ class MailServers:
         """A file with the password of ``address``, for ``password-file``."""
         path = self.folder / "passwords" / address
         path.write_text(self.password(address) + "\n")
+        path.chmod(0o600)
         return path
 
     def account(self, address: str, *, implicit: bool = False, **keys: object) -> dict[str, object]:
