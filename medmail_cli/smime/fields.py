@@ -28,6 +28,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _HALVES = re.compile("[\ud800-\udfff]")
+_IN_COMMENT = re.compile(r"\\.?|[()]")
 _SPECIAL = re.compile(r'[()<>\[\]:;@\\,"]')
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.?)*+(?:"|\Z)|[^;]*)', re.DOTALL)
@@ -36,7 +37,7 @@ _ADDRESS = re.compile(
     r'(?:"[^"\x00-\x1f\x7f]*"|[^\s"<>()\[\]:;,@\\\x00-\x1f\x7f]+)@[^\s"<>()@,;:\\\x00-\x1f\x7f]+'
 )
 _DATE = re.compile(
-    r"(?:[A-Za-z]{3,9}\s*,?\s*)?(\d{1,2})\s+([A-Za-z]{3})[a-z]*\s+(\d{2,4})\s+"
+    r"(?:[A-Za-z]{3,9}\s*+,?\s*+)?(\d{1,2})\s+([A-Za-z]{3})[a-z]*\s+(\d{2,4})\s+"
     r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*([+-]\d{4}|[A-Za-z]{1,5})?"
 )
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -250,7 +251,8 @@ def _parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
         if angles:
             found.extend(Mailbox(_address(angle), name) for angle in angles)
         elif candidates:
-            found.extend(Mailbox(_address(piece), " ".join(comments)) for piece in candidates)
+            said = " ".join(comments)
+            found.extend(Mailbox(_address(piece), said) for piece in candidates)
         elif name:
             found.append(Mailbox("", name))
         for collected in (words, angles, comments):
@@ -297,8 +299,8 @@ _parse_known = lru_cache(maxsize=512)(_parse_mailboxes)
 
 def _comment(value: str, start: int) -> tuple[int, str]:
     depth, position = 1, start
-    for match in re.finditer(r"\\.?|[()]", value[start:]):
-        position = start + match.end()
+    for match in _IN_COMMENT.finditer(value, start):
+        position = match.end()
         depth += {"(": 1, ")": -1}.get(match[0], 0)
         if not depth:
             return position, value[start : position - 1]

@@ -315,4 +315,5 @@ def canonical(data: bytes) -> bytes:
     if b"\r\r\n" in data:
         # the CR left of a doubled one at the end, where a part's delimiter took the rest
         data = data.removesuffix(b"\r")
-    return re.sub(rb"\r+\n|\n|\r", b"\r\n", data)
+    # a run of CRs is taken whole: looked at again from each of them, a stranger's million would take hours
+    return re.sub(rb"\r+\n?|\n", lambda end: b"\r\n" * (1 if end[0][-1:] == b"\n" else len(end[0])), data)

@@ -17,7 +17,7 @@ LONGEST_VALUE = 2000
 """Characters kept of each field."""
 
 _FIELD = re.compile(rb"(?im)^(from|to|subject|date|message-id)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)")
-_FOLD = re.compile(r"\r*\n(?=[ \t])")
+_FOLD = re.compile(r"(?<!\r)\r*+\n(?=[ \t])")
 
 
 @dataclass(frozen=True)

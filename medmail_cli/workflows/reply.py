@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medmail_cli.store.mailbox import Mailbox as Store
     from medmail_cli.workflows.reading import Reader
 
-_ANSWER = re.compile(r"\s*(?:re|aw|sv|réf?)\s*(?:\[\d+\])?\s*:", re.IGNORECASE)
+_ANSWER = re.compile(r"\s*+(?:re|aw|sv|réf?)\s*+(?:\[\d+\])?\s*+:", re.IGNORECASE)
 _MOST_REFERENCES = 50
 """Of a long thread the first and the last are kept (RFC 5537 §3.4.4 trims alike)."""
 

@@ -1,0 +1,57 @@
+"""What strangers send costs in proportion to its size: processor time, at two sizes."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from medmail_cli.smime import fields, mime
+from medmail_cli.smime.outer import outer
+from medmail_cli.workflows import reply
+from tests.support.letters import opened
+
+SMALL, LARGE = 16_000, 64_000
+AT_ONCE = 0.05
+"""Seconds of processor time that say nothing about growth; what is quadratic takes more by far."""
+RATIO = 8.0
+"""Of four times the input: about 4 where cost is linear, 16 where it is quadratic."""
+
+
+def seconds(call: Callable[[str], object], text: str) -> float:
+    """Processor time."""
+    begun = time.process_time()
+    call(text)
+    return time.process_time() - begun
+
+
+def letter(before: str, after: str = "") -> Callable[[str], object]:
+    """Open a stranger's letter with the text in it."""
+    head = b"From: x@evil.test\r\nTo: bob@medecin.test\r\nSubject: s\r\n"
+    return lambda text: opened(head + before.encode() + text.encode() + after.encode())
+
+
+@pytest.mark.parametrize(
+    ("call", "begin", "unit"),
+    [
+        (fields.parse_date, "Mon", " "),
+        (fields.parse_date, "Mon,", "\t"),
+        (fields.parse_mailboxes, "", "()"),
+        (fields.parse_mailboxes, "a@b ", "(c)"),
+        (fields.parse_mailboxes, "", "a@b "),
+        (lambda text: mime.canonical(text.encode()), "", "\r"),
+        (lambda text: mime.canonical(text.encode()), "", "\r\r\n"),
+        (lambda text: outer(text.encode()), "Subject: a", "\r"),
+        (lambda text: outer(text.encode()), "Date: Mon", "\r\n "),
+        (reply.subject, "Re", " "),
+        (reply.subject, "", " "),
+        (letter("Date: Mon", "x\r\n\r\nhello\r\n"), "", "\r\n  "),
+        (letter("Content-Type: text/plain\r\n\r\n", "x\r\r\n"), "", "\r"),
+        (letter("Cc: ", "\r\n\r\nhello\r\n"), "", "()"),
+    ],
+)
+def test_cost_grows_as_the_input_does(call: Callable[[str], object], begin: str, unit: str) -> None:
+    def of(size: int) -> str:
+        return begin + unit * (size // len(unit)) + "x"
+
+    large = min(seconds(call, of(LARGE)) for _ in range(2))
+    assert large < AT_ONCE or large < RATIO * min(seconds(call, of(SMALL)) for _ in range(2))
