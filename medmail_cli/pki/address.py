@@ -132,7 +132,7 @@ def looks_mixed(address: str) -> bool:
 
 def resemble(first: str, second: str) -> bool:
     """Whether two different addresses look alike to the eye, Unicode case and forms folded."""
-    return not same_address(first, second) and _skeleton(first) == _skeleton(second)
+    return not same_address(first, second) and skeleton(first) == skeleton(second)
 
 
 def decode_mailbox(value: bytes) -> str | None:
@@ -183,7 +183,8 @@ def _unicode_label(label: str) -> str:
 _ALIKE = str.maketrans("аеорсухіјѕһԁԛԝӏѵɡɑıιοανρυκτօոսհ", "aeopcyxijshdqwlvgaiioavpuktonuh")
 
 
-def _skeleton(address: str) -> str:
+def skeleton(address: str) -> str:
+    """What two addresses that look alike to the eye have in common (UTS 39 §4, simplified)."""
     local, at, domain = address.strip().rpartition("@")
     shown = local + at + unicode_domain(domain)
     folded = unicodedata.normalize("NFKC", shown).casefold().translate(_ALIKE)

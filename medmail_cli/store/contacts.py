@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,10 +21,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.cms.certificates import UNREADABLE, load
 from medmail_cli.cms.identifiers import CertificateId
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.address import binds, canonical, exact
+from medmail_cli.pki.address import binds, canonical, exact, same_address
 from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.fitness import fit
 from medmail_cli.store import files
+
+if TYPE_CHECKING:
+    from medmail_cli.store.contactindex import AddressIndex
 
 Origin = Literal["added", "learned", "pinned"]
 Reads = Literal["modern", "legacy"]
@@ -106,8 +109,18 @@ class Contacts:
         path = self._path(address)
         if path.exists():
             return _load(path)
-        alike = sorted(self._folder.glob(f"{_stem(canonical(address))}.*.json"))
-        return _load(alike[0]) if len(alike) == 1 else None
+        alike = self._index().named(_stem(canonical(address)))
+        return _load(self._folder / alike[0]) if len(alike) == 1 else None
+
+    def resembling(self, address: str) -> tuple[str, ...]:
+        """The contacts' addresses that look like this one and are others. Raises ``store-damaged``."""
+        alike = self._index().alike(address)
+        return tuple(other for other in alike if not same_address(other, address))
+
+    def _index(self) -> "AddressIndex":
+        from medmail_cli.store.contactindex import AddressIndex
+
+        return AddressIndex(self._folder, _address_in)
 
     def all(self) -> tuple[Contact, ...]:
         """Every contact, by address. Raises ``store-damaged``."""
@@ -171,7 +184,7 @@ class Contacts:
         """Forget a contact. Raises ``not-found``."""
         contact = self._existing(address)
         path = self._path(contact.address)
-        with files.lock(self._folder / ".lock"):
+        with files.lock(self._folder / ".lock"), self._index().changing(path.name, None):
             path.unlink(missing_ok=True)
             files.sync_folder(self._folder)
         return contact
@@ -239,7 +252,8 @@ class Contacts:
             old = _load(path) if path.exists() else None
             new = change(old or Contact(address.strip()))
             if new != old:
-                files.write_atomic(path, _dump(new))
+                with self._index().changing(path.name, new.address):
+                    files.write_atomic(path, _dump(new))
         return new
 
     def _path(self, address: str) -> Path:
@@ -320,6 +334,19 @@ def _stored(known: Known) -> dict[str, Any]:
 
 def _text(certificate: x509.Certificate) -> str:
     return base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
+
+
+def _address_in(path: Path) -> str:
+    """The address of a contact's file, for the index. Raises ``store-damaged``, FileNotFoundError."""
+    try:
+        address = json.loads(path.read_bytes())["address"]
+        if not isinstance(address, str):
+            raise TypeError(address)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise MedmailError("store-damaged", path=str(path)) from error
+    return address
 
 
 def _load(path: Path) -> Contact:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.errors import OK, MedmailError
 from medmail_cli.model import Note
-from medmail_cli.pki.address import addresses, looks_mixed, resemble, same_address
+from medmail_cli.pki.address import addresses, looks_mixed
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts, issuer_text, subject_text
 from medmail_cli.pki.enclosed import Enclosed
@@ -193,9 +193,8 @@ def _existing(contacts: Contacts, address: str) -> Contact:
 def _warnings(address: str, contacts: Contacts) -> Iterator[Note]:
     if looks_mixed(address):
         yield Note("mixed-scripts", {"address": address})
-    for other in contacts.all():
-        if not same_address(other.address, address) and resemble(other.address, address):
-            yield Note("address-resembles", {"address": address, "other": other.address})
+    for other in contacts.resembling(address):
+        yield Note("address-resembles", {"address": address, "other": other})
 
 
 def _shown(

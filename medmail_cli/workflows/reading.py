@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 from cryptography import x509
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.address import binds, looks_mixed, resemble, unicode_domain
+from medmail_cli.pki.address import binds, looks_mixed, unicode_domain
 from medmail_cli.pki.enclosed import Enclosed
 from medmail_cli.pki.fitness import Problem
 from medmail_cli.pki.path import Judgement
@@ -117,9 +117,8 @@ class Reader:
             return
         if looks_mixed(address):
             yield Problem("mixed-scripts", address)
-        for contact in self.contacts.all():
-            if resemble(contact.address, address):
-                yield Problem("address-resembles", f"{address} ≠ {contact.address}")
+        for other in self.contacts.resembling(address):
+            yield Problem("address-resembles", f"{address} ≠ {other}")
 
     def judge(self, certificate: x509.Certificate, enclosed: Enclosed, at: datetime) -> Judgement:
         """Judge a signer's certificate by the profile's rules; the same question is worked out once."""
