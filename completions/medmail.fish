@@ -113,6 +113,7 @@ complete -c medmail -n '__fish_seen_subcommand_from send' -l message -r -F -d 'S
 complete -c medmail -n '__fish_seen_subcommand_from send' -l batch -r -F -d 'Send every letter of a manifest'
 complete -c medmail -n '__fish_seen_subcommand_from send' -l id -x -d 'A name of your own; one name is never sent twice'
 complete -c medmail -n '__fish_seen_subcommand_from send' -l partial -d 'Leave out recipients without certificate; exit 3'
+complete -c medmail -n '__fish_seen_subcommand_from send' -l transport-only -x -d 'Send although this recipient cannot be encrypted to; repeatable'
 complete -c medmail -n '__fish_seen_subcommand_from send' -l sign-only -d 'Sign, do not encrypt'
 complete -c medmail -n '__fish_seen_subcommand_from send' -l post-quantum -d 'Only by ML-KEM, for every recipient and for yourself'
 complete -c medmail -n '__fish_seen_subcommand_from send' -l offline -d 'Use only what is on this computer'

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from medmail_cli.workflows.send import Event
     from medmail_cli.workflows.submit import Postage
 
+TransportOnly = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--transport-only",
+        metavar="ADDR",
+        help=_("Send although this recipient cannot be encrypted to; repeatable."),
+    ),
+]
+
 app = typer.Typer()
 
 
@@ -76,6 +85,7 @@ def send(
     partial: Annotated[
         bool, typer.Option("--partial", help=_("Leave out recipients without certificate; exit 3."))
     ] = False,
+    transport_only: TransportOnly = None,
     sign_only: Annotated[bool, typer.Option("--sign-only", help=_("Sign, do not encrypt."))] = False,
     post_quantum: Annotated[
         bool,
@@ -113,7 +123,11 @@ def send(
         if session.options.json:
             raise typer.BadParameter(_("with --json, the message goes to a file"), param_hint="--output")
         session.console.stdout_taken = True
-    wish = workflow.Wish(partial, sign_only, queue, dry_run, output, force)
+    if transport_only and (post_quantum or sign_only):
+        raise typer.BadParameter(
+            _("--transport-only excludes --sign-only and --post-quantum"), param_hint="--transport-only"
+        )
+    wish = workflow.Wish(partial, sign_only, queue, dry_run, output, force, named(transport_only))
     sender = office(session, post_quantum=post_quantum, offline=offline)
     if batch is not None:
         data, folder = _manifest(session, batch)
@@ -125,6 +139,14 @@ def send(
         "send",
         _shown(workflow.send([draft], sender, wish)),
     )
+
+
+def named(addresses: "Sequence[str] | None") -> frozenset[str]:
+    """The addresses of ``--transport-only``. Raises ``bad-address``."""
+    from medmail_cli.pki.address import exact
+    from medmail_cli.workflows import drafts
+
+    return frozenset(exact(drafts.mailbox(one).address) for one in addresses or ())
 
 
 def _shown(found: "Generator[Event, None, None]") -> "Iterator[Event | Raw]":

@@ -35,7 +35,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "no-recipient-certificate": (
         N_("no acceptable certificate is known for {addresses}; nothing was sent"),
-        N_("`medmail contacts add` takes one, `contacts invite` asks for it, --partial leaves them out"),
+        N_(
+            "`medmail contacts add` takes one, `contacts invite` asks for it, --partial leaves them out;"
+            " where the profile allows it, --transport-only ADDR sends to them without"
+        ),
     ),
     "no-signer": (
         N_("nobody vouches for the {key} key of {address}: no key signs for that address yet"),
@@ -63,6 +66,14 @@ ERRORS: dict[str, tuple[str, str]] = {
     "no-common-cipher": (
         N_("no cipher is read by all of {addresses}; nothing was sent"),
         N_("send each a letter of their own"),
+    ),
+    "identity-unfit": (
+        N_("a certificate of your own, for {address}, cannot be used: {problem}; nothing was sent"),
+        N_("`medmail enrol renew {address}` gets another one"),
+    ),
+    "not-a-recipient": (
+        N_("{address} is no recipient of this letter; nothing was sent"),
+        N_("--transport-only takes the recipients' addresses"),
     ),
     "not-whitelisted": (N_("{addresses} are outside the network's whitelist; nothing was sent"), ""),
     "outcome-unknown": (

@@ -14,6 +14,7 @@ from medmail_cli.cms.signed import certified_capabilities
 from medmail_cli.errors import MedmailError, NothingAttemptedError
 from medmail_cli.pki.address import ascii_domain, exact
 from medmail_cli.pki.enclosed import Enclosed
+from medmail_cli.pki.fitness import dates, fit, unfit
 from medmail_cli.pki.usage import is_ml_kem
 from medmail_cli.profile import Cipher
 from medmail_cli.smime.protect import Style
@@ -36,6 +37,7 @@ class Addressee:
     certificate: x509.Certificate | None
     contact: "Contact | None" = None
     reason: str = ""
+    """``unknown``: none was ever heard of. All else speaks of one that is there and must not be used."""
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Directory:
     """Only recipients with an ML-KEM key will do; else such a key is used only where there is no other."""
     _found: dict[str, Addressee] = field(default_factory=dict)
     _problems: dict[x509.Certificate, tuple[str, ...]] = field(default_factory=dict)
+    _own_problems: dict[x509.Certificate, str] = field(default_factory=dict)
 
     def find(self, box: "Mailbox") -> Addressee:
         """The addressee for a mailbox. Raises ``store-damaged``."""
@@ -63,11 +66,8 @@ class Directory:
     def _find(self, address: str) -> Addressee:
         contact = self.contacts.lookup(address)
         if contact is None:
-            mine = [certificate for own, certificate in self.own if exact(own) == exact(address)]
-            fitting = self._fitting(mine)
-            reason = "" if fitting else "not-post-quantum" if mine else "unknown"
-            return Addressee(address, fitting[0] if fitting else None, None, reason)
-        reason = "waiting" if contact.waiting and not contact.certificates else "unfit"
+            return self._oneself(address)
+        reason = _why_none(contact, self.now)
         usable = {known.certificate: known for known in contact.encryption(self.now)}
         fitting = self._fitting(list(usable))
         if usable and not fitting:
@@ -76,8 +76,32 @@ class Directory:
             problems = self._judge(known)
             if not problems:
                 return Addressee(address, known.certificate, contact)
-            reason = problems[0] if reason in ("unfit", "waiting") else reason
+            reason = reason or problems[0]
         return Addressee(address, None, contact, reason)
+
+    def _oneself(self, address: str) -> Addressee:
+        mine = [certificate for own, certificate in self.own if exact(own) == exact(address)]
+        fitting, reason = self._fitting(mine), "not-post-quantum" if mine else "unknown"
+        problems = [(one, self.own_problem(one)) for one in fitting]
+        for certificate, problem in problems:
+            if not problem:
+                return Addressee(address, certificate)
+        return Addressee(address, None, None, problems[0][1] if problems else reason)
+
+    def own_problem(self, certificate: x509.Certificate) -> str:
+        """Why a certificate of one's own serves no more (``expired``, ``not-yet-valid``, ``revoked``), or "".
+
+        What is on disk decides; whether others trust its authority is theirs to say.
+        """
+        if problems := dates(certificate, self.now):
+            return problems[0].code
+        if certificate not in self._own_problems:
+            judged = self.validator.authorities.judge(
+                certificate, at=self.now, known_now=self.now, purpose="any", revocation="soft"
+            )
+            revoked = any(one.code == "revoked" for one in judged.problems)
+            self._own_problems[certificate] = "revoked" if revoked else ""
+        return self._own_problems[certificate]
 
     def _fitting(self, certificates: Sequence[x509.Certificate]) -> list[x509.Certificate]:
         """Those with the kind of key that is wanted, the ordinary ones first, else in the order given."""
@@ -94,6 +118,18 @@ class Directory:
         return self._problems[certificate]
 
 
+def _why_none(contact: "Contact", at: datetime) -> str:
+    """Why nothing of a contact's can be encrypted to at a time; "" where something can."""
+    if not contact.certificates:
+        return "waiting" if contact.waiting else "unknown"
+    if contact.encryption(at):
+        return ""
+    newest = max(
+        contact.certificates, key=lambda known: (fit(known.certificate, "encrypt"), known.since)
+    ).certificate
+    return [*unfit(newest, "encrypt"), *dates(newest, at)][0].code
+
+
 Exclusion = Literal["no-recipient-certificate", "not-whitelisted", "not-post-quantum", "below-floor"]
 
 
@@ -107,12 +143,28 @@ class Plan:
     cipher: Cipher = "aes-256-gcm"
 
 
+def check_named(addresses: Iterable[str], boxes: Iterable["Mailbox"]) -> None:
+    """Raises ``not-a-recipient`` where one of the addresses, written by :func:`exact`, is nobody's here."""
+    everybody = {exact(box.address) for box in boxes}
+    for address in sorted(addresses):
+        if address not in everybody:
+            raise MedmailError("not-a-recipient", address=address)
+
+
 def plan(
-    boxes: Iterable["Mailbox"], directory: Directory, whitelist: frozenset[str], *, sign_only: bool
+    boxes: Iterable["Mailbox"],
+    directory: Directory,
+    whitelist: frozenset[str],
+    *,
+    sign_only: bool,
+    transport_only: frozenset[str] = frozenset(),
 ) -> Plan:
     """One strength for the whole letter: the same text is never sent in two. Raises ``no-common-cipher``.
 
-    Who has a certificate but reads only ciphers below the floor gets nothing, rather than less than that.
+    A certificate that must not be used is never taken for none, nor does one recipient without any take the
+    others' protection away, unless the sender has said so of each such address (``transport_only``, as
+    :func:`exact` writes them) and the profile is ``when-possible``. Who has a certificate but reads only
+    ciphers below the floor gets nothing, rather than less than that.
     """
     everybody = tuple(directory.find(box) for box in boxes)
     if sign_only:
@@ -127,11 +179,19 @@ def plan(
     certified = tuple(one for one in everybody if one.certificate is not None)
     able = tuple(one for one in certified if readable(one, floor))
     excluded += [(one, "below-floor") for one in certified if one not in able]
-    bare = [one for one in everybody if one.certificate is None]
-    others = [one for one in everybody if one.certificate is None or one in able]
-    all_listed = all(_domain(one.address) in whitelist for one in others)
-    if bare and policy == "when-possible" and not directory.post_quantum and all_listed:
-        return Plan("transport-only", tuple(others), tuple(excluded))
+    bare = tuple(one for one in everybody if one.certificate is None)
+    if policy == "when-possible" and not directory.post_quantum:
+        listed = tuple(one for one in everybody if _domain(one.address) in whitelist)
+        named = [one for one in bare if exact(one.address) in transport_only]
+        excluded += [(one, "not-whitelisted") for one in named if one not in listed]
+        bare = tuple(one for one in bare if one not in named)
+        strangers = [one for one in bare if one.reason == "unknown"]
+        alone = not able and all(one in listed for one in strangers)
+        if (alone and strangers) or any(one in listed for one in named):
+            wanted = [*able, *named, *(strangers if alone else ())]
+            excluded += [(one, "no-recipient-certificate") for one in bare if one not in wanted]
+            excluded += [(one, "not-whitelisted") for one in able if one not in listed]
+            return Plan("transport-only", tuple(one for one in listed if one in wanted), tuple(excluded))
     excluded += [
         (one, "not-post-quantum" if one.reason == "not-post-quantum" else "no-recipient-certificate")
         for one in bare

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from medmail_cli.cms.algorithms import DEFAULT_CAPABILITIES
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, NothingAttemptedError
 from medmail_cli.smime.protect import Signer
 from medmail_cli.store.identity import CARD
 from medmail_cli.workflows.addressing import Directory
@@ -31,6 +31,7 @@ class Office:
     postage: Postage
     whitelist: frozenset[str] = frozenset()
     _signers: dict[str, Signer] = field(default_factory=dict)
+    _checked: set[str] = field(default_factory=set)
 
     def signer(self, address: str) -> Signer:
         """Who signs for an address. Raises ``no-identity``, ``wrong-passphrase`` …"""
@@ -50,6 +51,17 @@ class Office:
                 (*_capabilities(reader), *(one.key_type for one in kem)),
             )
         return self._signers[address]
+
+    def check_own(self, address: str) -> None:
+        """Raises ``identity-unfit`` where ``address`` signs or reads by a certificate past use."""
+        if address in self._checked:
+            return
+        now = self.postage.now()
+        reader = self.keystore.reader(address, at=now)
+        for one in (self.keystore.signer(address, at=now), reader):
+            if problem := self.directory.own_problem(one.certified):
+                raise NothingAttemptedError("identity-unfit", address=address, problem=problem)
+        self._checked.add(address)
 
     def _post_quantum_reader(self, address: str) -> "list[Identity]":
         """One's identity with an ML-KEM key, which correspondents shall hear of; () where there is none."""

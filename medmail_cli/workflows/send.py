@@ -63,6 +63,8 @@ class Wish:
     dry_run: bool = False
     output: Path | None = None
     force: bool = False
+    transport_only: frozenset[str] = frozenset()
+    """To whom, by ``exact``, the sender knows that a letter goes under the network's protection alone."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def _send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event
     ready: list[_Ready] = []
     unchanged: list[Recipient] = []
     reused: list[str] = []
+    addressing.check_named(wish.transport_only, [box for draft in wanted for box in draft.everybody])
     for draft in wanted:
         try:
             decided = _decide(draft, office, wish)
@@ -142,7 +145,13 @@ def _send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event
 def _decide(draft: Draft, office: Office, wish: Wish) -> "_Ready | list[Recipient]":
     account = office.account(draft.sender.address if draft.sender else None)
     sender = draft.sender or Mailbox(account.address, "")
-    plan = addressing.plan(draft.everybody, office.directory, office.whitelist, sign_only=wish.sign_only)
+    plan = addressing.plan(
+        draft.everybody,
+        office.directory,
+        office.whitelist,
+        sign_only=wish.sign_only,
+        transport_only=wish.transport_only,
+    )
     digest = None
     if draft.key is not None:
         digest = office.postage.outbox.digest(*_content(draft, sender, office, wish))
@@ -150,6 +159,7 @@ def _decide(draft: Draft, office: Office, wish: Wish) -> "_Ready | list[Recipien
             return [
                 Recipient(box.address, "unchanged", plan.protection, key=draft.key) for box in draft.everybody
             ]
+    office.check_own(sender.address)
     lacks = plan.protection == "end-to-end" and office.lacks_post_quantum(sender.address)
     return _Ready(draft, sender, account, plan, digest, lacks)
 

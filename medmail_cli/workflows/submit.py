@@ -70,6 +70,7 @@ class Retried:
     type: ClassVar[str] = "retried"
     address: str
     status: Literal["accepted", "queued", "refused"]
+    protection: Protection
     id: str
     key: str | None
     code: str | None
@@ -355,8 +356,8 @@ def _retried(event: "Recipient | Note | None") -> "Retried | Note | None":
     if event.status not in ("accepted", "queued", "refused"):
         return None
     return Retried(
-        event.address, event.status, event.id or "", event.key, event.code, event.reply,
-        event.possible_duplicate, event.retry_at,
+        event.address, event.status, event.protection, event.id or "", event.key, event.code,
+        event.reply, event.possible_duplicate, event.retry_at,
     )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def test_output_is_the_message_and_nothing_is_sent(alice: Sender, tmp_path: Path
 
 def test_a_letter_as_a_person_sees_it_leave(alice: Sender, tmp_path: Path) -> None:
     done = alice.run("send", "--to", BOB.address, "--subject", "x", "--queue", "-", stdin=b"hello\n")
-    assert (done.exit, done.stdout, done.stderr) == (0, f"{BOB.address}\tqueued\n", "")
+    assert (done.exit, done.stdout, done.stderr) == (0, f"{BOB.address}\tqueued\tend-to-end\n", "")
     listed = alice.run("outbox", "list").stdout.split("\t")
     assert listed[2:5] == ["alice@medecin.test", BOB.address, "0"]
 

@@ -31,6 +31,7 @@ TABLES = {
         Column(N_("Waiting"), lambda event: event.pending),
         Column(N_("Attempts"), lambda event: event.attempts),
         Column(N_("Last answer"), _last_words),
+        Column(N_("Protection"), lambda event: event.protection),
     )
 }
 

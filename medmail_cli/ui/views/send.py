@@ -29,6 +29,9 @@ def recipient(event: "Recipient | Retried", _console: "Console") -> "Iterable[Li
         return  # the message itself stands there
     style, word = _STATUS[event.status]
     line: list[str | tuple[str, str]] = [sanitize.line(event.address), "\t", (style, _(word))]
+    if event.status != "not-sent":
+        weak = event.protection == "transport-only"
+        line += ["\t", ("yellow" if weak else "", event.protection)]
     if event.code:
         line.append(f"\t{event.code}")
     words = event.reply if event.status != "accepted" else None
