@@ -47,9 +47,10 @@ def reply(
     offline: Offline = False,
 ) -> int:
     from medmail_cli.commands.decrypt import reader_for, sources_of
-    from medmail_cli.commands.send import office, text
+    from medmail_cli.commands.send import office
+    from medmail_cli.commands.writing import given, sending
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import drafts, send
+    from medmail_cli.workflows import send
     from medmail_cli.workflows.reply import answer
 
     session: Session = ctx.obj
@@ -64,8 +65,8 @@ def reply(
     )
     heading = _("{author} wrote:").format(author=made.author)
     template = f"\n\n{heading}\n{made.quoted}" if made.quoted else "\n"
-    draft = drafts.finished(replace(made.draft, body=text(session, body, template)))
+    draft = replace(made.draft, body=given(session, body))
     desk = office(session, offline=offline)
     if made.confidential:
         desk.directory.profile = replace(desk.directory.profile, end_to_end="required")
-    return show(ctx, "reply", send.send([draft], desk, send.Wish(queue=queue)))
+    return show(ctx, "reply", sending(session, draft, desk, send.Wish(queue=queue), template))

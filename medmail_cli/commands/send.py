@@ -102,6 +102,7 @@ def send(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
 ) -> int:
+    from medmail_cli.commands.writing import sending
     from medmail_cli.store.files import check_no_input
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import send as workflow
@@ -131,14 +132,10 @@ def send(
     sender = office(session, post_quantum=post_quantum, offline=offline)
     if batch is not None:
         data, folder = _manifest(session, batch)
-        sending = workflow.send_manifest(data, folder, sender, wish)
-        return show(ctx, "send", _shown(sending))
+        return show(ctx, "send", _shown(workflow.send_manifest(data, folder, sender, wish)))
     draft = _draft(session, to or (), cc or (), bcc or (), subject, attach or (), from_, message, id_, body)
-    return show(
-        ctx,
-        "send",
-        _shown(workflow.send([draft], sender, wish)),
-    )
+    template = "" if subject is not None else "Subject: \n\n"
+    return show(ctx, "send", _shown(sending(session, draft, sender, wish, template)))
 
 
 def named(addresses: "Sequence[str] | None") -> frozenset[str]:
@@ -183,6 +180,7 @@ def _draft(
 ) -> "Draft":
     from dataclasses import replace
 
+    from medmail_cli.commands.writing import given
     from medmail_cli.workflows import drafts
 
     draft = drafts.Draft()
@@ -206,24 +204,8 @@ def _draft(
         attach=tuple(attach),
     )
     if message is None:
-        draft = replace(draft, body=text(session, body, "" if subject is not None else "Subject: \n\n"))
-    return drafts.finished(draft)
-
-
-def text(session: "Session", body: str | None, template: str) -> str | None:
-    """The text: a file's, stdin's for ``-``, or on a terminal what comes out of the person's editor."""
-    from medmail_cli.workflows import drafts
-
-    if body == "-":
-        return drafts.text_of(session.stdin("BODY-FILE"), "-")
-    if body is not None:
-        return drafts.text_of(drafts.read(Path(body)), body)
-    if not session.can_ask:
-        return None
-    from medmail_cli.devices.programs import edit
-
-    written = drafts.text_of(edit(template.encode()), "-")
-    return "" if written.strip() == template.strip() else written
+        draft = replace(draft, body=given(session, body))
+    return draft
 
 
 def office(session: "Session", *, post_quantum: bool = False, offline: bool = False) -> "Office":

@@ -5,7 +5,10 @@ from medmail_cli.ui.sentences import N_
 ERRORS: dict[str, tuple[str, str]] = {
     "bad-address": (N_("“{address}” is no mail address"), ""),
     "editor-failed": (N_("the editor {editor} cannot be run: {reason}"), N_("set VISUAL or EDITOR")),
-    "empty-letter": (N_("there is nothing to send"), N_("give a file with the text, or - for stdin")),
+    "empty-letter": (
+        N_("there is nothing to send: not sent"),
+        N_("give a file with the text, or - for stdin"),
+    ),
     "faulty-manifest": (N_("faulty lines in the manifest: {count}; nothing was sent"), ""),
     "faulty-rows": (
         N_("faulty rows in the roster: {count}; nothing was requested"),

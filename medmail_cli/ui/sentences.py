@@ -30,6 +30,7 @@ NOTES: dict[str, str] = {
     "not-backed-up": N_(
         "no backup holds the new key of {addresses}: `medmail keys backup` makes one, --no-backup wants none"
     ),
+    "text-kept": N_("not sent; what you wrote is kept in {path}"),
     "address-pinned": N_(
         "the certificate does not bear {address}; recipients will see that signer and sender differ"
     ),

@@ -12,7 +12,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.ui import sanitize
 from medmail_cli.ui.errors import ERRORS
-from medmail_cli.ui.sentences import NOTES, QUESTIONS, REASONS, SECRETS, THINGS
+from medmail_cli.ui.sentences import N_, NOTES, QUESTIONS, REASONS, SECRETS, THINGS
 
 LANGUAGES = ("en", "fr")
 _LOCALE = Path(__file__).parent.parent / "locale"
@@ -68,7 +68,11 @@ def message(error: MedmailError) -> str:
 
 def hint(error: MedmailError) -> str:
     """What to do about it, or nothing."""
-    return _fill(ERRORS[error.code][1], error.facts)
+    advice = _fill(ERRORS[error.code][1], error.facts)
+    if "kept" in error.facts:
+        kept = _fill(N_("what you wrote is kept in {kept}"), error.facts)
+        return f"{kept}; {advice}" if advice else kept
+    return advice
 
 
 def note(event: Note) -> str:

@@ -30,6 +30,8 @@ class Office:
     account: "Callable[[str | None], Account]"
     postage: Postage
     whitelist: frozenset[str] = frozenset()
+    entered: bool = False
+    """Whether a letter of this run stands in the outbox."""
     _signers: dict[str, Signer] = field(default_factory=dict)
     _checked: set[str] = field(default_factory=set)
 

@@ -103,6 +103,27 @@ def send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Generator[Event
     yield from submit.verdict(found)
 
 
+def check(wanted: Sequence[Draft], office: Office, wish: Wish) -> Generator[Event, None, None]:
+    """All of :func:`send` that can fail and needs no text: recipients, certificates, keys, where to write.
+
+    Tells of recipients only where it raises. The drafts' keys are not looked at.
+    """
+    addressing.check_named(wish.transport_only, [box for draft in wanted for box in draft.everybody])
+    if wish.output is not None and str(wish.output) != "-" and not wish.output.is_dir():
+        files.check_output(wish.output, force=wish.force)
+        if wish.output.exists() and not wish.force:
+            raise MedmailError("exists", path=str(wish.output))
+    ready = [
+        one
+        for one in (_decide(replace(d, key=None), office, wish) for d in wanted)
+        if isinstance(one, _Ready)
+    ]
+    if not wish.partial or any(one.unreadable for one in ready):
+        yield from _excluded(ready, wish)
+    for one in ready:
+        office.signer(one.sender.address)
+
+
 def _send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event]:
     ready: list[_Ready] = []
     unchanged: list[Recipient] = []
@@ -264,6 +285,7 @@ def _entered(
     log = office.postage.log
     try:
         submissions = office.postage.outbox.enqueue(parcels, office.postage.now(), claim=claim)
+        office.entered = office.entered or bool(submissions)
     except MedmailError as error:
         with contextlib.suppress(MedmailError):  # a full disk is the log's too; the first error counts
             log.outcomes(

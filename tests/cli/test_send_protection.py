@@ -19,6 +19,7 @@ from tests.support.senders import Sender, recipients
 
 BOB = letters.person("bob")
 CAROL = letters.person("carol")
+NOW = letters.NOW
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 ENDED = dt.datetime(2021, 1, 1, tzinfo=dt.UTC)
 STRANGER = "stranger@medecin.test"
@@ -176,11 +177,13 @@ def test_with_a_certificate_of_one_s_own_past_use_nothing_is_written(tmp_path: P
         unlocked = keystore.unlock(PASSPHRASE.encode())
         signer = letters.person("alice", purpose="sign")
         keystore.delete(keystore.identities()[0])
-        for one, purpose in ((reader, "encrypt"), (signer, "sign")):
-            unlocked.add(
-                one.raw_key, one.certificate, addresses=[person.address], purpose=purpose, method="import",
-                now=letters.NOW,
-            )  # fmt: skip
+        of = (person.address,)
+        unlocked.add(
+            reader.raw_key, reader.certificate, addresses=of, purpose="encrypt", method="import", now=NOW
+        )
+        unlocked.add(
+            signer.raw_key, signer.certificate, addresses=of, purpose="sign", method="import", now=NOW
+        )
     if fault == "revoked":
         revoke(alice, person)
     alice.knows(BOB)
