@@ -1,14 +1,12 @@
 """Submission (RFC 6409): messages handed to the operator's server over a few verified TLS connections.
 
 The loop runs in a thread of its own, so that the next messages are signed and encrypted while these are on
-their way. aiosmtplib makes the connection (implicit TLS, or STARTTLS and nothing in the clear after it);
-``smtpwire`` speaks on it from there.
+their way. ``smtpsession`` makes the connections, ``smtphandover`` speaks on them. The first has logged in
+before a second is opened, and a further one that is refused costs nothing: some servers allow one at a time.
 """
 
 import asyncio
-import base64
 import contextlib
-import os
 import queue
 import ssl
 import threading
@@ -18,21 +16,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport import proxy, sasl, tls
 from medmail_cli.transport.sasl import Credentials
 from medmail_cli.transport.smtphandover import Envelope, Result, hand_over
+from medmail_cli.transport.smtpsession import connect, failure
 from medmail_cli.transport.smtpwire import Lost, Offer, Wire
 
 if TYPE_CHECKING:
     from medmail_cli.config import Server
 
-CONNECT_TIMEOUT = 30.0
 CONNECTIONS = 4
 """Most servers allow ten or more from one client; beyond four nothing is gained."""
-_CHALLENGES = 8
-"""More than any mechanism has."""
-OWN_NAME = "[127.0.0.1]"
-"""What we call ourselves in EHLO: an address literal that tells nothing (RFC 5321 §4.1.4)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,6 @@ class Submitter:
     ) -> None:
         self._server, self._context, self._credentials = server, context, credentials
         self._mark, self._via, self._most = mark, via, connections
-        self._name = f"{server.host}:{server.port}"
         self._reports: queue.SimpleQueue[Report | BaseException] = queue.SimpleQueue()
         self._outstanding = 0
         self._loop = asyncio.new_event_loop()
@@ -87,7 +79,6 @@ class Submitter:
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
         self._workers: set[asyncio.Task[None]] = set()
         self._busy = 0
-        self._live = 0
         self._gently = True
         self._fatal: MedmailError | None = None
         self._marks: list[tuple[list[tuple[int, str]], asyncio.Future[None]]] = []
@@ -148,7 +139,13 @@ class Submitter:
             self._reports.put(Report(job.number, {}, self._fatal))
             return
         self._jobs.put_nowait(job)
-        if self._jobs.qsize() > len(self._workers) - self._busy:
+        self._hire_for_backlog()
+
+    def _hire_for_backlog(self) -> None:
+        """One connection until it is logged in, then as many as there is work for."""
+        while self._jobs.qsize() > len(self._workers) - self._busy and (self._offer or not self._workers):
+            if len(self._workers) >= self._most:
+                return
             self._hire()
 
     def _hire(self) -> None:
@@ -189,21 +186,21 @@ class Submitter:
                 if job is None and not fresh:  # no reason to connect again before there is work
                     job = await self._next()
                 fresh = False
-                wire, offer = await self._connect()
-                self._live += 1
+                wire, offer = await connect(self._server, self._context, self._credentials, self._via)
                 self._offer = offer
                 self._offered.set()
+                self._hire_for_backlog()
                 try:
                     job = await self._serve(wire, offer, job)
                 finally:
-                    self._live -= 1
                     if self._gently:
                         await wire.quit()
                     wire.abort()
         except MedmailError as error:
-            if self._live:
+            if len(self._workers) > 1:
                 # the server wants no more connections: those there are do the work
-                self._most = self._live
+                self._workers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+                self._most = len(self._workers)
                 if job is not None:
                     self._busy -= 1
                     self._jobs.put_nowait(job)
@@ -232,7 +229,9 @@ class Submitter:
             except Lost as lost:
                 if used and all(result.status == "queued" for result in results.values()):
                     return job  # a connection that had served before may just have been closed
-                self._report(Report(job.number, results, self._unreachable(str(lost)), wire.certificate))
+                self._report(
+                    Report(job.number, results, failure(lost, self._server, self._context), wire.certificate)
+                )
                 return None
             except MedmailError as error:
                 # our own disk: what was said on this connection is half a transaction
@@ -248,13 +247,13 @@ class Submitter:
         self._reports.put(report)
 
     async def _do(self, wire: Wire, offer: Offer, job: Job, results: dict[str, Result]) -> None:
-        reason = None
+        verdict = None
         if offer.size is not None and job.size > offer.size:
-            reason = "too-large"
+            verdict = Result("refused", None, "too-large", offer.size)
         elif job.envelope.needs_utf8 and not offer.utf8:
-            reason = "no-smtputf8"
-        if reason is not None:
-            results.update((a, Result("refused", None, reason)) for a in job.envelope.recipients)
+            verdict = Result("refused", None, "no-smtputf8")
+        if verdict is not None:
+            results.update(dict.fromkeys(job.envelope.recipients, verdict))
             return
 
         async def mark(addresses: Sequence[str]) -> None:
@@ -285,103 +284,3 @@ class Submitter:
                     if not done.done():
                         done.set_result(None)
         self._marking = None
-
-    async def _connect(self) -> tuple[Wire, Offer]:
-        """A connection, verified and logged in.
-
-        Raises ``server-unreachable``, ``server-untrusted``, ``no-starttls``, ``no-login-mechanism`` and
-        ``login-refused``.
-        """
-        import aiosmtplib
-
-        through = None
-        if self._via:
-            with tls.network_errors(self._name):
-                through = await asyncio.to_thread(
-                    proxy.connect, self._server.host, self._server.port, CONNECT_TIMEOUT, self._via
-                )
-            through.setblocking(False)
-        client = aiosmtplib.SMTP(
-            hostname=self._server.host,
-            port=None if through else self._server.port,
-            sock=through,
-            use_tls=self._server.security == "tls",
-            start_tls=False,
-            tls_context=self._context,
-            timeout=CONNECT_TIMEOUT,
-            local_hostname=OWN_NAME,
-        )
-        wire = None
-        try:
-            await client.connect()
-            await client.ehlo()
-            if self._server.security == "starttls":
-                if not client.supports_extension("starttls"):
-                    raise MedmailError("no-starttls", host=self._server.host)
-                await client.starttls()
-                await client.ehlo()
-            offer = Offer.read(client.esmtp_extensions)
-            transport = cast("asyncio.Transport", client.transport)
-            wire = Wire(transport)
-            transport.set_protocol(wire)
-            await self._authenticate(wire, offer)
-        except (aiosmtplib.SMTPException, OSError) as error:
-            client.close()
-            raise self._explained(error) from error
-        except Lost as lost:
-            raise self._unreachable(str(lost)) from lost
-        except BaseException:
-            if wire is not None:
-                wire.abort()
-            client.close()
-            raise
-        return wire, offer
-
-    async def _authenticate(self, wire: Wire, offer: Offer) -> None:
-        """AUTH (RFC 4954)."""
-        host, login = self._server.host, self._credentials.login
-        mechanism = sasl.choose(offer.mechanisms, self._credentials)
-        # a token may come from a program
-        exchange = await asyncio.to_thread(
-            sasl.Exchange, mechanism, self._credentials, host, self._server.port
-        )
-        first = "" if exchange.initial is None else " " + (_base64(exchange.initial) or "=")
-        reply = await wire.ask(f"AUTH {mechanism}{first}".encode())
-        for _ in range(_CHALLENGES):
-            if reply.code != 334:
-                break
-            try:
-                challenge = base64.b64decode(reply.text, validate=True)
-            except ValueError:
-                raise Lost("its answer is not SMTP") from None
-            # deriving keys takes a moment (SCRAM)
-            answer = await asyncio.to_thread(exchange.respond, challenge)
-            reply = await wire.ask(_base64(answer).encode())
-        if reply.temporary:
-            raise self._unreachable(str(reply))
-        if not reply.ok:
-            refused = MedmailError("login-refused", host=host, login=login, reply=str(reply))
-            if self._credentials.password is not None:
-                self._credentials.refused(refused)
-            raise refused
-        exchange.finish()
-
-    def _explained(self, error: BaseException) -> MedmailError:
-        if said := tls.refusals(self._context):
-            return said.pop()
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                return MedmailError("server-untrusted", host=self._server.host, detail=cause.verify_message)
-            if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
-                return self._unreachable(os.strerror(cause.errno))
-            cause = cause.__cause__ or cause.__context__
-        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
-        return self._unreachable(str(reason))
-
-    def _unreachable(self, reason: str) -> MedmailError:
-        return MedmailError("server-unreachable", host=self._name, reason=reason)
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

@@ -11,41 +11,69 @@ import socket
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NoReturn, cast
 
 LINE_LIMIT = 4096
 """Octets in a line of a reply; RFC 5321 §4.5.3.1.5 says 512."""
 LINES_LIMIT = 128
 """Lines in one reply."""
-REPLIES_LIMIT = 4096
-"""Replies that may wait to be read: more than were asked for are garbage."""
-COMMAND_TIMEOUT = 120.0
+COMMAND_TIMEOUT = 300.0
+"""Seconds for the greeting and for the reply to a command (§4.5.3.2)."""
 END_TIMEOUT = 600.0
 """Seconds for the reply to the end of the data: who gives up early makes duplicates (§4.5.3.2.6)."""
 RECIPIENTS_LIMIT = 100
 """In one transaction, unless the server names another number (§4.5.3.1.8)."""
 
+CLOSING = 421
+"""The code of a server that ends the connection (§3.8)."""
+
 _REPLY = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?\Z", re.DOTALL)
 _TOO_MANY = re.compile(r"[45]\.5\.3\b")
 
 
+_ELSEWHERE = (220, 221, 235)
+"""Ready, closing, logged in."""
+
+
 class Lost(Exception):  # noqa: N818 - what happened, not a fault of ours
-    """The connection is of no more use; the message says why."""
+    """The connection is of no more use; the message says why.
+
+    ``reply`` is the server's, where it was one that ended the connection in answer to a command: what that
+    command asked for, and what followed it, was not done. ``cause`` is what the system said. ``confused``:
+    replies do not fit the commands, so none since the last end of a transaction can be relied on.
+    """
+
+    def __init__(
+        self,
+        why: str,
+        reply: "Reply | None" = None,
+        cause: BaseException | None = None,
+        *,
+        confused: bool = False,
+    ) -> None:
+        super().__init__(why)
+        self.reply, self.cause, self.confused = reply, cause, confused
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A server's reply, its lines joined by spaces."""
+    """A server's reply."""
 
     code: int
-    text: str
+    lines: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """Its lines joined by spaces."""
+        return " ".join(filter(None, self.lines))
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}".strip()
 
     @property
     def ok(self) -> bool:
-        """2xx: done."""
-        return 200 <= self.code < 300
+        """2xx: done. Those that belong to another command (§4.2.3) are no answer to this one."""
+        return 200 <= self.code < 300 and self.code not in _ELSEWHERE
 
     @property
     def temporary(self) -> bool:
@@ -93,24 +121,36 @@ class Offer:
 
 
 class Wire(asyncio.Protocol):
-    """Writes commands and gives replies in order; every wait has an end and every buffer a limit."""
+    """Writes commands and gives replies in order; every wait has an end and every buffer a limit.
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._socket = transport.get_extra_info("socket") if hasattr(socket, "TCP_QUICKACK") else None
+    Each reply belongs to a command: one that nobody asked for ends the connection, as from there on nobody
+    could tell what belongs to what. ``expected`` is how many come of themselves: one, the greeting.
+    """
+
+    def __init__(self, transport: asyncio.Transport | None = None, expected: int = 0) -> None:
         self._buffer = bytearray()
         self._lines: list[bytes] = []
         self._replies: deque[Reply] = deque()
+        self._expected = expected
         self._waiter: asyncio.Future[None] | None = None
         self._drained = asyncio.Event()
         self._drained.set()
-        self._lost: str | None = None
+        self._lost: Lost | None = None
+        self._transport: asyncio.Transport | None = None
+        self.certificate: str | None = None
+        """The SHA-256 (hex) of the certificate the server showed; None outside of TLS."""
+        if transport is not None:
+            self.connection_made(transport)
+
+    # -- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Speak on ``transport`` from here on."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._socket = transport.get_extra_info("socket") if hasattr(socket, "TCP_QUICKACK") else None
         tls = transport.get_extra_info("ssl_object")
         shown = None if tls is None else tls.getpeercert(binary_form=True)
         self.certificate = None if shown is None else hashlib.sha256(shown).hexdigest()
-        """The SHA-256 (hex) of the certificate the server showed; None outside of TLS."""
-
-    # -- asyncio's side
 
     def data_received(self, data: bytes) -> None:
         if self._socket is not None:
@@ -133,15 +173,26 @@ class Wire(asyncio.Protocol):
             return
         self._lines.append(line)
         if match[2] != b"-":
-            text = b" ".join(filter(None, (one[4:].strip() for one in self._lines)))
-            self._replies.append(Reply(int(match[1]), text.decode("utf-8", "replace")))
+            said = tuple(one[4:].strip().decode("utf-8", "replace") for one in self._lines)
+            self._answered(Reply(int(match[1]), said))
             self._lines = []
-            self._wake()
-        if len(self._lines) > LINES_LIMIT or len(self._replies) > REPLIES_LIMIT:
+        if len(self._lines) > LINES_LIMIT:
             self._fail("its reply has no end")
 
+    def _answered(self, reply: Reply) -> None:
+        if self._expected:
+            self._expected -= 1
+            self._replies.append(reply)
+            self._wake()
+        elif reply.code == CLOSING:
+            self._fail(str(reply))
+        else:
+            # which of the answers before was the one too many cannot be told: none of them counts
+            self._replies.clear()
+            self._fail(Lost("it answers what was not asked", confused=True))
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail((exc and exc.__class__.__name__) or "it closed the connection")
+        self._fail(Lost("cut-off", cause=exc))
 
     def pause_writing(self) -> None:
         self._drained.clear()
@@ -149,10 +200,11 @@ class Wire(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._drained.set()
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str | Lost) -> None:
         if self._lost is None:
-            self._lost = why
-            self._transport.abort()
+            self._lost = why if isinstance(why, Lost) else Lost(why)
+            if self._transport is not None:
+                self._transport.abort()
             self._drained.set()
             self._wake()
 
@@ -160,13 +212,29 @@ class Wire(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def _check(self) -> None:
+        if self._lost is not None:
+            raise self._lost
+
     # -- ours
 
-    def write(self, data: bytes) -> None:
-        """Hand ``data`` to the connection. Raises Lost."""
-        if self._lost is not None:
-            raise Lost(self._lost)
-        self._transport.write(data)
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What it speaks on. Raises Lost before there is any."""
+        if self._transport is None:
+            raise Lost("cut-off")
+        return self._transport
+
+    @property
+    def unread(self) -> bool:
+        """Has more come than was asked for and read?"""
+        return bool(self._buffer or self._lines or self._replies)
+
+    def write(self, data: bytes, replies: int = 1) -> None:
+        """Hand ``data`` to the connection, which asks for so many replies. Raises Lost."""
+        self._check()
+        self._expected += replies
+        self.transport.write(data)
 
     async def drain(self, seconds: float = END_TIMEOUT) -> None:
         """Wait until what was written has mostly gone. Raises Lost."""
@@ -174,29 +242,44 @@ class Wire(asyncio.Protocol):
             await asyncio.wait_for(self._drained.wait(), seconds)
         except TimeoutError:
             self._fail("it takes no more data")
-        if self._lost is not None:
-            raise Lost(self._lost)
+        self._check()
 
     async def reply(self, seconds: float = COMMAND_TIMEOUT) -> Reply:
         """The next reply. Raises Lost, also for 421, which ends a connection (§3.8)."""
         while not self._replies:
-            if self._lost is not None:
-                raise Lost(self._lost)
+            self._check()
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await asyncio.wait_for(self._waiter, seconds)
             except TimeoutError:
-                self._fail("it does not answer")
+                self._fail("timed-out")
         reply = self._replies.popleft()
-        if reply.code == 421:
-            self._fail(str(reply))
-            raise Lost(str(reply))
+        if reply.code == CLOSING:
+            self.fail(reply)
         return reply
+
+    def fail(self, reply: Reply) -> NoReturn:
+        """Give the connection up at a reply after which nothing that was asked is done. Raises Lost."""
+        lost = Lost(str(reply), reply)
+        self._fail(lost)
+        raise lost
+
+    def give_up(self, why: str) -> NoReturn:
+        """Give the connection up where it is not known any more what was done. Raises Lost."""
+        lost = Lost(why, confused=True)
+        self._fail(lost)
+        raise lost
 
     async def ask(self, command: bytes, seconds: float = COMMAND_TIMEOUT) -> Reply:
         """One command and its reply. Raises Lost."""
         self.write(command + b"\r\n")
         return await self.reply(seconds)
+
+    async def reset(self) -> None:
+        """End whatever transaction may be open (RSET, §4.1.1.5). Raises Lost."""
+        reply = await self.ask(b"RSET")
+        if not reply.ok:
+            self.fail(reply)
 
     async def quit(self) -> None:
         """Take leave and close."""
@@ -205,7 +288,7 @@ class Wire(asyncio.Protocol):
         except Lost:
             return
         finally:
-            self._transport.close()
+            self.transport.close()
 
     def abort(self) -> None:
         """Close at once."""

@@ -246,7 +246,7 @@ def _send_by(account: "Account", ready: Sequence[_Ready], office: Office, wish: 
             if sum(size for _, size in group) >= ASK_SIZE_FROM and (offer := shipment.offer()) and offer.size:
                 limit = offer.size
                 fitting = [(one, size) for one, size in group if size <= limit]
-                yield from _too_large([one for one, size in group if size > limit], limit)
+                yield from _too_large([each for each in group if each[1] > limit], limit)
             made = making.result() if making else []
             making = ahead.submit(_protected, fitting, office)
             yield from _shipped(made, shipment, office)
@@ -329,12 +329,12 @@ def _estimate(one: _Ready, office: Office) -> int:
     return estimate(letter, signer=signer, style=style, recipients=recipients) + attached * 16 // 9
 
 
-def _too_large(ready: Sequence[_Ready], limit: int) -> Iterator[Event]:
-    for one in ready:
+def _too_large(ready: Sequence[tuple[_Ready, int]], limit: int) -> Iterator[Event]:
+    for one, size in ready:
         for addressee in one.plan.addressees:
             yield Recipient(
                 addressee.address, "not-sent", one.plan.protection, key=one.draft.key, code="too-large",
-                detail=str(limit), exit=exit_of("too-large"),
+                detail=str(limit), size=size, exit=exit_of("too-large"),
             )  # fmt: skip
 
 

@@ -78,12 +78,14 @@ def _imap(
 
 
 def _smtp(
-    server: "Server", _account: "Account", context: "ssl.SSLContext", credentials: "Credentials"
+    server: "Server", account: "Account", context: "ssl.SSLContext", credentials: "Credentials"
 ) -> ServerCheck:
     from medmail_cli.transport.smtp import Submitter
 
     # nothing is handed over, so nothing is ever marked
-    with Submitter(server, context=context, credentials=credentials, mark=lambda _marks: None) as submitter:
+    with Submitter(
+        server, context=context, credentials=credentials, mark=lambda _marks: None, via=account.proxy
+    ) as submitter:
         offer = submitter.offer()
         if offer is None:
             raise submitter.failure or MedmailError(

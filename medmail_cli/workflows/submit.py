@@ -58,6 +58,8 @@ class Recipient:
     exit: int = OK
     cause: MedmailError | None = field(default=None, compare=False, repr=False, metadata={"json": False})
     """What kept the server from having a say."""
+    size: int | None = field(default=None, compare=False, repr=False, metadata={"json": False})
+    """Of the message on the wire, in octets."""
     server: str | None = field(default=None, compare=False, repr=False, metadata={"json": False})
     server_certificate: str | None = field(default=None, compare=False, repr=False, metadata={"json": False})
     """Whose reply it is, and the SHA-256 (hex) of the certificate shown with it."""
@@ -292,8 +294,9 @@ def verdict(found: "Sequence[Recipient]") -> "Iterator[Note]":
         return
     first = bad[0]
     alike = len(bad) == len(found) and combine(one.exit for one in bad) == first.exit
-    if alike and first.code == "server-unreachable" and first.cause is not None:
-        raise MedmailError("letter-queued", **first.cause.facts)
+    if alike and first.code in ("server-unreachable", "server-busy") and first.cause is not None:
+        facts = first.cause.facts
+        raise MedmailError("letter-queued", **{"reason": facts.get("reply"), **facts})
     if any(one.status == "queued" for one in bad):
         yield Note("letter-queued", {})
     if alike and first.code is not None:
@@ -304,6 +307,7 @@ def verdict(found: "Sequence[Recipient]") -> "Iterator[Note]":
             addresses=addresses,
             reply=first.reply or "",
             what=first.id or "",
+            size=first.size or "",
             limit=first.detail or "",
         )
 
@@ -425,7 +429,12 @@ def _fate(submission: Submission, address: str, report: Report, now: datetime) -
         submission.key,
         submission.message_id,
         code=code,
-        detail=None if spoke else str(facts.get("reason") or facts.get("detail") or facts.get("reply") or ""),
+        size=submission.size,
+        detail=str(result.limit)
+        if result.limit
+        else None
+        if spoke
+        else str(facts.get("reason") or facts.get("detail") or facts.get("reply") or ""),
         reply=result.reply if spoke else None,
         possible_duplicate=result.status == "unknown"
         or (address in submission.doubtful and status != "refused"),

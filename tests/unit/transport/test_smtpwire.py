@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -30,9 +30,10 @@ class Transport:
         self.aborted = True
 
 
-def wire(said: Sequence[bytes]) -> tuple[Wire, Transport]:
+def wire(said: Sequence[bytes], asked: int = 100) -> tuple[Wire, Transport]:
+    """A wire on which ``said`` has come, and ``asked`` replies are due."""
     transport = Transport()
-    made = Wire(cast("Any", transport))
+    made = Wire(cast("Any", transport), asked)
     for piece in said:
         made.data_received(piece)
     return made, transport
@@ -104,10 +105,171 @@ def test_any_offer_is_read(extensions: dict[str, str]) -> None:
     assert offer.size is None or offer.size > 0
 
 
+class Scripted(Transport):
+    """Answers each line written, or each end of data, by what ``answer`` makes of it."""
+
+    def __init__(self, answer: Callable[[bytes], bytes]) -> None:
+        super().__init__()
+        self.answer = answer
+        self.wire: Wire | None = None
+        self.in_data = False
+        self.chunk = 0
+        self.lines: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        assert self.wire is not None
+        rest, self.chunk = bytes(data)[self.chunk :], max(0, self.chunk - len(data))
+        said = b""
+        while rest:
+            line, _, rest = rest.partition(b"\r\n")
+            if self.in_data and line != b".":
+                continue
+            self.in_data = False
+            self.lines.append(line)
+            reply = self.answer(line)
+            self.in_data = line == b"DATA" and reply.startswith(b"354")
+            if line.startswith(b"BDAT"):
+                size = int(line.split()[1])
+                rest, self.chunk = rest[size:], max(0, size - len(rest))
+            said += reply
+        if said:
+            self.wire.data_received(said)
+
+
+OFFERS = {
+    "bdat": Offer(pipelining=True, chunking=True),
+    "chunks": Offer(chunking=True),
+    "pipelined": Offer(pipelining=True),
+    "plain": Offer(),
+}
+ORDINARY = {b"DATA": b"354 go\r\n"}
+
+
+def sent(
+    offer: Offer, answer: Callable[[bytes], bytes], *addresses: str
+) -> tuple[dict[str, Result], Lost | None, Scripted, Wire]:
+    """Hand one letter over; what became of its recipients, and of the connection."""
+
+    async def mark(_addresses: Sequence[str]) -> None:
+        return
+
+    async def go() -> tuple[dict[str, Result], Lost | None, Scripted, Wire]:
+        transport = Scripted(answer)
+        made = transport.wire = Wire(cast("Any", transport))
+        results: dict[str, Result] = {}
+        lost = None
+        try:
+            await hand_over(made, offer, Envelope("s@x", addresses, "<1@x>"), b"hi\r\n", results, mark)
+        except Lost as error:
+            lost = error
+        return results, lost, transport, made
+
+    return asyncio.run(go())
+
+
+def saying(replies: Mapping[bytes, bytes]) -> Callable[[bytes], bytes]:
+    """A server that says ``replies`` to commands that begin so, and 250 (354) to all others."""
+    return lambda line: next(
+        (said for start, said in {**ORDINARY, **replies}.items() if line.startswith(start)), b"250 ok\r\n"
+    )
+
+
+@pytest.mark.parametrize("kind", OFFERS)
+@pytest.mark.parametrize("refusal", [b"550 no\r\n", b"450 later\r\n"])
+def test_a_transaction_that_came_to_nothing_is_closed(kind: str, refusal: bytes) -> None:
+    no_one = {b"RCPT": refusal, b"DATA": b"554 no valid recipients\r\n", b"BDAT": b"503 no recipients\r\n"}
+    results, lost, transport, _ = sent(OFFERS[kind], saying(no_one), "a@x", "b@x")
+    assert lost is None
+    assert {one.status for one in results.values()} == {"refused" if refusal[:1] == b"5" else "queued"}
+    assert transport.lines[-1] == b"RSET"
+    for command in (b"BDAT", b"DATA", b"MAIL", b"."):
+        _, lost, transport, _ = sent(OFFERS[kind], saying({command: b"554 no\r\n"}), "a@x")
+        assert lost is None
+        assert transport.lines[-1] == b"RSET" or command not in b"".join(transport.lines)
+
+
+@pytest.mark.parametrize("kind", OFFERS)
+def test_mail_out_of_place_is_no_word_on_a_recipient(kind: str) -> None:
+    nested = dict.fromkeys((b"MAIL", b"RCPT", b"BDAT", b"DATA"), b"503 5.5.1 nested MAIL command\r\n")
+    results, lost, _, _ = sent(OFFERS[kind], saying(nested), "a@x")
+    assert lost is not None
+    assert results["a@x"].status == "queued"
+    results, lost, _, _ = sent(OFFERS[kind], saying({b"RCPT": b"503 MAIL first\r\n"}), "a@x")
+    assert lost is not None
+    assert results["a@x"].status in ("queued", "unknown")
+
+
+@pytest.mark.parametrize("kind", ["pipelined", "plain"])
+@pytest.mark.parametrize("said", [b"250 ok\r\n", b"220 x\r\n", b"221 bye\r\n", b"334 \r\n", b"503 what\r\n"])
+def test_nothing_but_354_lets_the_data_go(kind: str, said: bytes) -> None:
+    replies = {**ORDINARY, b"DATA": said}
+
+    def answer(line: bytes) -> bytes:
+        return next((reply for start, reply in replies.items() if line.startswith(start)), b"250 ok\r\n")
+
+    results, lost, transport, _ = sent(OFFERS[kind], answer, "a@x")
+    assert results["a@x"].status == "queued"
+    assert lost is not None
+    assert b"hi" not in transport.written
+
+
+@pytest.mark.parametrize("kind", OFFERS)
+@pytest.mark.parametrize("command", [b"MAIL", b"RCPT", b"DATA", b"BDAT", b".", b"RSET"])
+def test_one_reply_too_many_is_a_lost_connection(kind: str, command: bytes) -> None:
+    """Whatever the server answers twice, its refusal of the letter is never taken for its acceptance."""
+
+    def answer(line: bytes) -> bytes:
+        end = line == b"." or line.endswith(b"LAST")
+        said = b"554 refused\r\n" if end else saying({})(line)
+        return b"250 ok\r\n" + said if line.startswith(command) else said
+
+    results, lost, transport, made = sent(OFFERS[kind], answer, "a@x", "b@x")
+    assert all(one.status != "accepted" for one in results.values())
+    if command in b"\n".join(transport.lines):
+        # told at once, or when the connection is used again
+        with pytest.raises(Lost):
+            raise lost or _used_again(made)
+
+
+def _used_again(made: Wire) -> Lost:
+    try:
+        made.write(b"NOOP\r\n")
+    except Lost as lost:
+        return lost
+    raise AssertionError("the connection is still used")
+
+
+@pytest.mark.parametrize("kind", OFFERS)
+@pytest.mark.parametrize("command", [b"MAIL", b"RCPT", b"DATA", b"BDAT", b"."])
+def test_a_goodbye_in_answer_to_a_command_says_that_it_was_not_done(kind: str, command: bytes) -> None:
+    gone = False
+
+    def answer(line: bytes) -> bytes:
+        nonlocal gone
+        if gone:
+            return b""
+        gone = line.startswith(command)
+        return b"421 4.7.0 too many connections\r\n" if gone else saying({})(line)
+
+    results, lost, _, _ = sent(OFFERS[kind], answer, "a@x")
+    assert results["a@x"].status == ("queued" if gone else "accepted")
+    assert (lost is not None) == gone
+    assert not gone or "too many connections" in (results["a@x"].reply or "")
+
+
+def test_a_server_that_goes_once_it_has_taken_the_letter_has_taken_it() -> None:
+    results, lost, _, _ = sent(OFFERS["bdat"], saying({b"RSET": b"421 closing\r\n"}), "a@x")
+    assert (results["a@x"].status, lost) == ("accepted", None)
+
+
 def test_a_refused_recipient_does_not_stop_the_others() -> None:
     async def go() -> dict[str, Result]:
         made, transport = wire(
-            [b"250 ok\r\n550 no\r\n250 ok\r\n452 too many\r\n250 taken\r\n250 ok\r\n250 ok\r\n250 taken\r\n"]
+            [
+                b"250 ok\r\n550 no\r\n250 ok\r\n452 too many\r\n250 taken\r\n250 reset\r\n",
+                b"250 ok\r\n250 ok\r\n250 taken\r\n250 reset\r\n",
+            ]
         )
         results: dict[str, Result] = {}
 
