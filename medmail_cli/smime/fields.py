@@ -6,7 +6,6 @@ address inside one stays part of a display name.
 """
 
 import binascii
-import codecs
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cached_property, lru_cache
 from types import MappingProxyType
+
+from medmail_cli.smime import charsets
 
 _WORD = re.compile(r"=\?([^?\s]{1,75})\?([bBqQ])\?([^?]*)\?=")
 _TOKEN = re.compile(
@@ -27,7 +28,6 @@ _TOKEN = re.compile(
     r"|(.)",  # 8 anything out of place
     re.DOTALL,
 )
-_HALVES = re.compile("[\ud800-\udfff]")
 _IN_COMMENT = re.compile(r"\\.?|[()]")
 _SPECIAL = re.compile(r'[()<>\[\]:;@\\,"]')
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
@@ -44,8 +44,6 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 _ZONES = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
 MOST_MAILBOXES = 10_000
 """Of one field; what follows is left out. No letter of a person or a laboratory goes to so many."""
-# decoders that are slow on purpose-made input, or not character sets at all
-_NOT_CHARSETS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"}
 
 
 @dataclass(frozen=True)
@@ -93,37 +91,11 @@ class Mailbox:
 
 
 def to_text(data: bytes) -> str:
-    """Header bytes as text: UTF-8 (RFC 6532), else Latin-1, so that every byte has a reading."""
+    """Header bytes as text: UTF-8 (RFC 6532), else Windows-1252, so that every byte has a reading."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        return data.decode("latin-1")
-
-
-def decode_charset(data: bytes, charset: str) -> str:
-    """``data`` in a character set named by a stranger; unknown or failing ones read as UTF-8 with marks."""
-    name = charset.strip().lower().replace("_", "-")
-    try:
-        codec = codecs.lookup(name)
-    except (LookupError, ValueError):
-        name = "utf-8"
-    else:
-        # str → bytes codecs only; rot13, hex and zlib are codecs too
-        text_codec: bool = codec._is_text_encoding  # noqa: SLF001 - the only way to ask
-        name = codec.name if text_codec else "utf-8"
-    if name.replace("_", "-") in _NOT_CHARSETS:
-        name = "utf-8"
-    if name in ("ascii", "utf-8", "iso8859-1"):
-        # what is labelled ASCII or Latin-1 is often Windows-1252 or UTF-8
-        try:
-            return data.decode("utf-8" if name != "iso8859-1" else name)
-        except UnicodeDecodeError:
-            return data.decode("cp1252" if name == "ascii" else "utf-8", "replace")
-    try:
-        # UTF-7 can say halves of a character, which no strict reader of our JSON takes
-        return _HALVES.sub("\ufffd", data.decode(name, "replace"))
-    except (UnicodeError, ValueError):
-        return data.decode("utf-8", "replace")
+        return charsets.windows_1252(data)
 
 
 def decode_words(text: str) -> str:
@@ -137,7 +109,7 @@ def decode_words(text: str) -> str:
 
     def flush() -> None:
         if pending:
-            out.append(decode_charset(b"".join(pending), charset))
+            out.append(charsets.decode(b"".join(pending), charset))
             pending.clear()
 
     for match in _WORD.finditer(text):
@@ -225,7 +197,7 @@ def _join_segments(numbered: Mapping[int, tuple[str, bool]]) -> str:
         else:
             data = text.encode("utf-8")
         out.append(data)
-    return decode_charset(b"".join(out), charset)
+    return charsets.decode(b"".join(out), charset)
 
 
 def parse_mailboxes(value: str) -> tuple[Mailbox, ...]:

@@ -15,7 +15,8 @@ from types import MappingProxyType
 import pybase64
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.smime.fields import Field, decode_charset, decode_words, parse_parameters
+from medmail_cli.smime import charsets
+from medmail_cli.smime.fields import Field, decode_words, parse_parameters
 
 MAX_HEADER = 1 << 20  # a letter to thousands of recipients has about 200 kB
 MAX_FIELDS = 4000
@@ -280,14 +281,16 @@ def decode_base64(encoded: bytes | memoryview) -> bytes:
 def decode_text(entity: Entity) -> str:
     """The body of a text part as text, with plain newlines, its final one kept.
 
-    The charset is the stranger's: unknown ones are read as UTF-8 with replacement marks. Soft line
-    breaks of ``format=flowed`` (RFC 3676) are joined.
+    The charset is the stranger's (:mod:`.charsets`); an HTML text may name its own. Soft line breaks of
+    ``format=flowed`` (RFC 3676) are joined.
     """
-    charset = entity.parameters.get("charset", "us-ascii")
     body = decode_body(entity)
+    charset = entity.parameters.get("charset", "")
+    if not charset and entity.content_type == "text/html":
+        charset = charsets.declared(body)
     if b"\r\r\n" in body:
         body = canonical(body)
-    text = decode_charset(body, charset).replace("\r\n", "\n").replace("\r", "\n")
+    text = charsets.decode(body, charset).replace("\r\n", "\n").replace("\r", "\n")
     if entity.parameters.get("format", "").lower() == "flowed":
         text = _unflow(text, delete_space=entity.parameters.get("delsp", "").lower() == "yes")
     return text

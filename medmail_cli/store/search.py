@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from medmail_cli.store.index import Stored
 
 
+_TYPED = str.maketrans({"œ": "oe", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "\u2019": "'", "\u2018": "'"})
+"""Letters and signs, and how they are typed."""
+
+
 def matches(stored: "Stored", learned: Mapping[str, Any], query: str, sender: str) -> bool:
     """Do all words of ``query`` occur in a message, and all of ``sender`` in whom it is from?
 
@@ -31,6 +35,6 @@ def _all_in(words: str, texts: Sequence[str]) -> bool:
 
 
 def _folded(text: str) -> str:
-    """For comparing without case and accents: who searches for Rene means René."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    """For comparing without case, accents and joined letters: who types Rene or coeur means René, cœur."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold().translate(_TYPED))
     return "".join(char for char in decomposed if not unicodedata.combining(char))
