@@ -97,6 +97,8 @@ class Config:
     unlock_for: str | None = None
     card_module: Path | None = None
     """The PKCS#11 module to find cards by, where it is not one that is found anyway."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Fields added to every letter, outside."""
     fetch_private: bool = False
     """Whether what certificates name may also be fetched from this machine and private networks."""
 
@@ -147,10 +149,18 @@ def load(path: Path) -> Config:
         delegates=tuple(_addresses(top, "delegates")),
         unlock_for=_duration(top, "unlock-for"),
         card_module=top.take_path("card-module"),
+        headers=_headers(top),
         fetch_private=top.take("fetch-private", bool, False),
     )
     top.end()
     return config
+
+
+def _headers(top: Table) -> dict[str, str]:
+    from medmail_cli import profile as profiles
+
+    group = top.table("headers")
+    return {} if group is None else profiles.headers(group)
 
 
 def _named(top: Table, key: str, read: "Callable[[str, Table], Any]") -> dict[str, Any]:

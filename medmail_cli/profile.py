@@ -1,5 +1,6 @@
 """Profiles: what a network demands, as data in ``profiles/`` or in a file of one's own."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -44,6 +45,8 @@ class Profile:
     request_dsn: bool = True
     whitelist: Path | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    wanted_headers: tuple[str, ...] = ()
+    """Fields that the network wants in each letter, and whose values are each user's."""
 
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -53,6 +56,42 @@ PROFILES = Path(__file__).parent / "profiles"
 def names() -> list[str]:
     """The names of the profiles that come along."""
     return sorted(path.stem for path in PROFILES.glob("*.toml"))
+
+
+_OWN = frozenset(
+    {
+        "from",
+        "sender",
+        "to",
+        "cc",
+        "bcc",
+        "subject",
+        "date",
+        "message-id",
+        "in-reply-to",
+        "references",
+        "reply-to",
+    }
+)
+"""Fields that a letter has of itself; MIME's own are those that begin with ``content-``."""
+
+
+def headers(group: Table) -> dict[str, str]:
+    """The fields of a table ``headers``, to be added to every letter. Raises ``bad-config``."""
+    found: dict[str, str] = {}
+    for name in list(group.values):
+        value = group.take(name, str)
+        own = name.lower() in _OWN or name.lower().startswith(("content-", "mime-version", "hp-"))
+        if own or not re.fullmatch(r"[!-9;-~]{1,70}", name):
+            group.fail(name, "not-a-header")
+        if not value or not value.isprintable() or len(value) > _LONGEST_VALUE:
+            group.fail(name, "not-a-header-value")
+        found[name] = value
+    group.end()
+    return found
+
+
+_LONGEST_VALUE = 500
 
 
 def load(name: str) -> Profile:
@@ -73,7 +112,10 @@ def load(name: str) -> Profile:
         if switch.name in ("whitelist", "escrow"):
             value: Any = table.take_path(key)
         elif switch.name == "headers":
-            value = table.take(key, dict)
+            value = None if (group := table.table(key)) is None else headers(group)
+        elif switch.name == "wanted_headers":
+            value = table.take(key, list)
+            value = None if value is None else tuple(value)
         elif switch.type is bool:
             value = table.take(key, bool)
         else:

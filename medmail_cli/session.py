@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +68,7 @@ class Session:
         """The secrets that were typed or came by a pipe: they cannot be had again."""
         self.refused: dict[tuple[str, str], MedmailError] = {}
         """The secrets that a server has refused in this run, and how: each time more may lock the account."""
-        self._notes: dict[Path, Note] = {}
+        self._notes: dict[object, Note] = {}
         self._asking = threading.Lock()
         self._stdin_reader: str | None = None
 
@@ -86,7 +86,8 @@ class Session:
     def profile(self) -> "Profile":
         from medmail_cli.profile import load as load_profile
 
-        return load_profile(os.environ.get("MEDMAIL_PROFILE") or self.config.profile)
+        loaded = load_profile(os.environ.get("MEDMAIL_PROFILE") or self.config.profile)
+        return replace(loaded, headers={**loaded.headers, **self.config.headers})
 
     def account(self, name: str | None = None, *, address: str | None = None) -> Account:
         """The account of that name, else the one with ``address``, else the first.
@@ -257,7 +258,7 @@ class Session:
         from medmail_cli.store.files import others_can_read
 
         if others_can_read(path):
-            self._notes.setdefault(path, Note("secret-readable", {"secret": name, "path": str(path)}))
+            self.note(Note("secret-readable", {"secret": name, "path": str(path)}))
         return value
 
     def _from_descriptor(self, name: str, descriptor: int, owner: str) -> bytes:
@@ -390,6 +391,10 @@ class Session:
         from medmail_cli.store.trust import Trust
 
         return Trust(self._folders.trust, self._folders.cache)
+
+    def note(self, note: Note) -> None:
+        """Something to be told at the end of the run, once."""
+        self._notes.setdefault((note.code, *note.facts.values()), note)
 
     def take_notes(self) -> "list[Note]":
         """What was noticed on the way and a person should hear of, each once: torn writes, open secrets."""

@@ -211,10 +211,15 @@ def _draft(
 def office(session: "Session", *, post_quantum: bool = False, offline: bool = False) -> "Office":
     """What sending needs of this run."""
     from medmail_cli.commands.judging import validator
+    from medmail_cli.model import Note
     from medmail_cli.workflows.addressing import Directory, read_whitelist
     from medmail_cli.workflows.office import Office
 
     profile = session.profile
+    added = {name.lower() for name in profile.headers}
+    for name in profile.wanted_headers:
+        if name.lower() not in added:
+            session.note(Note("header-wanted", {"header": name, "profile": profile.name}))
     own = [
         (address, one.certificate)
         for one in session.keystore.identities()

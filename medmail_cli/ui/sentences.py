@@ -25,6 +25,10 @@ NOTES: dict[str, str] = {
         "a request of {date} for a key of {address} broke off: {authority} may have made one that nobody "
         "holds; it should revoke any certificate of that request"
     ),
+    "header-wanted": N_(
+        "the network of the profile {profile} wants {header} in each letter, and there is none: put the "
+        "reference that your product was given under [headers] in config.toml"
+    ),
     "retry-failed": N_("letters waiting in the outbox could not be sent now ({error})"),
     "sent-copy-not-appended": N_("the copy could not be put into {folder} on the server ({error})"),
     "not-backed-up": N_(
@@ -143,6 +147,8 @@ REASONS: dict[str, str] = {
     "not-a-duration": N_("{key}: “{value}” is no duration such as 15m, 2h or 30d"),
     "not-a-table": N_("{key} must be a table"),
     "not-a-proxy": N_("the proxy's address is not understood"),
+    "not-a-header": N_("{key} is no header field that can be added"),
+    "not-a-header-value": N_("{key}: its value must be a printable text of 500 characters at most"),
     "not-an-address": N_("{key}: “{value}” is no mail address"),
     "not-one-of": N_("{key} must be one of: {expected}"),
     "not-toml": N_("this is not TOML: {detail}"),
