@@ -16,6 +16,7 @@ from cryptography import x509
 
 from medmail_cli.cms.certificates import UNREADABLE, load
 from medmail_cli.devices import modules
+from medmail_cli.devices.cardobjects import attribute
 from medmail_cli.errors import MedmailError
 
 if TYPE_CHECKING:
@@ -64,17 +65,6 @@ def alone(method: Callable[P, T]) -> Callable[P, T]:
             return method(*args, **kwargs)
 
     return waiting
-
-
-def attribute(found: "pkcs11.Object", name: "pkcs11.Attribute") -> Any:
-    """An attribute of an object on a card, empty octets where it has none or does not show it."""
-    import pkcs11
-
-    try:
-        value = found[name]
-    except (pkcs11.AttributeTypeInvalid, pkcs11.AttributeSensitive):
-        return b""
-    return value
 
 
 class Card:

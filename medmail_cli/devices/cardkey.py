@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.cms import algorithms, der, oaep
-from medmail_cli.devices.card import alone, attribute
+from medmail_cli.devices.card import alone
+from medmail_cli.devices.cardobjects import private_key
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Oaep
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from medmail_cli.model import KeyTransport, Primitive, SignatureScheme
 
 _SAMPLE = 32
-_SHORTEST_POINT = 32
 _MOST_WAYS, _LONGEST_LABEL = 64, 255
 
 
@@ -335,7 +335,7 @@ class CardKey:
     def _key(self) -> Any:
         """The key's object. Logs in where that was not done yet."""
         import pkcs11
-        from pkcs11 import Attribute, KeyType, ObjectClass
+        from pkcs11 import KeyType
 
         session = self._card.session()
         if self._object is None:
@@ -347,56 +347,13 @@ class CardKey:
             kind = next((kind for of, kind in kinds.items() if isinstance(self._public, of)), None)
             if kind is None:
                 raise self._card.no_such_key()
-            wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.KEY_TYPE: kind}
             try:
-                self._object = self._named(session, wanted) or self._matching(session, wanted)
+                self._object = private_key(session, kind, self._id, self._public)
             except pkcs11.PKCS11Error as error:
                 raise self._card.failed(error) from None
             if self._object is None:
                 raise self._card.no_such_key()
         return self._object
-
-    # a session has one search at a time (PKCS#11 5.9), so each is taken to its end before the next
-
-    def _named(self, session: "pkcs11.Session", wanted: dict[Any, Any]) -> Any:
-        """The key with our CKA_ID, unless the card shows that its public half is another's."""
-        from pkcs11 import Attribute
-
-        if not self._id:
-            return None
-        named = list(session.get_objects(wanted | {Attribute.ID: self._id}))
-        return next((key for key in named if self._is_ours(session, key) is not False), None)
-
-    def _matching(self, session: "pkcs11.Session", wanted: dict[Any, Any]) -> Any:
-        """The key whose public half is ours, or the only one that may be.
-
-        Cards are met whose certificates have another CKA_ID than their keys, or none.
-        """
-        keys = list(session.get_objects(wanted))
-        shown = [(key, self._is_ours(session, key)) for key in keys]
-        perhaps = [key for key, ours in shown if ours is None]
-        return next((key for key, ours in shown if ours), perhaps[0] if len(perhaps) == 1 else None)
-
-    def _is_ours(self, session: "pkcs11.Session", key: Any) -> bool | None:
-        """Whether the public half of a private key is ours; None where the card does not show it.
-
-        An RSA key shows its modulus (PKCS#11 2.1.3); of others the public key object of the same CKA_ID and
-        label shows the point (2.3.3).
-        """
-        from pkcs11 import Attribute, ObjectClass
-
-        if isinstance(self._public, rsa.RSAPublicKey):
-            modulus = attribute(key, Attribute.MODULUS)
-            return None if not modulus else int.from_bytes(modulus) == self._public.public_numbers().n
-        info = self._public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        wanted = {Attribute.CLASS: ObjectClass.PUBLIC_KEY}
-        for name in (Attribute.ID, Attribute.LABEL):
-            value = attribute(key, name)
-            for public in list(session.get_objects(wanted | {name: value})) if value else ():
-                if len(point := attribute(public, Attribute.EC_POINT)) >= _SHORTEST_POINT:
-                    # wrapped in an OCTET STRING, or, by tokens from before 2.30, bare
-                    return info.endswith((point, point[2:], point[3:]))
-        return None
 
     def _pin_again(self, key: Any) -> dict[str, str]:
         """The PIN, for a key that wants it at each use (CKA_ALWAYS_AUTHENTICATE, PKCS#11 4.9)."""

@@ -392,6 +392,15 @@ def test_the_only_key_of_its_kind_is_tried_where_the_card_shows_no_public_half(d
     assert error(desk.enrol("--token", "STRANGE")) == (1, "card-empty")
 
 
+def test_a_key_named_by_its_certificate_serves_though_another_s_public_half_has_its_label(desk: Desk) -> None:
+    alice, other = person("alice", key_type="p256"), person("carol", key_type="p256")
+    token = desk.reader.insert()
+    token.put_key(other.raw_key, "02")
+    token.put_key(alice.raw_key, "01", public=False)
+    token.put(alice.certificate, "01")
+    assert enrolled(desk.enrol()) == [("enrolled", ALICE, "both")]
+
+
 def test_two_cards_of_one_label_are_told_apart_by_their_serial_numbers(desk: Desk) -> None:
     for name in ("alice", "bob"):
         own = person(name)
