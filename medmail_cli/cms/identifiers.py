@@ -191,12 +191,21 @@ def crl_issuer_octets(crl: x509.CertificateRevocationList) -> bytes:
 
 def subject_public_key(certificate: x509.Certificate) -> tuple[algorithms.Algorithm, bytes]:
     """The subjectPublicKeyInfo: its algorithm, and the key's octets (an EC point, an RSAPublicKey)."""
+    key = _subject_public_key_info(certificate).fields()
+    return algorithms.read(key.take()), bytes(key.take().bits())
+
+
+def key_sha256(certificate: x509.Certificate) -> str:
+    """SHA-256, in hex, of the certificate's SubjectPublicKeyInfo as it stands."""
+    return hashlib.sha256(_subject_public_key_info(certificate).raw).hexdigest()
+
+
+def _subject_public_key_info(certificate: x509.Certificate) -> ber.Node:
     fields = ber.parse(certificate.tbs_certificate_bytes).fields()
     fields.maybe(0x80)
     for _ in range(5):  # serial number, signature, issuer, validity, subject
         fields.take()
-    key = fields.take(ber.SEQUENCE).fields()
-    return algorithms.read(key.take()), bytes(key.take().bits())
+    return fields.take(ber.SEQUENCE)
 
 
 def key_identifier(certificate: x509.Certificate) -> bytes:

@@ -13,7 +13,7 @@ from typing import Literal
 from cryptography import x509
 
 from medmail_cli.cms.certificates import inherits, with_parameters
-from medmail_cli.cms.identifiers import public_key_octets, serial_number
+from medmail_cli.cms.identifiers import key_sha256, public_key_octets, serial_number
 from medmail_cli.model import phrase
 from medmail_cli.pki.certificate import facts, issued, issuer_text, subject_text
 from medmail_cli.pki.crl import SKEW, Crl, LeftOut, Revocation, read_crl
@@ -64,6 +64,17 @@ class Judgement:
     def trusted(self) -> bool:
         """Whether the certificate is acceptable for the purpose asked."""
         return not self.problems
+
+    @property
+    def signed_by(self) -> str | None:
+        """SHA-256 of the SubjectPublicKeyInfo, in hex, of the key that signed the certificate.
+
+        None where its issuer was not found. What the certificate says of its issuer plays no part.
+        """
+        issuer = self.chain[min(1, len(self.chain) - 1)]
+        if issuer is self.chain[0] and not issued(issuer, issuer):
+            return None
+        return key_sha256(issuer)
 
 
 def judge(

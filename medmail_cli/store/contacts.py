@@ -35,6 +35,13 @@ Learned = Literal["learned", "waiting", "unchanged"]
 
 Chains = Mapping[x509.Certificate, Sequence[x509.Certificate]]
 _NO_CHAINS: Chains = {}
+SignedBy = Callable[[x509.Certificate], str | None]
+"""Finds the key that signed a certificate, as in :attr:`Known.signed_by`."""
+
+
+def _unfound(_certificate: x509.Certificate) -> str | None:
+    return None
+
 
 SKEW = dt.timedelta(minutes=5)
 _VERSION = 1
@@ -55,6 +62,8 @@ class Known:
     above: tuple[x509.Certificate, ...] = ()
     preferred_at: dt.datetime | None = None
     """When its holder last signed that letters shall be encrypted to it (RFC 8551 §2.5.3)."""
+    signed_by: str | None = None
+    """SHA-256, hex, of its issuer's SubjectPublicKeyInfo; None until an issuer's certificate was at hand."""
 
     @cached_property
     def sha256(self) -> str:
@@ -134,6 +143,7 @@ class Contacts:
         *,
         now: dt.datetime,
         chains: Chains = _NO_CHAINS,
+        signed_by: SignedBy = _unfound,
     ) -> Contact:
         """Take certificates on the user's word; those that do not bear the address are pinned to it.
 
@@ -144,7 +154,8 @@ class Contacts:
             for certificate in certificates:
                 origin: Origin = "added" if binds(certificate, address) else "pinned"
                 above = tuple(chains.get(certificate, ()))
-                contact = _with(contact, Known(certificate, origin, now, above))
+                known = Known(certificate, origin, now, above, signed_by=signed_by(certificate))
+                contact = _with(contact, known)
             return contact
 
         return self._change(address, change)
@@ -199,11 +210,13 @@ class Contacts:
         signed_at: dt.datetime | None = None,
         now: dt.datetime,
         chains: Chains = _NO_CHAINS,
+        signed_by: SignedBy = _unfound,
     ) -> Learned:
         """Learn from a letter of the mailbox whose signer is trusted now; ``address`` is the signer's.
 
-        Certificates that do not bear the address, or cannot encrypt, are passed over. One of another
-        issuer than those known waits for ``accept``, as does any beside a pinned one. Capabilities, and
+        Certificates that do not bear the address, or cannot encrypt, are passed over. One that another key
+        signed than those known (``signed_by``, asked of older ones too) waits for ``accept``, as does any
+        beside a pinned one: what a certificate says of its issuer is anybody's to write. Capabilities, and
         which certificate is ``preferred``, count if they are newer than those stored and not from the
         future. The caller has judged every certificate; writes nothing where nothing is new.
         """
@@ -216,8 +229,10 @@ class Contacts:
             for certificate in bearing:
                 if certificate in seen:
                     continue
-                known = Known(certificate, "learned", now, tuple(chains.get(certificate, ())))
-                if _may_join(certificate, contact):
+                contact = _completed(contact, signed_by)
+                above = tuple(chains.get(certificate, ()))
+                known = Known(certificate, "learned", now, above, signed_by=signed_by(certificate))
+                if _may_join(known, contact):
                     contact, result = _with(contact, known), "waiting" if result == "waiting" else "learned"
                 else:
                     waiting = _newest((*contact.waiting, known))
@@ -269,7 +284,13 @@ def _with(contact: Contact, known: Known) -> Contact:
     for earlier in contact.certificates:
         if earlier.certificate == known.certificate:
             above = tuple(dict.fromkeys((*earlier.above, *known.above)))
-            known = replace(known, since=earlier.since, above=above, preferred_at=earlier.preferred_at)
+            known = replace(
+                known,
+                since=earlier.since,
+                above=above,
+                preferred_at=earlier.preferred_at,
+                signed_by=known.signed_by or earlier.signed_by,
+            )
     others = tuple(each for each in contact.certificates if each.certificate != known.certificate)
     waiting = tuple(each for each in contact.waiting if each.certificate != known.certificate)
     return replace(contact, certificates=_newest((*others, known)), waiting=waiting)
@@ -279,18 +300,21 @@ def _newest(known: Sequence[Known]) -> tuple[Known, ...]:
     return tuple(sorted(known, key=lambda each: (each.since, each.sha256)))[-_MOST:]
 
 
-def _may_join(certificate: x509.Certificate, contact: Contact) -> bool:
+def _may_join(new: Known, contact: Contact) -> bool:
     if not contact.certificates:
         return True
     if any(known.origin == "pinned" for known in contact.certificates):
         return False
-    return _issuer(certificate) in {_issuer(known.certificate) for known in contact.certificates}
+    return new.signed_by is not None and new.signed_by in {known.signed_by for known in contact.certificates}
 
 
-def _issuer(certificate: x509.Certificate) -> tuple[object, bytes | None]:
-    """Name and key: an authority that only takes another's name is another issuer."""
-    read = facts(certificate)
-    return read.issuer, read.issuer_key_id
+def _completed(contact: Contact, signed_by: SignedBy) -> Contact:
+    """The contact with the keys that signed its certificates, where they were not known so far."""
+    certificates = tuple(
+        known if known.signed_by else replace(known, signed_by=signed_by(known.certificate))
+        for known in contact.certificates
+    )
+    return replace(contact, certificates=certificates)
 
 
 def _newer(signed_at: dt.datetime, stored: dt.datetime | None) -> bool:
@@ -329,6 +353,7 @@ def _stored(known: Known) -> dict[str, Any]:
         "certificate": _text(known.certificate),
         "above": [_text(certificate) for certificate in known.above],
         **({"preferred_at": known.preferred_at.isoformat()} if known.preferred_at else {}),
+        **({"signed_by": known.signed_by} if known.signed_by else {}),
     }
 
 
@@ -380,6 +405,7 @@ def _known(stored: dict[str, Any]) -> Known:
         since,
         above,
         dt.datetime.fromisoformat(preferred_at) if preferred_at else None,
+        stored.get("signed_by"),
     )
 
 

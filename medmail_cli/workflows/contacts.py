@@ -17,7 +17,7 @@ from medmail_cli.workflows.logged import logged
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from medmail_cli.pki.path import Authorities
+    from medmail_cli.pki.path import Authorities, Judgement
     from medmail_cli.store.auditlog import AuditLog
     from medmail_cli.workflows.office import Office
     from medmail_cli.workflows.send import Event, Wish
@@ -110,7 +110,13 @@ def add(
             continue
         new = [Known(certificate, "added", now) for certificate in certificates]
         with logged(log, "contact-add", actor, objects=[k.sha256 for k in new], address=bearer):
-            contact = contacts.add(bearer, certificates, now=now, chains=chains)
+            contact = contacts.add(
+                bearer,
+                certificates,
+                now=now,
+                chains=chains,
+                signed_by=lambda one: _judged(one, above, authorities, now).signed_by,
+            )
         yield _shown(contact, "added" if old is None else "changed", authorities, now)
 
 
@@ -121,10 +127,19 @@ def _above(
     now: dt.datetime,
 ) -> "list[x509.Certificate]":
     """Those of ``helpers`` that stand above a certificate."""
-    judgement = authorities.judge(
+    chain = _judged(certificate, helpers, authorities, now).chain
+    return [one for one in chain[1:] if one in helpers and not facts(one).self_issued]
+
+
+def _judged(
+    certificate: "x509.Certificate",
+    helpers: "Sequence[x509.Certificate]",
+    authorities: "Authorities",
+    now: dt.datetime,
+) -> "Judgement":
+    return authorities.judge(
         certificate, enclosed=Enclosed(helpers), at=now, purpose="any", revocation="soft"
     )
-    return [one for one in judgement.chain[1:] if one in helpers and not facts(one).self_issued]
 
 
 def set_reads(

@@ -153,7 +153,7 @@ class Reader:
         extra, enclosed = proven.certificates, Enclosed((*self._known(address), *proven.certificates))
         if self.judge(proven.certificate, enclosed, self.now).problems:
             return
-        chains = {}
+        chains, signers = {}, dict[x509.Certificate, str | None]()
         for certificate in extra:
             if not binds(certificate, address):
                 continue
@@ -162,9 +162,17 @@ class Reader:
             )
             if not judged.problems:
                 chains[certificate] = [one for one in judged.chain[1:-1] if one in extra]
+                signers[certificate] = judged.signed_by
         if preferred is not None and any(preferred.names(certificate) for certificate in chains):
             # RFC 8551 §2.5.3; post-quantum keys stand beside the one that everybody can use
             chains = {c: above for c, above in chains.items() if preferred.names(c) or is_ml_kem(c)}
+
+        def signed_by(certificate: x509.Certificate) -> str | None:
+            if certificate not in signers:
+                judged = self.validator.authorities.judge(certificate, enclosed=enclosed, at=self.now)
+                signers[certificate] = judged.signed_by
+            return signers[certificate]
+
         self.contacts.learn(
             address,
             tuple(chains),
@@ -173,6 +181,7 @@ class Reader:
             signed_at=signed_at,
             now=self.now,
             chains=chains,
+            signed_by=signed_by,
         )
 
     def _policy(self) -> Policy:

@@ -101,11 +101,18 @@ def make_ca(
     not_after: dt.datetime = FAR,
     path_length: int | None = None,
     extensions: Iterable[tuple[x509.ExtensionType, bool]] = (),
+    key_identifier_of: "Authority | None" = None,
 ) -> Authority:
-    """A root, or below ``parent`` an intermediate; ``extensions`` are (value, critical) pairs added last."""
+    """A root, or below ``parent`` an intermediate; ``extensions`` are (value, critical) pairs added last.
+
+    With ``key_identifier_of`` it claims another authority's key identifier.
+    """
     key = make_key(key_type)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     usage = _key_usage(key_cert_sign=True, crl_sign=True, digital_signature=True)
+    if key_identifier_of is not None:
+        claimed = key_identifier_of.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        extensions = (*extensions, (claimed.value, False))
     certificate = _certify(
         parent,
         key,
@@ -113,6 +120,7 @@ def make_ca(
         not_before,
         not_after,
         [(x509.BasicConstraints(ca=True, path_length=path_length), True), (usage, True), *extensions],
+        subject_key_identifier=key_identifier_of is None,
     )
     return Authority(certificate, key, (certificate, *(parent.chain if parent else ())))
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from medmail_cli.cms import ber, identifiers
 from medmail_cli.errors import MedmailError
-from medmail_cli.store.contacts import Contacts
+from medmail_cli.pki.path import Authorities
+from medmail_cli.store.contacts import Contacts, SignedBy
 from tests.support import pki
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
@@ -24,6 +25,12 @@ def certificate(
     address: str | None = "dr.b@x.test", ca: pki.Authority = CA, purpose: pki.Purpose = "both", since: int = 0
 ) -> x509.Certificate:
     return pki.issue(ca, address, purpose, key=KEY, not_before=pki.EPOCH + since * DAY)[0]
+
+
+def signer(*cas: pki.Authority) -> SignedBy:
+    """Finds the key that signed, where these authorities' certificates are at hand."""
+    authorities = Authorities([ca.certificate for ca in cas])
+    return lambda one: authorities.judge(one, at=NOW).signed_by
 
 
 @pytest.fixture
@@ -87,11 +94,12 @@ def test_what_its_holder_prefers_comes_before_what_was_issued_earlier(contacts: 
 
 def test_another_issuer_waits_until_accepted(contacts: Contacts) -> None:
     first, renewed, rival = certificate(), certificate(since=1), certificate(ca=RIVAL, since=2)
-    assert contacts.learn("dr.b@x.test", [first], now=NOW) == "learned"
-    assert contacts.learn("dr.b@x.test", [first], now=NOW) == "unchanged"
-    assert contacts.learn("DR.b@x.test", [renewed], now=NOW) == "learned"
-    assert contacts.learn("dr.b@x.test", [rival], now=NOW) == "waiting"
-    assert contacts.learn("dr.b@x.test", [rival], now=NOW) == "unchanged"
+    signed_by = signer(CA, RIVAL)
+    assert contacts.learn("dr.b@x.test", [first], now=NOW, signed_by=signed_by) == "learned"
+    assert contacts.learn("dr.b@x.test", [first], now=NOW, signed_by=signed_by) == "unchanged"
+    assert contacts.learn("DR.b@x.test", [renewed], now=NOW, signed_by=signed_by) == "learned"
+    assert contacts.learn("dr.b@x.test", [rival], now=NOW, signed_by=signed_by) == "waiting"
+    assert contacts.learn("dr.b@x.test", [rival], now=NOW, signed_by=signed_by) == "unchanged"
     contact = contacts.lookup("dr.b@x.test")
     assert contact is not None
     assert [known.certificate for known in contact.encryption(NOW)] == [renewed, first]
@@ -100,12 +108,25 @@ def test_another_issuer_waits_until_accepted(contacts: Contacts) -> None:
     assert not contact.waiting
     with pytest.raises(MedmailError, match="not-found"):
         contacts.accept("dr.b@x.test")
+    later = certificate(ca=RIVAL, since=3)
+    assert contacts.learn("dr.b@x.test", [later], now=NOW, signed_by=signed_by) == "learned"
 
 
-def test_an_issuer_of_the_same_name_is_another(contacts: Contacts) -> None:
-    contacts.learn("dr.b@x.test", [certificate()], now=NOW)
-    impostor = certificate(ca=pki.make_ca("Order"))
-    assert contacts.learn("dr.b@x.test", [impostor], now=NOW) == "waiting"
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_an_issuer_of_the_same_name_and_key_identifier_is_another(contacts: Contacts, at_hand: bool) -> None:
+    """Name and key identifier are what a certificate claims; its signature proves the key."""
+    other = pki.make_ca("Order", key_identifier_of=CA)
+    impostor = certificate(ca=pki.Authority(CA.certificate, other.key, other.chain))
+    renewed = certificate(since=1)
+    signed_by = signer(CA, other)
+    contacts.learn("dr.b@x.test", [certificate()], now=NOW, signed_by=signed_by if at_hand else signer())
+    assert contacts.learn("dr.b@x.test", [impostor], now=NOW, signed_by=signed_by) == "waiting"
+    assert contacts.learn("dr.b@x.test", [renewed], now=NOW, signed_by=signed_by) == "learned"
+
+
+def test_beside_certificates_whose_issuer_is_not_at_hand_everything_new_waits(contacts: Contacts) -> None:
+    contacts.add("dr.b@x.test", [certificate()], now=NOW)
+    assert contacts.learn("dr.b@x.test", [certificate(since=1)], now=NOW, signed_by=signer()) == "waiting"
 
 
 def test_nothing_joins_a_pinned_certificate_by_itself(contacts: Contacts) -> None:
@@ -133,8 +154,9 @@ def test_capabilities_only_move_forward_and_never_from_the_future(contacts: Cont
 
 
 def test_nobody_can_fill_a_contact(contacts: Contacts) -> None:
+    signed_by = signer(CA)
     for n in range(40):
-        contacts.learn("dr.b@x.test", [certificate(since=n)], now=NOW + n * DAY)
+        contacts.learn("dr.b@x.test", [certificate(since=n)], now=NOW + n * DAY, signed_by=signed_by)
     contact = contacts.lookup("dr.b@x.test")
     assert contact is not None
     assert len(contact.certificates) <= 16
