@@ -25,6 +25,8 @@ OWN_NAME = "[127.0.0.1]"
 """What we call ourselves in EHLO: an address literal that tells nothing (RFC 5321 §4.1.4)."""
 _CHALLENGES = 8
 """More than any mechanism has."""
+CREDENTIALS_INVALID = "5.7.8 "
+"""The enhanced status code (RFC 4954 §6) that settles it, whatever else is said: "(reason unavailable)"."""
 PASSWORD_TRANSITION = 432
 """The one temporary reply that asks for something to be done (RFC 4954 §6)."""
 
@@ -249,6 +251,7 @@ def _login_refusal(
     words = f"{reply} ({exchange.report})" if exchange.report else str(reply)
     if reply.code == PASSWORD_TRANSITION:
         return MedmailError("login-expired", host=name, login=login, reply=words)
-    if reply.temporary or imapanswers.will_pass("", reply.text):
+    invalid = reply.text.startswith(CREDENTIALS_INVALID)
+    if reply.temporary or (not invalid and imapanswers.will_pass("", reply.text)):
         return MedmailError("server-busy", host=name, reply=words)
     return MedmailError("login-refused", host=name, login=login, reply=words)
