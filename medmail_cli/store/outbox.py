@@ -154,33 +154,35 @@ class Outbox:
     def mark(self, recipients: Iterable[tuple[int, str]]) -> None:
         """Note, durably, that the end of the data is about to go out for these (number, address)."""
         marks = list(recipients)
-        with self._transaction() as database:
-            database.executemany(
-                "UPDATE recipients SET doubts = doubts + 1 WHERE submission = ? AND address = ?", marks
-            )
+        with self._lock:
+            with self._transaction() as database:
+                database.executemany(
+                    "UPDATE recipients SET doubts = doubts + 1 WHERE submission = ? AND address = ?", marks
+                )
             self._marked.update(marks)
 
     def record(self, fates: Sequence[Fate], now: datetime) -> None:
         """Make what an attempt brought durable, in one commit; what stays queued is due again later."""
-        with self._transaction() as database:
-            for fate in fates:
-                place = (fate.number, fate.address)
-                settled = place in self._marked and fate.status != "unknown"
-                status = "queued" if fate.status == "unknown" else fate.status
-                database.execute(
-                    "UPDATE recipients SET status = ?, reply = ?, server = ?, server_certificate = ?,"
-                    " doubts = doubts - ? WHERE submission = ? AND address = ?",
-                    (status, fate.reply, fate.server, fate.server_certificate, settled, *place),
-                )
+        with self._lock:
+            with self._transaction() as database:
+                for fate in fates:
+                    place = (fate.number, fate.address)
+                    settled = place in self._marked and fate.status != "unknown"
+                    status = "queued" if fate.status == "unknown" else fate.status
+                    database.execute(
+                        "UPDATE recipients SET status = ?, reply = ?, server = ?, server_certificate = ?,"
+                        " doubts = doubts - ? WHERE submission = ? AND address = ?",
+                        (status, fate.reply, fate.server, fate.server_certificate, settled, *place),
+                    )
+                for number in {fate.number for fate in fates}:
+                    (attempts,) = database.execute(
+                        "SELECT attempts FROM submissions WHERE number = ?", (number,)
+                    ).fetchone()
+                    database.execute(
+                        "UPDATE submissions SET attempts = ?, due_at = ? WHERE number = ?",
+                        (attempts + 1, (now + retry_after(attempts)).timestamp(), number),
+                    )
             self._marked.difference_update((fate.number, fate.address) for fate in fates)
-            for number in {fate.number for fate in fates}:
-                (attempts,) = database.execute(
-                    "SELECT attempts FROM submissions WHERE number = ?", (number,)
-                ).fetchone()
-                database.execute(
-                    "UPDATE submissions SET attempts = ?, due_at = ? WHERE number = ?",
-                    (attempts + 1, (now + retry_after(attempts)).timestamp(), number),
-                )
 
     def kept(self, numbers: Iterable[int]) -> None:
         """The sender's copies of these are where they belong."""

@@ -123,6 +123,12 @@ class Submitter:
                 self._outstanding -= 1
         return found
 
+    def halt(self) -> list[int]:
+        """Begin no further job, and give the numbers of those given back; what is under way goes on."""
+        left = asyncio.run_coroutine_threadsafe(self._give_back(), self._loop).result()
+        self._outstanding -= len(left)
+        return left
+
     def offer(self) -> Offer | None:
         """What the server offers, connecting if need be; None where it cannot be reached."""
         return asyncio.run_coroutine_threadsafe(self._ask_offer(), self._loop).result()
@@ -159,6 +165,9 @@ class Submitter:
         if not worker.cancelled() and (error := worker.exception()) is not None:
             self._reports.put(error)  # a fault of ours: the caller's thread must hear of it
             self._offered.set()
+
+    async def _give_back(self) -> list[int]:
+        return [self._jobs.get_nowait().number for _ in range(self._jobs.qsize())]
 
     async def _ask_offer(self) -> Offer | None:
         if not self._workers and self._fatal is None:

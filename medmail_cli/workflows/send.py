@@ -238,7 +238,12 @@ def _send_by(account: "Account", ready: Sequence[_Ready], office: Office, wish: 
         for group in _groups(ready, office):
             yield from _queued(_protected(group, office), office)
         return
-    with Shipment(office.postage, account) as shipment, ThreadPoolExecutor(1, "protect") as ahead:
+    with Shipment(office.postage, account) as shipment:
+        yield from shipment.carried(_sent(ready, shipment, office))
+
+
+def _sent(ready: Sequence[_Ready], shipment: Shipment, office: Office) -> Iterator[Event]:
+    with ThreadPoolExecutor(1, "protect") as ahead:
         # a group is made while the one before is entered, sent and accounted for
         making: Future[list[Parcel]] | None = None
         for group in _groups(ready, office):

@@ -4,17 +4,20 @@ Used by ``send``, ``reply``, ``outbox flush`` and ``fetch --watch``. Each recipi
 log before and an outcome after; the outbox knows the fate first, durably.
 """
 
+import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar
 
 from medmail_cli.audit.entry import Intent, Outcome
 from medmail_cli.errors import OK, MedmailError, combine, exit_of
 from medmail_cli.model import Note
 from medmail_cli.store.outbox import Fate, Outbox, Parcel, Protection, Submission, retry_after
+from medmail_cli.store.room import Room
 from medmail_cli.transport.smtp import Job, Report, Submitter
 from medmail_cli.transport.smtphandover import Envelope, Result
 from medmail_cli.transport.smtpwire import Offer
@@ -29,9 +32,13 @@ if TYPE_CHECKING:
     from medmail_cli.transport.sasl import Credentials
     from medmail_cli.workflows.refusals import Refusals
 
+_Event = TypeVar("_Event")
+
 CLOSED_AT_ONCE = 128
 COPIES_AT_ONCE = 32 << 20
 """Octets of sent messages held in memory while their copies are written."""
+FATE_SIZE, OUTCOME_SIZE = 32 << 10, 8 << 10
+"""Octets that one recipient's fate takes in the outbox (pages of 4096), and in the audit log, at most."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +104,21 @@ class Postage:
 
 @dataclass
 class Shipment:
-    """A connection to one account's server, for as many submissions as come; a context manager."""
+    """A connection to one account's server, for as many submissions as come; a context manager.
+
+    Before the end of a letter goes out there is room for what becomes of it, in the outbox and in the log: a
+    disk that fills up stops the sending, and never leaves unrecorded what a server has taken.
+    """
 
     postage: Postage
     account: "Account"
     _under_way: dict[int, tuple[Submission, dict[str, int]]] = field(default_factory=dict)
     _closing: list[tuple[Submission, bool]] = field(default_factory=list)
     """Submissions whose fates are recorded, and whether a copy is to be kept; closed many at a time."""
+    _unrecorded: set[tuple[int, str]] = field(default_factory=set)
+    """(number, address) of what a server may have and the outbox does not know of; under ``_counting``."""
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+    _full: MedmailError | None = None
 
     def __enter__(self) -> Self:
         server = self.account.smtp
@@ -114,14 +129,18 @@ class Shipment:
             context=self.postage.context(self.account),
             via=self.account.proxy,
             credentials=self.postage.credentials(self.account),
-            mark=self.postage.outbox.mark,
+            mark=self._mark,
         ).__enter__()
+        # where leavings are swept away by the next run
+        self._room = Room(self.postage.outbox.folder / "messages"), Room(self.postage.log.folder)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._submitter.__exit__(kind, error, trace)
+        for room in self._room:
+            room.close()
         self.postage.outbox.release([*self._under_way, *(one.number for one, _ in self._closing)])
 
     def offer(self) -> Offer | None:
@@ -145,7 +164,54 @@ class Shipment:
 
     def arrivals(self, *, wait: bool) -> "Iterator[Recipient | Note]":
         """What has become of submissions, once it is durable; with ``wait`` that of one at least."""
-        reports = self._submitter.reports(wait=wait)
+        yield from self._arrived(self._submitter.reports(wait=wait))
+
+    def carried(self, events: "Iterable[_Event]") -> "Iterator[_Event | Recipient | Note]":
+        """``events``; where an error ends them, first what becomes of all that a server has begun to take."""
+        try:
+            yield from events
+        except MedmailError as error:
+            yield from self._wind_up(error)
+            raise
+
+    def _wind_up(self, error: MedmailError) -> "Iterator[Recipient | Note]":
+        for number in self._submitter.halt():
+            submission, _ = self._under_way[number]
+            for address in submission.pending:
+                yield Recipient(
+                    address, "queued", submission.protection, submission.id, submission.key,
+                    submission.message_id, code=error.code, retry_at=submission.due_at,
+                    exit=exit_of(error.code),
+                )  # fmt: skip
+        while self.outstanding:
+            # more of the same may go wrong; what the caller raises is what went wrong first
+            with contextlib.suppress(MedmailError):
+                yield from self._arrived(self._submitter.reports(wait=True))
+
+    def _mark(self, pairs: Sequence[tuple[int, str]]) -> None:
+        """Take room for what becomes of these, then note that they are in doubt; in a thread of its own."""
+        with self._counting:
+            count = len(self._unrecorded.union(pairs))
+        for room, size in zip(self._room, (FATE_SIZE, OUTCOME_SIZE), strict=True):
+            room.hold(count * size)
+        self.postage.outbox.mark(pairs)
+        with self._counting:
+            self._unrecorded.update(pairs)
+
+    def _insist(self, write: Callable[[], object]) -> None:
+        """Write; on a full disk in the room that was kept for it, and then nothing more is sent."""
+        try:
+            write()
+        except MedmailError as error:
+            if error.code != "disk-full":
+                raise
+            spent = [room.spend() for room in self._room]  # both: they may be on one disk
+            if not any(spent):
+                raise
+            self._full = error
+            write()
+
+    def _arrived(self, reports: Sequence[Report]) -> "Iterator[Recipient | Note]":
         if not reports:
             return
         now = self.postage.now()
@@ -160,16 +226,19 @@ class Shipment:
             shown += some
             accepted = any(one.status == "accepted" for one in some)
             self._closing.append((submission, submission.copy_due and accepted))
-        self.postage.outbox.record(fates, now)
-        self.postage.log.outcomes(outcomes)
-        if not self.outstanding or len(self._closing) >= CLOSED_AT_ONCE:
+        self._insist(lambda: self.postage.outbox.record(fates, now))
+        with self._counting:
+            self._unrecorded.difference_update((one.number, one.address) for one in fates)
+        self._insist(lambda: self.postage.log.outcomes(outcomes))
+        # on a full disk the copies wait for the next run
+        if self._full is None and (not self.outstanding or len(self._closing) >= CLOSED_AT_ONCE):
             yield from self._close()
         for one in shown:
             yield one
             if one.possible_duplicate:
                 code = "outcome-unknown" if one.code == "outcome-unknown" else "possible-duplicate"
                 yield Note(code, {"address": one.address, "message_id": one.message_id or ""})
-        fatal = next((report.error for report in reports if _is_ours(report.error)), None)
+        fatal = next((report.error for report in reports if _is_ours(report.error)), self._full)
         if fatal is not None:
             raise fatal
 
@@ -260,10 +329,14 @@ def _flush_account(
             shipment.ship(
                 waiting, announce(postage.log, [(one, one.pending, one.attempts + 1) for one in waiting])
             )
-            while shipment.outstanding:
-                yield from shipment.arrivals(wait=wait)
-                if not wait and shipment.outstanding:
-                    yield None
+            yield from shipment.carried(_arrivals(shipment, wait=wait))
+
+
+def _arrivals(shipment: Shipment, *, wait: bool) -> "Iterator[Recipient | Note | None]":
+    while shipment.outstanding:
+        yield from shipment.arrivals(wait=wait)
+        if not wait and shipment.outstanding:
+            yield None
 
 
 def settle(postage: Postage, account: "Account", submissions: Sequence[Submission]) -> "Iterator[Note]":

@@ -3,8 +3,10 @@
 import json
 import os
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,24 @@ def test_a_final_refusal_is_final_and_a_temporary_one_is_not(
     assert len(server.taken) == 1
 
 
+@pytest.mark.parametrize(
+    ("said", "exit_status"),
+    [
+        ("535 5.7.8 Error: authentication failed: (reason unavailable)", 4),
+        ("535 5.7.8 no such login; too many connections", 4),
+        ("535 authentication failed: (reason unavailable)", 4),
+        ("535 5.7.0 Server Unavailable. 15", 75),
+        ("454 4.7.0 Temporary authentication failure", 75),
+    ],
+)
+def test_a_wrong_password_is_told_from_a_server_that_cannot_look(
+    alice: Sender, server: SmtpServer, said: str, exit_status: int
+) -> None:
+    server.faults, server.once = {"auth": said}, False
+    done = send(alice)
+    assert (done.exit, said in done.stdout) == (exit_status, True), done
+
+
 def test_recipients_the_server_will_not_take_at_once_get_a_transaction_of_their_own(
     alice: Sender, server: SmtpServer
 ) -> None:
@@ -159,6 +179,78 @@ def test_a_full_disk_is_said_and_nothing_is_half_done(alice: Sender, server: Smt
     assert server.taken == []
     assert alice.run("outbox", "list").stdout == ""
     assert not list((alice.home / "outbox").rglob("*.eml"))
+
+
+ON_A_SMALL_DISK = r"""
+set -e
+mkdir "$2"; mount -t tmpfs -o size=12m tmpfs "$2"; cp -a "$1/." "$2"
+(until [ -e "$3/fill" ]; do sleep 0.02; done; cat /dev/zero >"$2/filler" 2>/dev/null || :; touch "$3/full") &
+shift; export MEDMAIL_HOME="$1"; shift 2
+status=0; "$@" || status=$?
+rm -f "$MEDMAIL_HOME/filler"; cp -a "$MEDMAIL_HOME/." "$OLD_HOME"; wait; exit $status
+"""
+"""Runs a command with its home on a disk that fills up when told: home, place for it, folder for signs."""
+
+
+def run_on_a_small_disk(alice: Sender, server: SmtpServer, tmp_path: Path, *argv: str | Path) -> Done:
+    """Run; the disk is full from the time when 12 letters have been taken, before the twelfth's reply."""
+
+    def fill(taken: int) -> None:
+        if taken >= 12:
+            (tmp_path / "fill").touch()
+            assert wait_until((tmp_path / "full").exists)
+
+    server.on_taken = fill
+    environment = os.environ | {
+        "OLD_HOME": str(alice.home),
+        "MEDMAIL_PASSPHRASE_FILE": str(alice.home.parent / "home.passphrase"),
+    }
+    done = subprocess.run(
+        ["unshare", "-rm", "bash", "-c", ON_A_SMALL_DISK, "bash", alice.home, tmp_path / "disk", tmp_path,
+         MEDMAIL, *argv],
+        env=environment, capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
+    server.on_taken = None
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    """Wait, for a minute at most, until it holds."""
+    for _ in range(3000):
+        if holds():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a disk of one's own needs Linux's namespaces")
+@pytest.mark.parametrize("queued", [True, False])
+def test_a_disk_that_fills_up_in_a_batch_leaves_no_letter_unrecorded_or_sent_twice(
+    alice: Sender, server: SmtpServer, tmp_path: Path, queued: bool
+) -> None:
+    manifest = tmp_path / "letters.jsonl"
+    rows = [{"id": f"r{i}", "to": BOB.address, "subject": f"n {i}", "body": "x" * 9000} for i in range(160)]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    if queued:
+        assert alice.send("--batch", manifest, "--queue").exit == 0
+        argv: tuple[str | Path, ...] = ("outbox", "flush", "--json")
+    else:
+        argv = ("send", "--json", "--batch", manifest)
+
+    done = run_on_a_small_disk(alice, server, tmp_path, *argv)
+
+    assert (done.exit, done.objects[-1]["error"]["code"]) == (1, "disk-full"), done
+    assert 12 <= len(server.taken) < 160
+    accepted = [one for one in done.objects if one.get("status") == "accepted"]
+    assert len(accepted) == len(server.taken)
+    waiting = len(alice.run("outbox", "list").stdout.splitlines())
+
+    again = alice.run(*argv)
+    assert again.exit == 0, again
+    flushed = flush(alice)
+    assert len(server.taken) == len(set(message_ids(server))) == 160, (len(accepted), waiting)
+    assert not [one for one in again.objects + flushed.objects if one.get("possible_duplicate")]
+    assert alice.run("audit", "verify").exit == 0
 
 
 @pytest.mark.parametrize("offers", [CHUNKING, PLAIN])

@@ -8,7 +8,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -37,6 +37,8 @@ class SmtpServer:
     once: bool = True
     taken: list[tuple[list[str], bytes]] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    on_taken: Callable[[int], None] | None = None
+    """Called with how many letters were taken, before the reply to one."""
 
     def write_config(self, home: Path, address: str) -> None:
         """A configuration whose one account is here."""
@@ -122,6 +124,8 @@ class SmtpServer:
         if recipients and fault[:1] not in "45":
             # a server that breaks here has taken the message: that is the case nobody can know of
             self.taken.append((list(recipients), data))
+            if self.on_taken is not None:
+                self.on_taken(len(self.taken))
         self._at("end", stream, "250 taken" if recipients else "554 no valid recipients")
 
 
