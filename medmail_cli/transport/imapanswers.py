@@ -18,8 +18,9 @@ _LATER_WORDS = re.compile(
     r"\b(?:too many|max\w*|number of|limit)\b.{0,40}"
     r"\b(?:connections?|sessions?|requests?|commands?|clients?|users)\b"
     r"|\b(?:connections?|sessions?|rate|bandwidth|request|command)\b.{0,20}\b(?:limit\w*|exceeded)\b"
-    r"|(?<!reason )unavailable|not available|temporar|\blater\b|throttl|\bbusy\b|overload|\bin use\b|maintenance"
-    r"|shutting down|internal\b.{0,20}\berror|system error|timed[ -]?out|\btimeout\b|not connected",
+    r"|(?<!reason )unavailable|not available|temporar|\blater\b|throttl|\bbusy\b|overload|\bin use\b"
+    r"|maintenance|shutting down|internal\b.{0,20}\berror|system error|timed[ -]?out|\btimeout\b"
+    r"|not connected",
     re.IGNORECASE,
 )
 _LOGIN_WORDS = re.compile(r"fail|incorrect|wrong|denied|password|credential|authentication", re.IGNORECASE)
