@@ -53,6 +53,7 @@ EXITS: dict[str, int] = {
     "ca-rejected": FAILED,
     "server-answer-malformed": FAILED,
     "server-refused": FAILED,
+    "message-withheld": FAILED,
     "folder-not-empty": FAILED,
     "port-taken": FAILED,
     "step-failed": FAILED,

@@ -20,10 +20,10 @@ app = typer.Typer()
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
     from medmail_cli.model import Note, Progress
-    from medmail_cli.workflows.fetch import FetchedAccount, FetchedMessage
+    from medmail_cli.workflows.fetch import FetchedAccount, FetchedFolder, FetchedMessage
     from medmail_cli.workflows.submit import Retried
 
-    return {"fetch": (FetchedMessage, FetchedAccount, Retried, Progress, Note)}
+    return {"fetch": (FetchedMessage, FetchedFolder, FetchedAccount, Retried, Progress, Note)}
 
 
 @app.command(

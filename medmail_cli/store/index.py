@@ -64,7 +64,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class Folder:
-    """How far a folder has been fetched: every UID below ``uidnext`` is dealt with."""
+    """How far a folder has been fetched: every UID below ``uidnext`` is dealt with.
+
+    ``uidnext`` is 0 where the UIDs of what is stored say nothing of what the server holds under them.
+    """
 
     uidvalidity: int = 0
     uidnext: int = 1
@@ -192,6 +195,11 @@ class Index:
             )
         return Folder(*row) if row else Folder()
 
+    def owed(self, account: str, folder: str, uidvalidity: int) -> set[int]:
+        """The UIDs of messages that the server names and has not given."""
+        with self._lock, self._errors():
+            return owed(self._connected(), account, folder, uidvalidity)
+
     def stamps(self) -> dict[tuple[str, str], str]:
         """The stamps of every folder as the index knows it."""
         with self._lock, self._errors():
@@ -237,6 +245,33 @@ def set_folder(database: sqlite3.Connection, account: str, folder: str, state: F
     database.execute(
         "INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?)",
         (account, folder, state.uidvalidity, state.uidnext, state.stamps),
+    )
+
+
+def owed(database: sqlite3.Connection, account: str, folder: str, uidvalidity: int) -> set[int]:
+    """The UIDs of messages that the server names and has not given."""
+    # an index made before there was such a table owes nothing
+    if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'owed'").fetchone() is None:
+        return set()
+    rows = database.execute(
+        "SELECT uid FROM owed WHERE account = ? AND folder = ? AND uidvalidity = ?",
+        (account, folder, uidvalidity),
+    )
+    return {row[0] for row in rows}
+
+
+def set_owed(
+    database: sqlite3.Connection, account: str, folder: str, uidvalidity: int, uids: Iterable[int]
+) -> None:
+    """Note them, in the place of what a folder owed before."""
+    database.execute(
+        "CREATE TABLE IF NOT EXISTS owed (account TEXT NOT NULL, folder TEXT NOT NULL,"
+        " uidvalidity INTEGER NOT NULL, uid INTEGER NOT NULL,"
+        " PRIMARY KEY (account, folder, uidvalidity, uid)) WITHOUT ROWID"
+    )
+    database.execute("DELETE FROM owed WHERE account = ? AND folder = ?", (account, folder))
+    database.executemany(
+        "INSERT INTO owed VALUES (?, ?, ?, ?)", [(account, folder, uidvalidity, uid) for uid in uids]
     )
 
 

@@ -139,11 +139,22 @@ class Mailbox:
                 state = sql.Folder(uidvalidity, uidnext, maildir.stamps(directory))
                 sql.set_folder(database, account, folder, state)
 
+    def owed(self, account: str, folder: str, uidvalidity: int) -> set[int]:
+        """The UIDs below the progress of messages that the server named and has not given."""
+        return self._opened().owed(account, folder, uidvalidity)
+
+    def owe(self, account: str, folder: str, uidvalidity: int, uids: Iterable[int]) -> None:
+        """Note them, in the place of those noted before."""
+        from medmail_cli.store import index as sql
+
+        with self._locked(), self._opened().transaction() as database:
+            sql.set_owed(database, account, folder, uidvalidity, sorted(uids))
+
     @contextmanager
     def fetching(self, account: str) -> Iterator[None]:
         """Only one process at a time fetches an account. Raises ``store-busy`` while another does."""
         directory = self.folder / maildir.encode_folder(account)
-        with files.lock(directory / "fetching", wait=5):
+        with files.lock(directory / ".fetching", wait=5):
             yield
 
     # -- reading

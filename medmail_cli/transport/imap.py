@@ -12,92 +12,169 @@ from dataclasses import dataclass
 from itertools import islice
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport import imapanswers, imapwire
+from medmail_cli.transport import imapanswers, imapfolders, imapwire
 from medmail_cli.transport.imapsession import ImapSession
 from medmail_cli.transport.imapwire import Response, TooLarge
 
 GROUP = 200
 """Messages a command asks for; two commands are under way at a time."""
+INBOX = "INBOX"
+"""The one name without regard to case (§5.1)."""
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What a server says of a folder (§6.3.2); ``uidnext`` is 0 where it does not say."""
+    """What a server says of a folder (§6.3.2); ``uidnext`` is 0, ``exists`` None where it does not say."""
 
     uidvalidity: int
     uidnext: int
-    exists: int
+    exists: int | None
 
 
 class Imap(ImapSession):
     """The folders behind a session and the messages in them."""
 
+    def again(self, folder: str | None = None, uidvalidity: int = 0) -> None:
+        """Connect and log in again, as before, and open a folder, which must be the same."""
+        self.close(politely=False)
+        self._connect()
+        if self._credentials is not None:
+            self.login(self._credentials)
+        if folder is not None and self.examine(folder).uidvalidity != uidvalidity:
+            raise self._wire.malformed("UIDVALIDITY")
+
     # -- folders
 
     def folders(self) -> list[str]:
-        """The names of all folders that hold messages."""
-        names = []
+        """The names of all folders that hold messages, as people read them.
+
+        How the server writes each is remembered for :meth:`examine`: names are octets, sent back as they
+        came. A line of LIST that cannot be read stands for a folder that is not found.
+        """
+        found: dict[str, bytes] = {}
         with self._errors():
             for response in self._command(b'LIST "" "*"'):
                 if response.word != b"LIST":
                     continue
-                match response.values():
-                    case [_, [*flags], _, bytes(name), *_]:
-                        lowered = {flag.lower() for flag in flags if isinstance(flag, bytes)}
-                        if not lowered & {b"\\noselect", b"\\nonexistent"}:
-                            names.append(imapwire.decode_folder(name.decode("utf-8", "replace")))
-                    case _:
-                        raise ValueError("LIST")
-        return sorted(names, key=lambda name: (name.upper() != "INBOX", name))
+                flags, name = imapfolders.listed(response)
+                if flags & imapfolders.EMPTY or name in found.values():
+                    continue
+                found[imapfolders.shown(name, found)] = name
+        self._written = found
+        return sorted(found, key=lambda name: (name != INBOX, name))
 
     def examine(self, folder: str) -> Examined:
         """Open a folder for reading only. Raises ``not-found``, ``server-refused``."""
+        if folder.upper() == INBOX:
+            folder = INBOX
         found = {"UIDVALIDITY": 0, "UIDNEXT": 0}
-        exists = 0
+        exists: int | None = None
         with self._errors():
-            try:
-                responses = self._command(b"EXAMINE " + imapwire.quoted(imapwire.encode_folder(folder)))
-            except MedmailError as error:
-                if error.code != "server-refused":
-                    raise
-                raise self._not_examined(folder, error) from None
-            for response in responses:
+            for response in self._examined(folder):
                 name, _, value = response.code.partition(" ")
-                if name.upper() in found and re.fullmatch(r"\d{1,10}", value):
+                if name.upper() in found and re.fullmatch(r"\d{1,10}", value.strip()):
                     found[name.upper()] = int(value)
-                elif counted := re.match(rb"(\d{1,10}) EXISTS\s*\Z", response.text, re.IGNORECASE):
-                    exists = int(counted[1])
+                elif (count := response.number(b"EXISTS")) is not None:
+                    exists = count
         if not found["UIDVALIDITY"]:
             raise self._wire.malformed("UIDVALIDITY")
         return Examined(found["UIDVALIDITY"], found["UIDNEXT"], exists)
+
+    def _examined(self, folder: str) -> list[Response]:
+        name = self._written.get(folder, imapwire.encode_folder(folder).encode())
+        try:
+            return self._with_strings(b"EXAMINE", name)
+        except MedmailError as error:
+            if error.code != "server-refused":
+                raise
+            reason = self._not_examined(folder, error)
+            # only now, perhaps, is it known how the server itself writes the name
+            if (written := self._written.get(folder, name)) == name:
+                raise reason from None
+        return self._with_strings(b"EXAMINE", written)
+
+    def _with_strings(self, command: bytes, *strings: bytes) -> list[Response]:
+        """Run a command with strings the server need not be able to read quoted."""
+        first, *rest = imapwire.with_strings(command, list(strings))
+        untagged = []
+        for response in self._until(self._send(first)):
+            if response.tag == b"*":
+                untagged.append(response)
+            elif response.tag != b"+":
+                self._succeed(response)
+            elif rest:
+                self._wire.send(rest.pop(0) + b"\r\n")
+            else:
+                raise self._wire.malformed("continuation")
+        return untagged
 
     def _not_examined(self, folder: str, refused: MedmailError) -> MedmailError:
         """Why a folder was refused: only a server that does not list it has no such folder."""
         code = str(refused.facts["code"])
         missing = code == "NONEXISTENT"
-        if folder.upper() == "INBOX" and not missing:
+        if folder == INBOX and not missing:
             # it always exists (§5.1): what is not forbidden for good is in disorder for the moment
             facts = {name: refused.facts[name] for name in ("host", "reply", "code")}
             return refused if imapanswers.is_final(code) else MedmailError("server-busy", **facts)
-        if not imapanswers.is_final(code):
+        if missing or not imapanswers.is_final(code):
             with suppress(MedmailError):  # then the first refusal says more
-                missing = folder not in self.folders()
+                missing = folder not in self.folders() or missing
         return MedmailError("not-found", what="folder", name=folder) if missing else refused
 
-    def search(self, first: int) -> list[int]:
-        """The UIDs from ``first`` on in the open folder, ascending."""
+    def search(self, first: int, seen: Examined | None = None) -> list[int]:
+        """The UIDs from ``first`` on in the open folder, ascending.
+
+        What a search leaves out is believed only where it agrees with what was ``seen`` of the folder;
+        else the server is asked in another way, too, and whatever either answer names counts.
+        """
+        uids = self._search(b"UID %d:*" % first)
+        if seen is None or _agree(uids, first, seen):
+            return _from(first, uids)
+        with self._errors():
+            try:
+                answers = self._command(b"UID FETCH %d:* (UID)" % first)
+            except MedmailError as error:
+                # some refuse a range in which there is nothing
+                if error.code != "server-refused" or uids:
+                    raise
+                answers = []
+            uids |= {uid for one in answers if (uid := imapanswers.fetched(one)[0]) is not None}
+        found = _from(first, uids)
+        if not found and first == 1 and seen.exists:
+            raise self._wire.malformed(f"{seen.exists} EXISTS, UID")
+        return found
+
+    def named(self, uids: Sequence[int]) -> list[int]:
+        """Those of ``uids`` that the server still names: what it did not give and does not name is gone."""
+        found: set[int] = set()
+        for at in range(0, len(uids), GROUP):
+            asked = list(uids[at : at + GROUP])
+            found |= self._search(b"UID " + imapwire.uid_set(asked)) & set(asked)
+            if len(found) < at + len(asked):
+                # a search alone may be empty for reasons of its own
+                with self._errors():
+                    command = b"UID FETCH " + imapwire.uid_set(asked) + b" (UID)"
+                    found |= {
+                        uid
+                        for one in self._command(command)
+                        if (uid := imapanswers.fetched(one)[0]) is not None and uid in asked
+                    }
+        return sorted(found)
+
+    def _search(self, key: bytes) -> set[int]:
         uids: set[int] = set()
         with self._errors():
-            for response in self._command(b"UID SEARCH UID %d:*" % first):
+            for response in self._command(b"UID SEARCH " + key):
                 if response.word == b"SEARCH":
-                    uids.update(int(word) for word in response.text.split()[1:])
-        # `n:*` is never empty: it names the last message even below n
-        return sorted(uid for uid in uids if first <= uid < 1 << 32)
+                    uids.update(int(word) for word in imapanswers.numbers(response))
+                elif response.word == b"ESEARCH":
+                    uids |= imapanswers.extended(response)
+        return uids
 
-    def fetch(self, uids: Sequence[int]) -> Iterator[tuple[int, bytes | TooLarge]]:
-        """The messages with ``uids`` in the open folder as the server sends them; those gone are left out.
+    def fetch(self, uids: Sequence[int]) -> Iterator[tuple[int, bytes | TooLarge | MedmailError]]:
+        """The messages with ``uids`` in the open folder as the server sends them; some may be left out.
 
-        Raises ``server-refused``.
+        Where a group of them is refused the refusal stands for each that did not come.
         """
         rest = iter(uids)
         under_way: deque[tuple[bytes, set[int]]] = deque()
@@ -111,19 +188,29 @@ class Imap(ImapSession):
             tag, _ = under_way[0]
             wanted = [group for _, group in under_way]
             responses = self._until(tag)
+            refused: MedmailError | None = None
             while True:
                 with self._errors():
                     response = next(responses)
                     if response.tag == tag:
-                        self._succeed(response)
-                        under_way.popleft()
+                        try:
+                            self._succeed(response)
+                        except MedmailError as error:
+                            if error.code == "server-answer-malformed":
+                                raise
+                            refused = error
+                        _, left = under_way.popleft()
                         break
-                    fetched = _fetched(response)
-                if fetched is not None:
-                    for group_ in wanted:
-                        if fetched[0] in group_:
-                            group_.discard(fetched[0])
-                            yield fetched
+                    uid, body = imapanswers.fetched(response)
+                if uid is None or body is None:
+                    continue
+                for group_ in wanted:
+                    if uid in group_:
+                        group_.discard(uid)
+                        yield uid, body
+            if refused is not None:
+                for uid in sorted(left):
+                    yield uid, refused
 
     # -- keeping a copy
 
@@ -148,21 +235,17 @@ class Imap(ImapSession):
                 self._succeed(response)
 
 
-def _fetched(response: Response) -> tuple[int, bytes | TooLarge] | None:
-    """UID and message of a FETCH response that carries both, else None. Raises ValueError."""
-    if not re.match(rb"\d+ FETCH ", response.text, re.IGNORECASE):
-        return None
-    values = response.values()
-    items = values[2] if len(values) > 2 else None
-    if not isinstance(items, list):
-        raise ValueError("FETCH")  # noqa: TRY004 - one exception for whatever is malformed
-    uid: int | None = None
-    body: bytes | TooLarge | None = None
-    for name, value in zip(items[::2], items[1::2], strict=False):
-        if not isinstance(name, bytes):
-            raise ValueError("FETCH")  # noqa: TRY004 - one exception for whatever is malformed
-        if name.upper() == b"UID" and isinstance(value, bytes):
-            uid = int(value)
-        elif name.upper() == b"BODY[]" and isinstance(value, bytes | TooLarge):
-            body = value
-    return None if uid is None or body is None else (uid, body)
+def _agree(uids: set[int], first: int, seen: Examined) -> bool:
+    """Do a search and what was said of the folder leave no message unaccounted for?
+
+    ``n:*`` names the last message even below n (§6.4.8): an answer without any says that there is none.
+    """
+    if seen.exists == 0:
+        return not uids or max(uids) < first
+    if first == 1 and seen.exists is not None and len(uids) < seen.exists:
+        return False
+    return bool(uids) and max(uids) >= max(first, seen.uidnext - 1)
+
+
+def _from(first: int, uids: set[int]) -> list[int]:
+    return sorted(uid for uid in uids if first <= uid < 1 << 32)

@@ -4,9 +4,10 @@ Many servers give no response code, or none that says so; then their words are r
 """
 
 import re
+from collections.abc import Sequence
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport.imapwire import Response
+from medmail_cli.transport.imapwire import Response, TooLarge
 
 _LATER = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED", "OVERQUOTA"}
 _FINAL = {
@@ -87,3 +88,46 @@ def login_refusal(host: str, login: str, end: Response, report: str = "") -> Med
     return MedmailError(
         "login-expired" if name == "EXPIRED" else "login-refused", host=host, login=login, reply=words
     )
+
+
+def fetched(response: Response) -> tuple[int | None, bytes | TooLarge | None]:
+    """UID and message of a FETCH response, each None where it carries none. Raises ValueError.
+
+    RFC822 is the older name of BODY[] (RFC 3501 §6.4.5).
+    """
+    if response.number(b"FETCH") is None:
+        return None, None
+    values = response.values()
+    items = values[2] if len(values) > 2 else None
+    if not isinstance(items, list):
+        raise ValueError("FETCH")  # noqa: TRY004 - one exception for whatever is malformed
+    uid: int | None = None
+    body: bytes | TooLarge | None = None
+    for name, value in zip(items[::2], items[1::2], strict=False):
+        if not isinstance(name, bytes):
+            raise ValueError("FETCH")  # noqa: TRY004 - one exception for whatever is malformed
+        if name.upper() == b"UID" and isinstance(value, bytes):
+            uid = int(value)
+        elif name.upper() in (b"BODY[]", b"RFC822", b"BODY.PEEK[]") and isinstance(value, bytes | TooLarge):
+            body = value
+    return uid, body
+
+
+def numbers(response: Response) -> Sequence[int]:
+    """The numbers of a SEARCH response (RFC 3501 §7.2.5); what CONDSTORE adds is passed over."""
+    text = re.sub(rb"\(MODSEQ \d+\)\s*\Z", b"", response.text, flags=re.IGNORECASE)
+    return [int(word) for word in text.split()[1:]]
+
+
+def extended(response: Response) -> set[int]:
+    """The UIDs that an ESEARCH response names (RFC 4731 §3.1). Raises ValueError for too many."""
+    found: set[int] = set()
+    if (named := re.search(rb"\bALL ([\d:,]+)", response.text, re.IGNORECASE)) is None:
+        return found
+    for run in named[1].split(b","):
+        low, _, high = run.partition(b":")
+        first, last = sorted((int(low), int(high or low)))
+        if last - first + len(found) > 2_000_000:
+            raise ValueError("ESEARCH")
+        found.update(range(first, last + 1))
+    return found

@@ -6,7 +6,6 @@ secret has been said in it.
 
 import base64
 import binascii
-import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +46,8 @@ class ImapSession:
         self._server, self._context, self._via = server, context, via
         self._number = 0
         self._timeout = timeout
+        self._credentials: sasl.Credentials | None = None
+        self._written: dict[str, bytes] = {}
         self._connect()
 
     def _connect(self) -> None:
@@ -233,7 +234,7 @@ class ImapSession:
             self._hear(response)
 
     def _hear(self, response: Response) -> None:
-        if response.tag == b"*" and re.match(rb"\s*\d+\s+EXISTS\b", response.text, re.IGNORECASE):
+        if response.tag == b"*" and response.number(b"EXISTS") is not None:
             self._changed = True
 
     # -- logging in
@@ -251,6 +252,7 @@ class ImapSession:
 
         Raises ``login-refused``, ``login-expired``, ``no-login-mechanism``, ``no-secret``.
         """
+        self._credentials = credentials
         try:
             return self._login(credentials, at_once="SASL-IR" in self._known())
         except MedmailError as error:

@@ -25,6 +25,7 @@ Value = bytes | None | list["Value"]
 """An atom or string, NIL, or a list in parentheses."""
 
 _LITERAL = re.compile(rb"\{(\d{1,20})\+?\}\r?\n\Z")
+_STATUS = re.compile(rb"\+|\S+ +(?:OK|NO|BAD|BYE|PREAUTH)\b", re.IGNORECASE)
 _TOKEN = re.compile(
     rb'([ \r\n]+)|(\()|(\))|"((?:[^"\\\r\n]|\\["\\])*)"'
     rb'|([^ ()"\r\n\[\]{]*\[[^\]\r\n]*\](?:<\d+>)?|[^ ()"\r\n\[\]{]+)'
@@ -55,6 +56,11 @@ class Response:
     def word(self) -> bytes:
         """Its first word in upper case: OK, NO, SEARCH, or the number of ``* 5 FETCH``."""
         return self.text.lstrip().split(b" ", 1)[0].strip().upper()
+
+    def number(self, word: bytes) -> int | None:
+        """The number of ``* 5 EXISTS`` and its like, where this is one about ``word``."""
+        found = re.match(rb"\s*(\d{1,10})\s+(\w+)(?:\s|\Z)", self.text) if self.tag == b"*" else None
+        return int(found[1]) if found and found[2].upper() == word else None
 
     @property
     def code(self) -> str:
@@ -156,7 +162,8 @@ class Wire:
             raise self.malformed(_shown(line))
         chunks: list[bytes | TooLarge] = []
         left = LINE_LIMIT
-        while literal := _LITERAL.search(rest):
+        # the words of a status are for people: braces in them announce nothing (§7.1)
+        while not _STATUS.match(line) and (literal := _LITERAL.search(rest)):
             if len(chunks) > 2 * LITERALS_LIMIT:
                 raise self.malformed("literals")
             chunks += [rest[: literal.start()], self._literal(int(literal[1]))]

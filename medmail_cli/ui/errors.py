@@ -386,6 +386,7 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("{host} asks to come back later: {reply}"),
         N_("run the command again in some minutes; if that goes on, ask the operator"),
     ),
+    "message-withheld": (N_("{host} names it and does not give it"), ""),
     "server-refused": (N_("{host} refuses: {reply}"), ""),
     "server-unreachable": (
         N_("{host} cannot be reached: {reason}"),

@@ -5,52 +5,55 @@ the next run goes on from there: a folder counts as done up to a UID only once e
 stored or gone.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.audit.entry import Outcome
-from medmail_cli.errors import OK, MedmailError, exit_of
+from medmail_cli.errors import OK, PARTIAL, MedmailError, combine, exit_of
 from medmail_cli.model import Note, Progress
 
 if TYPE_CHECKING:
     import ssl
-    from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
     from medmail_cli.audit.entry import Ending, Fact
     from medmail_cli.config import Account
     from medmail_cli.store.auditlog import AuditLog
-    from medmail_cli.store.index import Stored
     from medmail_cli.store.mailbox import Mailbox
     from medmail_cli.transport.imap import Imap
     from medmail_cli.transport.sasl import Credentials
 
-BATCH_BYTES = 8 * 1024 * 1024
-BATCH_MESSAGES = 400
-"""A batch is made durable together once it has come to either."""
-_AHEAD = 2
-"""Batches that may wait to be stored while more are read."""
+ONE_FOLDERS = {"malformed", "not-found", "server-refused"}
+"""What ends the fetching of one folder and not that of the others."""
+CONNECTIONS = {"server-answer-malformed", "server-busy", "server-unreachable"}
+"""What ends a connection. The next folder is fetched over another one,"""
+LOST = 3
+"""unless as many in turn have ended so: then it is the server that has failed."""
 
 
 @dataclass(frozen=True)
 class FetchedMessage:
-    """A message that has come; ``known`` if the folder held its bytes already, by the outer header."""
+    """A message that has come; ``known`` if the folder held its bytes already, by the outer header.
+
+    ``failed`` if the server names it and does not give it: ``error`` says how, ``reason`` with what facts.
+    """
 
     type: ClassVar[str] = "message"
     id: str | None
     account: str
     folder: str
     uid: int
-    status: Literal["new", "known", "too-large"]
+    status: Literal["new", "known", "too-large", "failed"]
     size: int
     stored_at: datetime | None = None
     from_: str = ""
     subject: str = ""
     date: datetime | None = None
     exit: int = OK
+    error: str | None = None
+    reason: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,24 @@ class FetchedAccount:
     reason: dict[str, str] = field(default_factory=dict)
 
 
-Event = FetchedMessage | FetchedAccount | Progress | Note
+@dataclass(frozen=True)
+class FetchedFolder:
+    """How one folder ended; ``incomplete`` where messages that the server names did not come."""
+
+    type: ClassVar[str] = "folder"
+    account: str
+    name: str
+    status: Literal["done", "incomplete", "failed"]
+    exit: int
+    new: int
+    known: int
+    error: str | None = None
+    reason: dict[str, str] = field(default_factory=dict)
+    told: bool = field(default=False, metadata={"json": False})
+    """The error is the whole run's and told as such."""
+
+
+Event = FetchedMessage | FetchedFolder | FetchedAccount | Progress | Note
 
 
 @dataclass(frozen=True)
@@ -162,6 +182,7 @@ class Tally:
     new: list[str] = field(default_factory=list)
     known: int = 0
     too_large: int = 0
+    failed: int = 0
 
 
 def _begin(source: Source, stores: Stores) -> int:
@@ -172,8 +193,12 @@ def _begin(source: Source, stores: Stores) -> int:
 
 def _end(stores: Stores, intent: int, got: Tally, error: MedmailError | None) -> None:
     facts: dict[str, Fact] = {"new": len(got.new), "known": got.known, "too-large": got.too_large}
+    if got.failed:
+        facts["failed"] = got.failed
     ending: Ending = "done"
     code = OK
+    if error is None and got.failed:
+        ending, code = "partial", PARTIAL
     if error is not None:
         ending, code = "partial" if got.new else "failed", exit_of(error.code)
         facts["error"] = error.code
@@ -181,125 +206,39 @@ def _end(stores: Stores, intent: int, got: Tally, error: MedmailError | None) ->
 
 
 def _folders(imap: "Imap", source: Source, stores: Stores, got: Tally) -> Iterator[Event]:
-    for folder in source.folders or imap.folders():
-        yield from _folder(imap, folder, source, stores, got)
+    from medmail_cli.workflows.fetch_folder import of_folder
 
-
-def _folder(imap: "Imap", folder: str, source: Source, stores: Stores, got: Tally) -> Iterator[Event]:
-    mailbox, account = stores.mailbox, source.account.name
-    state = mailbox.progress(account, folder)
-    seen = imap.examine(folder)
-    first = state.uidnext if state.uidvalidity == seen.uidvalidity else 1
-    if seen.uidnext and seen.uidnext <= first and state.uidvalidity == seen.uidvalidity:
-        return
-    uids = imap.search(first) if seen.exists else []
-    stored = mailbox.stored_uids(account, folder, seen.uidvalidity, first)
-    wanted = [uid for uid in uids if uid not in stored]
-    if wanted:
-        yield from _messages(imap, folder, seen.uidvalidity, wanted, source, stores, got)
-    # what is below the UIDNEXT told before the search is found or gone; what came since lies beyond both
-    reached = max(first, seen.uidnext, *(uid + 1 for uid in uids))
-    mailbox.advance(account, folder, seen.uidvalidity, reached)
-
-
-def _messages(
-    imap: "Imap",
-    folder: str,
-    uidvalidity: int,
-    uids: list[int],
-    source: Source,
-    stores: Stores,
-    got: Tally,
-) -> Iterator[Event]:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from medmail_cli.transport.imapwire import TooLarge
-
-    account = source.account.name
-    waiting: deque[Future[Sequence[tuple[Stored, bool]]]] = deque()
-    batch: list[tuple[int, bytes]] = []
-    size = done = 0
-
-    def collect(most: int) -> Iterator[Event]:
-        nonlocal done
-        while len(waiting) > most or (waiting and waiting[0].done()):
-            stored = waiting.popleft().result()
-            done += len(stored)
-            for one, new in stored:
-                if new:
-                    got.new.append(one.id)
-                else:
-                    got.known += 1
-                yield _event(one, new)
-            yield Progress(done, len(uids), "messages")
-
-    # one writer: batches become durable in the order they were read
-    with ThreadPoolExecutor(1, "store") as writer:
-
-        def submit() -> None:
-            nonlocal size
-            if batch:
-                waiting.append(
-                    writer.submit(_keep, account, folder, uidvalidity, tuple(batch), source, stores)
-                )
-                batch.clear()
-                size = 0
-
-        yield Progress(0, len(uids), "messages")
+    names = list(dict.fromkeys(source.folders or imap.folders()))
+    lost = 0
+    for name in names:
+        before = len(got.new), got.known
+        error: MedmailError | None = None
+        exits: list[int] = []
         try:
-            for uid, message in imap.fetch(uids):
-                if isinstance(message, TooLarge):
-                    got.too_large += 1
-                    yield FetchedMessage(
-                        None, account, folder, uid, "too-large", message.size, exit=exit_of("too-large")
-                    )
-                    continue
-                batch.append((uid, message))
-                size += len(message)
-                if size >= BATCH_BYTES or len(batch) >= BATCH_MESSAGES:
-                    submit()
-                    yield from collect(_AHEAD)
-        except MedmailError:
-            # the connection is gone; what has come is kept
-            submit()
-            yield from collect(0)
-            raise
-        submit()
-        yield from collect(0)
-
-
-def _keep(
-    account: str,
-    folder: str,
-    uidvalidity: int,
-    batch: Sequence[tuple[int, bytes]],
-    source: Source,
-    stores: Stores,
-) -> "Sequence[tuple[Stored, bool]]":
-    """Store a batch between an intent and an outcome that names every message by its digest."""
-    log = stores.log
-    intent = log.intent(
-        "receive", actor=source.account.address, account=account, folder=folder, count=len(batch)
-    )
-    try:
-        stored = stores.mailbox.store(account, folder, uidvalidity, batch, stores.now())
-    except MedmailError as error:
-        log.outcome(intent, "failed", exit=exit_of(error.code), error=error.code)
-        raise
-    log.outcomes([Outcome(intent, "done", OK, objects=tuple(one.id for one, new in stored if new))])
-    return stored
-
-
-def _event(one: "Stored", new: bool) -> FetchedMessage:
-    return FetchedMessage(
-        one.id,
-        one.account,
-        one.folder,
-        one.uid,
-        "new" if new else "known",
-        one.size,
-        one.stored_at,
-        one.from_,
-        one.subject,
-        one.date,
-    )
+            for event in of_folder(imap, name, source, stores, got):
+                if isinstance(event, FetchedMessage):
+                    exits.append(event.exit)
+                yield event
+        except MedmailError as raised:
+            error = raised
+        code = combine(exits) if error is None else exit_of(error.code)
+        yield FetchedFolder(
+            source.account.name,
+            name,
+            "failed" if error is not None else "incomplete" if code else "done",
+            code,
+            len(got.new) - before[0],
+            got.known - before[1],
+            None if error is None else error.code,
+            {} if error is None else {fact: str(value) for fact, value in error.facts.items()},
+            told=len(names) == 1,
+        )
+        if error is not None:
+            lost = lost + 1 if error.code in CONNECTIONS else 0
+            if len(names) == 1 or error.code not in ONE_FOLDERS | CONNECTIONS or lost == LOST:
+                raise error
+            if lost:
+                # what may still be on its way belongs to no question of ours
+                imap.again()
+        else:
+            lost = 0

@@ -29,7 +29,7 @@ def check(home: Path) -> None:
     listed = medmail(home, "inbox", "--json").objects
     assert len({one["id"] for one in listed[:-1]}) == len(listed) - 1 == len(MESSAGES)
     assert medmail(home, "audit", "verify").exit == 0
-    assert medmail(home, "fetch", "--json").objects[-1]["counts"] == {}
+    assert medmail(home, "fetch", "--json").objects[-1]["counts"] == {"folder": 1, "done": 1}
 
 
 @pytest.fixture

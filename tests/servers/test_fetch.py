@@ -38,13 +38,13 @@ def test_each_message_once_and_nothing_marked(
     mail_servers.write_config(tmp_path, bob, implicit=implicit)
     first = medmail(tmp_path, "fetch", "--json")
     assert first.exit == 0
-    assert first.objects[-1]["counts"] == {"message": 12, "new": 12}
+    assert first.objects[-1]["counts"] == {"message": 12, "new": 12, "folder": 1, "done": 1}
     assert files(tmp_path) == sorted(sample(n, 5000) for n in range(12))
     assert set(mail_servers.flags(bob)) == {""}
     schema = json.loads(medmail(tmp_path, "schema", "fetch").stdout)
     for one in first.objects:
         jsonschema.validate(one, schema)
-    assert medmail(tmp_path, "fetch", "--json").objects[-1]["counts"] == {}
+    assert medmail(tmp_path, "fetch", "--json").objects[-1]["counts"] == {"folder": 1, "done": 1}
     mail_servers.inject(bob, [sample(50)])
     later = medmail(tmp_path, "fetch", "--json").objects
     assert [one["uid"] for one in later if one["type"] == "message"] == [13]
@@ -59,7 +59,7 @@ def test_a_renumbered_folder_is_not_fetched_twice(
     mail_servers.new_uidvalidity(bob)
     mail_servers.inject(bob, [sample(60)])
     again = medmail(tmp_path, "fetch", "--json")
-    assert again.objects[-1]["counts"] == {"message": 13, "known": 12, "new": 1}
+    assert again.objects[-1]["counts"] == {"message": 13, "known": 12, "new": 1, "folder": 1, "done": 1}
     assert len(files(tmp_path)) == 13
     # the time of judgement stays that of the first fetch
     after = {

@@ -7,10 +7,11 @@ from medmail_cli.ui import sanitize, words
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterable
 
     from medmail_cli.ui.console import Console, Line
-    from medmail_cli.workflows.fetch import FetchedAccount, FetchedMessage
+    from medmail_cli.workflows.fetch import FetchedAccount, FetchedFolder, FetchedMessage
 
 
 def message(event: "FetchedMessage", console: "Console") -> "Iterable[Line]":
@@ -20,10 +21,24 @@ def message(event: "FetchedMessage", console: "Console") -> "Iterable[Line]":
                 uid=event.uid, folder=sanitize.line(event.folder), size=event.size
             )
         )
+    elif event.error is not None:
+        error = MedmailError(event.error, **event.reason)
+        console.err(
+            _("message {uid} of {folder} did not come, and is asked for again by the next run: {why}").format(
+                uid=event.uid, folder=sanitize.line(event.folder), why=words.message(error)
+            )
+        )
     elif event.status == "new":
         date = event.date.astimezone().strftime("%Y-%m-%d %H:%M") if event.date else "-" * 16
         shown = [(event.id or "")[:12], date, sanitize.line(event.from_), sanitize.line(event.subject)]
         yield "\t".join(shown) if not console.interactive_out else "  ".join(shown)
+
+
+def folder(event: "FetchedFolder", console: "Console") -> "Iterable[Line]":
+    if event.error is not None and not event.told:
+        error = MedmailError(event.error, **event.reason)
+        console.err([f"{sanitize.line(event.name)}: ", ("red", words.message(error))])
+    return ()
 
 
 def account(event: "FetchedAccount", console: "Console") -> "Iterable[Line]":
@@ -35,6 +50,7 @@ def account(event: "FetchedAccount", console: "Console") -> "Iterable[Line]":
     return ()
 
 
-def empty(_command: str) -> str:
+def closing(_command: str, counts: "Counter[str]") -> "Iterable[Line]":
     """What a person reads where nothing has come."""
-    return _("Nothing new.")
+    if counts["folder"] and not counts["message"] and counts["folder"] == counts["done"] - counts["account"]:
+        yield _("Nothing new.")

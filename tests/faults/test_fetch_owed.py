@@ -1,0 +1,188 @@
+"""Fetching from a server that leaves things out: absence proves nothing, and one thing stops no other."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import medmail
+from tests.support.imapserver import ImapServer, Peer, _uids
+from tests.support.servers import sample
+
+MESSAGES = [sample(n, 3000) for n in range(5)]
+
+
+def stored(home: Path, folder: str = "INBOX") -> list[bytes]:
+    return sorted(path.read_bytes() for path in (home / "mail" / "work" / folder).glob("*/*.medmail*"))
+
+
+def giving(
+    third: Callable[[bytes], bytes], *, end: bytes = b"OK done"
+) -> Callable[[Peer, bytes, bytes], None]:
+    """Answers UID FETCH; what is said for message 3 is ``third``'s."""
+
+    def act(peer: Peer, tag: bytes, rest: bytes) -> None:
+        for uid in _uids(b"UID " + rest if not rest.startswith(b"UID") else rest):
+            message = peer.server.messages[uid - 1]
+            literal = b"{%d}\r\n%s" % (len(message), message)
+            if b"BODY.PEEK" not in rest:
+                peer.send(b"* %d FETCH (UID %d)\r\n" % (uid, uid))
+            elif uid != 3:
+                peer.send(b"* %d FETCH (UID %d BODY[] %s)\r\n" % (uid, uid, literal))
+            elif end == b"":
+                peer.cut()
+            else:
+                peer.send(third(literal))
+                if not end.startswith(b"OK"):
+                    break
+        else:
+            peer.send(tag + b" OK done\r\n")
+            return
+        peer.send(tag + b" " + end + b"\r\n")
+
+    return act
+
+
+def nothing(_literal: bytes) -> bytes:
+    return b""
+
+
+WITHHELD: dict[str, Callable[[bytes], bytes]] = {
+    "nothing": nothing,
+    "NIL": lambda _literal: b"* 3 FETCH (UID 3 BODY[] NIL)\r\n",
+    "no body": lambda _literal: b"* 3 FETCH (UID 3)\r\n",
+    "no UID": lambda literal: b"* 3 FETCH (BODY[] %s)\r\n" % literal,
+    "another UID": lambda literal: b"* 3 FETCH (UID 33 BODY[] %s)\r\n" % literal,
+}
+REFUSALS = {"no": b"NO Some messages could not be FETCHed", "bad": b"BAD Command Error. 10", "cut": b""}
+
+
+@pytest.mark.parametrize("way", [*WITHHELD, *REFUSALS])
+def test_a_message_that_does_not_come_is_told_of_and_asked_for_again(tmp_path: Path, way: str) -> None:
+    act = giving(WITHHELD.get(way, nothing), end=REFUSALS.get(way, b"OK done"))
+    with ImapServer(tmp_path / "server", MESSAGES, acts={"UID FETCH": act}).running() as server:
+        home = server.write_config(tmp_path / "home")
+        for again in range(2):
+            done = medmail(home, "fetch", "--json")
+            failed = [one for one in done.objects if one.get("status") == "failed"]
+            assert [(one["folder"], one["uid"], one["exit"] != 0) for one in failed] == [("INBOX", 3, True)]
+            folder = next(one for one in done.objects if one["type"] == "folder")
+            assert (folder["name"], folder["status"]) == ("INBOX", "incomplete")
+            assert len(stored(home)) == 4
+            if not again:
+                assert done.exit == 3
+        server.acts = {}
+        assert medmail(home, "fetch").exit == 0
+        assert stored(home) == sorted(MESSAGES)
+        assert medmail(home, "fetch", "--json").objects[0]["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    "written", [b"* 3 FETCH (UID 3 RFC822 %s)\r\n", b"*  3  FETCH (UID 3 BODY[] %s)\r\n"]
+)
+def test_a_message_given_in_another_way_is_taken(tmp_path: Path, written: bytes) -> None:
+    act = giving(lambda literal: written % literal)
+    with ImapServer(tmp_path / "server", MESSAGES, acts={"UID FETCH": act}).running() as server:
+        home = server.write_config(tmp_path / "home")
+        assert medmail(home, "fetch").exit == 0
+        assert stored(home) == sorted(MESSAGES)
+
+
+def examined(exists: bytes, uidnext: bytes = b"* OK [UIDNEXT 6] n\r\n") -> bytes:
+    return exists + b"* OK [UIDVALIDITY 7] ok\r\n" + uidnext + b"TAG OK done\r\n"
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"EXAMINE": examined(b"*  5  EXISTS\r\n")},
+        {"EXAMINE": examined(b"")},
+        {"EXAMINE": examined(b"", b"")},
+        {"EXAMINE": examined(b"* 5 EXISTS\r\n* OK see {5}\r\n")},
+        {"UID SEARCH": b"* SEARCH\r\nTAG OK done\r\n"},
+        {"UID SEARCH": b"TAG OK done\r\n"},
+        {"UID SEARCH": b"* SEARCH 1 2\r\nTAG OK done\r\n"},
+        {"UID SEARCH": b'* ESEARCH (TAG "TAG") UID ALL 1:3,5,4\r\nTAG OK done\r\n'},
+        {"UID SEARCH": b"* SEARCH 5 4 3 2 1 (MODSEQ 99)\r\nTAG OK done {5}\r\n"},
+    ],
+)
+def test_exists_search_and_uidnext_are_held_against_each_other(
+    tmp_path: Path, answers: dict[str, bytes]
+) -> None:
+    def whole(peer: Peer, tag: bytes, rest: bytes) -> None:
+        giving(lambda literal: b"* 3 FETCH (UID 3 BODY[] %s)\r\n" % literal)(
+            peer, tag, rest.replace(b"*", b"5")
+        )
+
+    with ImapServer(
+        tmp_path / "server", MESSAGES, answers=answers, acts={"UID FETCH": whole}
+    ).running() as server:
+        home = server.write_config(tmp_path / "home")
+        done = medmail(home, "fetch", "--json")
+        assert done.exit == 0, done.stdout
+        assert stored(home) == sorted(MESSAGES)
+
+
+def test_a_mailbox_restored_from_a_backup_is_looked_through_again(tmp_path: Path) -> None:
+    with ImapServer(tmp_path / "server", MESSAGES).running() as server:
+        home = server.write_config(tmp_path / "home")
+        assert medmail(home, "fetch").exit == 0
+        # two were lost, and another has come under the number of one of them
+        other = sample(77, 3000)
+        server.messages = [*MESSAGES[:3], other]
+        assert medmail(home, "fetch").exit == 0
+        assert stored(home) == sorted([*MESSAGES, other])
+
+
+NAMES = {
+    b"[Gmail]/Spam": b"[Gmail]/Spam",
+    b"foo]bar": b'"foo]bar"',
+    b"bar[baz": b"bar[baz",
+    b"NIL": b'"NIL"',
+    b'say "a\\b"': b'"say \\"a\\\\b\\""',
+    b"back\\slash": b'"back\\slash"',
+    "Envoyés".encode(): "Envoyés".encode(),
+    b"Envoy&AOk-s": b'"Envoy&AOk-s"',
+    b"&BBAEMQQyACYEMwQ0BDU-": b'"&BBAEMQQyACYEMwQ0BDU-"',
+    b"R&D": b"R&D",
+    b"two words\t": b"two words\t",
+    b"lit\xff\r\neral": b"{10}\r\nlit\xff\r\neral",
+    b"fetching": b"fetching",
+}
+
+
+def test_names_of_folders_are_sent_back_as_they_came(tmp_path: Path) -> None:
+    opened = []
+
+    def examine(peer: Peer, tag: bytes, rest: bytes) -> None:
+        if literal := re.fullmatch(rb"\{(\d+)\}", rest):
+            peer.send(b"+ go\r\n")
+            name = peer.lines.read(int(literal[1]))
+            peer.line()
+        else:
+            name = re.sub(rb"\\(.)", rb"\1", rest[1:-1])
+        opened.append(name)
+        if name == b"forbidden":
+            peer.send(tag + b" NO [NOPERM] not for you\r\n")
+        else:
+            peer.send(examined(b"* 5 EXISTS\r\n").replace(b"TAG", tag))
+
+    listed = b"".join(
+        b'* LIST () "/" %s\r\n' % line for line in (b"Inbox", *NAMES.values(), b"forbidden", b"zzz")
+    )
+    with ImapServer(
+        tmp_path / "server", MESSAGES, answers={"LIST": listed + b"TAG OK\r\n"}, acts={"EXAMINE": examine}
+    ).running() as server:
+        home = server.write_config(tmp_path / "home")
+        done = medmail(home, "fetch", "--all-folders", "--json")
+        assert set(opened) == {b"Inbox", *NAMES, b"forbidden", b"zzz"}
+        folders = {one["name"]: one for one in done.objects if one["type"] == "folder"}
+        assert len(folders) == len(NAMES) + 3
+        failed = {name: one for name, one in folders.items() if one["exit"]}
+        assert list(failed) == ["forbidden"]
+        assert failed["forbidden"]["reason"]["reply"] == "not for you"
+        assert done.exit == 3
+        assert all(one["new"] == 5 for one in folders.values() if not one["exit"])
+        # a person writes what is shown
+        assert medmail(home, "fetch", "--folder", "[Gmail]/Spam", "--folder", "inbox").exit == 0
