@@ -141,7 +141,7 @@ class Mailbox:
 
     def owed(self, account: str, folder: str, uidvalidity: int) -> set[int]:
         """The UIDs below the progress of messages that the server named and has not given."""
-        return self._opened().owed(account, folder, uidvalidity)
+        return self._opened().owed(account, folder, uidvalidity) if self._exists() else set()
 
     def owe(self, account: str, folder: str, uidvalidity: int, uids: Iterable[int]) -> None:
         """Note them, in the place of those noted before."""

@@ -45,7 +45,8 @@ def of_folder(imap: "Imap", folder: str, source: Source, stores: Stores, got: Ta
         mailbox.advance(account, folder, seen.uidvalidity, 0)
         state = mailbox.progress(account, folder)
     first = max(1, state.uidnext) if same else 1
-    owed = mailbox.owed(account, folder, seen.uidvalidity) if same and state.uidnext else set()
+    noted = mailbox.owed(account, folder, seen.uidvalidity)
+    owed = noted if state.uidnext else set()
     nothing_new = same and seen.uidnext and seen.uidnext <= first and state.uidnext
     if nothing_new and not owed:
         return
@@ -60,7 +61,7 @@ def of_folder(imap: "Imap", folder: str, source: Source, stores: Stores, got: Ta
             asked = _asked(imap, folder, seen.uidvalidity, wanted, sorted(owed), failed)
             yield from _stored(asked, folder, seen.uidvalidity, len(wanted) + len(owed), source, stores, got)
     finally:
-        if failed != owed:
+        if failed != noted:
             mailbox.owe(account, folder, seen.uidvalidity, failed)
     # what is below the UIDNEXT told before the search is found or gone; what came since lies beyond both
     reached = max(first, seen.uidnext, *(uid + 1 for uid in uids))
