@@ -49,7 +49,7 @@ class Imap(ImapSession):
         """The names of all folders that hold messages, as people read them.
 
         How the server writes each is remembered for :meth:`examine`: names are octets, sent back as they
-        came. A line of LIST that cannot be read stands for a folder that is not found.
+        came. A line of LIST that cannot be read stands for a folder that cannot be opened.
         """
         found: dict[str, bytes] = {}
         with self._errors():

@@ -8,6 +8,9 @@ from medmail_cli.transport.imapwire import Response, decode_folder
 EMPTY = frozenset({b"\\noselect", b"\\nonexistent"})
 """Attributes, in lower case, of names under which there are no messages."""
 
+LONGEST = 4096
+"""Octets of a name; what is longer is no folder that a server could be asked for."""
+
 _LIST = re.compile(
     rb'\s*LIST\s+\(([^)]*)\)\s+(?:NIL|"(?:\\.|[^"\\])*"|[^\s"]+)[ ](.*)', re.IGNORECASE | re.DOTALL
 )
@@ -17,27 +20,28 @@ def listed(response: Response) -> tuple[frozenset[bytes], bytes]:
     """Attributes in lower case, and the name as the server writes it, of a LIST response.
 
     A name is a literal, a quoted string, or whatever stands there to the end of the line: servers write
-    brackets, blanks and letters beyond ASCII without quotes. Raises ValueError.
+    brackets, blanks and letters beyond ASCII without quotes. A line that cannot be read at all is a name
+    itself: it is told of as a folder that cannot be opened, and the others are not lost with it.
     """
     found = _LIST.match(response.text)
     if found is None:
-        raise ValueError("LIST")
+        return frozenset(), _cut(response.text)
     flags = frozenset(found[1].lower().split())
     rest = found[2]
     if len(response.chunks) > 1 and not rest.strip():
         literal = response.chunks[1]
-        if not isinstance(literal, bytes):
-            raise ValueError("LIST")
-        return flags, literal
+        return flags, literal[:LONGEST] if isinstance(literal, bytes) else _cut(response.text)
     rest = rest.rstrip(b"\r\n")
     if quoted := re.match(rb'"((?:[^"\\]|\\.)*)"\s*(?:\(.*)?\Z', rest, re.DOTALL) or re.match(
         rb'"(.*)"\s*\Z', rest, re.DOTALL
     ):
         # some do not escape at all: a backslash before anything else stands for itself
-        return flags, re.sub(rb'\\(["\\])', rb"\1", quoted[1])
-    if not rest:
-        raise ValueError("LIST")
-    return flags, rest
+        return flags, re.sub(rb'\\(["\\])', rb"\1", quoted[1])[:LONGEST]
+    return flags, _cut(rest if rest.strip() else response.text)
+
+
+def _cut(name: bytes) -> bytes:
+    return name.strip(b"\r\n")[:LONGEST]
 
 
 def shown(name: bytes, taken: Container[str] = ()) -> str:

@@ -152,6 +152,27 @@ NAMES = {
 }
 
 
+def test_a_line_of_list_that_cannot_be_read_keeps_back_no_other_folder(tmp_path: Path) -> None:
+    lines = [b'* LIST (\\HasNoChildren "/" broken', b"* LIST", b'* LIST () "/" ', b'* LIST () "/" INBOX']
+    listed = b"\r\n".join([*lines, b"TAG OK done", b""])
+
+    def examine(peer: Peer, tag: bytes, rest: bytes) -> None:
+        known = rest == b'"INBOX"'
+        peer.send(
+            examined(b"* 5 EXISTS\r\n").replace(b"TAG", tag) if known else tag + b" NO [NONEXISTENT] no\r\n"
+        )
+
+    with ImapServer(
+        tmp_path / "server", MESSAGES, answers={"LIST": listed}, acts={"EXAMINE": examine}
+    ).running() as server:
+        home = server.write_config(tmp_path / "home")
+        done = medmail(home, "fetch", "--all-folders", "--json")
+        assert done.exit == 3, done.stdout
+        folders = [(one["name"] == "INBOX", one["exit"]) for one in done.objects if one["type"] == "folder"]
+        assert folders == [(True, 0), (False, 1), (False, 1), (False, 1)]
+        assert stored(home) == sorted(MESSAGES)
+
+
 def test_names_of_folders_are_sent_back_as_they_came(tmp_path: Path) -> None:
     opened = []
 

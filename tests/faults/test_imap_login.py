@@ -282,7 +282,11 @@ def test_a_refused_token_is_fetched_anew_once_and_silently(tmp_path: Path) -> No
         home = server.write_config(tmp_path / "home", **{"token-command": str(command)})
         done = medmail(home, "fetch", "--json")
     assert done.exit == 0, done.stdout
-    assert [one["type"] for one in done.objects if one["type"] != "progress"] == ["message", "folder", "result"]
+    assert [one["type"] for one in done.objects if one["type"] != "progress"] == [
+        "message",
+        "folder",
+        "result",
+    ]
     assert taken == [b"1", b"2"]
 
 

@@ -182,8 +182,11 @@ class ImapServer:
         return said + tag + b" OK done\r\n"
 
     def _fetch(self, connection: ssl.SSLSocket, tag: bytes, command: bytes) -> None:
-        for number, uid in enumerate(_uids(command), start=1):
+        for number, uid in enumerate(_uids(command, len(self.messages)), start=1):
             message = self.messages[uid - 1]
+            if b"BODY" not in command.upper():
+                connection.sendall(b"* %d FETCH (UID %d)\r\n" % (uid, uid))
+                continue
             self._at("before-literal")
             connection.sendall(b"* %d FETCH (UID %d BODY[] {%d}\r\n" % (uid, uid, len(message)))
             if self.cut == "in-literal":
@@ -198,9 +201,13 @@ class ImapServer:
         connection.sendall(tag + b" OK done\r\n")
 
 
-def _uids(command: bytes) -> Iterator[int]:
-    found = re.match(rb"UID FETCH ([\d,:]+) ", command, re.IGNORECASE)
+def _uids(command: bytes, last_one: int = 0) -> Iterator[int]:
+    found = re.match(rb"UID FETCH ([\d,:*]+) ", command, re.IGNORECASE)
     assert found, command
+    if found[1].endswith(b":*"):
+        # names the last even where it lies below (RFC 3501 §6.4.8)
+        yield from range(min(int(found[1][:-2]), last_one), last_one + 1)
+        return
     for run in found[1].split(b","):
         first, _, last = run.partition(b":")
         yield from range(int(first), int(last or first) + 1)
