@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport import imap, imapwire
+from medmail_cli.transport import imapanswers, imapwire
 from medmail_cli.transport.imapwire import Response, TooLarge, Wire
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def test_garbage_is_a_response_or_an_error(data: bytes) -> None:
             assert isinstance(response.code + response.said, str)
             with contextlib.suppress(ValueError):
                 response.values()
-                imap._fetched(response)
+                imapanswers.fetched(response)
 
 
 @given(st.integers(0, 3000), st.integers(1, 50), st.integers(1, 500))
@@ -107,7 +107,7 @@ def test_literals_whole_however_they_arrive(size: int, limit: int, piece: int) -
     body = bytes(n % 251 for n in range(size))
     wire = wire_of(b"* 1 FETCH (UID 5 BODY[] {%d}\r\n%s)\r\n* OK\r\n" % (size, body), limit * 100, piece)
     expected = body if size <= limit * 100 else TooLarge(size)
-    assert imap._fetched(wire.response()) == (5, expected)
+    assert imapanswers.fetched(wire.response()) == (5, expected)
     assert wire.response().word == b"OK"
 
 
