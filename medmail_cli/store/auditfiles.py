@@ -5,6 +5,7 @@ entries.jsonl      an entry a line, appended only; writers lock this file
 hashes             the tree's stored hashes (``audit.tree``), 32 bytes each; rebuilt if short
 checkpoint         the signed checkpoint of the last run
 key, key.pub       the log key (0600) and its verifier key line
+reserve            room on the disk, given up for the record of what frees some
 runs/START-RUN     held locked by a run as long as it lives; START is the size of the log it found
 =================  ==============================================================================
 

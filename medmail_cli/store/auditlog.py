@@ -23,7 +23,7 @@ from medmail_cli.audit import tree
 from medmail_cli.audit.entry import Ending, Fact, Intent, Outcome
 from medmail_cli.errors import INTERRUPTED, MedmailError
 from medmail_cli.model import Note
-from medmail_cli.store import auditfiles, files
+from medmail_cli.store import auditfiles, files, reserve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,6 +161,7 @@ class AuditLog:
                     with self._appending():
                         self._sign()
                         self._run_file.unlink(missing_ok=True)
+                        reserve.keep(self.folder)
             finally:
                 for descriptor in (self._entries, self._hashes, self._run_lock):
                     if descriptor >= 0:
@@ -288,8 +289,7 @@ class AuditLog:
 
     def _register(self) -> None:
         """Close what dead runs left open, then leave a mark that this one lives."""
-        for leftover in self.folder.glob(".*.tmp"):
-            leftover.unlink()  # of a run killed while it wrote its key or checkpoint, which is under the lock
+        files.sweep(self.folder)
         self._ensure_key()
         runs = self.folder / auditfiles.RUNS
         if runs.is_symlink():

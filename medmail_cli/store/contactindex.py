@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from medmail_cli.pki.address import skeleton
+from medmail_cli.store import files
 
 _FILE = "addresses.sqlite"
 _VERSION = 1
@@ -30,11 +31,12 @@ INSERT INTO held VALUES (0);
 class AddressIndex:
     """The index of the contacts in ``folder``; ``address_of`` reads the address in a file.
 
-    Where it cannot be written, what is asked is found out anew each time. Raises what ``address_of`` raises.
+    ``lock`` is the file there that writers hold. What killed writers left is swept. Where the index cannot be
+    written, what is asked is found out anew each time. Raises what ``address_of`` raises.
     """
 
-    def __init__(self, folder: Path, address_of: Callable[[Path], str]) -> None:
-        self._folder, self._address_of = folder, address_of
+    def __init__(self, folder: Path, lock: Path, address_of: Callable[[Path], str]) -> None:
+        self._folder, self._lock, self._address_of = folder, lock, address_of
 
     def alike(self, address: str) -> list[str]:
         """The contacts' addresses that look like this one, itself among them, sorted."""
@@ -50,7 +52,8 @@ class AddressIndex:
         """Keep up with a file written, or removed (no ``address``), inside; the caller has the lock."""
         index = self._open()
         try:
-            held = index.execute("SELECT changed FROM held").fetchone()[0] == self._changed()
+            self._catch_up(index)
+            held = _held(index) == self._changed()
             yield
             if held:  # else the next who asks looks
                 row = (name, address, skeleton(address)) if address is not None else None
@@ -65,13 +68,11 @@ class AddressIndex:
             index.close()
 
     def _found(self, where: str, value: str, column: str) -> list[str]:
-        changed = self._changed()
-        if changed is None:
+        if self._changed() is None:
             return []
         index = self._open()
         try:
-            if index.execute("SELECT changed FROM held").fetchone()[0] != changed:
-                self._catch_up(index)
+            self._catch_up(index)
             # the names come from this module alone
             asked = f"SELECT {column} FROM contact WHERE {where}"  # noqa: S608
             return [row[0] for row in index.execute(asked, (value,))]
@@ -111,12 +112,16 @@ class AddressIndex:
         return index
 
     def _catch_up(self, index: sqlite3.Connection) -> None:
+        if _held(index) == self._changed():
+            return
+        # before the folder's state is noted: by the first writer made, the lock would change it
+        with contextlib.suppress(OSError):  # read-only: nobody will make it
+            self._lock.touch(mode=0o600)
+        files.sweep(self._folder)
         changed = self._changed() or 0
         settled = time.time_ns() - changed > _SETTLED
-        present = set()
-        for path in self._folder.iterdir():
-            if path.name.endswith(".json") and not path.name.startswith("."):
-                present.add(path.name)
+        names = (path.name for path in self._folder.iterdir())
+        present = {name for name in names if name.endswith(".json") and name[0] != "."}
         known = {row[0] for row in index.execute("SELECT name FROM contact")}
         new = []
         for name in sorted(present - known):
@@ -131,6 +136,10 @@ class AddressIndex:
         # a change that falls into the same tick would not be seen: the next who asks looks again
         index.execute("UPDATE held SET changed = ?", (changed if settled else 0,))
         index.execute("COMMIT")
+
+
+def _held(index: sqlite3.Connection) -> int:
+    return int(index.execute("SELECT changed FROM held").fetchone()[0])
 
 
 def _create(index: sqlite3.Connection) -> None:

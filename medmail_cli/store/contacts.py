@@ -107,7 +107,7 @@ class Contacts:
     """The contacts in ``folder``, which need not exist."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._lock = folder, folder / ".lock"
 
     def lookup(self, address: str) -> Contact | None:
         """The contact for an address one wants to write to.
@@ -129,7 +129,7 @@ class Contacts:
     def _index(self) -> "AddressIndex":
         from medmail_cli.store.contactindex import AddressIndex
 
-        return AddressIndex(self._folder, _address_in)
+        return AddressIndex(self._folder, self._lock, _address_in)
 
     def all(self) -> tuple[Contact, ...]:
         """Every contact, by address. Raises ``store-damaged``."""
@@ -195,7 +195,7 @@ class Contacts:
         """Forget a contact. Raises ``not-found``."""
         contact = self._existing(address)
         path = self._path(contact.address)
-        with files.lock(self._folder / ".lock"), self._index().changing(path.name, None):
+        with files.lock(self._lock), self._index().changing(path.name, None):
             path.unlink(missing_ok=True)
             files.sync_folder(self._folder)
         return contact
@@ -263,12 +263,12 @@ class Contacts:
     def _change(self, address: str, change: Callable[[Contact], Contact]) -> Contact:
         """Read, change and write one contact under the lock; an unchanged one is not written."""
         path = self._path(address)
-        with files.lock(self._folder / ".lock"):
+        with files.lock(self._lock):
             old = _load(path) if path.exists() else None
             new = change(old or Contact(address.strip()))
             if new != old:
                 with self._index().changing(path.name, new.address):
-                    files.write_atomic(path, _dump(new))
+                    files.write_atomic(path, _dump(new), swept=True)
         return new
 
     def _path(self, address: str) -> Path:

@@ -4,15 +4,18 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from medmail_cli.errors import MedmailError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
 _NOT_A_FILE = {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR}  # EMLINK is FreeBSD's word for a link
 
 
@@ -110,35 +113,88 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_temporary(path: Path, data: bytes | memoryview, mode: int) -> Path:
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+@contextlib.contextmanager
+def _temporary(folder: Path, name: str, data: bytes | memoryview, mode: int) -> Iterator[Path]:
+    """The data durable in a file of ``folder``, to be renamed or linked to ``name`` inside; none is left.
+
+    It is locked until then, by which :func:`sweep` tells it from what a kill left.
+    """
+    temporary, descriptor = _locked_temporary(folder, os.fsdecode(os.fsencode(name)[:200]), mode)
     try:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        yield temporary
+    finally:
+        try:
+            temporary.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+
+
+def _locked_temporary(folder: Path, name: str, mode: int) -> tuple[Path, int]:
+    while True:
+        temporary = folder / f".{name}.{secrets.token_hex(6)}.tmp"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        # where a file system has no locks, nobody can lock it to sweep it either
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return temporary, descriptor
+        os.close(descriptor)  # swept before it was locked
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is named as those are that are written before they get their name."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed runs left half-written in ``folder``; nothing that is still being written.
+
+    What cannot be listed or removed stays: whoever writes there hears of it.
+    """
+    try:
+        with os.scandir(folder) as there:
+            found = [one.name for one in there if is_temporary(one.name)]
+    except OSError:
+        return
+    for name in found:
+        sweep_file(folder / name)
+
+
+def sweep_file(temporary: Path) -> None:
+    """Remove one such file, if it is ours and no process writes it; see :func:`sweep`."""
+    try:
+        descriptor = open_own(temporary, os.O_RDWR)
+    except (OSError, MedmailError):
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            temporary.unlink(missing_ok=True)
+    except OSError:
+        return  # being written, or in a folder where we may remove nothing
     finally:
         os.close(descriptor)
-    return temporary
 
 
-def write_atomic(path: Path, data: bytes | memoryview, mode: int = 0o600) -> None:
+_sweep_once = lru_cache(maxsize=256)(sweep)
+"""A run looks once for what earlier ones left."""
+
+
+def write_atomic(path: Path, data: bytes | memoryview, mode: int = 0o600, *, swept: bool = False) -> None:
     """Put ``data`` at ``path``, replacing what is there: temporary file, fsync, rename, fsync of the folder.
 
-    Raises ``disk-full`` or ``not-writable``; the old content then still stands.
+    What killed runs left in the folder is removed, unless the caller sees to that (``swept``). Raises
+    ``disk-full`` or ``not-writable``; the old content then still stands.
     """
     make_private(path.parent)
-    with disk_errors(path):
-        temporary = _write_temporary(path, data, mode)
-        try:
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    if not swept:
+        _sweep_once(path.parent)
+    with disk_errors(path), _temporary(path.parent, path.name, data, mode) as temporary:
+        temporary.replace(path)
         sync_folder(path.parent)
 
 
@@ -162,28 +218,31 @@ def check_output(path: Path, *, force: bool) -> None:
         raise MedmailError("exists", path=str(path))
 
 
-def write_output(path: Path, data: bytes | memoryview, *, force: bool, mode: int = 0o600) -> bool:
+def write_output(
+    path: Path, data: bytes | memoryview, *, force: bool, mode: int = 0o600, via: Path | None = None
+) -> bool:
     """Put an output file in place whole and durable; False where an identical one was there already.
 
-    Raises ``exists`` where another file stands there and ``force`` is not set, ``disk-full``,
-    ``not-writable``.
+    It is written in ``via`` first (a folder above, which outlives the one of ``path``), and what killed runs
+    left there and beside it is removed. Raises ``exists`` where another file stands there and ``force`` is
+    not set, ``disk-full``, ``not-writable``.
     """
+    folder = path.parent if via is None else via
+    for place in {folder, path.parent}:
+        _sweep_once(place)
     check_output(path, force=force)
     with disk_errors(path):
         if path.is_file() and _same(path, data):
             return False
-        if force:
-            temporary = _write_temporary(path, data, mode)
-            temporary.replace(path)
-        else:
-            temporary = _write_temporary(path, data, mode)
-            try:
-                # link, unlike rename, never replaces a file that appeared meanwhile
-                os.link(temporary, path)
-            except FileExistsError:
-                raise MedmailError("exists", path=str(path)) from None
-            finally:
-                temporary.unlink()
+        with _temporary(folder, path.name, data, mode) as temporary:
+            if force:
+                temporary.replace(path)
+            else:
+                try:
+                    # link, unlike rename, never replaces a file that appeared meanwhile
+                    os.link(temporary, path)
+                except FileExistsError:
+                    raise MedmailError("exists", path=str(path)) from None
         sync_folder(path.parent)
     return True
 

@@ -296,11 +296,10 @@ class Keystore:
             shutil.rmtree(away)
 
     def _sweep(self) -> None:
+        files.sweep(self.folder)
         for path in self.folder.iterdir():
             if path.name.startswith((".new-", ".old-")):
                 shutil.rmtree(path)
-            elif path.name.startswith(".") and path.name.endswith(".tmp"):
-                path.unlink()
         if (self.folder / UNFINISHED).exists():
             if not self.header.exists():
                 for folder in self._folders():

@@ -127,6 +127,9 @@ def decrypt(
     """
     met: dict[str, str] = {}
     faults: list[Exception] = []
+    for place in (output.folder, output.file.parent if output.file else None):
+        if place is not None:
+            files.sweep(place)  # in any case: what is left there by a kill is plaintext
     for group in _groups(sources):
         yield from _open_group(
             group, reader, log, actor, output, explained, flush, mailbox, subkey, met, faults
@@ -296,8 +299,9 @@ def _write(opened: "Opened", output: Output) -> "Verdict":
     names = distinct((safe_name(a.name, a.type) for a in verdict.attachments), taken=[main])
     files.make_own(folder)
     for name, data in zip(names, opened.parts, strict=True):
-        files.write_output(folder / name, data, force=output.force)
-    files.write_output(folder / main, _rendered(opened, output.format), force=output.force)
+        files.write_output(folder / name, data, force=output.force, via=output.folder)
+    content = _rendered(opened, output.format)
+    files.write_output(folder / main, content, force=output.force, via=output.folder)
     saved = tuple(
         replace(attachment, saved_as=str(folder / name))
         for attachment, name in zip(verdict.attachments, names, strict=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medmail_cli.audit.entry import Outcome
 from medmail_cli.errors import OK, REFUSED, UNTRUSTED, MedmailError, exit_of
+from medmail_cli.store import reserve
 
 if TYPE_CHECKING:
     from medmail_cli.audit.entry import Ending, Fact
@@ -29,6 +30,8 @@ def logged(
 
     Whatever else ends it (a kill, an interruption) leaves the intent open for the next run to close.
     """
+    if action in reserve.FREEING:
+        reserve.give_up(log.folder)
     intent = log.intent(action, actor=actor, objects=tuple(objects), **facts)
     ended = Ended()
     try:
