@@ -10,11 +10,12 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 
 from medmail_cli.smime import charsets
+from medmail_cli.smime.syntax import without_comments
+from medmail_cli.smime.transfer import decode_base64
 
 _WORD = re.compile(r"=\?([^?\s]{1,75})\?([bBqQ])\?([^?]*)\?=")
 _TOKEN = re.compile(
@@ -36,12 +37,6 @@ _SEGMENT = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?\Z")
 _ADDRESS = re.compile(
     r'(?:"[^"\x00-\x1f\x7f]*"|[^\s"<>()\[\]:;,@\\\x00-\x1f\x7f]+)@[^\s"<>()@,;:\\\x00-\x1f\x7f]+'
 )
-_DATE = re.compile(
-    r"(?:[A-Za-z]{3,9}\s*+,?\s*+)?(\d{1,2})\s+([A-Za-z]{3})[a-z]*\s+(\d{2,4})\s+"
-    r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*([+-]\d{4}|[A-Za-z]{1,5})?"
-)
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_ZONES = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
 MOST_MAILBOXES = 10_000
 """Of one field; what follows is left out. No letter of a person or a laboratory goes to so many."""
 
@@ -132,10 +127,7 @@ def _word_bytes(encoding: str, payload: str) -> bytes:
     data = payload.encode("utf-8")
     if encoding in "qQ":
         return binascii.a2b_qp(data, header=True)
-    data = re.sub(rb"[^A-Za-z0-9+/]", b"", data)
-    if len(data) % 4 == 1:
-        data = data[:-1]
-    return binascii.a2b_base64(data + b"=" * (-len(data) % 4))
+    return decode_base64(data)
 
 
 def _unquote(text: str) -> str:
@@ -155,7 +147,8 @@ def parse_parameters(value: str) -> tuple[str, Mapping[str, str]]:
 
 
 def _parse_parameters(value: str) -> tuple[str, Mapping[str, str]]:
-    head = re.sub(r"\([^()]*\)", "", value.partition(";")[0]).strip().lower()
+    value = without_comments(value)
+    head = value.partition(";")[0].strip().lower()
     plain: dict[str, str] = {}
     segments: dict[str, dict[int, tuple[str, bool]]] = {}
     for match in _PARAMETER.finditer(value):
@@ -289,40 +282,12 @@ def _address(text: str) -> str:
 def addresses_in(text: str) -> tuple[str, ...]:
     """Every address that stands somewhere in shown text, such as a display name meant to mislead.
 
-    Wide and small forms of letters and of @ read as themselves; blanks around the @ are read over where a
-    domain follows (RFC 5322 §4.4 allows them, and the eye does).
+    Wide and small forms of letters and of @ read as themselves; blanks around the @ are read over (RFC 5322
+    §4.4 allows them, and the eye does). A domain has a dot: ``Medi@Lab`` is a name.
     """
     text = " ".join(unicodedata.normalize("NFKC", text).split())
     found = (
         (match[1], match[2], match[3].rstrip(".'"))
         for match in re.finditer(r"([^\s\"'<>()\[\],;:@]{1,64})( ?@ ?)([^\s\"'<>()\[\],;:@]{1,255})", text)
     )
-    return tuple(f"{local}@{domain}" for local, at, domain in found if at == "@" or "." in domain)
-
-
-def parse_date(value: str) -> datetime | None:
-    """A Date field (RFC 5322 §3.3, obsolete zones too) as an aware UTC time; None where it is none."""
-    match = _DATE.match(re.sub(r"\([^()]*\)", "", value).strip())
-    if not match or match[2].lower() not in _MONTHS:
-        return None
-    year = int(match[3])
-    if len(match[3]) < 4:
-        year += 2000 if year < 50 else 1900
-    zone = match[7] or "+0000"
-    if zone[0] in "+-":
-        offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:])) * (-1 if zone[0] == "-" else 1)
-    else:
-        offset = timedelta(hours=_ZONES.get(zone.upper(), 0))
-    try:
-        moment = datetime(
-            year,
-            _MONTHS.index(match[2].lower()) + 1,
-            int(match[1]),
-            int(match[4]),
-            int(match[5]),
-            min(int(match[6] or 0), 59),  # leap seconds
-            tzinfo=timezone(offset),
-        )
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+    return tuple(f"{local}@{domain}" for local, _, domain in found if "." in domain)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from medmail_cli.pki import address
 from medmail_cli.pki.fitness import Problem
-from medmail_cli.smime.fields import Field, Mailbox, parse_date, to_text
+from medmail_cli.smime.fields import Field, Mailbox, to_text
 from medmail_cli.smime.mime import Entity
+from medmail_cli.smime.syntax import parse_date, parse_ids
 from medmail_cli.smime.verdict import Headers
 
 if TYPE_CHECKING:
@@ -113,13 +114,14 @@ def _people(fields: Sequence[Field], name: str) -> str | None:
 
 def _ids(fields: Sequence[Field], name: str) -> tuple[str, ...]:
     found = all_of(fields, name)
-    return tuple(found[0].value.split()) if found else ()
+    return parse_ids(found[0].value) if found else ()
 
 
 def headers(fields: Sequence[Field], *, protected: bool) -> Headers:
     """The contract's object for these fields, decoded for showing."""
     dates = all_of(fields, "date")
-    ids = _ids(fields, "message-id")
+    own = all_of(fields, "message-id")
+    ids = parse_ids(own[0].value) or tuple(own[0].value.split()) if own else ()
     answered = _ids(fields, "in-reply-to")
     return Headers(
         from_=_people(fields, "from"),

@@ -8,7 +8,13 @@ from medmail_cli.smime.fields import Field
 from medmail_cli.smime.header import addresses, mailboxes
 from medmail_cli.smime.mime import Entity
 
-CMS_TYPES = {"application/pkcs7-mime", "application/x-pkcs7-mime"}
+CMS_TYPES = {
+    "application/pkcs7-mime",
+    "application/x-pkcs7-mime",
+    "application/pkcs7",
+    "application/x-pkcs7",
+    "application/cms",  # RFC 7193
+}
 _SIGNATURE_TYPES = {"application/pkcs7-signature", "application/x-pkcs7-signature"}
 
 

@@ -27,9 +27,11 @@ from medmail_cli.smime.verdict import Layer
 MAX_LAYERS = 8
 """Triple wrapping (RFC 2634 1.1) needs three; more than these are nobody's letter."""
 _ENCRYPTED = ("enveloped-data", "auth-enveloped-data")
-_ARMOUR = re.compile(rb"\s*-----BEGIN (?:CMS|PKCS ?#?7(?: SIGNED DATA)?)-----\r?\n")
-_BASE64 = re.compile(rb"\s*MI[A-T][A-Za-z0-9+/]")
+_ARMOUR = re.compile(rb"(?:\xef\xbb\xbf)?\s*-----BEGIN (?:CMS|PKCS ?#?7(?: SIGNED DATA)?)-----\r?\n")
+_BASE64 = re.compile(rb"(?:\xef\xbb\xbf)?\s*MI[A-T][A-Za-z0-9+/]")
 """A SEQUENCE of more than 127 octets, or of indefinite length."""
+_CONTAINERS = {"application/x-ole-storage": "outlook-msg", "application/ms-tnef": "winmail-dat"}
+"""Files of Outlook's that are no message of MIME."""
 _NESTED = {
     algorithms.SIGNED_DATA,
     algorithms.ENVELOPED_DATA,
@@ -130,7 +132,7 @@ def with_line_ends_repaired(
 
 def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: bool) -> Unwrapped:
     """Take off the layers of the one entity that is handed over, below those of ``begun``."""
-    layers, state = list(begun.layers), begun
+    layers, state, closed = list(begun.layers), begun, False
     try:
         entity = handed.pop()
         signature, decrypted = begun.signature, begun.decrypted
@@ -145,12 +147,14 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
                     layers.append("encrypted")
                     # decoded, it is needed no more: large letters are held once
                     del entity
+                    closed = True
                     envelope = enveloped.parse_enveloped(node)
                     opened = enveloped.decrypt(envelope, keys, allow_weak=allow_weak)
-                    entity, signature = _inside(opened, envelope.content_type), None
                     if decrypted is None or _worse(opened, decrypted):
                         decrypted = replace(opened, content=b"")
                         state = replace(state, decrypted=decrypted)
+                    closed = False
+                    entity, signature = _inside(opened, envelope.content_type), None
                     del opened, envelope
                 elif kind == "signed-data":
                     inner = signed.parse_signed(node)
@@ -176,9 +180,12 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
             elif labels.is_multipart_signed(entity, renamed=signature is None):
                 layers.append("signed")
                 signature = _detached(entity, len(layers))
-                entity = mime.or_text(entity.children[0])
+                part = entity.children[0]
+                entity = mime.reread(part.source, part.start, part.end)
             elif layers and labels.is_wrapped(entity):
-                message = mime.parse(mime.decode_body(entity))
+                message = _wrapped(entity)
+                if message is None:
+                    break
                 # what a wrapped message holds is shown, never opened: it may be somebody else's
                 if not labels.is_passed_on(message, begun.outer):
                     layers.append("wrapped")
@@ -192,16 +199,23 @@ def _peel(handed: list[Entity], begun: Unwrapped, keys: Keys, *, allow_weak: boo
     except MedmailError as error:
         if error.code not in _OF_THE_MESSAGE:
             raise
-        failed = "encrypted" in layers
         changeable = state.decrypted is not None and not state.decrypted.authenticated
         if error.code == "too-large":
             error = MedmailError("malformed", what="message", reason="too-large")
-        if changeable or (state.decrypted is not None and error.code == "malformed"):
-            # whatever goes wrong once our key was named looks the same (contract, decrypt)
+        if changeable:
+            # whatever goes wrong once our key was named looks the same (contract), until a tag has held
             error = MedmailError("bad-tag")
+        failed = closed or changeable
         if error.code == "bad-tag":
             layers = layers[: layers.index("encrypted") + 1]
-        return Unwrapped(state.outer, tuple(layers), None, failure=error, encryption_failed=failed)
+        return Unwrapped(
+            state.outer,
+            tuple(layers),
+            None,
+            decrypted=None if failed else state.decrypted,
+            failure=error,
+            encryption_failed=failed,
+        )
 
 
 def outer_envelope(raw: bytes) -> tuple[Entity, ber.Node] | None:
@@ -235,10 +249,24 @@ def _read(raw: bytes) -> tuple[Entity, bool]:
 
     Also whether its lines ended in CR alone, which is repaired.
     """
-    if raw[:1] == b"\x30" or _ARMOUR.match(raw):
+    if raw[:1] == b"\x30" or _ARMOUR.match(raw) or _BASE64.match(raw):
         return Entity(raw, 0, 0, len(raw), (), "application/pkcs7-mime", {}, "binary"), False
+    kind = mime.kind_of(raw)
+    if kind in _CONTAINERS:
+        raise MedmailError("malformed", what="message", reason=_CONTAINERS[kind])
     whole, repaired = mime.begin(raw)
     return mime.parse(whole), repaired
+
+
+def _wrapped(entity: Entity) -> Entity | None:
+    """The message that an entity holds, None where it has no header to be read: that one stays a file."""
+    octets = mime.begin(mime.decode_body(entity))[0]
+    try:
+        return mime.parse(octets)
+    except MedmailError as error:
+        if error.facts.get("reason") != "no-header":
+            raise
+        return None
 
 
 def _alone(entity: Entity) -> Entity:
@@ -302,7 +330,7 @@ def _inside(opened: Decrypted, content_type: str) -> Entity:
         return _inner(content_type, opened.content)
     entity = mime.parse_inner(opened.content)
     head = opened.content[: entity.body] if entity.fields else opened.content
-    if not opened.authenticated and not _is_text(head):
+    if not opened.authenticated and not _is_text(head) and mime.kind_of(head) is None:
         # CBC under a wrong key, or changed on the way: what came out is noise
         raise MedmailError("bad-tag")
     return entity

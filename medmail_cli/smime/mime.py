@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
-import pybase64
-
 from medmail_cli.errors import MedmailError
-from medmail_cli.smime import charsets
+from medmail_cli.smime import charsets, transfer
 from medmail_cli.smime.fields import Field, decode_words, parse_parameters
+from medmail_cli.smime.syntax import without_comments
 
 MAX_HEADER = 1 << 20  # a letter to thousands of recipients has about 200 kB
 MAX_FIELDS = 4000
@@ -29,9 +28,9 @@ _NO_HEADER = re.compile(rb"\r*\n")
 _MBOX_LINE = re.compile(rb">?From (?![ \t]*:)[^\n]{0,1000}\n")
 _FIELD = re.compile(rb"^([\x21-\x39\x3b-\x7e]{1,200})[ \t]*:.*(?:\n[ \t].*)*", re.MULTILINE)
 _TYPE = re.compile(r"[^\s/\"();,]+/[^\s/\"();,]+\Z")
-_BASE64_JUNK = bytes(
-    set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-)
+_MARK = b"\xef\xbb\xbf"
+_ODD_START = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*")
+_FIRST_FIELD = re.compile(rb"[\x21-\x39\x3b-\x7e]{1,200}[ \t]*:")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -110,7 +109,7 @@ def begin(raw: bytes) -> tuple[bytes, bool]:
     repaired = b"\n" not in raw[:MAX_HEADER] and b"\r" in raw
     if repaired:
         raw = raw.replace(b"\r", b"\r\n")
-    return raw.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n"), repaired
+    return raw.removeprefix(_MARK).lstrip(b"\r\n"), repaired
 
 
 def header_span(source: bytes) -> tuple[int, int]:
@@ -144,8 +143,68 @@ def parse(source: bytes, start: int = 0, end: int | None = None) -> Entity:
 
 
 def parse_inner(source: bytes) -> Entity:
-    """Read what a CMS layer held: like :func:`parse`, but it may be a bare text (:func:`or_text`)."""
-    return or_text(_entity(source, 0, len(source), 0, _Budget()))
+    """Read what a CMS layer held: like :func:`parse`, but it may be no MIME entity (:func:`reread`)."""
+    return reread(source, 0, len(source))
+
+
+def reread(source: bytes, start: int, end: int) -> Entity:
+    """Read ``source[start:end]`` as what somebody signed or encrypted, which may be a bare text or file.
+
+    A mark, empty lines or lines ended by CR alone before or in a header of MIME's are read past; the octets
+    stay what they are, for a signature is over them.
+    """
+    begun = _ODD_START.match(source, start, end)
+    odd = begun.end() if begun else start
+    is_header = _FIRST_FIELD.match(source, odd, end) is not None
+    if is_header and source.find(b"\n", start, min(end, start + MAX_HEADER)) < 0:
+        repaired = source[odd:end].replace(b"\r", b"\r\n")
+        found = or_text(_entity(repaired, 0, len(repaired), 0, _Budget()))
+        return found if found.fields else _bare(source, start, end)
+    if is_header and odd > start:
+        found = or_text(_entity(source, odd, end, 0, _Budget()))
+        if found.fields:
+            return found
+    if not is_header and odd == start and not _looks_like_text(source[start : min(end, start + 4096)]):
+        return _bare(source, start, end)  # nothing in a file is a header
+    return or_text(_entity(source, start, end, 0, _Budget()))
+
+
+_KINDS = (
+    (b"%PDF-", "application/pdf"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
+    (b"PK\x03\x04", "application/zip"),
+    (b"{\\rtf", "application/rtf"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-ole-storage"),
+    (b"\x78\x9f\x3e\x22", "application/ms-tnef"),
+)
+
+
+def kind_of(data: bytes | memoryview) -> str | None:
+    """The media type of a file by its first octets; None where they say nothing."""
+    head = bytes(data[:132])
+    if head[128:] == b"DICM":
+        return "application/dicom"
+    return next((kind for first, kind in _KINDS if head.startswith(first)), None)
+
+
+def _looks_like_text(head: bytes) -> bool:
+    return head.translate(None, _CONTROLS) == head and kind_of(head) in (None, "application/rtf")
+
+
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b\x1a"))
+
+
+def _bare(source: bytes, start: int, end: int) -> Entity:
+    """What is no MIME entity: a text, or a file where it is not text."""
+    head = source[start : min(end, start + 4096)]
+    content_type = "text/plain" if _looks_like_text(head) else kind_of(head) or "application/octet-stream"
+    if kind_of(head) == "application/rtf":
+        content_type = "application/rtf"
+    return Entity(source, start, start, end, (), content_type, _NOTHING, "8bit")
 
 
 def or_text(entity: Entity) -> Entity:
@@ -154,12 +213,13 @@ def or_text(entity: Entity) -> Entity:
     Peers sign and encrypt bare texts too, though RFC 8551 §3.1 asks for a MIME entity; a first line with a
     colon makes no header of what was written to be read.
     """
-    whole = Entity(entity.source, entity.start, entity.start, entity.end, (), "text/plain", _NOTHING, "8bit")
     names = (field.name for field in entity.fields)
     if any(name == "mime-version" or name.startswith("content-") for name in names):
         return entity
     # an empty header is one too
-    return entity if _NO_HEADER.match(entity.source, entity.start, entity.end) else whole
+    if _NO_HEADER.match(entity.source, entity.start, entity.end):
+        return entity
+    return _bare(entity.source, entity.start, entity.end)
 
 
 def _entity(
@@ -190,23 +250,23 @@ def _entity(
             if not _TYPE.match(content_type):
                 content_type = "text/plain"
         elif field.name == "content-transfer-encoding":
-            encoding = re.sub(r"\([^()]*\)", "", field.value).partition(";")[0].strip().lower()
+            encoding = without_comments(field.value).partition(";")[0].strip(' \t".,').lower()
     entity = Entity(source, start, body, end, fields, content_type, parameters, encoding)
     boundary = parameters.get("boundary", "")
-    if (
-        not content_type.startswith("multipart/")
-        or not boundary
-        or encoding in ("base64", "quoted-printable")
-    ):
+    if not content_type.startswith("multipart/") or not boundary:
         return entity
     if depth >= MAX_DEPTH:
         raise MedmailError("malformed", what="message", reason="too-deep")
     # RFC 2046 §5.1.5
     default = "message/rfc822" if content_type == "multipart/digest" else "text/plain"
-    children = tuple(
-        _entity(source, a, b, depth + 1, budget, default)
-        for a, b in _parts(source, body, end, boundary.encode())
-    )
+    inside, first, last = source, body, end
+    spans = list(_parts(source, body, end, boundary.encode()))
+    if not spans and encoding in ("base64", "quoted-printable"):
+        # RFC 2045 §6.4 forbids it; those who do it mostly say it only
+        inside = transfer.decode(source[body:end], encoding)
+        first, last = 0, len(inside)
+        spans = list(_parts(inside, first, last, boundary.encode()))
+    children = tuple(_entity(inside, a, b, depth + 1, budget, default) for a, b in spans)
     return Entity(source, start, body, end, fields, content_type, parameters, encoding, children)
 
 
@@ -257,25 +317,10 @@ def _parts(source: bytes, start: int, end: int, boundary: bytes) -> Iterator[tup
 
 def decode_body(entity: Entity) -> bytes:
     """The body with its transfer encoding undone; damage is read over, as far as it can be."""
-    if entity.encoding == "base64":
-        return decode_base64(memoryview(entity.source)[entity.body : entity.end])
-    body = entity.source[entity.body : entity.end]
-    if entity.encoding == "quoted-printable":
-        import binascii
-
-        return binascii.a2b_qp(body)
-    return body
+    return transfer.decode(entity.source[entity.body : entity.end], entity.encoding)
 
 
-def decode_base64(encoded: bytes | memoryview) -> bytes:
-    """Base64 whose line ends, stray characters and missing padding do not matter."""
-    try:
-        return pybase64.b64decode(encoded)
-    except ValueError:
-        data = bytes(encoded).partition(b"=")[0].translate(None, _BASE64_JUNK)
-        if len(data) % 4 == 1:
-            data = data[:-1]
-        return pybase64.b64decode(data + b"=" * (-len(data) % 4))
+decode_base64 = transfer.decode_base64
 
 
 def decode_text(entity: Entity) -> str:

@@ -18,7 +18,7 @@ from medmail_cli.model import phrase
 from medmail_cli.pki import address
 from medmail_cli.pki.fitness import Problem
 from medmail_cli.pki.path import Judgement
-from medmail_cli.smime import display, mime, recipient_emails
+from medmail_cli.smime import display, mime, recipient_emails, transfer
 from medmail_cli.smime.fields import Field
 from medmail_cli.smime.header import choose, headers, in_clear, mailboxes, shown
 from medmail_cli.smime.layers import Keys, Unwrapped, holds_signature, unwrap, with_line_ends_repaired
@@ -199,7 +199,7 @@ def _failed(got: Unwrapped, id: str, source: str, outer: OuterHeaders) -> Opened
         source=source,
         exit=exit_for([error.code]),
         layers=got.layers,
-        encryption=Encryption("failed" if got.encryption_failed else "none"),
+        encryption=Encryption("failed") if got.encryption_failed else _encryption(got),
         signature=Signature(),
         trusted=False,
         headers=headers(got.outer, protected=False),
@@ -207,7 +207,7 @@ def _failed(got: Unwrapped, id: str, source: str, outer: OuterHeaders) -> Opened
         text=None,
         attachments=(),
         problems=(problem,),
-        notes=() if got.encryption_failed else (Problem("not-encrypted"),),
+        notes=() if got.encryption_failed or got.decrypted else (Problem("not-encrypted"),),
         withheld=True,
     )
     return Opened(verdict, header=got.outer)
@@ -259,10 +259,21 @@ def _encryption(got: Unwrapped) -> Encryption:
     )
 
 
+_NAMES = {"application/ms-tnef": "winmail.dat", "application/x-ole-storage": "message.msg"}
+"""What Outlook's own files are called where nobody did, so that they can be told."""
+
+
 def _attachment(part: Entity, data: bytes) -> Attachment:
     passed_on = part.content_type in ("message/rfc822", "message/global")
-    name = part.filename or ("message.eml" if passed_on else "")
-    return Attachment(name, part.content_type, len(data), hashlib.sha256(data).hexdigest())
+    name, kind = part.filename or ("message.eml" if passed_on else ""), part.content_type
+    if part.encoding not in transfer.KNOWN:
+        # RFC 2045 §6.4: no longer what its type says; and no name may say so either
+        encoding = re.sub(r"[^a-z0-9-]+", "-", part.encoding)[:40].strip("-") or "unknown"
+        name, kind = f"{name or 'attachment'}.{encoding}-encoded", "application/octet-stream"
+    elif kind in ("application/octet-stream", "application/ms-tnef") and not part.filename:
+        kind = mime.kind_of(data) or kind
+        name = _NAMES.get(kind, "")
+    return Attachment(name, kind, len(data), hashlib.sha256(data).hexdigest())
 
 
 # a thousand letters come from a few people: what their certificates say is read once

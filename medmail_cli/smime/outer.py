@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from medmail_cli.smime import mime
-from medmail_cli.smime.fields import decode_words, parse_date, to_text
+from medmail_cli.smime.fields import decode_words, to_text
+from medmail_cli.smime.syntax import parse_date
 
 LONGEST_HEADER = 256 * 1024
 """Octets looked at; a longer header is cut."""

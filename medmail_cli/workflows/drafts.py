@@ -15,9 +15,11 @@ from medmail_cli.pki.address import ascii_domain
 from medmail_cli.smime import compose, mime
 from medmail_cli.smime.compose import Attachment, Letter
 from medmail_cli.smime.fields import Mailbox, parse_mailboxes, without_parameters
+from medmail_cli.smime.syntax import parse_ids
 
 MANIFEST_FIELDS = ("id", "from", "to", "cc", "bcc", "subject", "body", "body_file", "attach", "in_reply_to")
 KEY_LIMIT = 200
+_LINE_END = re.compile(rb"\r?\n")
 _SUBJECT_LINE = re.compile(r"subject:[ \t]*([^\r\n]*)(?:\r?\n(?:[ \t]*\r?\n)?|\Z)", re.IGNORECASE)
 MESSAGE_ID = re.compile(r"<[^\s<>]{1,900}>\Z")
 _OF_PROTECTION = {"hp", "protected-headers"}
@@ -69,11 +71,18 @@ def mailbox(text: str) -> Mailbox:
     A domain in another script becomes A-labels where the local part is ASCII: every server takes that.
     """
     boxes = parse_mailboxes(text)
-    if len(boxes) != 1 or re.search(r"[\x00-\x1f\x7f]", text):
+    if len(boxes) != 1:
         raise MedmailError("bad-address", address=text)
-    local, _, domain = boxes[0].address.rpartition("@")
+    return _sendable(boxes[0], text)
+
+
+def _sendable(box: Mailbox, text: str) -> Mailbox:
+    """A mailbox that was read from ``text``, its domain as servers take it."""
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        raise MedmailError("bad-address", address=text)
+    local, _, domain = box.address.rpartition("@")
     domain = unicodedata.normalize("NFC", domain.lower())
-    box = replace(boxes[0], address=f"{local}@{ascii_domain(domain) if local.isascii() else domain}")
+    box = replace(box, address=f"{local}@{ascii_domain(domain) if local.isascii() else domain}")
     try:
         compose.mailboxes("To", [box])
     except MedmailError:
@@ -142,21 +151,22 @@ def from_message(data: bytes) -> Draft:
 
     Raises ``malformed``, ``bad-address``.
     """
-    data = re.sub(rb"\r?\n", b"\r\n", data)
+    data = _with_line_ends(mime.begin(data)[0])
     entity = mime.parse(data)
     values: dict[str, list[str]] = {}
     for field in entity.fields:
         values.setdefault(field.name, []).append(field.value)
 
     def boxes(name: str) -> tuple[Mailbox, ...]:
-        return tuple(mailbox(str(box)) for value in values.get(name, ()) for box in _written(value))
+        found = (box for value in values.get(name, ()) for box in parse_mailboxes(value))
+        return tuple(_sendable(box, str(box)) for box in found)
 
     senders = boxes("from")
     if len(senders) > 1:
         raise MedmailError("several-from")
     subjects = [field.text for field in entity.fields if field.name == "subject"]
-    references = tuple(" ".join(values.get("references", ())).split())
-    reply = " ".join(values.get("in-reply-to", ())).split()
+    references = parse_ids(" ".join(values.get("references", ())))
+    reply = parse_ids(" ".join(values.get("in-reply-to", ())))
     return Draft(
         to=boxes("to"),
         cc=boxes("cc"),
@@ -170,8 +180,20 @@ def from_message(data: bytes) -> Draft:
     )
 
 
-def _written(value: str) -> list[str]:
-    return [f'"{box.name}" <{box.address}>' if box.name else box.address for box in parse_mailboxes(value)]
+def _with_line_ends(data: bytes) -> bytes:
+    """The message with CRLF line ends (RFC 8551 §3.1.1), but for the octets of what is no text."""
+    out: list[bytes] = []
+    position = 0
+    for part in mime.parse(data).walk():
+        if not part.children and part.source is data and part.start >= position and _is_binary(part):
+            out += [_LINE_END.sub(b"\r\n", data[position : part.body]), data[part.body : part.end]]
+            position = part.end
+    return b"".join([*out, _LINE_END.sub(b"\r\n", data[position:])])
+
+
+def _is_binary(part: "mime.Entity") -> bool:
+    said = part.encoding == "binary" and not part.content_type.startswith("text/")
+    return said or part.source.find(b"\0", part.body, part.end) >= 0
 
 
 def _content(data: bytes, entity: "mime.Entity") -> bytes:

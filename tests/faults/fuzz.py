@@ -113,7 +113,7 @@ def fields(data: bytes) -> None:
     fields.parse_mailboxes(text)
     fields.parse_parameters(text)
     fields.decode_words(text)
-    fields.parse_date(text)
+    syntax.parse_date(text)
     outer.outer(data)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmail_cli.smime import charsets, fields
+from medmail_cli.smime import charsets, fields, syntax
 from medmail_cli.smime.fields import Field, Mailbox, parse_mailboxes, parse_parameters
 
 
@@ -102,7 +102,7 @@ def test_a_parameter_that_is_left_out_leaves_the_rest(before: bytes, after: byte
     ],
 )
 def test_dates(written: str, expected: dt.datetime | None) -> None:
-    assert fields.parse_date(written) == expected
+    assert syntax.parse_date(written) == expected
 
 
 def test_raw_utf8_and_latin1_headers_are_read() -> None:
@@ -115,7 +115,7 @@ def test_nothing_makes_a_reader_raise(text: str, data: bytes) -> None:
     parse_mailboxes(text)
     parse_parameters(text)
     fields.decode_words(text)
-    fields.parse_date(text)
+    syntax.parse_date(text)
     fields.addresses_in(text)
     value = Field("x", b"X: " + data).text
     parse_mailboxes(value)
