@@ -198,9 +198,10 @@ def test_noise_out_of_cbc_looks_like_any_other_failure() -> None:
     assert noise.verdict == padding.verdict
 
 
-def test_broken_structure_inside_an_intact_envelope_looks_like_a_bad_tag() -> None:
+def test_broken_structure_under_a_tag_that_held_is_malformed() -> None:
     result = opened(OUTER + encrypt(entity(b"\x30\x05hello", "signed-data")))
-    assert (codes(result), result.verdict.exit, result.verdict.layers) == (["bad-tag"], 6, ("encrypted",))
+    assert (codes(result), result.verdict.exit, result.verdict.layers) == (["malformed"], 1, ("encrypted",))
+    assert result.verdict.encryption.status == "ok"
     assert result.verdict.problems[0].detail == ""
 
 
