@@ -192,8 +192,10 @@ def _with_line_ends(data: bytes) -> bytes:
 
 
 def _is_binary(part: "mime.Entity") -> bool:
-    said = part.encoding == "binary" and not part.content_type.startswith("text/")
-    return said or part.source.find(b"\0", part.body, part.end) >= 0
+    if part.content_type.startswith("text/"):
+        # whose line ends are no octets CR and LF
+        return part.parameters.get("charset", "").lower().startswith(("utf-16", "utf-32"))
+    return part.encoding == "binary" or part.source.find(b"\0", part.body, part.end) >= 0
 
 
 def _content(data: bytes, entity: "mime.Entity") -> bytes:

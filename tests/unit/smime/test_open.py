@@ -202,7 +202,7 @@ def test_broken_structure_under_a_tag_that_held_is_malformed() -> None:
     result = opened(OUTER + encrypt(entity(b"\x30\x05hello", "signed-data")))
     assert (codes(result), result.verdict.exit, result.verdict.layers) == (["malformed"], 1, ("encrypted",))
     assert result.verdict.encryption.status == "ok"
-    assert result.verdict.problems[0].detail == ""
+    assert result.verdict.problems[0].detail == "truncated"
 
 
 @pytest.mark.parametrize(
