@@ -30,6 +30,8 @@ _ENCRYPTED = ("enveloped-data", "auth-enveloped-data")
 _ARMOUR = re.compile(rb"(?:\xef\xbb\xbf)?\s*-----BEGIN (?:CMS|PKCS ?#?7(?: SIGNED DATA)?)-----\r?\n")
 _BASE64 = re.compile(rb"(?:\xef\xbb\xbf)?\s*MI[A-T][A-Za-z0-9+/]")
 """A SEQUENCE of more than 127 octets, or of indefinite length."""
+_BASE64_LINE = re.compile(rb"(?:\xef\xbb\xbf)?\s*MI[A-T][A-Za-z0-9+/]{9,}={0,2}[ \t]*(?:[\r\n]|\Z)")
+"""The same as a whole first line, which no header field is (``MIME-Version``)."""
 _CONTAINERS = {"application/x-ole-storage": "outlook-msg", "application/ms-tnef": "winmail-dat"}
 """Files of Outlook's that are no message of MIME."""
 _NESTED = {
@@ -249,7 +251,7 @@ def _read(raw: bytes) -> tuple[Entity, bool]:
 
     Also whether its lines ended in CR alone, which is repaired.
     """
-    if raw[:1] == b"\x30" or _ARMOUR.match(raw) or _BASE64.match(raw):
+    if raw[:1] == b"\x30" or _ARMOUR.match(raw) or _BASE64_LINE.match(raw):
         return Entity(raw, 0, 0, len(raw), (), "application/pkcs7-mime", {}, "binary"), False
     kind = mime.kind_of(raw)
     if kind in _CONTAINERS:

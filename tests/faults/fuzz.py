@@ -107,7 +107,7 @@ def certificate(data: bytes) -> None:
 
 def fields(data: bytes) -> None:
     """Header fields of strangers."""
-    from medmail_cli.smime import fields, outer
+    from medmail_cli.smime import fields, outer, syntax
 
     text = data.decode("latin-1")
     fields.parse_mailboxes(text)

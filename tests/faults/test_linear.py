@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from medmail_cli.smime import fields, mime
+from medmail_cli.smime import fields, mime, syntax
 from medmail_cli.smime.outer import outer
 from medmail_cli.workflows import reply
 from tests.support.letters import opened
@@ -33,8 +33,8 @@ def letter(before: str, after: str = "") -> Callable[[str], object]:
 @pytest.mark.parametrize(
     ("call", "begin", "unit"),
     [
-        (fields.parse_date, "Mon", " "),
-        (fields.parse_date, "Mon,", "\t"),
+        (syntax.parse_date, "Mon", " "),
+        (syntax.parse_date, "Mon,", "\t"),
         (fields.parse_mailboxes, "", "()"),
         (fields.parse_mailboxes, "a@b ", "(c)"),
         (fields.parse_mailboxes, "", "a@b "),
