@@ -7,7 +7,7 @@ from medmail_cli.pki import address
 from medmail_cli.pki.fitness import Problem
 from medmail_cli.smime.fields import Field, Mailbox, to_text
 from medmail_cli.smime.mime import Entity
-from medmail_cli.smime.syntax import parse_date, parse_ids
+from medmail_cli.smime.syntax import parse_date, parse_ids, without_comments
 from medmail_cli.smime.verdict import Headers
 
 if TYPE_CHECKING:
@@ -120,8 +120,9 @@ def _ids(fields: Sequence[Field], name: str) -> tuple[str, ...]:
 def headers(fields: Sequence[Field], *, protected: bool) -> Headers:
     """The contract's object for these fields, decoded for showing."""
     dates = all_of(fields, "date")
-    own = all_of(fields, "message-id")
-    ids = parse_ids(own[0].value) or tuple(own[0].value.split()) if own else ()
+    # one identifier, or what stands there: a letter's own name is not pieced together (RFC 5322 3.6.4)
+    own = without_comments(found[0].value) if (found := all_of(fields, "message-id")) else ""
+    ids = own.split()
     answered = _ids(fields, "in-reply-to")
     return Headers(
         from_=_people(fields, "from"),
