@@ -1,48 +1,19 @@
 """What a letter says, as text to show: the part to read, HTML reduced to words, the list of attachments.
 
-Nothing is fetched and nothing of HTML is interpreted but its words (RFC 9787 §7: no remote content next
-to decrypted text). Which parts are shown follows RFC 2046 §5.1.4 and RFC 9788 §4.5.3 (legacy display).
+Which parts are shown follows RFC 2046 §5.1.4 and RFC 9788 §4.5.3 (legacy display).
 """
 
 import re
 from dataclasses import dataclass, field, replace
 
-from medmail_cli.smime import mime
+from medmail_cli.smime import html, mime
 from medmail_cli.smime.layers import signed_content
 from medmail_cli.smime.mime import Entity
 
-_HIDDEN = {"script", "style", "title", "template", "svg", "math"}
-_FOREIGN = {"svg", "math"}
-"""Of these alone HTML knows elements that are closed at once."""
-_BLOCKS = {
-    "p",
-    "div",
-    "br",
-    "li",
-    "tr",
-    "table",
-    "ul",
-    "ol",
-    "blockquote",
-    "pre",
-    "hr",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-}
-_HTML = re.compile(
-    r"<!--.*?(?:-->|\Z)|<(/?)([A-Za-z][^\s/>]*)[^>]*(?:>|\Z)|<[!?/][^>]*(?:>|\Z)|[^<]+|<", re.DOTALL
-)
 _COPY = re.compile(r"(?:[!-9;-~]+:.*\n(?:[ \t].*\n)*)+\n")
 """Header fields and a blank line."""
 _FOLDED = re.compile(r"\n[ \t]+")
 _SHOWN_ABOVE = {"subject", "from", "to", "cc", "reply-to", "date"}
-_COPY_CLASS = "header-protection-legacy-display"
-_CELLS = {"td", "th"}
-_KEPT = "\ue000"
-"""A blank of preformatted text, until the others are drawn together: a private character no letter has."""
-_HREF = re.compile(r"""\bhref\s*=\s*["']?(https?:[^\s"'>]*)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -156,52 +127,7 @@ def _read(entity: Entity, *, hide_copy: bool) -> str:
     text = mime.decode_text(entity)
     hide_copy = hide_copy and entity.parameters.get("hp-legacy-display") == "1"
     if entity.content_type == "text/html":
-        return html_to_text(text, hide_copy=hide_copy)
+        return html.to_text(text, hide_copy=hide_copy)
     if hide_copy and (copy := _COPY.match(text)):
         return text[copy.end() :]
     return text
-
-
-def html_to_text(html: str, *, hide_copy: bool = False) -> str:
-    """The words of an HTML text, blocks on lines of their own; links show where they lead.
-
-    ``hide_copy`` leaves out the copy of header fields (RFC 9788 §4.5.3).
-    A tag is whatever stands between ``<`` and ``>``: cruder than a browser, but linear on any input.
-    """
-    from html import unescape
-
-    out: list[str] = []
-    links: list[str] = []
-    hidden: list[str] = []
-    preformatted = 0
-    for token in _HTML.finditer(html):
-        piece = token[0]
-        if not token[2]:
-            if not hidden and not piece.startswith(("<!", "<?")):
-                words = unescape(piece)
-                drawn = re.sub(r"[^\S\n]", _KEPT, words) if preformatted else re.sub(r"\s+", " ", words)
-                out.append(drawn)
-            continue
-        closing, tag = bool(token[1]), token[2].lower()
-        if hidden:
-            if tag == hidden[0] and closing:
-                hidden.pop()
-            elif tag == hidden[0]:
-                hidden.append(tag)
-        elif not closing and (tag in _HIDDEN or (hide_copy and tag == "div" and _COPY_CLASS in piece)):
-            if not (tag in _FOREIGN and piece.endswith("/>")):
-                hidden.append(tag)
-        elif tag in _BLOCKS:
-            if not (closing and tag in ("tr", "li")):  # the next begins a line anyway
-                out.append("\n")
-            if tag == "pre":
-                preformatted = max(0, preformatted + (-1 if closing else 1))
-        elif tag in _CELLS:
-            out.append(" ")  # or two values would read as one
-        elif tag == "a" and not closing:
-            found = _HREF.search(piece)
-            links.append(unescape(found[1]) if found else "")
-        elif tag == "a" and links and (target := links.pop()):
-            out.append(f" <{target}>")
-    lines = [" ".join(line.split()).replace(_KEPT, " ").rstrip() for line in "".join(out).split("\n")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"

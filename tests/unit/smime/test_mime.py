@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.smime import display, mime
+from medmail_cli.smime import html as html_text
 
 
 def entity(text: str) -> mime.Entity:
@@ -98,7 +99,7 @@ def test_any_bytes_parse_or_are_malformed(data: bytes) -> None:
 
 @given(st.text(max_size=2000))
 def test_html_is_reduced_whatever_it_is(html: str) -> None:
-    display.html_to_text(html)
+    html_text.to_text(html)
 
 
 @given(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n", b" "]), max_size=30).map(b"".join))
@@ -135,7 +136,7 @@ def test_bombs_are_refused_in_bounded_time(hostile: bytes) -> None:
 )
 def test_html_bombs_take_linear_time(hostile: str) -> None:
     begun = time.process_time()
-    display.html_to_text(hostile)
+    html_text.to_text(hostile)
     assert time.process_time() - begun < 2
 
 
@@ -144,7 +145,7 @@ def test_html_shows_words_and_where_links_lead_and_nothing_hidden() -> None:
         "<head><title>t</title></head><style>p{}</style><p>Chère &eacute;lise,<br>voici</p>"
         '<script>evil()</script><!-- c --><a href="https://evil.test/?a=1&amp;b">notre site</a><img src="https://track.test/x.png">'
     )
-    assert display.html_to_text(html) == "Chère élise,\nvoici\nnotre site <https://evil.test/?a=1&b>\n"
+    assert html_text.to_text(html) == "Chère élise,\nvoici\nnotre site <https://evil.test/?a=1&b>\n"
 
 
 @pytest.mark.parametrize(
@@ -153,13 +154,16 @@ def test_html_shows_words_and_where_links_lead_and_nothing_hidden() -> None:
         ("<html><head><title>t</title><body>Hello</html>", "Hello\n"),  # </head> may be left out
         ("<head><meta charset=utf-8><style>p{}</style><p>Hello", "Hello\n"),
         ("<noscript>Hello</noscript>", "Hello\n"),  # no script ever runs
-        ("<table><tr><td>Na</td><td>140</td><td>1</td></tr><tr><th>K<th>4.1</table>", "Na 140 1\nK 4.1\n"),
+        (
+            "<table><tr><td>Na</td><td>140</td><td>1</td></tr><tr><th>K<th>4.1</table>",
+            "Na | 140 | 1\nK | 4.1\n",
+        ),
         ("<p>a\n  b</p><pre>\nNa   140\n K\t4.1  \n\n</pre><p>c\n d", "a b\n\nNa   140\n K 4.1\n\nc d\n"),
         ("<pre>a  b</pre></pre>c  d", "a  b\n\nc d\n"),
     ],
 )
 def test_html_loses_no_words_and_runs_none_together(html: str, text: str) -> None:
-    assert display.html_to_text(html) == text
+    assert html_text.to_text(html) == text
 
 
 def test_text_is_preferred_to_html_and_files_are_attachments() -> None:
