@@ -160,6 +160,7 @@ complete -c medmail -n '__fish_seen_subcommand_from inbox' -l since -x -d 'Only 
 complete -c medmail -n '__fish_seen_subcommand_from inbox' -l unopened -d 'Only what was never opened'
 complete -c medmail -n '__fish_seen_subcommand_from inbox' -l rebuild -d 'Make the index anew from the stored messages'
 complete -c medmail -n '__fish_seen_subcommand_from reply' -l all -d 'Answer all of its recipients'
+complete -c medmail -n '__fish_seen_subcommand_from reply' -l transport-only -x -d 'Send although this recipient cannot be encrypted to; repeatable'
 complete -c medmail -n '__fish_seen_subcommand_from reply' -l queue -d 'Into the outbox only; outbox flush sends'
 complete -c medmail -n '__fish_seen_subcommand_from reply' -l at -x -d 'Judge as of this time (ISO 8601; without offset, local)'
 complete -c medmail -n '__fish_seen_subcommand_from reply' -l offline -d 'Use only what is on this computer'

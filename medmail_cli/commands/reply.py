@@ -7,6 +7,7 @@ import typer
 
 from medmail_cli.commands.examples import examples
 from medmail_cli.commands.judging import At, Offline, instant
+from medmail_cli.commands.send import TransportOnly
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def reply(
         typer.Argument(metavar="[BODY-FILE|-]", help=_("The text, a file in UTF-8; - for stdin.")),
     ] = None,
     everybody: Annotated[bool, typer.Option("--all", help=_("Answer all of its recipients."))] = False,
+    transport_only: TransportOnly = None,
     queue: Annotated[
         bool, typer.Option("--queue", help=_("Into the outbox only; `outbox flush` sends."))
     ] = False,
@@ -47,7 +49,7 @@ def reply(
     offline: Offline = False,
 ) -> int:
     from medmail_cli.commands.decrypt import reader_for, sources_of
-    from medmail_cli.commands.send import office
+    from medmail_cli.commands.send import named, office
     from medmail_cli.commands.writing import given, sending
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import send
@@ -66,7 +68,8 @@ def reply(
     heading = _("{author} wrote:").format(author=made.author)
     template = f"\n\n{heading}\n{made.quoted}" if made.quoted else "\n"
     draft = replace(made.draft, body=given(session, body))
+    wish = send.Wish(queue=queue, transport_only=named(transport_only))
     desk = office(session, offline=offline)
     if made.confidential:
         desk.directory.profile = replace(desk.directory.profile, end_to_end="required")
-    return show(ctx, "reply", sending(session, draft, desk, send.Wish(queue=queue), template))
+    return show(ctx, "reply", sending(session, draft, desk, wish, template))

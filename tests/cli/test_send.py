@@ -321,6 +321,32 @@ def test_what_came_encrypted_is_not_answered_in_the_clear(
         assert (done.exit, fate["protection"]) == (0, "transport-only")
 
 
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_an_answer_goes_unencrypted_to_whom_it_is_said_of_unless_the_letter_came_encrypted(
+    alice: Sender, tmp_path: Path, encrypted: bool
+) -> None:
+    """Bob could be encrypted to, Carol not: she takes his protection away only if Alice says so."""
+    alice.knows(BOB)
+    (alice.home / "list").write_text("medecin.test\n")
+    (alice.home / "own.toml").write_text('end-to-end = "when-possible"\nwhitelist = "list"\n')
+    (alice.home / "config.toml").write_text('profile = "own.toml"\n' + CONFIG)
+    letter = letters.letter(from_=CAROL.box, to=(alice.person.box, BOB.box))
+    raw = tmp_path / "letter.eml"
+    if encrypted:
+        raw.write_bytes(letters.sealed(letter, signer="carol", to=("alice",)))
+    else:
+        raw.write_bytes(sign_only(letter, signer=CAROL.signer, signed_at=letters.NOW)[0].message)
+    answer = ("reply", "--json", "--queue", "--all", raw, "-")
+    assert alice.run(*answer, stdin=b"Oui.\n").exit == 5
+    done = alice.run(*answer, "--transport-only", CAROL.address, stdin=b"Oui.\n")
+    if encrypted:
+        assert done.exit == 5
+    else:
+        fates = recipients(done)
+        assert {one["protection"] for one in fates.values()} == {"transport-only"}
+        assert done.exit == 0
+
+
 def test_every_attempt_says_what_it_is_about_also_while_the_keystore_is_locked(alice: Sender) -> None:
     """The commitment to the content, its sealed salt and the recipient's certificate stay with the letter."""
     queued = alice.run("send", "--to", BOB.address, "--cc", alice.person.address, "--queue", "-", stdin=b"x")
