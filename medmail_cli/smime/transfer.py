@@ -22,7 +22,8 @@ _JUNK = bytes(set(range(256)) - set(_ALPHABET))
 _FOREIGN = re.compile(rb"[^A-Za-z0-9+/= \t\v\f]")
 _PIECE = re.compile(rb"([^=]*)(=*)")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-_LINE_ENDS = re.compile(rb"\r+\n|\r")
+# whole runs, or a long one would be read again from each of its octets
+_LINE_ENDS = re.compile(rb"(\r++)(\n?)")
 # begins only where a run of blanks does, so that a long one is read once
 _LATE_BLANKS = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 _UU_BEGIN = re.compile(rb"^begin [0-7]{3,4} [^\r\n]*(?:\r?\n|\r)", re.MULTILINE)
@@ -61,9 +62,9 @@ def _decode_pieces(data: bytes) -> bytes:
                 break
             continue
         for match in _PIECE.finditer(line):
-            if match[1]:
-                piece.append(match[1].translate(None, _JUNK))
-            if match[2] and any(piece):
+            if octets := match[1].translate(None, _JUNK):
+                piece.append(octets)
+            if match[2] and piece:
                 out.append(_decode_piece(b"".join(piece)))
                 piece, padded = [], True
     rest = b"".join(piece)
@@ -98,7 +99,7 @@ def _decode_piece(piece: bytes) -> bytes:
 def decode_quoted_printable(data: bytes) -> bytes:
     """Quoted-printable; blanks at a line's end go (RFC 2045 §6.7 (3)), a lone CR ends one too."""
     if b"\r" in data:
-        data = _LINE_ENDS.sub(b"\r\n", data)
+        data = _LINE_ENDS.sub(lambda run: b"\r\n" * (1 if run[2] else len(run[1])), data)
     return binascii.a2b_qp(_LATE_BLANKS.sub(b"", data))
 
 

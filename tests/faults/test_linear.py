@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from medmail_cli.smime import fields, mime, syntax
+from medmail_cli.smime import fields, mime, syntax, transfer
 from medmail_cli.smime.outer import outer
 from medmail_cli.workflows import reply
 from tests.support.letters import opened
@@ -42,6 +42,20 @@ def letter(before: str, after: str = "") -> Callable[[str], object]:
         (lambda text: mime.canonical(text.encode()), "", "\r\r\n"),
         (lambda text: outer(text.encode()), "Subject: a", "\r"),
         (lambda text: outer(text.encode()), "Date: Mon", "\r\n "),
+        (lambda text: transfer.decode(text.encode(), "quoted-printable"), "", "\r"),
+        (lambda text: transfer.decode(text.encode(), "quoted-printable"), "", " "),
+        (lambda text: transfer.decode(text.encode(), "base64"), "", "QQ=="),
+        (lambda text: transfer.decode(text.encode(), "base64"), "", "= "),
+        (lambda text: transfer.decode(text.encode(), "x-uuencode"), "", "begin 644 a\n"),
+        (syntax.parse_ids, "", "<"),
+        (syntax.parse_ids, "", "<a "),
+        (syntax.without_comments, "", "("),
+        (syntax.without_comments, "", '"\\'),
+        (
+            lambda text: mime.decode_text(mime.parse(b"Content-Type: text/html\n\n" + text.encode())),
+            "",
+            "<meta ",
+        ),
         (reply.subject, "Re", " "),
         (reply.subject, "", " "),
         (letter("Date: Mon", "x\r\n\r\nhello\r\n"), "", "\r\n  "),
