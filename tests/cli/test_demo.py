@@ -1,7 +1,7 @@
 """``medmail demo``: the tour is the real thing, in time, and says so when it is not."""
 
 import json
-import os
+import statistics
 import time
 from pathlib import Path
 
@@ -13,23 +13,30 @@ from medmail_cli.ui.schema import of_command
 from tests.support import tools
 from tests.support.cli import MEDMAIL, Done, medmail
 
-SECONDS = 20
+STARTS = 150
+"""The tour takes as long as so many starts of the command at most, whatever the machine: it was 73 and 82."""
 
 
 @pytest.fixture(scope="module")
 def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done, float]:
     folder = tmp_path_factory.mktemp("demo") / "tour"
-    began = time.monotonic()
-    done = medmail(folder.parent / "nobody", "demo", "--dir", folder, "--json")
-    return folder, done, time.monotonic() - began
+    nobody = folder.parent / "nobody"
+    begun = time.monotonic()
+    done = medmail(nobody, "demo", "--dir", folder, "--json")
+    taken = time.monotonic() - begun
+    return folder, done, taken / statistics.median(_start(nobody) for _ in range(5))
+
+
+def _start(home: Path) -> float:
+    begun = time.monotonic()
+    medmail(home, "inbox")
+    return time.monotonic() - begun
 
 
 def test_every_command_ends_as_it_should_and_in_time(toured: tuple[Path, Done, float]) -> None:
-    _, done, seconds = toured
+    _, done, starts = toured
     assert (done.exit, done.stderr) == (0, "")
-    # other tests share the cores: the promise is that of a machine with nothing else to do
-    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    assert seconds < SECONDS * crowd
+    assert starts < STARTS
     *objects, result = done.objects
     schema = of_command("demo", events()["demo"])
     for one in done.objects:
