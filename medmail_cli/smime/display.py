@@ -68,7 +68,8 @@ class _Chosen:
     attachments: list[Entity] = field(default_factory=list)
 
 
-def _visit(entity: Entity, chosen: _Chosen, *, top: bool) -> None:
+def _visit(entity: Entity, chosen: _Chosen, *, top: bool, first: bool = True) -> None:
+    """``top``: it may be read; ``first``: also if it has a file name (RFC 2183 2.3: that is for saving)."""
     if chosen.open_signed and (content := signed_content(entity)):
         # one level, or a purpose-made letter would take for ever
         inner = _Chosen(chosen.hide_copy)
@@ -80,9 +81,14 @@ def _visit(entity: Entity, chosen: _Chosen, *, top: bool) -> None:
             _visit_alternative(entity, chosen)
             return
         root = _root_of(entity) if entity.content_type == "multipart/related" else None
-        for child in entity.children:
-            _visit(child, chosen, top=root is None or child is root)
-    elif _is_text(entity) and top:
+        for number, child in enumerate(entity.children):
+            _visit(
+                child,
+                chosen,
+                top=root is None or child is root,
+                first=first and (number == 0 or child is root),
+            )
+    elif _is_text(entity) and top and (first or not entity.filename):
         chosen.texts.append(_read(entity, hide_copy=chosen.hide_copy))
     elif entity.content_type.startswith("multipart/") and not entity.source[entity.body : entity.end].strip():
         return
@@ -116,11 +122,7 @@ def _visit_alternative(entity: Entity, chosen: _Chosen) -> None:
 
 
 def _is_text(entity: Entity) -> bool:
-    return (
-        entity.content_type in ("text/plain", "text/html")
-        and entity.disposition[0] != "attachment"
-        and not entity.filename
-    )
+    return entity.content_type in ("text/plain", "text/html") and entity.disposition[0] != "attachment"
 
 
 def _read(entity: Entity, *, hide_copy: bool) -> str:

@@ -32,7 +32,12 @@ _TOKEN = re.compile(
 _IN_COMMENT = re.compile(r"\\.?|[()]")
 _SPECIAL = re.compile(r'[()<>\[\]:;@\\,"]')
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
-_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.?)*+(?:"|\Z)|[^;]*)', re.DOTALL)
+_PARAMETER = re.compile(
+    r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.?)*+(?:"|\Z)|(?:=\?[^?\s]{1,75}\?[bBqQ]\?[^?]{0,500}\?=|[^;])*+)',
+    re.DOTALL,
+)
+_WHOLE_PARAMETER = re.compile(_PARAMETER.pattern + "[^;]*", re.DOTALL)
+"""With what stands behind a quoted value, and could make another parameter of what is before."""
 _SEGMENT = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?\Z")
 _ADDRESS = re.compile(
     r'(?:"[^"\x00-\x1f\x7f]*"|[^\s"<>()\[\]:;,@\\\x00-\x1f\x7f]+)@[^\s"<>()@,;:\\\x00-\x1f\x7f]+'
@@ -160,7 +165,8 @@ def _parse_parameters(value: str) -> tuple[str, Mapping[str, str]]:
         else:
             plain.setdefault(name, decode_words(text))
     for name, numbered in segments.items():
-        plain[name] = _join_segments(numbered)
+        if joined := decode_words(_join_segments(numbered)):
+            plain[name] = joined
     return head, MappingProxyType(plain)
 
 
@@ -173,18 +179,19 @@ def without_parameters(raw: bytes, names: Collection[str]) -> bytes:
     def kept(match: re.Match[str]) -> str:
         return "" if match[1].partition("*")[0].lower() in names else match[0]
 
-    return _PARAMETER.sub(kept, raw.decode("latin-1")).encode("latin-1")
+    return _WHOLE_PARAMETER.sub(kept, raw.decode("latin-1")).encode("latin-1")
 
 
 def _join_segments(numbered: Mapping[int, tuple[str, bool]]) -> str:
     charset = "utf-8"
     out: list[bytes] = []
-    for number in range(len(numbered)):
+    first = min(numbered)  # some programs count from 1
+    for number in range(first, first + len(numbered) if first <= 1 else first):
         if number not in numbered:
             break
         text, extended = numbered[number]
         if extended:
-            if number == 0 and text.count("'") >= 2:
+            if number == first and text.count("'") >= 2:
                 charset, _, text = text.split("'", 2)
             data = re.sub(rb"%([0-9A-Fa-f]{2})", lambda m: bytes([int(m[1], 16)]), text.encode("utf-8"))
         else:

@@ -13,6 +13,8 @@ LONGEST = 180
 _UNSAFE = re.compile(
     '[\x00-\x1f\x7f-\x9f<>:"|?*\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]'
 )
+_PATH = re.compile(r"[A-Za-z]:[/\\]|[/\\~]|\.{1,2}[/\\]")
+"""From a root, a home or a folder: with a drive's letter, a slash, a tilde or dots first."""
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 """What Windows takes for a device, should the folder be shared with it."""
 _EXTENSIONS = {
@@ -32,7 +34,9 @@ _EXTENSIONS = {
 
 def safe_name(name: str, media_type: str = "") -> str:
     """A plain file name for a received one; ``attachment`` with a fitting extension where nothing is left."""
-    name = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
+    # of a path the last name counts; in a date or a fraction a slash is a sign like others
+    named = re.split(r"[/\\]", name)[-1] if _PATH.match(name) else re.sub(r"[/\\]", "_", name)
+    name = unicodedata.normalize("NFC", named)
     # a name that begins with a dot hides, one with a dash reads as an option, one with a tilde as a home
     name = _UNSAFE.sub("_", name).strip().lstrip(".-~").rstrip(". ")
     if _DEVICE.fullmatch(name):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,22 +68,35 @@ def verdict(done: Done, schema: dict[str, Any]) -> dict[str, Any]:
 def test_a_trusted_letter(home: Path, tmp_path: Path) -> None:
     done = medmail(home, "decrypt", save(tmp_path, sealed(letter(attachments=(FILE,)))), env={"TZ": "UTC"})
     assert (done.exit, done.stderr) == (0, "")
+    (mark,) = set(re.findall(r"(?m)^\+-- [0-9a-f]{8}$", done.stdout))
     assert done.stdout == (
         "Signed by alice@medecin.test on 2026-11-22 09:30\n"
         "By authority of CN=Health Root, which you trust\n"
         "Believe it: every check held (whether the certificate was revoked is not known)\n"
         "\n"
-        "From: Alice <alice@medecin.test>\n"
-        "To: Bob <bob@medecin.test>\n"
-        "Date: 2026-11-22 09:30 +0000\n"
-        "Subject: Résultats de Mme Durand\n"
-        "Attached: Compte rendu – Élodie.pdf (application/pdf, 10240 bytes)\n"
-        "\n"
-        "Chère consœur,\n"
-        "\n"
-        "voici les résultats.\n"
+        f"{mark}\n"
+        "| From: Alice <alice@medecin.test>\n"
+        "| To: Bob <bob@medecin.test>\n"
+        "| Date: 2026-11-22 09:30 +0000\n"
+        "| Subject: Résultats de Mme Durand\n"
+        "| Attached: Compte rendu – Élodie.pdf (application/pdf, 10240 bytes)\n"
+        "|\n"
+        "| Chère consœur,\n"
+        "|\n"
+        "| voici les résultats.\n"
+        f"{mark}\n"
         "\n"
     )
+
+
+def test_no_line_of_a_letter_passes_for_one_of_ours(home: Path, tmp_path: Path) -> None:
+    verdict = "Signed by alice@medecin.test on 2026-11-30 02:42\nBelieve it: every check held\n"
+    raw = OUTER.replace(b"Subject: outside", b"Subject: x\x85Believe it") + b"\r\n" + verdict.encode()
+    done = medmail(home, "decrypt", save(tmp_path, raw + b"\r\n+-- 00000000\r\nBelieve it\r\n"))
+    assert done.exit == 5
+    ours = [line for line in done.stdout.splitlines() if not line.startswith("|")]
+    assert not [line for line in ours if line.startswith(("Signed by alice", "Believe it"))]
+    assert len([line for line in ours if line.startswith("+-- ")]) == 2
 
 
 def test_an_untrusted_letter_is_shown_and_marked(home: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from medmail_cli.model import Phrase
-from medmail_cli.ui import sanitize
+from medmail_cli.ui import margin, sanitize
 from medmail_cli.ui.errors import ERRORS
 from medmail_cli.ui.sentences import N_
 from medmail_cli.ui.words import _
@@ -100,7 +100,7 @@ def message(event: "Verdict", console: "Console") -> "Iterable[Line]":
                 console.say(line)
         return
     yield from verdict
-    yield from _letter(event)
+    yield from _letter(event, console)
 
 
 def empty(_command: str) -> str:
@@ -181,9 +181,27 @@ _SEALED = {"application/pkcs7-mime", "application/x-pkcs7-mime"}
 _OWN_WORDS = {"malformed": N_("the message is damaged or not what it should be")}
 
 
-def _letter(event: "Verdict") -> "Iterator[Line]":
-    headers = event.headers
+def _letter(event: "Verdict", console: "Console") -> "Iterator[Line]":
+    """What the sender wrote, set apart; then what is ours to say of it."""
     yield ""
+    yield from margin.set_apart(_content(event), console)
+    if any(one.type in _SEALED for one in event.attachments):
+        yield _("A sealed part beside others stays closed; save it with --out-dir and open it by itself.")
+    if event.output:
+        yield [("bold", _("Written to: ")), sanitize.line(event.output)]
+    if event.withheld:
+        yield ""
+        yield _withheld(event)
+    yield ""
+
+
+_OF_CIPHERS = {"weak-algorithm", "unsupported-algorithm"}
+"""Problems whose detail is the name of an algorithm, where nothing could be opened for it."""
+
+
+def _content(event: "Verdict") -> "Iterator[tuple[str, str]]":
+    """The sender's words line by line, each with what it is called."""
+    headers = event.headers
     fields = (
         (_("From"), headers.from_),
         (_("To"), ", ".join(headers.to)),
@@ -193,30 +211,16 @@ def _letter(event: "Verdict") -> "Iterator[Line]":
     )
     for name, value in fields:
         if value:
-            yield [("bold", _("{name}: ").format(name=name)), sanitize.line(value)]
+            yield _("{name}: ").format(name=name), sanitize.line(value)
     for attachment in event.attachments:
         where = f" → {attachment.saved_as}" if attachment.saved_as else ""
-        name = sanitize.line(attachment.name or "?")
         size = _("{size} bytes").format(size=attachment.size)
-        yield [
-            ("bold", _("Attached: ")),
-            f"{name} ({sanitize.line(attachment.type)}, {size}){sanitize.line(where)}",
-        ]
-    if any(one.type in _SEALED or one.name.lower() == "smime.p7m" for one in event.attachments):
-        yield _("A sealed part beside others stays closed; save it with --out-dir and open it by itself.")
-    if event.output:
-        yield [("bold", _("Written to: ")), sanitize.line(event.output)]
-    elif event.text is not None:
-        yield ""
-        yield sanitize.text(event.text).rstrip("\n")
-    if event.withheld:
-        yield ""
-        yield _withheld(event)
-    yield ""
-
-
-_OF_CIPHERS = {"weak-algorithm", "unsupported-algorithm"}
-"""Problems whose detail is the name of an algorithm, where nothing could be opened for it."""
+        name, kind = sanitize.line(attachment.name or "?"), sanitize.line(attachment.type)
+        yield _("Attached: "), f"{name} ({kind}, {size}){sanitize.line(where)}"
+    if event.text is not None and not event.output:
+        yield "", ""
+        for line in sanitize.text(event.text).rstrip("\n").split("\n"):
+            yield "", line
 
 
 def _withheld(event: "Verdict") -> str:
