@@ -31,7 +31,8 @@ def set_apart(lines: "Iterable[tuple[str, str]]", console: "Console") -> "Iterat
     yield mark
     for label, text in lines:
         first, *others = _broken(label + text, width) if width >= _NARROWEST else [label + text]
-        yield [_MARGIN, ("bold", label), first[len(label) :]] if label else f"{_MARGIN}{first}".rstrip()
+        plain = _MARGIN + first if first else _MARGIN.rstrip()
+        yield [_MARGIN, ("bold", label), first[len(label) :]] if label else plain
         yield from (_MARGIN + other for other in others)
     yield mark
 
