@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import UNTRUSTED, MedmailError, exit_of
-from medmail_cli.pki.address import same_address
+from medmail_cli.pki.address import canonical, same_address
 from medmail_cli.smime.compose import Outside
 from medmail_cli.smime.fields import Mailbox, parse_mailboxes
 from medmail_cli.smime.verdict import Headers, Verdict
@@ -115,17 +115,15 @@ def _respond(headers: Headers, own: Sequence[str], *, everybody: bool) -> Draft:
 
 def _outside(draft: Draft, in_clear: Draft) -> Outside:
     """The answer's fields as anybody may read them: no more than what the letter told (RFC 9788 §6.1.2)."""
-    told = (*in_clear.to, *in_clear.cc)
+    told: dict[str, Mailbox] = {}
+    for box in (*in_clear.to, *in_clear.cc):
+        told.setdefault(canonical(box.address), box)
     return Outside(
-        tuple((box, _same(box, told)) for box in (*draft.to, *draft.cc)),
+        tuple((box, told.get(canonical(box.address))) for box in (*draft.to, *draft.cc)),
         in_clear.subject or "",
         in_clear.in_reply_to,
         in_clear.references,
     )
-
-
-def _same(box: Mailbox, told: Sequence[Mailbox]) -> Mailbox | None:
-    return next((one for one in told if same_address(one.address, box.address)), None)
 
 
 def _only(author: Sequence[Mailbox], boxes: Sequence[Mailbox]) -> bool:
@@ -145,10 +143,12 @@ def quote(text: str) -> str:
 
 def _distinct(boxes: Sequence[Mailbox], but: Sequence[str]) -> tuple[Mailbox, ...]:
     found: list[Mailbox] = []
+    known = set(map(canonical, but))
     for box in boxes:
-        known = [*but, *(other.address for other in found)]
-        if box.address and not any(same_address(box.address, address) for address in known):
-            found.append(drafts.mailbox(f'"{_plain(box.name)}" <{box.address}>' if box.name else box.address))
+        if box.address and canonical(box.address) not in known:
+            written = f'"{_plain(box.name)}" <{box.address}>' if box.name else box.address
+            found.append(drafts.mailbox(written))
+            known |= {canonical(box.address), canonical(found[-1].address)}
     return tuple(found)
 
 

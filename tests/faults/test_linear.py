@@ -1,14 +1,17 @@
 """What strangers send costs in proportion to its size: processor time, at two sizes."""
 
-import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from medmail_cli.smime import fields, mime, syntax, transfer
+from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.outer import outer
 from medmail_cli.workflows import reply
+from medmail_cli.workflows.drafts import Draft
 from tests.support.letters import opened
+from tests.support.measured import processor_time
 
 SMALL, LARGE = 16_000, 64_000
 AT_ONCE = 0.05
@@ -17,17 +20,21 @@ RATIO = 8.0
 """Of four times the input: about 4 where cost is linear, 16 where it is quadratic."""
 
 
-def seconds(call: Callable[[str], object], text: str) -> float:
-    """Processor time."""
-    begun = time.process_time()
-    call(text)
-    return time.process_time() - begun
-
-
 def letter(before: str, after: str = "") -> Callable[[str], object]:
     """Open a stranger's letter with the text in it."""
     head = b"From: x@evil.test\r\nTo: bob@medecin.test\r\nSubject: s\r\n"
     return lambda text: opened(head + before.encode() + text.encode() + after.encode())
+
+
+def people(text: str) -> list[str]:
+    """An address for each twentieth letter."""
+    return [f"p{number}@medecin.test" for number in range(len(text) // 20)]
+
+
+def to_and_told(addresses: list[str]) -> tuple[Draft, Draft]:
+    """An answer to these people, and what the letter told of them."""
+    to = tuple(Mailbox(one) for one in addresses)
+    return Draft(to=to, subject="x"), Draft(to=to[::-1], subject="x")
 
 
 @pytest.mark.parametrize(
@@ -56,6 +63,8 @@ def letter(before: str, after: str = "") -> Callable[[str], object]:
             "",
             "<meta ",
         ),
+        (lambda text: reply._distinct([Mailbox(one) for one in people(text)], []), "", "a"),
+        (lambda text: reply._outside(*to_and_told(people(text))), "", "a"),
         (reply.subject, "Re", " "),
         (reply.subject, "", " "),
         (letter("Date: Mon", "x\r\n\r\nhello\r\n"), "", "\r\n  "),
@@ -67,5 +76,5 @@ def test_cost_grows_as_the_input_does(call: Callable[[str], object], begin: str,
     def of(size: int) -> str:
         return begin + unit * (size // len(unit)) + "x"
 
-    large = min(seconds(call, of(LARGE)) for _ in range(2))
-    assert large < AT_ONCE or large < RATIO * min(seconds(call, of(SMALL)) for _ in range(2))
+    small, large = (processor_time(partial(call, of(size))) for size in (SMALL, LARGE))
+    assert large < AT_ONCE or large < RATIO * small

@@ -1,12 +1,11 @@
 """HTML says the same as plain text: no dose, unit, value or stopped drug changes."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medmail_cli.smime import html
+from tests.support.measured import processor_time
 
 _TAGS = ("td", "tr", "table", "li", "ol", "p", "s", "sup")
 
@@ -110,14 +109,8 @@ def test_no_word_is_lost_whatever_the_tags(written: str) -> None:
     ],
 )
 def test_reading_takes_time_in_line_with_length(piece: str) -> None:
-    def once(text: str) -> float:
-        begun = time.process_time()
-        html.to_text(text)
-        return time.process_time() - begun
-
     def taken(times: int) -> float:
-        # the least of a few: what else the process has to tidy up meanwhile is not the reader's
-        return min(once(piece * times) for _ in range(3))
+        return processor_time(lambda: html.to_text(piece * times))
 
     assert taken(8_000) < 6 * max(taken(2_000), 0.05)
 
