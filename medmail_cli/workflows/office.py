@@ -7,11 +7,13 @@ from medmail_cli.cms.algorithms import DEFAULT_CAPABILITIES
 from medmail_cli.errors import MedmailError, NothingAttemptedError
 from medmail_cli.smime.protect import Signer
 from medmail_cli.store.identity import CARD
+from medmail_cli.store.revoked import revoked
 from medmail_cli.workflows.addressing import Directory
+from medmail_cli.workflows.identity import speaks_for
 from medmail_cli.workflows.submit import Postage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from medmail_cli.config import Account
     from medmail_cli.profile import Profile
@@ -59,11 +61,23 @@ class Office:
         if address in self._checked:
             return
         now = self.postage.now()
-        reader = self.keystore.reader(address, at=now)
-        for one in (self.keystore.signer(address, at=now), reader):
-            if problem := self.directory.own_problem(one.certified):
-                raise NothingAttemptedError("identity-unfit", address=address, problem=problem)
+        try:
+            own = [self.keystore.signer(address, at=now), self.keystore.reader(address, at=now)]
+        except MedmailError as error:
+            if error.code == "no-identity":
+                # one that its revocation retired is not nobody, but somebody who may not sign
+                retired = (one for one in self.keystore.identities() if speaks_for(one, address))
+                self._check_fit(address, [one for one in retired if one.certificate is not None])
+            raise
+        self._check_fit(address, own)
         self._checked.add(address)
+
+    def _check_fit(self, address: str, own: "Sequence[Identity]") -> None:
+        withdrawn = revoked(self.keystore.folder)
+        for one in own:
+            problem = "revoked" if one.sha256 in withdrawn else self.directory.own_problem(one.certified)
+            if problem:
+                raise NothingAttemptedError("identity-unfit", address=address, problem=problem)
 
     def _post_quantum_reader(self, address: str) -> "list[Identity]":
         """One's identity with an ML-KEM key, which correspondents shall hear of; () where there is none."""

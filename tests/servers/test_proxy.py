@@ -87,7 +87,7 @@ def test_by_proxy(tmp_path: Path, kind: str) -> None:
         (tmp_path / "config.toml").write_text(tomli_w.dumps({"accounts": {"work": account}}))
         done = medmail(tmp_path, "fetch", "--json")
         assert done.exit == 0, done.stderr
-        assert done.objects[-1]["counts"] == {"message": 1, "new": 1}
+        assert done.objects[-1]["counts"] == {"message": 1, "new": 1, "folder": 1, "done": 1}
     assert any("imap.hidden.test" in line for line in asked)
     if kind == "socks5h":
         assert "user:pass word" in asked

@@ -262,7 +262,19 @@ class MailServers:
     def start_dovecot(self) -> None:
         """Start IMAP and local delivery."""
         (self.folder / "dovecot-run" / "anvil-auth-penalty").unlink(missing_ok=True)
-        _run(["dovecot", "-c", str(self.folder / "dovecot.conf")])
+
+        def started() -> bool:
+            try:
+                _run(["dovecot", "-c", str(self.folder / "dovecot.conf")])
+            except RuntimeError as error:
+                # somebody's connection may have the port for its own end until it closes
+                if "Address already in use" not in str(error):
+                    raise
+                _end(self.folder / "dovecot-run" / "master.pid")
+                return False
+            return True
+
+        until(started, "a port for Dovecot", 120)
         until((self.folder / "dovecot-run" / "auth-smtp").is_socket, "Dovecot")
         _wait_for_port(self.imap_port)
 
