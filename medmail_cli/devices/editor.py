@@ -6,15 +6,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from medmail_cli.errors import MedmailError
-
-PATIENCE = 5.0
-"""Seconds that an editor has to put away its text after the terminal was closed."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +73,16 @@ def paper(content: bytes) -> Paper:
 def edit(sheet: Paper) -> None:
     """Let the person write on ``sheet`` in their editor (VISUAL, EDITOR, else vi).
 
-    A closed terminal (SIGHUP) and SIGTERM are the editor's to hear first, so that it can put away what was
-    typed. Raises ``editor-failed`` where it cannot be run or ends with an error, and KeyboardInterrupt.
+    A closed terminal (SIGHUP) and SIGTERM are the editor's to hear, so that it can put away what was typed:
+    it is waited for however long it takes. Raises ``editor-failed`` where it cannot be run or ends with an
+    error, and KeyboardInterrupt.
     """
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-    caught: list[float] = []
+    caught: list[int] = []
     running: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        caught.append(time.monotonic())
+        caught.append(number)
         for one in running:
             one.send_signal(number)
 
@@ -95,11 +92,9 @@ def edit(sheet: Paper) -> None:
     try:
         child = subprocess.Popen([*shlex.split(editor), str(sheet.path)], preexec_fn=_interruptible)
         running.append(child)
-        while child.returncode is None and not (caught and time.monotonic() > caught[0] + PATIENCE):
-            try:
-                child.wait(0.5)
-            except subprocess.TimeoutExpired:
-                continue
+        for number in caught:  # what came while it was being started
+            child.send_signal(number)
+        child.wait()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MedmailError("editor-failed", editor=editor, reason=reason) from None
