@@ -51,17 +51,26 @@ def reply(
     from medmail_cli.commands.decrypt import reader_for, sources_of
     from medmail_cli.commands.send import named, office
     from medmail_cli.commands.writing import given, sending
+    from medmail_cli.model import Note
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import send
     from medmail_cli.workflows.reply import answer
 
     session: Session = ctx.obj
+
+    def include(addresses: tuple[str, ...]) -> bool:
+        if session.can_ask:
+            return session.ask("answer-added", addresses=addresses)
+        session.note(Note("not-answered", {"addresses": addresses}))
+        return False
+
     (source,) = sources_of(session, [message], unopened=False)
     made = answer(
         source,
         reader=reader_for(session, None, instant(at), offline=offline),
         log=session.log,
         everybody=everybody,
+        include=include,
         mailbox=session.mailbox if source.stored else None,
         subkey=lambda: session.unlocked.subkey("learned"),
     )

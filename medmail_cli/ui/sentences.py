@@ -34,6 +34,10 @@ NOTES: dict[str, str] = {
     "not-backed-up": N_(
         "no backup holds the new key of {addresses}: `medmail keys backup` makes one, --no-backup wants none"
     ),
+    "not-answered": N_(
+        "not answered: {addresses}; the letter's signature does not cover its recipients, so anybody on the "
+        "way may have added them: write to them with `medmail send`"
+    ),
     "text-kept": N_("not sent; what you wrote is kept in {path}"),
     "address-pinned": N_(
         "the certificate does not bear {address}; recipients will see that signer and sender differ"
@@ -93,6 +97,10 @@ QUESTIONS: dict[str, str] = {
         "No backup holds the new key of {addresses}; if it is lost, nobody opens letters to it. Do without?"
     ),
     "acme-terms": N_("Agree to the authority's terms of service, {url}?"),
+    "answer-added": N_(
+        "The letter's signature does not cover its recipients, so anybody on the way may have added "
+        "{addresses}. Answer them too?"
+    ),
     "drop": N_("give up the letter {id} to {addresses}, which has not been sent?"),
     "trust-root": N_(
         "Trust “{subject}” as an anchor? Its authority published this fingerprint, if it is genuine: {sha256}"

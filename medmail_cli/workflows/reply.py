@@ -41,10 +41,14 @@ def answer(
     reader: "Reader",
     log: "AuditLog",
     everybody: bool,
+    include: Callable[[tuple[str, ...]], bool],
     mailbox: "Store | None" = None,
     subkey: Callable[[], bytes] | None = None,
 ) -> Answer:
     """Open the letter as ``decrypt`` does, its traces included, and prepare the answer.
+
+    ``include`` says whether recipients whom no signature vouches for are answered too: where a letter's
+    header is not protected (RFC 9788), anybody on the way could have added them.
 
     Raises ``untrusted-letter`` (5) where the letter is not trusted, ``bad-tag``, ``bad-signature`` (6) or
     ``no-key`` (1) where it cannot be opened intact, ``no-reply-address``.
@@ -60,19 +64,24 @@ def answer(
                 next(code for code in codes if exit_of(code) == verdict.exit), what=verdict.source
             )
         raise MedmailError("untrusted-letter", problems=codes)
-    return _answer(verdict, own, everybody=everybody)
+    return _answer(verdict, own, include, everybody=everybody)
 
 
-def _answer(verdict: Verdict, own: Sequence[str], *, everybody: bool) -> Answer:
+def _answer(
+    verdict: Verdict, own: Sequence[str], include: Callable[[tuple[str, ...]], bool], *, everybody: bool
+) -> Answer:
     headers = verdict.headers
     author = parse_mailboxes(headers.from_ or "")
     draft = _respond(headers, own, everybody=everybody)
+    added = () if headers.protected else _others(draft.everybody, author)
+    if added and not include(tuple(box.address for box in added)):
+        draft = replace(draft, to=_others(draft.to, added), cc=_others(draft.cc, added))
     if not draft.to:
         raise MedmailError("no-reply-address")
     if verdict.in_clear is not None:
         draft = replace(draft, outside=_outside(draft, _respond(verdict.in_clear, own, everybody=everybody)))
     # to recipients whom anybody on the way could have added, nothing is shown of what was decrypted
-    vouched = headers.protected or _only(author, (*draft.to, *draft.cc))
+    vouched = headers.protected or not _others(draft.everybody, author)
     return Answer(
         draft,
         author=author[0].name or author[0].address if author else "",
@@ -126,8 +135,9 @@ def _outside(draft: Draft, in_clear: Draft) -> Outside:
     )
 
 
-def _only(author: Sequence[Mailbox], boxes: Sequence[Mailbox]) -> bool:
-    return all(same_address(box.address, one.address) for one in author for box in boxes)
+def _others(boxes: Sequence[Mailbox], but: Sequence[Mailbox]) -> tuple[Mailbox, ...]:
+    known = {canonical(box.address) for box in but}
+    return tuple(box for box in boxes if canonical(box.address) not in known)
 
 
 def subject(original: str) -> str:

@@ -347,6 +347,22 @@ def test_an_answer_goes_unencrypted_to_whom_it_is_said_of_unless_the_letter_came
         assert done.exit == 0
 
 
+def test_a_copy_added_on_the_way_is_not_answered_where_nobody_can_be_asked(
+    alice: Sender, tmp_path: Path
+) -> None:
+    """Bob's program protects no header; a server put Carol's address beside Alice's."""
+    alice.knows(BOB, CAROL)
+    raw = tmp_path / "letter.eml"
+    outer = b"From: %b\r\nTo: %b\r\nCc: %b\r\n" % tuple(
+        one.address.encode() for one in (BOB, alice.person, CAROL)
+    )
+    raw.write_bytes(outer + letters.encrypt(letters.sign(letters.TEXT, "bob"), "alice"))
+    done = alice.run("reply", "--json", "--queue", "--all", raw, "-", stdin=b"Oui.\n")
+    assert (done.exit, list(recipients(done))) == (0, [BOB.address])
+    (note,) = [one for one in done.objects if one["type"] == "note" and one["code"] == "not-answered"]
+    assert note["addresses"] == [CAROL.address]
+
+
 def test_every_attempt_says_what_it_is_about_also_while_the_keystore_is_locked(alice: Sender) -> None:
     """The commitment to the content, its sealed salt and the recipient's certificate stay with the letter."""
     queued = alice.run("send", "--to", BOB.address, "--cc", alice.person.address, "--queue", "-", stdin=b"x")

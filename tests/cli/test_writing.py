@@ -211,3 +211,24 @@ def test_an_answer_to_somebody_without_certificate_opens_no_editor(alice: Sender
     raw.write_bytes(letters.sealed(letter, signer="carol", to=("alice",)))
     done, _ = ended(start(alice, writes(alice), "reply", raw, "--queue"))
     assert (done, opened(alice)) == (5, False)
+
+
+@pytest.mark.parametrize("said", ["y", "n"])
+def test_recipients_whom_the_signature_does_not_cover_are_asked_for(
+    alice: Sender, tmp_path: Path, said: str
+) -> None:
+    carol = letters.person("carol")
+    alice.knows(carol)
+    raw = tmp_path / "letter.eml"
+    outer = b"From: %b\r\nTo: %b\r\nCc: %b\r\n" % tuple(
+        one.address.encode() for one in (BOB, alice.person, carol)
+    )
+    raw.write_bytes(outer + letters.encrypt(letters.sign(letters.TEXT, "bob"), "alice"))
+    child = start(alice, writes(alice), "reply", "--all", raw, "--queue")
+    child.expect(r"added carol@medecin\.test\. Answer them too\? \[y/N\]")
+    child.sendline(said)
+    done, told = ended(child)
+    (queued,) = Outbox(alice.home / "outbox").open()
+    assert (done, queued.pending) == (0, (BOB.address, carol.address) if said == "y" else (BOB.address,)), (
+        told
+    )

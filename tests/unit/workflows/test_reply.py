@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from medmail_cli.errors import MedmailError
 from medmail_cli.pki.path import Authorities
 from medmail_cli.profile import Profile
 from medmail_cli.smime.fields import Mailbox
@@ -30,7 +31,7 @@ def answering(tmp_path: Path) -> Iterator[Answering]:
     """What somebody's answer to a message would be."""
     with AuditLog(tmp_path / "audit", lambda: NOW) as log:
 
-        def made(raw: bytes, who: str = "bob", *, everybody: bool = False) -> Answer:
+        def made(raw: bytes, who: str = "bob", *, everybody: bool = False, added: bool = False) -> Answer:
             me = person(who)
             profile = Profile()
             reader = Reader(
@@ -41,7 +42,9 @@ def answering(tmp_path: Path) -> Iterator[Answering]:
                 profile,
                 NOW,
             )
-            return answer(from_bytes(raw), reader=reader, log=log, everybody=everybody)
+            return answer(
+                from_bytes(raw), reader=reader, log=log, everybody=everybody, include=lambda _: added
+            )
 
         yield made
 
@@ -60,20 +63,24 @@ def test_what_the_author_named_is_answered_and_quoted(answering: Answering) -> N
 ADDED = OUTER.replace(b"To:", b"Cc: eve@evil.test\r\nReply-To: eve@evil.test\r\nTo:")
 
 
-@pytest.mark.parametrize(("everybody", "copies"), [(False, []), (True, ["eve@evil.test"])])
-def test_to_recipients_whom_anybody_could_have_added_nothing_is_quoted(
-    answering: Answering, everybody: bool, copies: list[str]
+@pytest.mark.parametrize("added", [True, False])
+@pytest.mark.parametrize("everybody", [True, False])
+def test_recipients_whom_anybody_could_have_added_are_answered_on_demand_and_nothing_is_quoted_to_them(
+    answering: Answering, everybody: bool, added: bool
 ) -> None:
-    made = answering(ADDED + encrypt(sign(TEXT)), everybody=everybody)
-    assert to_and_cc(made) == [["alice@medecin.test"], copies]
-    assert made.quoted == ("" if everybody else "> Hello\n")
+    """Bob and Carol stand outside of the protection too, but Bob is who answers."""
+    made = answering(ADDED + encrypt(sign(TEXT)), everybody=everybody, added=added)
+    assert to_and_cc(made) == [["alice@medecin.test"], ["eve@evil.test"] if everybody and added else []]
+    assert made.quoted == ("" if everybody and added else "> Hello\n")
 
 
 def test_one_s_own_letter_that_came_back_to_others_is_not_quoted(answering: Answering) -> None:
     """A server delivers Alice's letter to herself, with Eve where Bob stood."""
     raw = OUTER.replace(b"bob@medecin.test", b"eve@evil.test") + encrypt(sign(TEXT), "alice")
-    made = answering(raw, "alice")
+    made = answering(raw, "alice", added=True)
     assert (to_and_cc(made)[0], made.quoted) == (["eve@evil.test"], "")
+    with pytest.raises(MedmailError, match="no-reply-address"):
+        answering(raw, "alice")
     assert answering(sealed(), "alice").quoted
 
 
