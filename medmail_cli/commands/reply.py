@@ -61,7 +61,8 @@ def reply(
     def include(addresses: tuple[str, ...]) -> bool:
         if session.can_ask:
             return session.ask("answer-added", addresses=addresses)
-        session.note(Note("not-answered", {"addresses": addresses}))
+        for address in addresses:
+            session.note(Note("not-answered", {"address": address}))
         return False
 
     (source,) = sources_of(session, [message], unopened=False)

@@ -35,8 +35,8 @@ NOTES: dict[str, str] = {
         "no backup holds the new key of {addresses}: `medmail keys backup` makes one, --no-backup wants none"
     ),
     "not-answered": N_(
-        "not answered: {addresses}; the letter's signature does not cover its recipients, so anybody on the "
-        "way may have added them: write to them with `medmail send`"
+        "{address} is not answered: the letter's signature does not cover its recipients, so anybody on the "
+        "way may have added them; write to them with `medmail send`"
     ),
     "text-kept": N_("not sent; what you wrote is kept in {path}"),
     "address-pinned": N_(

@@ -360,7 +360,7 @@ def test_a_copy_added_on_the_way_is_not_answered_where_nobody_can_be_asked(
     done = alice.run("reply", "--json", "--queue", "--all", raw, "-", stdin=b"Oui.\n")
     assert (done.exit, list(recipients(done))) == (0, [BOB.address])
     (note,) = [one for one in done.objects if one["type"] == "note" and one["code"] == "not-answered"]
-    assert note["addresses"] == [CAROL.address]
+    assert note["address"] == CAROL.address
 
 
 def test_every_attempt_says_what_it_is_about_also_while_the_keystore_is_locked(alice: Sender) -> None:
