@@ -89,6 +89,11 @@ class Session:
         loaded = load_profile(os.environ.get("MEDMAIL_PROFILE") or self.config.profile)
         return replace(loaded, headers={**loaded.headers, **self.config.headers})
 
+    @property
+    def account_name(self) -> str | None:
+        """The account that was asked for, where one was."""
+        return self.options.account or os.environ.get("MEDMAIL_ACCOUNT") or None
+
     def account(self, name: str | None = None, *, address: str | None = None) -> Account:
         """The account of that name, else the one with ``address``, else the first.
 
@@ -97,14 +102,17 @@ class Session:
         accounts = self.config.accounts
         if not accounts:
             raise MedmailError("no-config", path=str(self.paths.config))
-        name = name or self.options.account or os.environ.get("MEDMAIL_ACCOUNT")
+        name = name or self.account_name
         if name is not None:
             if name not in accounts:
                 raise MedmailError("no-account", name=name, path=str(self.paths.config))
             return accounts[name]
-        for account in accounts.values():
-            if address is not None and account.address.lower() == address.lower():
-                return account
+        if address is not None:
+            from medmail_cli.pki.address import same_address
+
+            for account in accounts.values():
+                if same_address(account.address, address):
+                    return account
         return next(iter(accounts.values()))
 
     def now(self) -> datetime.datetime:

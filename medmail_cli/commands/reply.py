@@ -11,6 +11,8 @@ from medmail_cli.commands.send import TransportOnly
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from medmail_cli.session import Session
 
 app = typer.Typer()
@@ -52,6 +54,7 @@ def reply(
     from medmail_cli.commands.send import named, office
     from medmail_cli.commands.writing import given, sending
     from medmail_cli.model import Note
+    from medmail_cli.pki.address import canonical
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import send
     from medmail_cli.workflows.reply import answer
@@ -65,12 +68,22 @@ def reply(
             session.note(Note("not-answered", {"address": address}))
         return False
 
+    def sender(named: "Sequence[str]") -> str | None:
+        if session.account_name:
+            return session.account().address
+        accounts = session.config.accounts
+        known = {canonical(one.address) for one in accounts.values()}
+        came_by = accounts.get(source.stored.account) if source.stored else None
+        served = (address for address in named if canonical(address) in known)
+        return next(iter((*served, *named)), came_by.address if came_by else None)
+
     (source,) = sources_of(session, [message], unopened=False)
     made = answer(
         source,
         reader=reader_for(session, None, instant(at), offline=offline),
         log=session.log,
         everybody=everybody,
+        sender=sender,
         include=include,
         mailbox=session.mailbox if source.stored else None,
         subkey=lambda: session.unlocked.subkey("learned"),

@@ -41,14 +41,16 @@ def answer(
     reader: "Reader",
     log: "AuditLog",
     everybody: bool,
+    sender: Callable[[Sequence[str]], str | None],
     include: Callable[[tuple[str, ...]], bool],
     mailbox: "Store | None" = None,
     subkey: Callable[[], bytes] | None = None,
 ) -> Answer:
     """Open the letter as ``decrypt`` does, its traces included, and prepare the answer.
 
-    ``include`` says whether recipients whom no signature vouches for are answered too: where a letter's
-    header is not protected (RFC 9788), anybody on the way could have added them.
+    ``sender`` says as whom, by which of one's own addresses the letter names. ``include`` says whether
+    recipients whom no signature vouches for are answered too: where a letter's header is not protected
+    (RFC 9788), anybody on the way could have added them.
 
     Raises ``untrusted-letter`` (5) where the letter is not trusted, ``bad-tag``, ``bad-signature`` (6) or
     ``no-key`` (1) where it cannot be opened intact, ``no-reply-address``.
@@ -64,7 +66,17 @@ def answer(
                 next(code for code in codes if exit_of(code) == verdict.exit), what=verdict.source
             )
         raise MedmailError("untrusted-letter", problems=codes)
-    return _answer(verdict, own, include, everybody=everybody)
+    made = _answer(verdict, own, include, everybody=everybody)
+    address = sender(_named(verdict.headers, own))
+    return replace(made, draft=replace(made.draft, sender=Mailbox(address, "") if address else None))
+
+
+def _named(headers: Headers, own: Sequence[str]) -> Sequence[str]:
+    """One's own addresses that a letter names: as its author, else among its recipients, in its order."""
+    fields = [headers.from_ or ""], headers.to, headers.cc
+    written = {canonical(address): address for address in own}
+    named = (canonical(box.address) for field in fields for value in field for box in parse_mailboxes(value))
+    return [written[one] for one in dict.fromkeys(named) if one in written]
 
 
 def _answer(
@@ -95,11 +107,8 @@ def _respond(headers: Headers, own: Sequence[str], *, everybody: bool) -> Draft:
     author = parse_mailboxes(headers.from_ or "")
     readers = [box for value in headers.to for box in parse_mailboxes(value)]
     copies = [box for value in headers.cc for box in parse_mailboxes(value)]
-    mine = [
-        address for address in own if any(same_address(box.address, address) for box in (*readers, *copies))
-    ]
     if author and any(same_address(author[0].address, address) for address in own):
-        to, mine = readers, [author[0].address]  # one's own letter: the answer goes where it went
+        to = readers  # one's own letter: the answer goes where it went
     else:
         # outside the protection anybody on the way could have put a Reply-To
         asked = parse_mailboxes(headers.reply_to) if headers.reply_to and headers.protected else ()
@@ -115,7 +124,6 @@ def _respond(headers: Headers, own: Sequence[str], *, everybody: bool) -> Draft:
     return Draft(
         to=first,
         cc=_distinct(cc, [*(box.address for box in first), *own]),
-        sender=Mailbox(mine[0], "") if mine else None,
         subject=subject(headers.subject or ""),
         in_reply_to=answered,
         references=thread,

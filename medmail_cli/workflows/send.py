@@ -73,7 +73,8 @@ class _Ready:
 
     draft: Draft
     sender: Mailbox
-    account: "Account"
+    account: "Account | None"
+    """None where no server is asked, and the sender is known without."""
     plan: Plan
     digest: bytes | None
     unreadable: bool = False
@@ -164,8 +165,10 @@ def _send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event
 
 
 def _decide(draft: Draft, office: Office, wish: Wish) -> "_Ready | list[Recipient]":
-    account = office.account(draft.sender.address if draft.sender else None)
-    sender = draft.sender or Mailbox(account.address, "")
+    sender, account = draft.sender, None
+    if sender is None or wish.output is None:
+        account = office.account(sender.address if sender else None)
+        sender = sender or Mailbox(account.address, "")
     plan = addressing.plan(
         draft.everybody,
         office.directory,
@@ -227,6 +230,7 @@ def _excluded(ready: Sequence[_Ready], wish: Wish) -> Iterator[Event]:
 def _by_account(ready: Sequence[_Ready]) -> "list[tuple[Account, list[_Ready]]]":
     groups: dict[str, tuple[Account, list[_Ready]]] = {}
     for one in ready:
+        assert one.account is not None  # noqa: S101 - what is written to files has left before
         groups.setdefault(one.account.name, (one.account, []))[1].append(one)
     return list(groups.values())
 
@@ -376,7 +380,7 @@ def _parcels(one: _Ready, office: Office) -> Iterator[Parcel]:
         yield Parcel(
             id=hashlib.sha256(message).hexdigest(),
             message=message,
-            account=one.account.name,
+            account=one.account.name if one.account else "",
             sender=one.sender.address,
             recipients=submission.recipients,
             message_id=letter.message_id,

@@ -43,7 +43,12 @@ def answering(tmp_path: Path) -> Iterator[Answering]:
                 NOW,
             )
             return answer(
-                from_bytes(raw), reader=reader, log=log, everybody=everybody, include=lambda _: added
+                from_bytes(raw),
+                reader=reader,
+                log=log,
+                everybody=everybody,
+                sender=lambda named: next(iter(named), None),
+                include=lambda _: added,
             )
 
         yield made
