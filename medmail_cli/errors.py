@@ -111,6 +111,7 @@ EXITS: dict[str, int] = {
     "not-a-recipient": USAGE,
     "ambiguous-digest": USAGE,
     "ambiguous-identity": USAGE,
+    "address-not-on-card": USAGE,
     "needs-address": USAGE,
     "binary-to-terminal": USAGE,
     "needs-confirmation": USAGE,

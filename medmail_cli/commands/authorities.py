@@ -114,7 +114,7 @@ def _asked(one: "Identity") -> "Settings | None":
 def settings_of_identity(session: "Session", one: "Identity", ca: str | None) -> "Settings | None":
     """The authority that renews an identity: ``--ca``, else its own, else the first of config.toml.
 
-    None for a request by hand, which is how the identity came where no authority is set up.
+    None for a request by hand, where no authority is known.
     """
     from medmail_cli.transport import acmeserver, cmp, est
 
@@ -125,7 +125,7 @@ def settings_of_identity(session: "Session", one: "Identity", ca: str | None) ->
             if endpoint is not None and endpoint(settings.url) == one.authority:
                 return settings
         return _asked(one)
-    if ca is None and one.method == "csr" and not session.config.authorities:
+    if ca is None and not session.config.authorities:
         return None
     return settings_of(session, one.address, ca, None)
 
@@ -160,17 +160,16 @@ def _est(
     """Who asks for a certificate in TLS is shown that of ``presented``, else of ``client-identity``."""
     from functools import partial
 
-    from medmail_cli.commands.logins import show_identity
-    from medmail_cli.pki.certificate import facts
+    from medmail_cli.commands import logins
     from medmail_cli.transport import tls
     from medmail_cli.transport.est import EstAuthority
 
     show = None
     if presented is not None and presented.certificate is not None and presented.purpose != "encrypt":
-        chain = (presented.certificate, *(one for one in presented.chain if not facts(one).self_issued))
+        chain = logins.presented(session, presented)
         show = partial(tls.present, key=session.unlocked.unseal(presented), chain=chain)
     elif settings.client_identity is not None:
-        show = partial(show_identity, session, address=settings.client_identity)
+        show = partial(logins.show_identity, session, address=settings.client_identity)
 
     login = settings.login or address
     return EstAuthority(

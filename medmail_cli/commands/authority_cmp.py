@@ -25,7 +25,7 @@ def cmp(
     Without either, the password is the secret.
     The login is the reference that the authority knows the secret by.
     """
-    from medmail_cli.pki.certificate import facts
+    from medmail_cli.commands import logins
     from medmail_cli.pki.cmp_protection import SharedSecret, Signer
     from medmail_cli.transport.cmp import CmpAuthority
     from medmail_cli.workflows.identity import roots_of
@@ -37,8 +37,7 @@ def cmp(
 
     def credentials() -> "Protection":
         if signs is not None and signs.certificate is not None and signs.purpose != "encrypt":
-            chain = (signs.certificate, *(one for one in signs.chain if not facts(one).self_issued))
-            return Signer(session.unlocked.private_key(signs), chain)
+            return Signer(session.unlocked.private_key(signs), logins.presented(session, signs))
         return SharedSecret(login.encode(), session.secret("password", settings.password, owner=login))
 
     return CmpAuthority(

@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Sequence
+
+    from cryptography import x509
 
     from medmail_cli.config import Account
     from medmail_cli.session import Session
+    from medmail_cli.store.identity import Identity
     from medmail_cli.transport.sasl import Credentials
     from medmail_cli.workflows.fetch import Source
 
@@ -76,6 +80,22 @@ def tls_context(session: "Session", account: "Account") -> "ssl.SSLContext":
         raise complaint(session.config, table, key, "unreadable", detail=detail) from None
 
 
+def above(session: "Session", one: "Identity") -> "Sequence[x509.Certificate]":
+    """What stands above an identity's certificate, nearest first: what came with it, then helpers at hand."""
+    from medmail_cli.pki.keyfile import chain_of
+
+    return tuple(
+        dict.fromkeys((*one.chain, *chain_of(one.certified, (*one.chain, *session.trust.intermediates()))))
+    )
+
+
+def presented(session: "Session", one: "Identity") -> "Sequence[x509.Certificate]":
+    """An identity's certificate and what stands between it and the root, as a server is shown it."""
+    from medmail_cli.pki.certificate import facts
+
+    return (one.certified, *(each for each in above(session, one) if not facts(each).self_issued))
+
+
 def show_identity(session: "Session", made: "ssl.SSLContext", address: str) -> None:
     """Log in by the key that signs for an address, or its card's for logins. Raises ``no-identity``."""
     from medmail_cli.store.identity import CARD
@@ -86,7 +106,8 @@ def show_identity(session: "Session", made: "ssl.SSLContext", address: str) -> N
         from medmail_cli.devices.cardlogin import login_key
 
         place = session.unlocked.card_place(one)
-        known = (*one.chain, *session.trust.intermediates())
-        tlskey.present(made, *login_key(session.cards, place, one.certified, session.now(), known))
+        tlskey.present(
+            made, *login_key(session.cards, place, one.certified, session.now(), above(session, one))
+        )
     else:
-        tls.present(made, session.unlocked.unseal(one), (one.certified, *one.chain))
+        tls.present(made, session.unlocked.unseal(one), presented(session, one))

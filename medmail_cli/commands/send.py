@@ -210,7 +210,10 @@ def _draft(
 
 def office(session: "Session", *, post_quantum: bool = False, offline: bool = False) -> "Office":
     """What sending needs of this run."""
+    from functools import partial
+
     from medmail_cli.commands.judging import validator
+    from medmail_cli.commands.logins import above
     from medmail_cli.model import Note
     from medmail_cli.workflows.addressing import Directory, read_whitelist
     from medmail_cli.workflows.office import Office
@@ -239,6 +242,7 @@ def office(session: "Session", *, post_quantum: bool = False, offline: bool = Fa
         ),
         profile=profile,
         account=lambda address: session.account(address=address),
+        above=partial(above, session),
         postage=postage(session),
         whitelist=read_whitelist(profile.whitelist),
     )

@@ -200,6 +200,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         N_("the card “{label}” is not there"),
         N_("put it into its reader; `pcsc_scan` shows whether the reader sees it"),
     ),
+    "address-not-on-card": (
+        N_("no certificate on the card “{label}” is for {address}"),
+        N_("without --address each is taken for the addresses that it bears"),
+    ),
     "card-empty": (
         N_("the card “{label}” holds no certificate whose key signs or decrypts mail"),
         N_("`pkcs11-tool --list-objects` shows what it holds; --token names another card"),

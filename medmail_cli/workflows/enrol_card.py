@@ -80,7 +80,7 @@ def enrol_card(
     """Keep the certificates of a card, and where their keys are.
 
     Before anything is kept it raises what choosing and opening the card raises, ``card-empty``,
-    ``needs-address`` and ``ca-fingerprint-mismatch``.
+    ``needs-address``, ``address-not-on-card`` and ``ca-fingerprint-mismatch``.
     """
     card = cards.choose(module, label)
     store = unlock()
@@ -91,6 +91,8 @@ def enrol_card(
         [_tried(cards, card, *one) for one in held if not _is_authority(one[1])], address, now
     )
     taken = [one for one in candidates if one.purpose is not None]
+    if not taken and address is not None and any(one.code == "other-address" for one in candidates):
+        raise MedmailError("address-not-on-card", label=card.label, address=address)
     if not taken:
         lacking = [one for one in candidates if one.code == "needs-address"]
         if lacking:
@@ -100,8 +102,13 @@ def enrol_card(
     check_fingerprint(trust, roots, ca_fingerprint, card.label)
     for one in candidates:
         yield _shown(card, one)
+    helpers = (
+        *pool,
+        *(above for one in keystore.identities() for above in one.chain),
+        *trust.intermediates(),
+    )
     for one in taken:
-        yield from _keep(keystore, store, log, card, one, chain_of(one.certificate, pool), now)
+        yield from _keep(keystore, store, log, card, one, chain_of(one.certificate, helpers), now)
     yield from offer_roots(trust, log, taken[0].addresses[0], roots, ca_fingerprint, ask_trust)
 
 
@@ -132,7 +139,10 @@ def _tried(cards: "Cards", card: "Card", key_id: bytes, certificate: x509.Certif
 
 
 def _judged(candidates: Sequence[_Candidate], address: str | None, now: dt.datetime) -> list[_Candidate]:
-    """The candidates with whom they speak for; of several that sign for one address the best one does."""
+    """The candidates with whom they speak for; of several that sign for one address the best one does.
+
+    With ``address``, a certificate that bears others alone is another's, and one that bears none is pinned.
+    """
     judged = []
     for one in candidates:
         if one.purpose is not None:
@@ -141,23 +151,27 @@ def _judged(candidates: Sequence[_Candidate], address: str | None, now: dt.datet
             except MedmailError as error:
                 judged.append(replace(one, purpose=None, code=error.code))
                 continue
+            if pinned and len(addresses) > 1:
+                judged.append(replace(one, purpose=None, code="other-address"))
+                continue
             one = replace(one, addresses=addresses, pinned=pinned)
         judged.append(one)
     best: dict[str, _Candidate] = {}
-    for one in sorted((each for each in judged if each.signs), key=lambda each: _rank(each.certificate, now)):
+    for one in sorted((each for each in judged if each.signs), key=lambda each: _rank(each, now)):
         best[one.addresses[0].lower()] = one
     return [_demoted(one) if one.signs and one not in best.values() else one for one in judged]
 
 
-def _rank(certificate: x509.Certificate, now: dt.datetime) -> tuple[bool, bool, bool, dt.datetime]:
-    """How well a certificate serves for signing mail: valid, meant for it, not for logins alone, new."""
+def _rank(one: _Candidate, now: dt.datetime) -> tuple[bool, bool, bool, bool, dt.datetime]:
+    """How well one serves for signing mail: valid, bearing the address, meant for it, not for logins, new."""
+    certificate = one.certificate
     try:
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         meant = ExtendedKeyUsageOID.EMAIL_PROTECTION in usages
     except x509.ExtensionNotFound:
         meant = False
     valid = certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
-    return valid, meant, for_mail(certificate), certificate.not_valid_before_utc
+    return valid, not one.pinned, meant, for_mail(certificate), certificate.not_valid_before_utc
 
 
 def _demoted(one: _Candidate) -> _Candidate:

@@ -64,6 +64,7 @@ def enrol_import(
 ) -> Iterator[Enrolment | Anchor | Note]:
     """Keep every key pair that ``found`` holds; a certificate alone finds its key in the keystore.
 
+    What stands above it is taken from the file, from the identities that are here and from the helpers.
     Identities in use for the same address and purpose retire with ``replace``. Before anything is kept it
     raises ``key-mismatch``, ``key-not-here``, ``needs-address``, ``wrong-key-usage``,
     ``certificate-not-as-requested`` (another's address for a waiting key, and no ``address`` given) and
@@ -77,11 +78,12 @@ def enrol_import(
     roots += [root for root in roots_of(held) if root not in roots and ca_fingerprint == fingerprint(root)]
     check_fingerprint(trust, roots, ca_fingerprint, found.name)
     known = {one.sha256: one for one in held}
+    helpers = (*(above for one in held for above in one.chain), *trust.intermediates())
     for pair in pairs:
         if same := known.get(fingerprint(pair.certificate)):
             yield enrolment("unchanged", same)
             continue
-        chain = chain_of(pair.certificate, found.certificates)
+        chain = chain_of(pair.certificate, (*found.certificates, *helpers))
         retires = _retired(held, pair) if replace else ()
         one = _import(unlock(), log, pair, chain, now=now, retires=retires, escrow=escrow)
         yield enrolment("imported", one)

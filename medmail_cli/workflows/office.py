@@ -15,6 +15,8 @@ from medmail_cli.workflows.submit import Postage
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cryptography import x509
+
     from medmail_cli.config import Account
     from medmail_cli.profile import Profile
     from medmail_cli.store.identity import Identity
@@ -23,13 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Office:
-    """What sending needs; ``account`` finds the account for a From address, or the default one."""
+    """What sending needs.
+
+    ``account`` finds the account for a From address, or the default one; ``above`` gives what stands above an
+    identity's certificate, nearest first, for those who have not met its authority.
+    """
 
     keystore: "Keystore"
     unlock: "Callable[[], Unlocked]"
     directory: Directory
     profile: "Profile"
     account: "Callable[[str | None], Account]"
+    above: "Callable[[Identity], Sequence[x509.Certificate]]"
     postage: Postage
     whitelist: frozenset[str] = frozenset()
     entered: bool = False
@@ -46,11 +53,13 @@ class Office:
             kem = self._post_quantum_reader(address)
             reader = kem[0] if kem and self.directory.post_quantum else unlocked.reader(address, at=now)
             readers = [reader, *kem]
-            along = [one for each in readers for one in (each.certificate, *each.chain) if one is not None]
+            along = [
+                one for each in readers for one in (each.certificate, *self.above(each)) if one is not None
+            ]
             self._signers[address] = Signer(
                 unlocked.private_key(identity),
                 identity.certified,
-                tuple(dict.fromkeys([*identity.chain, *along])),
+                tuple(dict.fromkeys([*self.above(identity), *along])),
                 reader.certificate if reader.id != identity.id else None,
                 (*_capabilities(reader), *(one.key_type for one in kem)),
             )

@@ -22,12 +22,14 @@ from medmail_cli.ui.schema import of_command
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
 from tests.support.cli import MEDMAIL, PASSPHRASE, Done, medmail, passphrase
+from tests.support.tools import run as tool
 from tests.unit.cms.test_certificates import KEY, SLIPS, written
 
 CHEAP = Cost(memory=64, passes=1, lanes=1)
 ADDRESS = "dr.martin@medecin.test"
 P12_PASSWORD = "sentinel p12 password 55e1"
 CA = pki.make_ca("Order Root")
+SUB = pki.make_ca("Order Sub", parent=CA)
 NOW = dt.datetime.now(dt.UTC)
 
 
@@ -380,6 +382,44 @@ def test_by_hand_it_is_renewed_by_hand(home: Path, tmp_path: Path) -> None:
     assert sorted(one.state for one in held(home)) == ["active", "retired"]
 
 
+@pytest.mark.parametrize("more", [(), ("--same-key",)])
+@pytest.mark.parametrize("helper", ["identity", "trust"])
+def test_what_came_in_a_file_is_renewed_by_hand_and_keeps_what_stands_above_it(
+    home: Path, tmp_path: Path, password: Path, helper: str, more: tuple[str, ...]
+) -> None:
+    """The authority sends the bare certificate; the intermediate is at hand from the one before it."""
+    old, key = pki.issue(SUB, ADDRESS, key_type="p256")
+    chain = SUB.chain if helper == "identity" else ()
+    file = save(tmp_path / "m.p12", pki.p12(old, key, chain, P12_PASSWORD.encode()))
+    assert run(home, "enrol", "import", file, "--p12-password-file", password).exit == 0
+    if helper == "trust":
+        above = save(tmp_path / "above.pem", pki.pem(*SUB.chain))
+        assert run(home, "trust", "add", "--intermediate", above).exit == 0
+    said = objects(home, "enrol", "renew", ADDRESS, *more)
+    assert (said[0]["status"], said[-1]["exit"]) == ("waiting", 0)
+    new = _certified(x509.load_pem_x509_csr(said[0]["request"].encode()), tmp_path, by=SUB)
+    (made, *_) = objects(home, "enrol", "import", save(tmp_path / "new.pem", pki.pem(new)))
+    assert made["status"] == "imported"
+    one = Keystore(home / "keystore").signer(ADDRESS)
+    assert (one.certificate, one.chain) == (new, SUB.chain)
+
+
+def test_a_letter_brings_the_intermediate_that_came_to_hand_later(
+    home: Path, tmp_path: Path, password: Path
+) -> None:
+    """Its reader may know the root alone."""
+    certificate, key = pki.issue(SUB, ADDRESS, key_type="p256")
+    file = save(tmp_path / "m.p12", pki.p12(certificate, key, (), P12_PASSWORD.encode()))
+    assert run(home, "enrol", "import", file, "--p12-password-file", password).exit == 0
+    above = save(tmp_path / "above.pem", pki.pem(SUB.certificate))
+    assert run(home, "trust", "add", "--intermediate", above).exit == 0
+    out = tmp_path / "letter.eml"
+    argv = ("--from", ADDRESS, "--to", "bob@medecin.test", "--sign-only", "--output", out)
+    assert run(home, "send", *argv, "-", stdin=b"x").exit == 0
+    root = save(tmp_path / "root.pem", pki.pem(CA.certificate))
+    tool("openssl", "cms", "-verify", "-in", out, "-CAfile", root, "-out", tmp_path / "content")
+
+
 def test_by_hand_the_certificate_must_bear_the_address_asked_for(home: Path, tmp_path: Path) -> None:
     request = run(home, "enrol", "new", ADDRESS, "--method", "csr", "--key", "p256").stdout
     wrong = _certified(x509.load_pem_x509_csr(request.encode()), tmp_path, "mallory@evil.test")
@@ -400,7 +440,7 @@ def test_by_hand_a_new_key_wants_a_backup_too(home: Path, tmp_path: Path) -> Non
 
 
 def _certified(
-    request: x509.CertificateSigningRequest, tmp_path: Path, address: str = ADDRESS
+    request: x509.CertificateSigningRequest, tmp_path: Path, address: str = ADDRESS, by: pki.Authority = CA
 ) -> x509.Certificate:
     """What an authority without an API does, with OpenSSL."""
     extensions = tmp_path / "ext"
@@ -408,8 +448,8 @@ def _certified(
     made = subprocess.run(
         [
             "openssl", "x509", "-req", "-days", "20", "-extfile", extensions,
-            "-CA", save(tmp_path / "ca.pem", pki.pem(CA.certificate)),
-            "-CAkey", save(tmp_path / "ca.key", pki.pem(CA.key)),
+            "-CA", save(tmp_path / "ca.pem", pki.pem(by.certificate)),
+            "-CAkey", save(tmp_path / "ca.key", pki.pem(by.key)),
         ],
         input=request.public_bytes(serialization.Encoding.PEM), check=True, capture_output=True,
     )  # fmt: skip

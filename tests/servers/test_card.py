@@ -490,6 +490,28 @@ def test_a_certificate_without_address_is_pinned_and_warned_of(desk: Desk) -> No
     assert enrolled(desk.enrol("--address", ALICE)) == [("unchanged", ALICE, "sign")]
 
 
+def test_a_shared_card_gives_the_certificate_of_the_address_that_is_asked_for(desk: Desk) -> None:
+    """Bob's is left alone, and the newer one without an address takes no precedence over Alice's own."""
+    token, root = desk.reader.insert(), authority("Health Root")
+    nameless = pki.issue(root, None, "sign", "rsa2048", name="login", not_before=letters.NOW)
+    for number, name in enumerate(("bob", "alice")):
+        one = person(name, key_type="rsa2048")
+        token.put_pair(one.certificate, one.raw_key, f"0{number}")
+    token.put_pair(*nameless, "02")
+    done = desk.enrol("--address", "Alice@MEDECIN.test")
+    assert enrolled(done) == [("enrolled", ALICE, "both")]
+    shown = {o["subject"]: o["code"] for o in done.objects if o["type"] == "card-certificate"}
+    assert shown == {"CN=bob": "other-address", "CN=alice": None, "CN=login": "other-preferred"}
+    hers = desk.enrol("--address", "carol@medecin.test")
+    assert enrolled(hers) == [("enrolled", "carol@medecin.test", "sign")]
+
+
+def test_a_card_without_a_certificate_for_the_address_says_so(desk: Desk) -> None:
+    bob = person("bob", key_type="rsa2048")
+    desk.reader.insert().put_pair(bob.certificate, bob.raw_key)
+    assert error(desk.enrol("--address", ALICE)) == (2, "address-not-on-card")
+
+
 def test_the_certificate_meant_for_mail_signs_and_old_ones_still_open(desk: Desk) -> None:
     token = desk.reader.insert()
     root = authority("Health Root")

@@ -116,6 +116,7 @@ _LEFT_OUT = {
     "certificate-without-key": N_("the card has no key to it that works"),
     "malformed": N_("it cannot be read"),
     "needs-address": N_("it bears no address"),
+    "other-address": N_("bears another address"),
     "other-preferred": N_("another signs for the same address"),
     "wrong-key-usage": N_("it is neither for signing nor for encryption"),
 }
