@@ -178,9 +178,9 @@ def sources_of(session: "Session", messages: list[str], *, unopened: bool) -> "I
         raise MedmailError("stdin-twice", first="MESSAGE", second="MESSAGE")
     for name in dict.fromkeys(messages):
         if name == "-":
-            yield workflow.from_bytes(session.stdin("MESSAGE"))
+            yield from workflow.from_bytes(session.stdin("MESSAGE"))
         elif "/" in name or "." in name:
-            yield workflow.from_file(Path(name))
+            yield from workflow.from_file(Path(name))
         elif not re.fullmatch("[0-9A-Fa-f]{6,64}", name):
             said = _("{name!r} is neither a message (six hex digits or more) nor a file (with . or /)")
             raise typer.BadParameter(said.format(name=name))

@@ -77,7 +77,9 @@ def reply(
         served = (address for address in named if canonical(address) in known)
         return next(iter((*served, *named)), came_by.address if came_by else None)
 
-    (source,) = sources_of(session, [message], unopened=False)
+    source, *others = sources_of(session, [message], unopened=False)
+    if others:
+        raise typer.BadParameter(_("the file holds several messages; one is answered at a time"))
     made = answer(
         source,
         reader=reader_for(session, None, instant(at), offline=offline),

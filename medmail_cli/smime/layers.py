@@ -338,11 +338,17 @@ def _inside(opened: Decrypted, content_type: str) -> Entity:
     return entity
 
 
+_NOISE = bytes(set(range(32)) - set(b"\t\n\f\r")) + b"\x7f"
+_ASCII = bytes(range(128))
+
+
 def _is_text(data: bytes) -> bool:
+    """Whether it reads as text: UTF-8, or an older character set, in which most is ASCII all the same."""
     try:
         return "\0" not in data.decode("utf-8")
     except UnicodeDecodeError:
-        return False
+        letters = data.translate(None, _NOISE)
+        return len(letters) == len(data) and 4 * len(letters.translate(None, _ASCII)) <= len(data)
 
 
 def _inflate(node: ber.Node) -> tuple[str, bytes]:

@@ -28,7 +28,7 @@ _NO_HEADER = re.compile(rb"\r*\n")
 _MBOX_LINE = re.compile(rb">?From (?![ \t]*:)[^\n]{0,1000}\n")
 _FIELD = re.compile(rb"^([\x21-\x39\x3b-\x7e]{1,200})[ \t]*:.*(?:\n[ \t].*)*", re.MULTILINE)
 _TYPE = re.compile(r"[^\s/\"();,]+/[^\s/\"();,]+\Z")
-_MARK = b"\xef\xbb\xbf"
+_BEFORE = re.compile(rb"(?:\xef\xbb\xbf|[ \t]*+[\r\n])++")
 _ODD_START = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*")
 _FIRST_FIELD = re.compile(rb"[\x21-\x39\x3b-\x7e]{1,200}[ \t]*:")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -106,10 +106,11 @@ def begin(raw: bytes) -> tuple[bytes, bool]:
 
     Also whether its lines ended in CR alone, which is repaired: nothing could be read otherwise.
     """
+    found = _BEFORE.match(raw)
+    if found:
+        raw = raw[found.end() :]
     repaired = b"\n" not in raw[:MAX_HEADER] and b"\r" in raw
-    if repaired:
-        raw = raw.replace(b"\r", b"\r\n")
-    return raw.removeprefix(_MARK).lstrip(b"\r\n"), repaired
+    return raw.replace(b"\r", b"\r\n") if repaired else raw, repaired
 
 
 def header_span(source: bytes) -> tuple[int, int]:

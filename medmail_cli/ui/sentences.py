@@ -168,6 +168,8 @@ REASONS: dict[str, str] = {
     "certificate-revoked": N_("the one it was shown is revoked"),
     "certificate-issuer": N_("it does not know the authority behind the one it was shown"),
     "certificate-bad": N_("it does not accept the one it was shown"),
+    "outlook-msg": N_("it is a file of Outlook's, .msg; save the letter as .eml there"),
+    "winmail-dat": N_("it is a file of Outlook's, winmail.dat; ask its sender for the letter without it"),
     "not-tls": N_("what answers there does not speak TLS"),
     "not-http": N_("the answer is not HTTP"),
     "tls-broken": N_("the TLS connection failed ({detail})"),

@@ -5,9 +5,12 @@ after everything is written. Memory stays that of one group, however many messag
 """
 
 import hashlib
+import mmap
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -15,6 +18,7 @@ from medmail_cli.audit.entry import Intent, Outcome
 from medmail_cli.errors import FAILED, INTEGRITY, UNTRUSTED, MedmailError, exit_of
 from medmail_cli.model import Note
 from medmail_cli.pki.fitness import Problem
+from medmail_cli.smime import mbox
 from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.filenames import distinct, safe_name
 from medmail_cli.store import files
@@ -79,26 +83,51 @@ class Content:
     text: bool
 
 
-def from_file(path: Path) -> Source:
-    """A message in a file. Raises ``not-readable``."""
+def from_file(path: Path) -> tuple[Source, ...]:
+    """The message in a file, or those of an mbox that holds several. Raises ``not-readable``."""
 
-    def read() -> bytes:
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise MedmailError("not-readable", path=str(path), reason=error.strerror or "") from error
+    def read(start: int = 0, end: int | None = None) -> bytes:
+        with _readable(path), path.open("rb") as file:
+            if start:  # a pipe has one message, and no place to go to
+                file.seek(start)
+            return file.read(-1 if end is None else end - start)
 
+    with _readable(path), path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size and file.read(5) == b"From ":
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+                if several := _several(str(path), whole, read):
+                    return several
+    return (Source(str(path), size, read),)
+
+
+def from_bytes(data: bytes) -> tuple[Source, ...]:
+    """The message that came on stdin, or those of an mbox that holds several."""
+    return _several("-", data, lambda start, end: data[start:end]) or (Source("-", len(data), lambda: data),)
+
+
+def _several(
+    name: str, whole: bytes | mmap.mmap, read: Callable[[int, int], bytes]
+) -> tuple[Source, ...] | None:
+    spans = list(mbox.spans(whole))
+    if len(spans) < 2:
+        return None
+
+    def message(start: int, end: int) -> bytes:
+        return mbox.unquoted(read(start, end))
+
+    return tuple(
+        Source(f"{name}:{number}", span[1] - span[0], partial(message, *span))
+        for number, span in enumerate(spans, 1)
+    )
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
+        yield
     except OSError as error:
         raise MedmailError("not-readable", path=str(path), reason=error.strerror or "") from error
-    return Source(str(path), size, read)
-
-
-def from_bytes(data: bytes) -> Source:
-    """A message that came on stdin."""
-    return Source("-", len(data), lambda: data)
 
 
 def from_mailbox(mailbox: "Mailbox", stored: "Stored") -> Source:

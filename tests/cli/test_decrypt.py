@@ -135,6 +135,26 @@ def test_of_several_messages_each_bears_its_number_and_name(home: Path, tmp_path
     assert "[1/" not in medmail(home, "decrypt", paths[0]).stdout
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_an_mbox_of_several_is_opened_as_several(home: Path, tmp_path: Path, end: bytes) -> None:
+    """A line "From …" of a signed text stands quoted there, and is signed as it was."""
+    text = sign(b"Content-Type: text/plain\r\n\r\nFrom here on: 5 mg\r\n", detached=True)
+    letters = [sealed(), OUTER + text, OUTER + b"\r\nnobody signed\r\n"]
+    first = b"From alice@medecin.test Mon Nov 30 10:00:00 2026" + end
+    quoted = [re.sub(rb"(?m)^(?=>*From )", b">", raw.replace(b"\r\n", end)) for raw in letters]
+    raw = b"".join(first + one + end for one in quoted)
+    path = save(tmp_path, raw, "box")
+    done = medmail(home, "decrypt", path, "--json")
+    found = [one for one in done.objects if one["type"] == "message"]
+    assert [one["source"] for one in found] == [f"{path}:{number}" for number in (1, 2, 3)]
+    assert [(one["trusted"], one["exit"]) for one in found] == [(True, 0), (True, 0), (False, 5)]
+    assert found[1]["text"] == "From here on: 5 mg\n"
+    assert done.exit == 3
+    piped = medmail(home, "decrypt", "-", "--json", stdin=raw)
+    assert [one["id"] for one in piped.objects[:3]] == [one["id"] for one in found]
+    assert medmail(home, "reply", path, "-", stdin=b"x").exit == 2
+
+
 def test_an_encrypted_letter_that_got_a_footer_is_opened_by_itself(home: Path, tmp_path: Path) -> None:
     """Beside the footer it stays closed (direct exfiltration); saved, it is the letter that was sent."""
     head, version, body = sealed().partition(b"MIME-Version: 1.0\r\n")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from medmail_cli.model import Phrase
 from medmail_cli.ui import margin, sanitize
 from medmail_cli.ui.errors import ERRORS
-from medmail_cli.ui.sentences import N_
+from medmail_cli.ui.sentences import N_, REASONS
 from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
@@ -170,13 +170,17 @@ def _belief(event: "Verdict") -> "Iterator[Line]":
         yield [("bold green", _("Believe it: every check held")), sanitize.line(reserve)]
         return
     reasons = [_(ERRORS[problem.code][0]) for problem in event.problems if problem.code not in _OWN_WORDS]
-    reasons += [_(_OWN_WORDS[problem.code]) for problem in event.problems if problem.code in _OWN_WORDS]
+    for problem in event.problems:
+        if problem.code in _OWN_WORDS:
+            of_outlook = problem.detail in _FILES
+            reasons.append(_(REASONS[problem.detail] if of_outlook else _OWN_WORDS[problem.code]))
     yield [
         ("bold red", _("DO NOT BELIEVE IT: {reasons}").format(reasons="; ".join(reasons))),
         sanitize.line(reserve),
     ]
 
 
+_FILES = ("outlook-msg", "winmail-dat")
 _SEALED = {"application/pkcs7-mime", "application/x-pkcs7-mime"}
 _OWN_WORDS = {"malformed": N_("the message is damaged or not what it should be")}
 

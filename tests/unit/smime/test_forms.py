@@ -4,6 +4,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from medmail_cli.cms import algorithms, ber, der, enveloped, signed
 from medmail_cli.smime import compose
 from medmail_cli.smime.layers import MAX_LAYERS
 from medmail_cli.smime.open import Opened
-from tests.support.letters import NOW, OUTER, TEXT, codes, encrypt, entity, opened, person, sign
+from tests.support.letters import NOW, OUTER, PLAIN, TEXT, codes, encrypt, entity, opened, person, sign
 
 
 def signature(content: bytes = TEXT, *, detached: bool = False) -> bytes:
@@ -306,3 +307,88 @@ def test_triple_wrapping_and_deeper() -> None:
         deep = sign(deep)
     trusted(opened(OUTER + deep), *["signed"] * MAX_LAYERS)
     assert codes(opened(OUTER + sign(deep))) == ["malformed"]
+
+
+@pytest.mark.parametrize("beginning", [b"\xef\xbb\xbf", b"\r\n", b"\r\n\r\n", b"\xef\xbb\xbf\r\n"])
+@pytest.mark.parametrize("form", ["opaque", "detached", "encrypted"])
+def test_an_entity_that_begins_oddly_below_a_signature_is_read(beginning: bytes, form: str) -> None:
+    """What is signed stays as it is; its header is found all the same."""
+    html = b"Content-Type: text/html; charset=utf-8\r\n\r\n<p>x&lt;10<sup>9</sup>\r\n"
+    raw = sign(beginning + html, detached=form == "detached")
+    result = opened(OUTER + (encrypt(raw) if form == "encrypted" else raw))
+    assert (codes(result), result.verdict.text) == ([], "x<10⁹\n")
+
+
+@pytest.mark.parametrize("cipher", ["aes-256-gcm", "aes-256-cbc"])
+@pytest.mark.parametrize(
+    ("content", "text", "kind"),
+    [
+        (b"Na 140 mmol/l\nK 5.1 mmol/l\n", "Na 140 mmol/l\nK 5.1 mmol/l\n", None),
+        ("Créatinine: 82 µmol/l".encode(), "Créatinine: 82 µmol/l", None),
+        ("Créatinine élevée: 182 µmol/l\n".encode("cp1252"), "Créatinine élevée: 182 µmol/l\n", None),
+        (b"\xef\xbb\xbfNa 140\r\n", "Na 140\n", None),
+        (b'{"potassium": 5.1}', '{"potassium": 5.1}', None),
+        (b"MSH|^~\\&|LAB|X\rPID|1\r", "MSH|^~\\&|LAB|X\nPID|1\n", None),
+        (b"", "", None),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n", None, "application/pdf"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", None, "image/png"),
+    ],
+)
+def test_content_that_is_no_entity_of_mime_is_a_text_or_a_file(
+    content: bytes, text: str | None, kind: str | None, cipher: str
+) -> None:
+    """As ``openssl cms -encrypt -in report.txt`` makes it; nobody signed it: shown, not believed."""
+    result = opened(OUTER + encrypt(content, cipher=cipher), policy=replace(PLAIN, show_unverified=True))
+    assert result.verdict.encryption.status == "ok"
+    assert codes(result) == ["no-signature"]
+    assert (result.verdict.text or None) == (text or None)
+    assert [one.type for one in result.verdict.attachments] == ([kind] if kind else [])
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf", b"\r\n"])
+@pytest.mark.parametrize("form", ["base64", "one line", "PEM", "PEM of openssl smime"])
+def test_a_structure_saved_as_text(form: str, mark: bytes) -> None:
+    data = signature()
+    armour = {"PEM": b"CMS", "PEM of openssl smime": b"PKCS7"}.get(form, b"")
+    text = base64.b64encode(data) if form == "one line" else compose.base64_lines(data)
+    if armour:
+        text = b"-----BEGIN " + armour + b"-----\n" + text + b"-----END " + armour + b"-----\n"
+    assert opened(mark + text).verdict.text == "Hello\n"
+
+
+@pytest.mark.parametrize(
+    "kind", ["pkcs7", "x-pkcs7", "cms", "pkcs7-mime; name=x.bin", "octet-stream; name=smime.p7m"]
+)
+def test_a_structure_under_any_of_its_labels(kind: str) -> None:
+    trusted(opened(OUTER + body(signature(), f"application/{kind}")), "signed")
+
+
+@pytest.mark.parametrize("wrapped", [b"", b"\x00\xffnoise", b"no header here, \x00 but text", b"\r\n\r\n"])
+def test_a_forwarded_letter_without_readable_header_stays_a_file(wrapped: bytes) -> None:
+    """Signature and encryption hold: nobody changed anything on the way."""
+    head = b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+    result = opened(OUTER + encrypt(sign(head + wrapped)))
+    assert (codes(result), result.verdict.layers) == ([], ("encrypted", "signed"))
+    assert [(one.type, one.size) for one in result.verdict.attachments] == [("message/rfc822", len(wrapped))]
+
+
+@pytest.mark.parametrize("encoding", ["base64", "quoted-printable", "Base64", "x-unknown"])
+def test_a_multipart_is_read_whatever_transfer_encoding_it_claims(encoding: str) -> None:
+    """RFC 2045 §6.4: a composite type has none; the label is wrong, and its parts stand there."""
+    parts = b"--b\r\nContent-Type: text/plain\r\n\r\nHello=20\r\n--b\r\nContent-Type: application/pdf\r\n"
+    head = f"Content-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    result = opened(OUTER + sign(head.encode() + parts + b"\r\n%PDF-1.7\r\n--b--\r\n"))
+    assert (codes(result), result.verdict.text) == ([], "Hello=20")
+    assert [one.size for one in result.verdict.attachments] == [len(b"%PDF-1.7")]
+
+
+@pytest.mark.parametrize(
+    ("octets", "reason"),
+    [
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 504, "outlook-msg"),
+        (b"\x78\x9f\x3e\x22\1", "winmail-dat"),
+    ],
+)
+def test_files_of_outlook_are_called_by_their_names(octets: bytes, reason: str) -> None:
+    (problem,) = opened(octets).verdict.problems
+    assert (problem.code, problem.detail) == ("malformed", reason)

@@ -43,6 +43,16 @@ def test_a_date_is_the_right_time_or_none(zone: str, hour: int | None) -> None:
     assert parse_date(f"Mon, 30 Nov 2026 10:00:00{gap}{zone}") == expected
 
 
+@pytest.mark.parametrize(
+    ("time", "day", "hour"),
+    [("24:00:00", 30, 23), ("12:00:00 AM", 29, 23), ("12:00:00 PM", 30, 11), ("1:00 pm", 30, 12),
+     ("10.00.00", 30, 9)],
+)  # fmt: skip
+def test_midnight_and_noon_are_told_apart(time: str, day: int, hour: int) -> None:
+    expected = dt.datetime(2026, 11, day, hour, tzinfo=dt.UTC)
+    assert parse_date(f"Mon, 30 Nov 2026 {time} +0100") == expected
+
+
 def test_identifiers_stand_between_comments_and_phrases() -> None:
     assert parse_ids("<a@x><b@x>") == ("<a@x>", "<b@x>")
     assert parse_ids("Yours (of <old@x> (then)) <a@x>") == ("<a@x>",)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.smime import compose, mime
-from medmail_cli.smime.fields import Mailbox
+from medmail_cli.smime.fields import Mailbox, parse_mailboxes
 from medmail_cli.smime.protect import Style, protect, sign_only
 from medmail_cli.workflows import drafts
 from medmail_cli.workflows.drafts import MANIFEST_FIELDS, Draft, finished, from_message, mailbox, manifest
@@ -149,3 +149,47 @@ def test_a_message_that_came_protected_goes_out_as_what_it_is_now(parameters: by
     plain = opened(sign_only(written, signer=alice.signer, signed_at=NOW, style=wrapping)[0].message).content
     assert plain is not None
     assert "hp" not in plain.parameters
+
+
+ODD_BEGINNINGS = [b"\xef\xbb\xbf", b"\r\n\r\n", b"\xef\xbb\xbf\n\n", b"\n\xef\xbb\xbf", b" \n"]
+
+
+@pytest.mark.parametrize("first", ["To: b@c.test", "From: a@c.test", "Subject: x", "Content-Type: text/html"])
+@pytest.mark.parametrize("odd", ODD_BEGINNINGS)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_however_a_message_begins_its_first_field_counts(first: str, odd: bytes, end: str) -> None:
+    fields = ["To: b@c.test", "From: a@c.test", "Subject: x", "Content-Type: text/html"]
+    lines = [first, *(field for field in fields if field != first), "", "<p>y"]
+    draft = from_message(odd + end.join(lines).encode())
+    assert [box.address for box in draft.to] == ["b@c.test"]
+    assert (draft.sender, draft.subject) == (Mailbox("a@c.test"), "x")
+    assert draft.entity == b"Content-Type: text/html\r\n\r\n<p>y"
+
+
+@given(st.binary(max_size=300), st.sampled_from(["application/pdf", "application/dicom", "image/png"]))
+def test_parts_that_are_no_text_are_sent_to_the_octet(data: bytes, kind: str) -> None:
+    """RFC 8551 §3.1.1: what is made canonical is text; the line ends of others are theirs."""
+    part = f"Content-Type: {kind}\nContent-Transfer-Encoding: binary\n\n".encode() + data
+    head = b"To: b@c.test\nSubject: x\nContent-Type: multipart/mixed; boundary=b0und4ry\n\n"
+    whole = head + b"--b0und4ry\n\nText\nof two lines\n--b0und4ry\n" + part + b"\n--b0und4ry--\n"
+    entity = from_message(whole).entity
+    assert entity is not None
+    text, file = mime.parse_inner(entity).children
+    assert mime.decode_body(file) == data
+    assert mime.decode_body(text) == b"Text\r\nof two lines"
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30))
+def test_a_name_with_quotes_is_sent_as_it_is(name: str) -> None:
+    """RFC 5322 §3.2.4: quotes and backslashes are legal in a quoted string."""
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    draft = from_message(f'To: "{quoted}" <b@c.test>\nSubject: x\n\ny'.encode())
+    (box,) = draft.to
+    assert (box.address, box.name.split()) == ("b@c.test", name.split())
+    written = dict(compose.header_fields(drafts.letter(draft, Mailbox("a@c.test"), NOW)))["To"]
+    entity = mime.parse(written + b"\r\n")
+    assert [one.name.split() for one in mime_boxes(entity)] == [name.split()]
+
+
+def mime_boxes(entity: mime.Entity) -> tuple[Mailbox, ...]:
+    return parse_mailboxes(entity.fields[0].value)

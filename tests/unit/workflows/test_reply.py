@@ -43,7 +43,7 @@ def answering(tmp_path: Path) -> Iterator[Answering]:
                 NOW,
             )
             return answer(
-                from_bytes(raw),
+                from_bytes(raw)[0],
                 reader=reader,
                 log=log,
                 everybody=everybody,
