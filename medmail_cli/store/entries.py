@@ -103,10 +103,9 @@ def reconcile(index: Index, account: str, folder: str, directory: Path, *, whate
         if not whatever and index.folder(account, folder).stamps == stamps:
             return
         here = maildir.latest(maildir.scan(directory))
-    known = {one.name: one for one in index.all(account, folder) if one.folder == folder}
+    known = index.names(account, folder)
     missing = {name: here[name] for name in here.keys() - known.keys()}
     with index.transaction() as database:
-        gone = [one for name, one in known.items() if name not in here]
-        sql.remove(database, account, folder, [one.id for one in gone])
+        sql.remove(database, account, folder, [known[name] for name in known.keys() - here.keys()])
         sql.add(database, scanned(account, folder, directory, missing))
         sql.set_stamps(database, account, folder, stamps)

@@ -119,7 +119,7 @@ def _temporary(folder: Path, name: str, data: bytes | memoryview, mode: int) -> 
 
     It is locked until then, by which :func:`sweep` tells it from what a kill left.
     """
-    temporary, descriptor = _locked_temporary(folder, os.fsdecode(os.fsencode(name)[:200]), mode)
+    temporary, descriptor = locked_temporary(folder, os.fsdecode(os.fsencode(name)[:200]), mode)
     try:
         rest = memoryview(data)
         while rest:
@@ -133,7 +133,8 @@ def _temporary(folder: Path, name: str, data: bytes | memoryview, mode: int) -> 
             os.close(descriptor)
 
 
-def _locked_temporary(folder: Path, name: str, mode: int) -> tuple[Path, int]:
+def locked_temporary(folder: Path, name: str, mode: int) -> tuple[Path, int]:
+    """A new file in ``folder`` and its descriptor; :func:`sweep` leaves it as long as that is open."""
     while True:
         temporary = folder / f".{name}.{secrets.token_hex(6)}.tmp"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

@@ -67,6 +67,7 @@ class Folder:
     """How far a folder has been fetched: every UID below ``uidnext`` is dealt with.
 
     ``uidnext`` is 0 where the UIDs of what is stored say nothing of what the server holds under them.
+    ``stamps`` are those of the Maildir when the index last agreed with it, empty where it may not.
     """
 
     uidvalidity: int = 0
@@ -166,6 +167,14 @@ class Index:
         """Those of ``ids`` that a folder holds."""
         where = "account = ? AND folder = ? AND id IN (SELECT value FROM json_each(?))"
         return {one.id: one for one in self._rows(where, account, folder, json.dumps(list(ids)))}
+
+    def names(self, account: str, folder: str) -> dict[str, str]:
+        """The file names of a folder's messages, and their ids."""
+        with self._lock, self._errors():
+            rows = self._connected().execute(
+                "SELECT name, id FROM messages WHERE account = ? AND folder = ?", (account, folder)
+            )
+            return dict(rows.fetchall())
 
     def with_message_id(self, message_id: str) -> list[Stored]:
         """The messages that bear a Message-ID."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.store import files, maildir
+from medmail_cli.store.incoming import Incoming
 from medmail_cli.store.search import matches
 
 if TYPE_CHECKING:
@@ -58,8 +59,19 @@ class Mailbox:
 
     # -- storing
 
+    def incoming(self, account: str, folder: str) -> Incoming:
+        """What takes a message of a folder while it comes, to be given to :meth:`store`."""
+        directory = self._directory(account, folder)
+        maildir.create(directory)
+        return Incoming(directory)
+
     def store(
-        self, account: str, folder: str, uidvalidity: int, batch: Sequence[tuple[int, bytes]], now: datetime
+        self,
+        account: str,
+        folder: str,
+        uidvalidity: int,
+        batch: Sequence[tuple[int, bytes | Incoming]],
+        now: datetime,
     ) -> "Sequence[tuple[Stored, bool]]":
         """Make a batch of (uid, message) durable; each with whether it was new to the folder.
 
@@ -69,22 +81,28 @@ class Mailbox:
         from medmail_cli.store import entries
         from medmail_cli.store import index as sql
 
-        ids = [hashlib.sha256(raw).hexdigest() for _uid, raw in batch]
+        ids = [
+            message.sha256 if isinstance(message, Incoming) else hashlib.sha256(message).hexdigest()
+            for _uid, message in batch
+        ]
         directory = self._directory(account, folder)
-        with self._locked():
+        with self._locked(), _let_go(message for _uid, message in batch):
             index = self._opened()
             known = index.among(account, folder, ids)
-            fresh: dict[str, tuple[Stored, bytes]] = {}
+            fresh: dict[str, tuple[Stored, bytes | Incoming]] = {}
             moved: dict[str, tuple[Stored, str]] = {}
-            for id_, (uid, raw) in zip(ids, batch, strict=True):
+            for id_, (uid, message) in zip(ids, batch, strict=True):
                 if id_ not in known and id_ not in fresh:
                     name = maildir.Name(now, uidvalidity, uid, id_)
-                    fresh[id_] = entries.entry(account, folder, name, str(name), raw, len(raw)), raw
+                    head = message.head if isinstance(message, Incoming) else message
+                    size = message.size if isinstance(message, Incoming) else len(message)
+                    fresh[id_] = entries.entry(account, folder, name, str(name), head, size), message
                 elif id_ in known and known[id_].uidvalidity != uidvalidity:
                     old = known[id_]
                     name = replace(maildir.named(old.name), uidvalidity=uidvalidity, uid=uid)
                     known[id_] = entries.renamed(old, name)
                     moved[id_] = known[id_], old.name
+            agreed = self._begin(account, folder, directory)
             maildir.write(directory, [(one.name, raw) for one, raw in fresh.values()], self._writers())
             with files.disk_errors(directory):
                 for one, old_name in moved.values():
@@ -94,7 +112,7 @@ class Mailbox:
                     files.sync_folder(directory / "cur")
             with index.transaction() as database:
                 sql.add(database, [one for one, _ in (*fresh.values(), *moved.values())])
-                sql.set_stamps(database, account, folder, maildir.stamps(directory))
+                sql.set_stamps(database, account, folder, maildir.stamps(directory) if agreed else "")
         result, told = [], set()
         for id_ in ids:
             result.append((fresh[id_][0] if id_ in fresh else known[id_], id_ in fresh and id_ not in told))
@@ -119,14 +137,18 @@ class Mailbox:
 
         if not self._exists():
             return set()
-        from medmail_cli.store import entries
-
         with self._locked():
             directory = self._directory(account, folder)
             maildir.sweep(directory)
-            if directory.is_dir():
-                entries.reconcile(self._opened(), account, folder, directory, whatever=True)
-            return self._opened().uids(account, folder, Folder(uidvalidity, uidnext))
+            state = Folder(uidvalidity, uidnext)
+            index = self._opened()
+            agreed = index.folder(account, folder).stamps == maildir.stamps(directory)
+            # what an interrupted fetch has left is looked at whole: it is not to be believed to be there
+            if not agreed or index.uids(account, folder, state):
+                from medmail_cli.store import entries
+
+                entries.reconcile(index, account, folder, directory, whatever=True)
+            return index.uids(account, folder, state)
 
     def advance(self, account: str, folder: str, uidvalidity: int, uidnext: int) -> None:
         """Everything below ``uidnext`` has been dealt with."""
@@ -134,9 +156,10 @@ class Mailbox:
 
         directory = self._directory(account, folder)
         with self._locked(), files.disk_errors(directory):
+            agreed = self._opened().folder(account, folder).stamps == maildir.stamps(directory)
             maildir.create(directory)
             with self._opened().transaction() as database:
-                state = sql.Folder(uidvalidity, uidnext, maildir.stamps(directory))
+                state = sql.Folder(uidvalidity, uidnext, maildir.stamps(directory) if agreed else "")
                 sql.set_folder(database, account, folder, state)
 
     def owed(self, account: str, folder: str, uidvalidity: int) -> set[int]:
@@ -279,10 +302,11 @@ class Mailbox:
             fresh[str(name)] = old, entries.entry(account, folder, name, str(name), raw, len(raw))
             files_.append((old.name, str(name), raw))
         with self._locked():
+            agreed = self._begin(account, folder, directory)
             placed, failure = maildir.replace(directory, files_, self._writers())
             with self._opened().transaction() as database:
                 sql.add(database, [fresh[name][1] for name in placed])
-                sql.set_stamps(database, account, folder, maildir.stamps(directory))
+                sql.set_stamps(database, account, folder, maildir.stamps(directory) if agreed else "")
         return {fresh[name][0] for name in placed}, failure
 
     # -- what was learned inside
@@ -344,6 +368,20 @@ class Mailbox:
 
     # -- inside
 
+    def _begin(self, account: str, folder: str, directory: Path) -> bool:
+        """Note that files are about to come: who is killed before the index knows of them leaves the note.
+
+        Whether the index agreed with the Maildir before; what other programs did is not to be overlooked.
+        """
+        from medmail_cli.store import index as sql
+
+        index = self._opened()
+        with files.disk_errors(directory):
+            agreed = index.folder(account, folder).stamps == maildir.stamps(directory)
+        with index.transaction() as database:
+            sql.set_stamps(database, account, folder, "")
+        return agreed
+
     def _exists(self) -> bool:
         return self._index is not None or self.folder.is_dir()
 
@@ -387,3 +425,14 @@ class Mailbox:
 
     def _directory(self, account: str, folder: str) -> Path:
         return self.folder / maildir.encode_folder(account) / maildir.encode_folder(folder)
+
+
+@contextmanager
+def _let_go(messages: Iterable[bytes | Incoming]) -> Iterator[None]:
+    """Whatever happens, leave no message half-way that came to disk."""
+    try:
+        yield
+    finally:
+        for message in messages:
+            if isinstance(message, Incoming):
+                message.discard()

@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.store import files
+from medmail_cli.store.incoming import Incoming
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -96,16 +97,19 @@ def create(folder: Path) -> None:
         files.make_private(folder / part)
 
 
-def write(folder: Path, messages: Sequence[tuple[str, bytes]], pool: "Executor") -> None:
+def write(folder: Path, messages: Sequence[tuple[str, bytes | Incoming]], pool: "Executor") -> None:
     """Deliver messages as (file name, bytes): each whole and durable before it shows up in ``new/``.
 
     The system is asked to make several durable at a time, which it does together; the directory follows
     once, at the end. Raises ``disk-full`` or ``not-writable``; what was delivered before stays.
     """
 
-    def deliver(message: tuple[str, bytes]) -> None:
+    def deliver(message: tuple[str, bytes | Incoming]) -> None:
         name, data = message
-        _deliver(folder / "tmp" / name, folder / "new" / name, data)
+        if isinstance(data, Incoming):
+            data.deliver(folder / "new" / name)
+        else:
+            _deliver(folder / "tmp" / name, folder / "new" / name, data)
 
     with files.disk_errors(folder):
         create(folder)
@@ -177,7 +181,7 @@ def latest(found: Mapping[str, Path]) -> dict[str, Path]:
     """Of a scan's messages those that nothing supersedes: a killed :func:`replace` may have left both."""
     rewrapped: dict[str, tuple[int, str]] = {}
     for name, path in found.items():
-        parsed = parse_name(name)
+        parsed = parse_name(name) if "R" in name else None
         if parsed is not None and parsed.rewrapped:
             with contextlib.suppress(FileNotFoundError):
                 age = path.stat().st_mtime_ns, name
@@ -194,6 +198,7 @@ def latest(found: Mapping[str, Path]) -> dict[str, Path]:
 
 def sweep(folder: Path) -> None:
     """Remove what killed runs left in ``tmp/``; only while nobody else can be delivering."""
+    files.sweep(folder / "tmp")
     with contextlib.suppress(FileNotFoundError):
         for path in (folder / "tmp").iterdir():
             if parse_name(path.name):
@@ -206,8 +211,9 @@ def scan(folder: Path) -> dict[str, Path]:
     for part in ("new", "cur"):
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(folder / part):
-                if parse_name(entry.name):
-                    found[entry.name.partition(":2,")[0]] = Path(entry.path)
+                name = entry.name.partition(":2,")[0]
+                if _NAME.fullmatch(name):
+                    found[name] = Path(entry.path)
     return found
 
 
@@ -227,8 +233,11 @@ def rename(folder: Path, old: str, new: str) -> None:
 
 
 def stamps(folder: Path) -> str:
-    """What changes whenever a message comes to, moves in or leaves a Maildir."""
-    return " ".join(str((folder / part).stat().st_mtime_ns) for part in ("new", "cur"))
+    """What changes whenever a message comes to, moves in or leaves a Maildir; empty where there is none."""
+    try:
+        return " ".join(str((folder / part).stat().st_mtime_ns) for part in ("new", "cur"))
+    except FileNotFoundError:
+        return ""
 
 
 def folders(mail: Path) -> Iterator[tuple[str, str, Path]]:

@@ -6,7 +6,7 @@ read, and every limit on what a server may send is ours.
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -14,10 +14,12 @@ from itertools import islice
 from medmail_cli.errors import MedmailError
 from medmail_cli.transport import imapanswers, imapfolders, imapwire
 from medmail_cli.transport.imapsession import ImapSession
-from medmail_cli.transport.imapwire import Response, TooLarge
+from medmail_cli.transport.imapwire import Literal, Response, Sink, Wanted
 
 GROUP = 200
 """Messages a command asks for; two commands are under way at a time."""
+LARGEST = 512 * 1024 * 1024
+"""Octets of a message that is still taken."""
 INBOX = "INBOX"
 """The one name without regard to case (§5.1)."""
 
@@ -171,13 +173,30 @@ class Imap(ImapSession):
                     uids |= imapanswers.extended(response)
         return uids
 
-    def fetch(self, uids: Sequence[int]) -> Iterator[tuple[int, bytes | TooLarge | MedmailError]]:
+    def fetch(
+        self, uids: Sequence[int], room: Callable[[], Sink] | None = None
+    ) -> Iterator[tuple[int, Literal | MedmailError]]:
         """The messages with ``uids`` in the open folder as the server sends them; some may be left out.
 
-        Where a group of them is refused the refusal stands for each that did not come.
+        A large one goes into what ``room`` gives, or is too large where there is none. Where a group of them
+        is refused the refusal stands for each that did not come.
         """
         rest = iter(uids)
         under_way: deque[tuple[bytes, set[int]]] = deque()
+        granted = 0
+
+        def asked(text: bytes, size: int) -> bool:
+            nonlocal granted
+            message, uid = imapanswers.announced(text)
+            # where the UID comes after the message, it is seen then
+            if not message or not (uid is None or any(uid in group for _, group in under_way)):
+                return False
+            granted += size
+            return True
+
+        def place(size: int) -> Sink | None:
+            return room() if room is not None and size <= LARGEST else None
+
         while True:
             with self._errors():
                 while len(under_way) < 2 and (group := list(islice(rest, GROUP))):
@@ -185,32 +204,47 @@ class Imap(ImapSession):
                     under_way.append((self._send(command), set(group)))
             if not under_way:
                 return
-            tag, _ = under_way[0]
-            wanted = [group for _, group in under_way]
-            responses = self._until(tag)
-            refused: MedmailError | None = None
+            tag, left = under_way[0]
+            responses = self._until(tag, Wanted(asked, place))
             while True:
+                granted = 0
                 with self._errors():
                     response = next(responses)
                     if response.tag == tag:
-                        try:
-                            self._succeed(response)
-                        except MedmailError as error:
-                            if error.code == "server-answer-malformed":
-                                raise
-                            refused = error
-                        _, left = under_way.popleft()
                         break
-                    uid, body = imapanswers.fetched(response)
-                if uid is None or body is None:
-                    continue
-                for group_ in wanted:
-                    if uid in group_:
-                        group_.discard(uid)
-                        yield uid, body
+                    message = self._message(response, [group for _, group in under_way], granted)
+                if message is not None:
+                    yield message
+            del under_way[0]
+            refused: MedmailError | None = None
+            with self._errors():
+                try:
+                    self._succeed(response)
+                except MedmailError as error:
+                    if error.code == "server-answer-malformed":
+                        raise
+                    refused = error
             if refused is not None:
                 for uid in sorted(left):
                     yield uid, refused
+
+    def _message(
+        self, response: Response, groups: list[set[int]], granted: int
+    ) -> tuple[int, Literal] | None:
+        """A message that was asked for and has not come yet; None where a response brings none."""
+        uid, body, wanted = None, None, None
+        try:
+            uid, body = imapanswers.fetched(response)
+            wanted = next((group for group in groups if uid in group), None)
+        finally:
+            imapwire.discard(response.chunks, but=body if wanted is not None else None)
+        if uid is None or body is None:
+            return None
+        if wanted is None:
+            self._wire.allow(-granted)
+            return None
+        wanted.discard(uid)
+        return uid, body
 
     # -- keeping a copy
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport.imapwire import Response, TooLarge
+from medmail_cli.transport.imapwire import Literal, Response
 
 _LATER = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED", "OVERQUOTA"}
 _FINAL = {
@@ -25,6 +25,8 @@ _LATER_WORDS = re.compile(
     re.IGNORECASE,
 )
 _LOGIN_WORDS = re.compile(r"fail|incorrect|wrong|denied|password|credential|authentication", re.IGNORECASE)
+_MESSAGE_NEXT = re.compile(rb"(?:BODY(?:\.PEEK)?\[\]|RFC822) *\Z", re.IGNORECASE)
+_UID = re.compile(rb"\bUID +(\d{1,10})\b", re.IGNORECASE)
 _NO_SUCH_WORDS = re.compile(
     r"(?:not|un)[ -]?(?:support|implement|enabl|allow|recogni[sz]|known)|disabled|no such|mechanism",
     re.IGNORECASE,
@@ -90,7 +92,13 @@ def login_refusal(host: str, login: str, end: Response, report: str = "") -> Med
     )
 
 
-def fetched(response: Response) -> tuple[int | None, bytes | TooLarge | None]:
+def announced(text: bytes) -> tuple[bool, int | None]:
+    """Whether a literal after ``text`` of a FETCH response is a message; its UID where that came first."""
+    named = _UID.search(text)
+    return _MESSAGE_NEXT.search(text) is not None, int(named[1]) if named else None
+
+
+def fetched(response: Response) -> tuple[int | None, Literal | None]:
     """UID and message of a FETCH response, each None where it carries none. Raises ValueError.
 
     RFC822 is the older name of BODY[] (RFC 3501 §6.4.5).
@@ -102,13 +110,13 @@ def fetched(response: Response) -> tuple[int | None, bytes | TooLarge | None]:
     if not isinstance(items, list):
         raise ValueError("FETCH")  # noqa: TRY004 - one exception for whatever is malformed
     uid: int | None = None
-    body: bytes | TooLarge | None = None
+    body: Literal | None = None
     for name, value in zip(items[::2], items[1::2], strict=False):
         if not isinstance(name, bytes):
             raise ValueError("FETCH")  # noqa: TRY004 - one exception for whatever is malformed
         if name.upper() == b"UID" and isinstance(value, bytes):
             uid = int(value)
-        elif name.upper() in (b"BODY[]", b"RFC822", b"BODY.PEEK[]") and isinstance(value, bytes | TooLarge):
+        elif name.upper() in (b"BODY[]", b"RFC822", b"BODY.PEEK[]") and not isinstance(value, list | None):
             body = value
     return uid, body
 

@@ -16,11 +16,13 @@ from typing import Self
 from medmail_cli.config import Server
 from medmail_cli.errors import MedmailError
 from medmail_cli.transport import imapanswers, imapwire, reaching, sasl, tls
-from medmail_cli.transport.imapwire import Response, Wire
+from medmail_cli.transport.imapwire import Response, Wanted, Wire
 
 TIMEOUT = 60.0
-LARGEST = 512 * 1024 * 1024
-"""Octets of a message that is still taken into memory."""
+ANSWER = 5
+"""An answer as a whole may take so many times the patience for its next octet; more where much comes."""
+KEPT = 1024 * 1024
+"""Octets of a literal that is kept in memory."""
 UNASKED_LIMIT = 100_000
 """Untagged responses while one command runs: more are no honest server's."""
 CHALLENGES_LIMIT = 8
@@ -59,7 +61,7 @@ class ImapSession:
         with self._errors():
             connection = reaching.secured(self._server, self._context, via=self._via, timeout=self._timeout)
             try:
-                self._wire = Wire(connection, self.name, LARGEST)
+                self._wire = Wire(connection, self.name, KEPT, ANSWER * self._timeout)
                 self._greeting()
                 if self._server.security == "starttls":
                     self._start_tls(self._context)
@@ -123,7 +125,7 @@ class ImapSession:
             # sent before encryption, to be taken for the server's own word after it (CVE-2021-33515)
             raise self._wire.malformed("STARTTLS")
         connection = context.wrap_socket(self._wire.connection, server_hostname=self._server.host)
-        self._wire = Wire(connection, self.name, LARGEST)
+        self._wire = Wire(connection, self.name, KEPT, ANSWER * self._timeout)
         # what was announced without encryption does not count
         self.capabilities = frozenset()
 
@@ -139,15 +141,16 @@ class ImapSession:
         self._wire.send(tag + b" " + command + b"\r\n")
         return tag
 
-    def _until(self, tag: bytes) -> Iterator[Response]:
+    def _until(self, tag: bytes, wanted: Wanted | None = None) -> Iterator[Response]:
         """The untagged responses and continuations up to the end of command ``tag``, which comes last.
 
         A goodbye is told only where nothing follows it: servers say why after it, or before.
         """
         goodbye: Response | None = None
+        self._wire.begin()
         for _ in range(UNASKED_LIMIT):
             try:
-                response = self._wire.response()
+                response = self._wire.response(wanted)
             except (OSError, EOFError):
                 if goodbye is None:
                     raise
@@ -206,6 +209,7 @@ class ImapSession:
         if idle is not None and self._idles:
             with self._errors():
                 self._wire.send(b"DONE\r\n")
+                self._wire.begin()
                 for response in idle:
                     self._hear(response)
 
@@ -225,6 +229,7 @@ class ImapSession:
     def _listen(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._changed and (left := until - time.monotonic()) > 0 and self._wire.wait(left):
+            self._wire.begin()
             response = self._wire.response()
             if response.tag == b"*" and response.word == b"BYE":
                 raise imapanswers.refusal(self.name, response)

@@ -1,24 +1,31 @@
 """IMAP4rev1 on the wire: responses read within limits and taken apart (RFC 3501 §7 and §9).
 
 Whatever a server sends becomes a :class:`Response` or raises ``server-answer-malformed``: lines, literals,
-their number and their nesting are all bounded.
+their number and their nesting are all bounded, and so is an answer as a whole, in octets and in seconds.
 """
 
 import base64
 import binascii
+import math
 import re
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from medmail_cli.errors import MedmailError
 
 LINE_LIMIT = 16 * 1024 * 1024
 """Octets of text in one response: the numbers of two million messages found by one SEARCH."""
+ANSWER_LIMIT = 2 * LINE_LIMIT
+"""Octets of an answer, without the messages that were asked for."""
 LITERALS_LIMIT = 256
 DEPTH_LIMIT = 32
 DISCARD_LIMIT = 4 * 1024 * 1024 * 1024
 """A literal too large to keep is read past, up to this."""
+SLOWEST = 2048
+"""Octets a second: what comes more slowly comes to no end."""
 _CHUNK = 256 * 1024
 
 Value = bytes | None | list["Value"]
@@ -39,12 +46,41 @@ class TooLarge:
     size: int
 
 
+class Sink(Protocol):
+    """Where a large literal goes while it comes."""
+
+    @property
+    def size(self) -> int:
+        """The octets written to it."""
+
+    def write(self, data: bytes) -> None:
+        """Take the next octets."""
+
+    def discard(self) -> None:
+        """Nobody wants it, or its rest will not come."""
+
+
+Literal = bytes | TooLarge | Sink
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which literals of an answer were asked for, given the text before one and its size.
+
+    They do not count against what the answer may hold. ``room`` takes a large one of this size, if it is not
+    too large.
+    """
+
+    asked: Callable[[bytes, int], bool]
+    room: Callable[[int], Sink | None]
+
+
 @dataclass(frozen=True)
 class Response:
     """One response: ``tag`` is ``*``, ``+`` or a command's; ``chunks`` its text with the literals between."""
 
     tag: bytes
-    chunks: tuple[bytes | TooLarge, ...]
+    chunks: tuple[Literal, ...]
 
     @property
     def text(self) -> bytes:
@@ -74,15 +110,22 @@ class Response:
         words = re.sub(rb"\A\s*\w+ (?:\[[^\]]*\] ?)?", b"", self.text)
         return words.decode("utf-8", "replace").strip()[:500]
 
-    def values(self) -> "list[Value | TooLarge]":
+    def values(self) -> "list[Value | TooLarge | Sink]":
         """Everything after the tag, taken apart. Raises ValueError where it is not IMAP."""
         return parse(self.chunks)
 
 
-def parse(chunks: tuple[bytes | TooLarge, ...]) -> "list[Value | TooLarge]":
+def discard(chunks: Iterable[Literal], but: object = None) -> None:
+    """Let go of what large literals were written to."""
+    for chunk in chunks:
+        if not isinstance(chunk, bytes | TooLarge) and chunk is not but:
+            chunk.discard()
+
+
+def parse(chunks: tuple[Literal, ...]) -> "list[Value | TooLarge | Sink]":
     """Take apart text with literals at the odd places. Raises ValueError."""
-    top: list[Value | TooLarge] = []
-    stack: list[list[Value | TooLarge]] = [top]
+    top: list[Value | TooLarge | Sink] = []
+    stack: list[list[Value | TooLarge | Sink]] = [top]
     for number, chunk in enumerate(chunks):
         if number % 2:
             stack[-1].append(chunk)
@@ -96,7 +139,7 @@ def parse(chunks: tuple[bytes | TooLarge, ...]) -> "list[Value | TooLarge]":
                 raise ValueError(chunk[at : at + 20])
             at = token.end()
             if token[2]:
-                inner: list[Value | TooLarge] = []
+                inner: list[Value | TooLarge | Sink] = []
                 stack[-1].append(inner)  # type: ignore[arg-type]
                 stack.append(inner)
                 if len(stack) > DEPTH_LIMIT:
@@ -117,15 +160,32 @@ def parse(chunks: tuple[bytes | TooLarge, ...]) -> "list[Value | TooLarge]":
 class Wire:
     """A connected socket as a stream of responses; ``host`` is how errors name the server.
 
-    Reading raises what the socket raises, EOFError at the end, and ``server-answer-malformed``.
+    ``literal_limit`` is how many octets of a literal are kept in memory, ``patience`` how many seconds are
+    spent on waiting for an answer, and one more for each :data:`SLOWEST` octets of it that come. Reading
+    raises what the socket raises, TimeoutError after that, EOFError at the end, and
+    ``server-answer-malformed``.
     """
 
-    def __init__(self, connection: socket.socket, host: str, literal_limit: int) -> None:
+    def __init__(
+        self, connection: socket.socket, host: str, literal_limit: int, patience: float = math.inf
+    ) -> None:
         self.connection = connection
         self.host = host
         self.literal_limit = literal_limit
+        self.patience = patience
         self._buffer = b""
         self._at = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """What is read from here on is another answer, with limits of its own."""
+        self._allowed = ANSWER_LIMIT
+        self._received = 0
+        self._waited = 0.0
+
+    def allow(self, octets: int) -> None:
+        """Let the answer hold so many octets more."""
+        self._allowed += octets
 
     @property
     def buffered(self) -> bool:
@@ -147,28 +207,32 @@ class Wire:
         patience = self.connection.gettimeout()
         self.connection.settimeout(max(seconds, 0.001))
         try:
-            self._more()
+            self._receive()
         except TimeoutError:
             return False
         finally:
             self.connection.settimeout(patience)
         return True
 
-    def response(self) -> Response:
-        """The next response."""
+    def response(self, wanted: Wanted | None = None) -> Response:
+        """The next response. Large literals go to where those ``wanted`` belong, or nowhere."""
         line = self._line(LINE_LIMIT)
         tag, space, rest = line.partition(b" ")
         if not space and tag.strip() != b"+":
             raise self.malformed(_shown(line))
-        chunks: list[bytes | TooLarge] = []
+        chunks: list[Literal] = []
         left = LINE_LIMIT
-        # the words of a status are for people: braces in them announce nothing (§7.1)
-        while not _STATUS.match(line) and (literal := _LITERAL.search(rest)):
-            if len(chunks) > 2 * LITERALS_LIMIT:
-                raise self.malformed("literals")
-            chunks += [rest[: literal.start()], self._literal(int(literal[1]))]
-            left -= len(rest)
-            rest = self._line(left)
+        try:
+            # the words of a status are for people: braces in them announce nothing (§7.1)
+            while not _STATUS.match(line) and (literal := _LITERAL.search(rest)):
+                if len(chunks) > 2 * LITERALS_LIMIT:
+                    raise self.malformed("literals")
+                chunks.append(rest[: literal.start()])
+                left -= len(rest) + self._literal(int(literal[1]), chunks, wanted, left)
+                rest = self._line(left)
+        except BaseException:
+            discard(chunks)
+            raise
         chunks.append(rest)
         return Response(tag.strip(), tuple(chunks))
 
@@ -188,18 +252,40 @@ class Wire:
             self._more()
 
     def _more(self) -> None:
+        begun = time.monotonic()
+        self._receive()
+        # only the server's own time counts: meanwhile we may have had other things to do
+        self._waited += time.monotonic() - begun
+        if self._waited > self.patience + self._received / SLOWEST:
+            raise TimeoutError
+        if self._received > self._allowed:
+            raise self.malformed("answer")
+
+    def _receive(self) -> None:
         self._buffer, self._at = self.connection.recv(_CHUNK), 0
         if not self._buffer:
             raise EOFError
+        self._received += len(self._buffer)
 
-    def _literal(self, size: int) -> bytes | TooLarge:
+    def _literal(self, size: int, chunks: list[Literal], wanted: Wanted | None, left: int) -> int:
+        """Read a literal, the next of ``chunks``; how many octets of it are kept in memory."""
         if size > DISCARD_LIMIT:
             raise self.malformed("literal")
-        if size > self.literal_limit:
-            for _ in self._pieces(size):
-                pass
-            return TooLarge(size)
-        return b"".join(self._pieces(size))
+        before = chunks[-1]
+        asked = wanted is not None and isinstance(before, bytes) and wanted.asked(before, size)
+        if asked:
+            self.allow(size)
+        if size <= self.literal_limit:
+            if size > left:
+                raise self.malformed("literals")
+            chunks.append(b"".join(self._pieces(size)))
+            return size
+        sink = wanted.room(size) if wanted is not None and asked else None
+        chunks.append(TooLarge(size) if sink is None else sink)
+        for piece in self._pieces(size):
+            if sink is not None:
+                sink.write(piece)
+        return 0
 
     def _pieces(self, size: int) -> Iterator[bytes]:
         while size:

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -109,7 +110,7 @@ def authorization(parts: SplitResult) -> str | None:
 
 
 def connect(host: str, port: int, timeout: float, proxy: str | None = None) -> socket.socket:
-    """A connected socket with ``timeout`` seconds on every operation.
+    """A connected socket with ``timeout`` seconds on every operation, and on all that a proxy has to say.
 
     Raises OSError as the system does, and ``server-unreachable`` where the proxy refuses.
     """
@@ -119,11 +120,13 @@ def connect(host: str, port: int, timeout: float, proxy: str | None = None) -> s
     via = f"{parts.hostname}:{parts.port or _SCHEMES[parts.scheme]}"
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     connection = to(parts, timeout)
+    said = _Said(connection, via, time.monotonic() + timeout)
     try:
         if parts.scheme == "http":
-            _http(connection, host, port, authorization(parts), via)
+            _http(said, host, port, authorization(parts))
         else:
-            _socks(connection, host, port, user, password, via)
+            _socks(said, host, port, user, password)
+        connection.settimeout(timeout)
     except BaseException:
         connection.close()
         raise
@@ -134,48 +137,58 @@ def _refused(via: str, reply: str) -> MedmailError:
     return MedmailError("server-unreachable", host=via, reason=reply)
 
 
-def _http(connection: socket.socket, host: str, port: int, login: str | None, via: str) -> None:
+@dataclass(frozen=True)
+class _Said:
+    """What the proxy says on a connection, ``via`` as errors name it, until the time is over."""
+
+    connection: socket.socket
+    via: str
+    give_up: float
+
+    def exactly(self, size: int) -> bytes:
+        """So many octets."""
+        data = b""
+        while len(data) < size:
+            # a socket's own timeout begins again with every octet
+            self.connection.settimeout(max(self.give_up - time.monotonic(), 0.001))
+            piece = self.connection.recv(size - len(data))
+            if not piece:
+                raise _refused(self.via, "cut-off")
+            data += piece
+        return data
+
+
+def _http(said: _Said, host: str, port: int, login: str | None) -> None:
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
     if login:
         lines.append(f"Proxy-Authorization: {login}")
-    connection.sendall("\r\n".join([*lines, "", ""]).encode())
+    said.connection.sendall("\r\n".join([*lines, "", ""]).encode())
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         # one octet at a time: what follows the header belongs to the mail server
-        octet = connection.recv(1)
-        head += octet
-        if not octet or len(head) > _HEADER_LIMIT:
-            raise _refused(via, "cut-off")
+        head += said.exactly(1)
+        if len(head) > _HEADER_LIMIT:
+            raise _refused(said.via, "cut-off")
     status = head.split(b"\r\n")[0].decode("latin-1")
     if status.split(" ")[1:2] != ["200"]:
-        raise _refused(via, status[:100])
+        raise _refused(said.via, status[:100])
 
 
-def _socks(connection: socket.socket, host: str, port: int, user: str, password: str, via: str) -> None:
-    connection.sendall(b"\x05\x02\x00\x02" if user else b"\x05\x01\x00")
-    version, method = _exactly(connection, 2, via)
+def _socks(said: _Said, host: str, port: int, user: str, password: str) -> None:
+    said.connection.sendall(b"\x05\x02\x00\x02" if user else b"\x05\x01\x00")
+    version, method = said.exactly(2)
     if version == 5 and method == 2 and user:
         name, secret = user.encode()[:255], password.encode()[:255]
-        connection.sendall(b"\x01" + bytes([len(name)]) + name + bytes([len(secret)]) + secret)
-        if _exactly(connection, 2, via)[1]:
-            raise _refused(via, "SOCKS 5: authentication failed")
+        said.connection.sendall(b"\x01" + bytes([len(name)]) + name + bytes([len(secret)]) + secret)
+        if said.exactly(2)[1]:
+            raise _refused(said.via, "SOCKS 5: authentication failed")
     elif (version, method) != (5, 0):
-        raise _refused(via, "SOCKS 5: no acceptable method")
-    name = host.encode("idna") if not host.isascii() else host.encode()
-    connection.sendall(b"\x05\x01\x00\x03" + bytes([len(name)]) + name + port.to_bytes(2, "big"))
-    reply = _exactly(connection, 4, via)
+        raise _refused(said.via, "SOCKS 5: no acceptable method")
+    named = host.encode("idna") if not host.isascii() else host.encode()
+    said.connection.sendall(b"\x05\x01\x00\x03" + bytes([len(named)]) + named + port.to_bytes(2, "big"))
+    reply = said.exactly(4)
     if reply[1]:
-        raise _refused(via, f"SOCKS 5: reply {reply[1]}")
-    length = {1: 4, 4: 16}.get(reply[3]) or _exactly(connection, 1, via)[0]
-    _exactly(connection, length + 2, via)
-
-
-def _exactly(connection: socket.socket, size: int, via: str) -> bytes:
-    data = b""
-    while len(data) < size:
-        piece = connection.recv(size - len(data))
-        if not piece:
-            raise _refused(via, "cut-off")
-        data += piece
-    return data
+        raise _refused(said.via, f"SOCKS 5: reply {reply[1]}")
+    length = {1: 4, 4: 16}.get(reply[3]) or said.exactly(1)[0]
+    said.exactly(length + 2)

@@ -6,7 +6,8 @@ every later run, last.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medmail_cli.audit.entry import Outcome
@@ -17,9 +18,10 @@ from medmail_cli.workflows.fetch import Event, FetchedMessage, Source, Stores, T
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from medmail_cli.store.incoming import Incoming
     from medmail_cli.store.index import Stored
     from medmail_cli.transport.imap import Imap
-    from medmail_cli.transport.imapwire import TooLarge
+    from medmail_cli.transport.imapwire import Literal, Sink
 
 BATCH_BYTES = 8 * 1024 * 1024
 BATCH_MESSAGES = 400
@@ -58,7 +60,8 @@ def of_folder(imap: "Imap", folder: str, source: Source, stores: Stores, got: Ta
     failed: set[int] = set(owed)
     try:
         if wanted or owed:
-            asked = _asked(imap, folder, seen.uidvalidity, wanted, sorted(owed), failed)
+            place = _Place(imap, folder, seen.uidvalidity, lambda: mailbox.incoming(account, folder))
+            asked = _asked(place, wanted, sorted(owed), failed)
             yield from _stored(asked, folder, seen.uidvalidity, len(wanted) + len(owed), source, stores, got)
     finally:
         if failed != noted:
@@ -68,9 +71,25 @@ def of_folder(imap: "Imap", folder: str, source: Source, stores: Stores, got: Ta
     mailbox.advance(account, folder, seen.uidvalidity, reached)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where messages are, and ``room`` for those that are too large to be held in memory."""
+
+    imap: "Imap"
+    folder: str
+    uidvalidity: int
+    room: "Callable[[], Sink]"
+
+    def fetch(self, uids: Sequence[int]) -> "Iterator[tuple[int, Literal | MedmailError]]":
+        return self.imap.fetch(uids, self.room)
+
+    def again(self) -> None:
+        self.imap.again(self.folder, self.uidvalidity)
+
+
 def _asked(
-    imap: "Imap", folder: str, uidvalidity: int, uids: Sequence[int], owed: Sequence[int], failed: set[int]
-) -> "Iterator[tuple[int, bytes | TooLarge | MedmailError]]":
+    place: _Place, uids: Sequence[int], owed: Sequence[int], failed: set[int]
+) -> "Iterator[tuple[int, Literal | MedmailError]]":
     """The messages with ``uids``, then those ``owed``; of what a server does not give, why.
 
     They are asked for by the hundred, and singly what did not come so. ``failed`` is kept to those that the
@@ -82,24 +101,24 @@ def _asked(
         came: set[int] = set()
         if todo:
             try:
-                for uid, message in imap.fetch(todo):
+                for uid, message in place.fetch(todo):
                     if not isinstance(message, MedmailError):
                         came.add(uid)
                         yield uid, message
                 left = [uid for uid in todo if uid not in came]
-                singly, todo = imap.named(left) if left else [], []
+                singly, todo = place.imap.named(left) if left else [], []
             except MedmailError as error:
                 if error.code not in _LOST:
                     raise
                 left = [uid for uid in todo if uid not in came]
                 if not left and not owed:
                     return
-                imap.again(folder, uidvalidity)
+                place.again()
                 singly, todo = left[:GROUP], left[GROUP:]
             if not todo:
                 singly += owed
         for uid in singly:
-            message_ = _single(imap, folder, uidvalidity, uid)
+            message_ = _single(place, uid)
             if message_ is None:
                 failed.discard(uid)
                 continue
@@ -117,27 +136,25 @@ def _asked(
         singly = []
 
 
-def _single(
-    imap: "Imap", folder: str, uidvalidity: int, uid: int
-) -> "bytes | TooLarge | MedmailError | None":
+def _single(place: _Place, uid: int) -> "Literal | MedmailError | None":
     """One message, asked for alone; None where it is gone, and why where it does not come."""
     try:
         # to its end: what is left of an answer would be taken for that to the next question
-        came = list(imap.fetch([uid]))
+        came = list(place.fetch([uid]))
         if came:
             return came[0][1]
-        if not imap.named([uid]):
+        if not place.imap.named([uid]):
             return None
     except MedmailError as error:
         if error.code not in _LOST:
             raise
-        imap.again(folder, uidvalidity)
+        place.again()
         return error
-    return MedmailError("message-withheld", host=imap.name)
+    return MedmailError("message-withheld", host=place.imap.name)
 
 
 def _stored(
-    messages: "Iterator[tuple[int, bytes | TooLarge | MedmailError]]",
+    messages: "Iterator[tuple[int, Literal | MedmailError]]",
     folder: str,
     uidvalidity: int,
     total: int,
@@ -147,11 +164,12 @@ def _stored(
 ) -> Iterator[Event]:
     from concurrent.futures import ThreadPoolExecutor
 
+    from medmail_cli.store.incoming import Incoming
     from medmail_cli.transport.imapwire import TooLarge
 
     account = source.account.name
     waiting: deque[Future[Sequence[tuple[Stored, bool]]]] = deque()
-    batch: list[tuple[int, bytes]] = []
+    batch: list[tuple[int, bytes | Incoming]] = []
     size = done = 0
 
     def collect(most: int) -> Iterator[Event]:
@@ -192,8 +210,9 @@ def _stored(
                         None, account, folder, uid, "too-large", message.size, exit=exit_of("too-large")
                     )
                     continue
+                assert isinstance(message, bytes | Incoming)  # noqa: S101 - our own room
                 batch.append((uid, message))
-                size += len(message)
+                size += len(message) if isinstance(message, bytes) else message.size
                 if size >= BATCH_BYTES or len(batch) >= BATCH_MESSAGES:
                     submit()
                     yield from collect(_AHEAD)
@@ -210,7 +229,7 @@ def _keep(
     account: str,
     folder: str,
     uidvalidity: int,
-    batch: Sequence[tuple[int, bytes]],
+    batch: "Sequence[tuple[int, bytes | Incoming]]",
     source: Source,
     stores: Stores,
 ) -> "Sequence[tuple[Stored, bool]]":

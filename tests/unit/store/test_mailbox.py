@@ -19,6 +19,7 @@ from medmail_cli.store import maildir
 from medmail_cli.store.index import Stored
 from medmail_cli.store.mailbox import Mailbox
 from tests.support.letters import opened
+from tests.support.measured import processor_time
 from tests.support.servers import sample
 
 NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, tzinfo=UTC)
@@ -118,6 +119,71 @@ def test_messages_a_kill_left_unindexed_are_taken_in(box: Mailbox) -> None:
     assert box.stored_uids("work", "INBOX", 7, 6) == {77}
     assert not list((box.folder / "work" / "INBOX" / "tmp").iterdir())
     assert box.list()[-1].uid == 77
+
+
+def crowd(box: Mailbox, count: int) -> None:
+    """So many messages that have been fetched, made without making each durable."""
+    inbox = box.folder / "work" / "INBOX"
+    maildir.create(inbox)
+    for uid in range(1, count + 1):
+        raw = sample(uid)
+        name = maildir.Name(NOW, 7, uid, hashlib.sha256(raw).hexdigest())
+        (inbox / "cur" / f"{name}:2,S").write_bytes(raw)
+    box.rebuild()
+    box.advance("work", "INBOX", 7, count + 1)
+
+
+def one_more(box: Mailbox, uids: Iterator[int]) -> None:
+    """What a fetch of one new message asks of the mailbox."""
+    uid = next(uids)
+    assert box.progress("work", "INBOX").uidnext == uid
+    assert box.stored_uids("work", "INBOX", 7, uid) == set()
+    ((_, new),) = box.store("work", "INBOX", 7, [(uid, sample(uid))], NOW)
+    assert new
+    box.advance("work", "INBOX", 7, uid + 1)
+
+
+def test_a_new_message_costs_the_same_however_many_there_are(tmp_path: Path) -> None:
+    taken = []
+    for count in (500, 8000):
+        box = Mailbox(tmp_path / str(count))
+        crowd(box, count)
+        uids = iter(range(count + 1, count + 10))
+        taken.append(processor_time(lambda: one_more(box, uids)))  # noqa: B023 - called at once
+        assert len(box.list()) == count + 3
+        box.close()
+    assert taken[1] < 2 * taken[0] + 0.005
+
+
+def test_what_other_programs_did_meanwhile_is_seen_after_a_fetch(box: Mailbox) -> None:
+    stored = fill(box)
+    box.advance("work", "INBOX", 7, 6)
+    assert len(box.list()) == 5
+    inbox = box.folder / "work" / "INBOX"
+    (inbox / "new" / stored[1].name).unlink()
+    box.keep_sent("work", [b"Subject: mine\r\n\r\n"], LATER)
+    # neither what is stored afterwards nor what is noted hides it, and what was deleted stays away
+    fill(box, 1, first=6)
+    box.advance("work", "INBOX", 7, 7)
+    assert [one.uid for one in box.list(folder="INBOX")] == [1, 3, 4, 5, 6]
+    assert box.stored_uids("work", "INBOX", 7, 7) == set()
+
+
+def test_a_kill_within_the_clocks_tick_hides_no_message(box: Mailbox) -> None:
+    fill(box)
+    box.advance("work", "INBOX", 7, 6)
+    inbox = box.folder / "work" / "INBOX"
+    before = (inbox / "new").stat()
+
+    def killed(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medmail_cli.store.index.add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fill(box, 1, first=6)
+    os.utime(inbox / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert box.stored_uids("work", "INBOX", 7, 6) == {6}
 
 
 def test_changed_bytes_are_told(box: Mailbox) -> None:

@@ -1,6 +1,8 @@
 """IMAP taken apart: what is IMAP is read, what is not is told, and nothing runs away."""
 
 import contextlib
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -157,3 +159,101 @@ def test_uid_sets(uids: "set[int]") -> None:
         first, _, last = run.partition(b":")
         found |= set(range(int(first), int(last or first) + 1))
     assert found == uids
+
+
+class Clock:
+    """Time that passes while something is received: a second for so many octets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("medmail_cli.transport.imapwire.time.monotonic", lambda: self.now)
+
+    def line(self, data: bytes, rate: float, piece: int) -> Octets:
+        clock = self
+
+        class Line(Octets):
+            def recv(self, size: int) -> bytes:
+                got = super().recv(size)
+                clock.now += len(got) / rate
+                return got
+
+        return Line(data, piece)
+
+
+@pytest.mark.parametrize("rate", [1, 100, imapwire.SLOWEST // 2])
+def test_what_comes_by_the_octet_comes_to_no_end(monkeypatch: pytest.MonkeyPatch, rate: int) -> None:
+    clock = Clock(monkeypatch)
+    body = b"* 1 FETCH (UID 5 BODY[] {999999}\r\n" + b"x" * 999_999 + b")\r\n"
+    line = cast("socket.socket", clock.line(body, rate, max(1, rate // 10)))
+    with pytest.raises(TimeoutError):
+        Wire(line, "host", 1 << 20, 300.0).response()
+    assert clock.now <= 2 * 300 + 1
+
+
+def test_a_slow_line_brings_a_large_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    body = b"* 1 FETCH (UID 5 BODY[] {999999}\r\n" + b"x" * 999_999 + b")\r\n"
+    wire = Wire(cast("socket.socket", clock.line(body, imapwire.SLOWEST, 1400)), "host", 1 << 20, 300.0)
+    assert imapanswers.fetched(wire.response())[0] == 5
+    assert clock.now > 400
+
+
+def test_time_that_is_ours_is_not_the_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    line = cast("socket.socket", clock.line(b"* OK\r\n" * 3, 1000, 6))
+    wire = Wire(line, "host", 1000, 1.0)
+    for _ in range(3):
+        assert wire.response().word == b"OK"
+        clock.now += 1000
+
+
+@dataclass
+class Kept:
+    """A sink in memory."""
+
+    data: bytes = b""
+    discarded: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    def discard(self) -> None:
+        self.discarded = True
+
+
+def test_an_answer_holds_no_more_than_was_asked_for() -> None:
+    sinks: list[Kept] = []
+
+    def room(_size: int) -> Kept:
+        sinks.append(Kept())
+        return sinks[-1]
+
+    large = imapwire.ANSWER_LIMIT // 4
+    said = b"* 1 FETCH (UID %d BODY[] {%d}\r\n%s)\r\n"
+    unasked, asked = (said % (uid, large, b"x" * large) for uid in (4, 5))
+    wanted = imapwire.Wanted(lambda text, _size: b"UID 5 " in text, room)
+    wire = wire_of(asked * 6 + unasked * 9)
+    for _ in range(6):
+        assert isinstance(imapanswers.fetched(wire.response(wanted))[1], Kept)
+    assert [sink.size for sink in sinks] == [large] * 6
+    assert imapanswers.fetched(wire.response(wanted)) == (4, TooLarge(large))
+    with pytest.raises(MedmailError) as caught:
+        list(iter(partial(wire.response, wanted), None))
+    assert caught.value.code == "server-answer-malformed"
+    assert len(sinks) == 6
+
+
+def test_what_is_cut_off_leaves_no_half() -> None:
+    sink = Kept()
+    wanted = imapwire.Wanted(lambda _text, _size: True, lambda _size: sink)
+    with pytest.raises(EOFError):
+        wire_of(b"* 1 FETCH (UID 5 BODY[] {9000}\r\nabc").response(wanted)
+    assert sink.discarded
+    sink = Kept()
+    with pytest.raises(EOFError):
+        wire_of(b"* 1 FETCH (UID 5 BODY[] {2000}\r\n" + b"x" * 2000).response(wanted)
+    assert sink.discarded
