@@ -37,6 +37,8 @@ _COLUMNS = (
     "account, folder, id, uidvalidity, uid, name, size, stored_at,"
     " sender, recipients, subject, date, message_id"
 )
+WITNESSES = 8
+"""Messages by whose Message-IDs it is seen whether UIDs still mean what they did."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,22 @@ class Index:
             )
             return {row[0] for row in rows}
 
+    def witnesses(self, account: str, folder: str, uidvalidity: int, below: int) -> dict[int, frozenset[str]]:
+        """The last UIDs ``below`` one that are stored with a Message-ID, and these, without blanks."""
+        with self._lock, self._errors():
+            rows = (
+                self._connected()
+                .execute(
+                    "SELECT uid, message_id FROM messages WHERE account = ? AND folder = ?"
+                    " AND uidvalidity = ? AND uid < ? AND message_id <> '' ORDER BY uid DESC LIMIT ?",
+                    (account, folder, uidvalidity, below, WITNESSES),
+                )
+                .fetchall()
+            )
+        return {
+            uid: frozenset("".join(value.split()) for other, value in rows if other == uid) for uid, _ in rows
+        }
+
     # -- folders
 
     def folder(self, account: str, folder: str) -> Folder:
@@ -246,6 +264,13 @@ def remove(database: sqlite3.Connection, account: str, folder: str, ids: Iterabl
     database.executemany(
         "DELETE FROM messages WHERE account = ? AND folder = ? AND id = ?",
         [(account, folder, i) for i in ids],
+    )
+
+
+def forget_uids(database: sqlite3.Connection, account: str, folder: str) -> None:
+    """Note of a folder's messages that they are stored, and nothing of where the server has them."""
+    database.execute(
+        "UPDATE messages SET uidvalidity = 0 WHERE account = ? AND folder = ?", (account, folder)
     )
 
 

@@ -162,6 +162,22 @@ class Mailbox:
                 state = sql.Folder(uidvalidity, uidnext, maildir.stamps(directory) if agreed else "")
                 sql.set_folder(database, account, folder, state)
 
+    def begin_again(self, account: str, folder: str, uidvalidity: int) -> None:
+        """The server's mailbox has been restored: the UIDs of what is stored say nothing any more."""
+        from medmail_cli.store import index as sql
+
+        with self._locked():
+            stamps = self._opened().folder(account, folder).stamps
+            with self._opened().transaction() as database:
+                sql.forget_uids(database, account, folder)
+                sql.set_folder(database, account, folder, sql.Folder(uidvalidity, 0, stamps))
+
+    def witnesses(
+        self, account: str, folder: str, uidvalidity: int, below: int
+    ) -> Mapping[int, frozenset[str]]:
+        """Some of the last UIDs ``below`` one that are stored, and the Message-IDs known under each."""
+        return self._opened().witnesses(account, folder, uidvalidity, below) if self._exists() else {}
+
     def owed(self, account: str, folder: str, uidvalidity: int) -> set[int]:
         """The UIDs below the progress of messages that the server named and has not given."""
         return self._opened().owed(account, folder, uidvalidity) if self._exists() else set()

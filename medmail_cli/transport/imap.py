@@ -123,15 +123,18 @@ class Imap(ImapSession):
                 missing = folder not in self.folders() or missing
         return MedmailError("not-found", what="folder", name=folder) if missing else refused
 
-    def search(self, first: int, seen: Examined | None = None) -> list[int]:
-        """The UIDs from ``first`` on in the open folder, ascending.
+    def search(
+        self, first: int, seen: Examined | None = None, witnesses: Iterable[int] = ()
+    ) -> tuple[list[int], dict[int, str]]:
+        """The UIDs from ``first`` on in the open folder, ascending, and the Message-IDs of the ``witnesses``.
 
         What a search leaves out is believed only where it agrees with what was ``seen`` of the folder;
-        else the server is asked in another way, too, and whatever either answer names counts.
+        else the server is asked in another way, too, and whatever either answer names counts. Witnesses are
+        UIDs below ``first``; of those that are gone, or are not told of, there is no word.
         """
-        uids = self._search(b"UID %d:*" % first)
+        uids, message_ids = self._search(b"UID %d:*" % first, sorted(witnesses))
         if seen is None or _agree(uids, first, seen):
-            return _from(first, uids)
+            return _from(first, uids), message_ids
         with self._errors():
             try:
                 answers = self._command(b"UID FETCH %d:* (UID)" % first)
@@ -144,14 +147,14 @@ class Imap(ImapSession):
         found = _from(first, uids)
         if not found and first == 1 and seen.exists:
             raise self._wire.malformed(f"{seen.exists} EXISTS, UID")
-        return found
+        return found, message_ids
 
     def named(self, uids: Sequence[int]) -> list[int]:
         """Those of ``uids`` that the server still names: what it did not give and does not name is gone."""
         found: set[int] = set()
         for at in range(0, len(uids), GROUP):
             asked = list(uids[at : at + GROUP])
-            found |= self._search(b"UID " + imapwire.uid_set(asked)) & set(asked)
+            found |= self._search(b"UID " + imapwire.uid_set(asked))[0] & set(asked)
             if len(found) < at + len(asked):
                 # a search alone may be empty for reasons of its own
                 with self._errors():
@@ -163,15 +166,30 @@ class Imap(ImapSession):
                     }
         return sorted(found)
 
-    def _search(self, key: bytes) -> set[int]:
+    def _search(self, key: bytes, witnesses: Sequence[int] = ()) -> tuple[set[int], dict[int, str]]:
+        """What a search names; the Message-IDs of the witnesses are asked for without waiting in between."""
         uids: set[int] = set()
+        message_ids: dict[int, str] = {}
         with self._errors():
-            for response in self._command(b"UID SEARCH " + key):
-                if response.word == b"SEARCH":
-                    uids.update(int(word) for word in imapanswers.numbers(response))
-                elif response.word == b"ESEARCH":
-                    uids |= imapanswers.extended(response)
-        return uids
+            tags = []
+            if witnesses:
+                named = imapwire.uid_set(list(witnesses))
+                tags.append(
+                    self._send(b"UID FETCH " + named + b" (UID BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])")
+                )
+            tags.append(self._send(b"UID SEARCH " + key))
+            for tag in tags:
+                for response in self._until(tag):
+                    if response.word == b"SEARCH":
+                        uids.update(int(word) for word in imapanswers.numbers(response))
+                    elif response.word == b"ESEARCH":
+                        uids |= imapanswers.extended(response)
+                    elif response.tag == b"*" and witnesses:
+                        message_ids |= imapanswers.message_id(response)
+                # a server that does not tell of witnesses has said nothing against them
+                if tag == tags[-1]:
+                    self._succeed(response)
+        return uids, message_ids
 
     def fetch(
         self, uids: Sequence[int], room: Callable[[], Sink] | None = None

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport.imapwire import Literal, Response
+from medmail_cli.smime.outer import outer
+from medmail_cli.transport.imapwire import Literal, Response, Sink, TooLarge, Value
 
 _LATER = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED", "OVERQUOTA"}
 _FINAL = {
@@ -103,22 +104,41 @@ def fetched(response: Response) -> tuple[int | None, Literal | None]:
 
     RFC822 is the older name of BODY[] (RFC 3501 §6.4.5).
     """
+    uid: int | None = None
+    body: Literal | None = None
+    for name, value in _items(response):
+        if name == b"UID" and isinstance(value, bytes):
+            uid = int(value)
+        elif name in (b"BODY[]", b"RFC822", b"BODY.PEEK[]") and not isinstance(value, list | None):
+            body = value
+    return uid, body
+
+
+def message_id(response: Response) -> dict[int, str]:
+    """UID and Message-ID, without blanks, of a FETCH response that tells of both. Raises ValueError."""
+    uid, found = 0, ""
+    for name, value in _items(response):
+        if name == b"UID" and isinstance(value, bytes):
+            uid = int(value)
+        elif name.startswith(b"BODY[HEADER.FIELDS") and isinstance(value, bytes):
+            found = "".join(outer(value).message_id.split())
+    return {uid: found} if uid and found else {}
+
+
+def _items(response: Response) -> "list[tuple[bytes, Value | TooLarge | Sink]]":
+    """The items of a FETCH response, names in upper case; none of any other response. Raises ValueError."""
     if response.number(b"FETCH") is None:
-        return None, None
+        return []
     values = response.values()
     items = values[2] if len(values) > 2 else None
     if not isinstance(items, list):
         raise ValueError("FETCH")  # noqa: TRY004 - one exception for whatever is malformed
-    uid: int | None = None
-    body: Literal | None = None
+    pairs: list[tuple[bytes, Value | TooLarge | Sink]] = []
     for name, value in zip(items[::2], items[1::2], strict=False):
         if not isinstance(name, bytes):
             raise ValueError("FETCH")  # noqa: TRY004 - one exception for whatever is malformed
-        if name.upper() == b"UID" and isinstance(value, bytes):
-            uid = int(value)
-        elif name.upper() in (b"BODY[]", b"RFC822", b"BODY.PEEK[]") and not isinstance(value, list | None):
-            body = value
-    return uid, body
+        pairs.append((name.upper(), value))
+    return pairs
 
 
 def numbers(response: Response) -> Sequence[int]:

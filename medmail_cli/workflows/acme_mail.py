@@ -93,7 +93,7 @@ class Correspondence:
         """Where INBOX ends now."""
         with connected(self.source) as imap:
             seen = imap.examine(FOLDER)
-            following = seen.uidnext or max(imap.search(1, seen), default=0) + 1
+            following = seen.uidnext or max(imap.search(1, seen)[0], default=0) + 1
             return f"{seen.uidvalidity}/{following}"
 
     def challenge(self, sender: str, address: str, since: str, give_up: float) -> "ChallengeMail | None":
@@ -177,7 +177,7 @@ class _Search:
         place = re.fullmatch(r"(\d{1,10})/(\d{1,10})", since)
         known = place is not None and int(place[1]) == seen.uidvalidity
         first = int(place[2]) if known and place else 1  # a folder numbered anew is looked through whole
-        new = [uid for uid in imap.search(first, seen)[-MOST_MAILS:] if uid not in self._looked]
+        new = [uid for uid in imap.search(first, seen)[0][-MOST_MAILS:] if uid not in self._looked]
         self._looked.update(new)
         for _, message in imap.fetch(new):
             if isinstance(message, bytes):

@@ -6,7 +6,7 @@ every later run, last.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.store.incoming import Incoming
     from medmail_cli.store.index import Stored
-    from medmail_cli.transport.imap import Imap
+    from medmail_cli.transport.imap import Examined, Imap
     from medmail_cli.transport.imapwire import Literal, Sink
 
 BATCH_BYTES = 8 * 1024 * 1024
@@ -44,7 +44,7 @@ def of_folder(imap: "Imap", folder: str, source: Source, stores: Stores, got: Ta
     same = state.uidvalidity == seen.uidvalidity
     if same and seen.uidnext and seen.uidnext < state.uidnext:
         # the server's mailbox has been restored: other messages may bear the numbers of those we have
-        mailbox.advance(account, folder, seen.uidvalidity, 0)
+        mailbox.begin_again(account, folder, seen.uidvalidity)
         state = mailbox.progress(account, folder)
     first = max(1, state.uidnext) if same else 1
     noted = mailbox.owed(account, folder, seen.uidvalidity)
@@ -52,7 +52,15 @@ def of_folder(imap: "Imap", folder: str, source: Source, stores: Stores, got: Ta
     nothing_new = same and seen.uidnext and seen.uidnext <= first and state.uidnext
     if nothing_new and not owed:
         return
-    uids = [] if nothing_new else imap.search(first, seen)
+    uids: list[int] = []
+    if not nothing_new:
+        known = mailbox.witnesses(account, folder, seen.uidvalidity, first)
+        uids, said = _searched(imap, folder, seen, first, known)
+        if any(said[uid] not in known[uid] for uid in said.keys() & known.keys()):
+            # restored as well, and grown past what we had since: what we know by these numbers is another
+            mailbox.begin_again(account, folder, seen.uidvalidity)
+            yield from of_folder(imap, folder, source, stores, got)
+            return
     stored: set[int] = set()
     if uids and (state.uidnext or not same):
         stored = mailbox.stored_uids(account, folder, seen.uidvalidity, first)
@@ -69,6 +77,20 @@ def of_folder(imap: "Imap", folder: str, source: Source, stores: Stores, got: Ta
     # what is below the UIDNEXT told before the search is found or gone; what came since lies beyond both
     reached = max(first, seen.uidnext, *(uid + 1 for uid in uids))
     mailbox.advance(account, folder, seen.uidvalidity, reached)
+
+
+def _searched(
+    imap: "Imap", folder: str, seen: "Examined", first: int, witnesses: "Mapping[int, frozenset[str]]"
+) -> tuple[list[int], dict[int, str]]:
+    """What is there from ``first`` on, and what the server calls the witnesses, if it says so."""
+    try:
+        return imap.search(first, seen, witnesses)
+    except MedmailError as error:
+        if not witnesses or error.code not in _LOST:
+            raise
+        # perhaps it was over these
+        imap.again(folder, seen.uidvalidity)
+        return imap.search(first, seen)
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,91 @@ def test_a_mailbox_restored_from_a_backup_is_looked_through_again(tmp_path: Path
         assert stored(home) == sorted([*MESSAGES, other])
 
 
+def test_a_restored_mailbox_is_looked_through_again_though_it_has_grown_since(tmp_path: Path) -> None:
+    with ImapServer(tmp_path / "server", MESSAGES).running() as server:
+        home = server.write_config(tmp_path / "home")
+        assert medmail(home, "fetch").exit == 0
+        # the backup held three; as many as were lost have come since, and two more
+        since = [sample(n, 3000) for n in (70, 71, 72, 73)]
+        server.messages = [*MESSAGES[:3], *since]
+        assert medmail(home, "fetch").exit == 0
+        assert stored(home) == sorted([*MESSAGES, *since])
+        # and that is over: the next letter is fetched alone
+        later = sample(80, 3000)
+        server.messages = [*server.messages, later]
+        done = medmail(home, "fetch", "--json")
+        assert [(one["uid"], one["status"]) for one in done.objects if one["type"] == "message"] == [
+            (8, "new")
+        ]
+        assert len(stored(home)) == 10
+
+
+def probed(server: ImapServer, home: Path, act: Callable[[Peer, bytes, bytes], None] | None) -> list[object]:
+    """Fetch one letter more from a server that deals with the question about known ones in its own way."""
+
+    def chosen(peer: Peer, tag: bytes, rest: bytes) -> None:
+        if b"HEADER.FIELDS" in rest and act is not None:
+            act(peer, tag, rest)
+        else:
+            server._fetch(peer.connection, tag, b"UID FETCH " + rest.partition(b" ")[2])
+
+    server.acts = {"UID FETCH": chosen}
+    assert medmail(home, "fetch").exit == 0
+    server.messages = [*server.messages, sample(50, 3000)]
+    done = medmail(home, "fetch", "--json")
+    assert done.exit == 0, done.stdout
+    return [one["uid"] for one in done.objects if one["type"] == "message"]
+
+
+def ended(peer: Peer, _tag: bytes, _rest: bytes) -> None:
+    peer.cut()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        None,
+        ended,
+        lambda peer, tag, _rest: peer.send(tag + b" BAD what?\r\n"),
+        lambda peer, tag, _rest: peer.send(tag + b" OK none\r\n"),
+        lambda peer, tag, _rest: peer.send(
+            b"* 5 FETCH (UID 5 BODY[HEADER.FIELDS (MESSAGE-ID)] NIL)\r\n" + tag + b" OK\r\n"
+        ),
+        lambda peer, tag, _rest: peer.send(
+            b'* 5 FETCH (UID 5 BODY[HEADER.FIELDS ("MESSAGE-ID")] "\r\n")\r\n'.replace(b'"\r\n"', b'""')
+            + tag + b" OK\r\n"
+        ),
+        lambda peer, tag, _rest: peer.send(
+            b"* 9 FETCH (UID 5 BODY[HEADER.FIELDS (Message-Id)] {34}\r\n"
+            b"message-id:\r\n\t<sample-4@hosp.test>)\r\n" + tag + b" OK\r\n"
+        ),
+        # the whole message, as from who does not know parts of a header
+        lambda peer, tag, _rest: peer.send(
+            b"* 5 FETCH (UID 5 BODY[] {%d}\r\n%s)\r\n" % (len(MESSAGES[0]), MESSAGES[0]) + tag + b" OK\r\n"
+        ),
+    ],
+    ids=["right", "cut", "BAD", "nothing", "NIL", "empty", "folded", "whole"],
+)  # fmt: skip
+def test_who_does_not_tell_of_known_messages_has_not_been_restored(
+    tmp_path: Path, act: Callable[[Peer, bytes, bytes], None] | None
+) -> None:
+    with ImapServer(tmp_path / "server", MESSAGES).running() as server:
+        assert probed(server, server.write_config(tmp_path / "home"), act) == [6]
+
+
+def test_known_messages_that_are_gone_or_moved_tell_of_no_restoring(tmp_path: Path) -> None:
+    twice = [*MESSAGES, MESSAGES[1], b"Subject: without a number\r\n\r\nx\r\n"]
+    with ImapServer(tmp_path / "server", twice).running() as server:
+        home = server.write_config(tmp_path / "home")
+        assert probed(server, home, None) == [8]
+        for path in (home / "mail" / "work" / "INBOX" / "new").iterdir():
+            if path.read_bytes() == MESSAGES[4]:
+                path.unlink()
+        server.messages = [*server.messages, sample(51, 3000)]
+        done = medmail(home, "fetch", "--json")
+        assert [one["uid"] for one in done.objects if one["type"] == "message"] == [9]
+
+
 NAMES = {
     b"[Gmail]/Spam": b"[Gmail]/Spam",
     b"foo]bar": b'"foo]bar"',
