@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -89,6 +91,93 @@ def test_whatever_breaks_the_letter_is_safe_and_sent_by_the_next_flush(
         assert len(server.taken) == 1
     assert opened_by(BOB, server.taken[-1][1]).verdict.text == "hello\n"
     assert alice.run("outbox", "list").stdout == ""
+
+
+MORE = {
+    "greeting": "220 mx.test ESMTP\r\n250 go on",
+    "ehlo": "250-mx.test\r\n250 AUTH PLAIN\r\n250 ok",
+    "auth": "235 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n250 taken",
+    "auth refused": "535 no\r\n235 ok",
+    "auth asked": "334 \r\n235 ok",
+}
+
+
+@pytest.mark.parametrize("phase", MORE)
+@pytest.mark.parametrize("offers", [CHUNKING, PIPELINING, PLAIN], ids=["chunking", "pipelining", "plain"])
+def test_replies_said_in_advance_are_never_taken_for_those_to_come(
+    alice: Sender, server: SmtpServer, phase: str, offers: tuple[str, ...]
+) -> None:
+    server.offers, server.faults = offers, {phase.split()[0]: MORE[phase]}
+    done = send(alice)
+    (fate,) = recipients(done).values()
+    # a refusal, too, means nothing where it is not the only answer
+    assert (done.exit, fate["status"]) == (75, "queued"), done
+    assert not server.taken
+    again = flush(alice)
+    assert again.exit == 0, again
+    assert len(server.taken) == 1
+
+
+def test_a_goodbye_and_more_is_still_one(alice: Sender, server: SmtpServer) -> None:
+    server.faults = {"quit": "221 bye\r\n250 and more\r\n550 no"}
+    done = send(alice)
+    assert done.exit == 0, done
+    assert recipients(done)[BOB.address]["status"] == "accepted"
+
+
+@dataclass
+class OneAtATime(SmtpServer):
+    """Refuses whoever comes while another connection is open, and takes its time with a login."""
+
+    open: int = 0
+    refused: int = 0
+    too_early: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    logged_in: threading.Event = field(default_factory=threading.Event)
+
+    def serve(self, stream: BinaryIO) -> None:
+        with self.lock:
+            self.open += 1
+            alone = self.open == 1
+            self.too_early |= not alone and not self.logged_in.is_set()
+            self.refused += not alone
+        try:
+            if alone:
+                super().serve(stream)
+            else:
+                stream.write(b"421 4.7.0 too many connections\r\n")
+                stream.flush()
+        finally:
+            with self.lock:
+                self.open -= 1
+
+    def _at(self, phase: str, stream: BinaryIO, reply: str) -> str:
+        if phase == "auth":
+            time.sleep(0.5)  # in which whoever is in a hurry would have come
+            self.logged_in.set()
+        return super()._at(phase, stream, reply)
+
+
+def test_the_first_connection_logs_in_before_a_second_which_may_be_refused(tmp_path: Path) -> None:
+    with smtpserver.running(tmp_path, OneAtATime) as server:
+        assert isinstance(server, OneAtATime)
+        person = letters.person("alice")
+        alice = Sender(make_home(tmp_path, person), person)
+        server.write_config(alice.home, person.address)
+        alice.knows(BOB)
+        manifest = alice.home / "m.jsonl"
+        rows = [{"id": str(i), "to": BOB.address, "subject": "x", "body": f"{i}"} for i in range(40)]
+        manifest.write_text("\n".join(map(json.dumps, rows)))
+        assert alice.send("--batch", manifest, "--queue").exit == 0
+        done = flush(alice)
+        assert done.exit == 0, done
+        assert {one["status"] for one in done.objects if one["type"] == "recipient"} == {"accepted"}
+        assert not [one for one in done.objects if one["type"] == "note"]
+        assert len(server.taken) == 40
+        assert not server.too_early
+        # further ones were tried, and each refusal cost nothing
+        assert 1 <= server.refused <= 3
+        assert sum(command.startswith("AUTH") for command in server.commands) == 1
 
 
 @pytest.mark.parametrize("phase", ["mail", "rcpt", "end"])

@@ -1,5 +1,6 @@
 """Fetching from Dovecot: every way in, every login, once each and nothing marked."""
 
+import hashlib
 import json
 import os
 import signal
@@ -75,6 +76,65 @@ def test_all_folders_and_one(mail_servers: "MailServers", bob: str, tmp_path: Pa
     assert [o["folder"] for o in one.objects if o["type"] == "message"] == ["Archive.été"]
     assert medmail(tmp_path, "fetch", "--all-folders", "--json").objects[-1]["counts"]["new"] == 12
     assert medmail(tmp_path, "fetch", "--folder", "None").exit == 1
+
+
+@pytest.mark.parametrize("grown", [False, True], ids=["gone back", "grown past it"])
+def test_a_restored_mailbox_loses_nothing(
+    mail_servers: "MailServers", bob: str, tmp_path: Path, grown: bool
+) -> None:
+    mail_servers.write_config(tmp_path, bob)
+    assert medmail(tmp_path, "fetch", "--json").objects[-1]["counts"]["new"] == 12
+    copy = mail_servers.backup(bob)
+    mail_servers.inject(bob, [sample(n) for n in range(20, 24)])
+    assert medmail(tmp_path, "fetch", "--json").objects[-1]["counts"]["new"] == 4
+    mail_servers.restore(bob, copy)
+    since = [sample(n) for n in range(30, 36 if grown else 32)]
+    mail_servers.inject(bob, since)
+    done = medmail(tmp_path, "fetch", "--json")
+    assert done.exit == 0
+    assert done.objects[-1]["counts"]["new"] == len(since)
+    assert done.objects[-1]["counts"]["known"] == 12
+    assert {hashlib.sha256(raw).hexdigest() for raw in since} <= {
+        one.get("id") for one in medmail(tmp_path, "inbox", "--json").objects
+    }
+    assert len(files(tmp_path)) == 16 + len(since)
+    assert medmail(tmp_path, "fetch", "--json").objects[-1]["counts"] == {"folder": 1, "done": 1}
+    mail_servers.inject(bob, [sample(40)])
+    assert medmail(tmp_path, "fetch", "--json").objects[-1]["counts"]["message"] == 1
+
+
+@pytest.mark.parametrize(
+    ("way", "exit_status", "code"), [("rights", 1, "server-refused"), ("permission", 75, "server-busy")]
+)
+def test_a_folder_one_may_not_open_is_told_of_and_keeps_back_no_other(
+    mail_servers: "MailServers", bob: str, tmp_path: Path, way: str, exit_status: int, code: str
+) -> None:
+    for number, folder in enumerate(("Archive", "Closed", "Later")):
+        mail_servers.inject(bob, [sample(70 + number)], folder)
+    if way == "rights":
+        mail_servers.set_rights(bob, "l", "Closed")
+    else:
+        (mail_servers.maildir(bob, "Closed") / "new").chmod(0)
+    mail_servers.write_config(tmp_path, bob)
+    for again in (False, True):
+        done = medmail(tmp_path, "fetch", "--all-folders", "--json")
+        assert done.exit == 3, done.stdout
+        folders = {one["name"]: one for one in done.objects if one["type"] == "folder"}
+        assert {"INBOX", "Archive", "Closed", "Later"} <= folders.keys()
+        closed = folders.pop("Closed")
+        assert (closed["status"], closed["exit"], closed["error"]) == ("failed", exit_status, code)
+        assert closed["reason"]["reply"]
+        assert {one["status"] for one in folders.values()} == {"done"}
+        assert done.objects[-1]["counts"].get("new", 0) == (0 if again else 14)
+    # asked for alone it is the run that fails
+    alone = medmail(tmp_path, "fetch", "--folder", "Closed", "--json")
+    assert alone.exit == exit_status
+    if way == "rights":
+        mail_servers.set_rights(bob, "lrswipkxtea", "Closed")
+    else:
+        (mail_servers.maildir(bob, "Closed") / "new").chmod(0o700)
+    healed = medmail(tmp_path, "fetch", "--all-folders", "--json")
+    assert (healed.exit, healed.objects[-1]["counts"]["new"]) == (0, 1)
 
 
 LOGINS: dict[str, dict[str, Any]] = {

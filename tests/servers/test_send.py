@@ -8,8 +8,10 @@ import subprocess
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomli_w
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from medmail_cli.smime.protect import sign_only
@@ -184,6 +186,59 @@ def test_a_manifest_is_sent_once_however_often_it_is_given(
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     reused = alice.send("--batch", manifest)
     assert (reused.exit, reused.objects[-1]["code"]) == (1, "id-reused")
+
+
+def test_one_connection_at_a_time_sends_a_whole_batch(
+    mail_servers: Servers, alice: Sender, bob: Person, tmp_path: Path
+) -> None:
+    limit = "smtpd_client_connection_count_limit = 1\n"
+    mail_servers.restart_postfix(limit)
+    try:
+        manifest = tmp_path / "results.jsonl"
+        rows = [{"id": f"r{i}", "to": bob.address, "subject": "x", "body": f"n° {i}"} for i in range(40)]
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        done = alice.send("--batch", manifest)
+        assert done.exit == 0, done
+        assert done.objects[-1]["counts"] == {"recipient": 40, "accepted": 40}
+        assert done.stderr == ""
+    finally:
+        mail_servers.restart_postfix()
+    texts = [opened_by(bob, raw).verdict.text for raw in mail_servers.wait_for(bob.address, 40)]
+    assert sorted(map(str, texts)) == sorted(f"n° {i}\n" for i in range(40))
+    assert "Connection concurrency limit exceeded" in (mail_servers.folder / "postfix.log").read_text()
+
+
+@pytest.mark.parametrize("auth", ["xoauth2", "oauthbearer"])
+def test_a_refused_token_is_fetched_anew_once(
+    mail_servers: Servers, alice: Sender, bob: Person, tmp_path: Path, auth: str
+) -> None:
+    stale, fresh = (mail_servers.token(alice.person.address, lifetime) for lifetime in (-10, 300))
+    for name, tokens, exit_status, calls in (
+        ("renewed", [stale, fresh], 0, 2),
+        ("never good", [stale, mail_servers.token(alice.person.address, -20), fresh], 4, 2),
+        ("the same again", [stale, stale, fresh], 4, 2),
+        ("good at once", [fresh, stale], 0, 1),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number, token in enumerate(tokens):
+            (folder / str(number)).write_text(token)
+        command = folder / "command"
+        command.write_text(
+            f'#!/bin/sh\ncd "{folder}"; n=$(ls called* 2>/dev/null | wc -l); touch "called$n"; cat "$n"\n'
+        )
+        command.chmod(0o700)
+        keys: dict[str, Any] = {"auth": auth, "token-command": str(command).replace(" ", "\\ ")}
+        account = mail_servers.account(alice.person.address, **keys)
+        del account["password-file"]
+        (alice.home / "config.toml").write_text(tomli_w.dumps({"accounts": {"work": account}}))
+        done = alice.send("--to", bob.address, "--subject", "x", "-", stdin=b"hello\n")
+        assert done.exit == exit_status, (name, done)
+        assert len(list(folder.glob("called*"))) == calls, name
+        if exit_status:
+            assert recipients(done)[bob.address]["status"] == "queued"
+        else:
+            assert done.stderr == ""
 
 
 def test_whoever_sends_can_prove_it_afterwards(

@@ -204,6 +204,17 @@ class MailServers:
         for index in maildir.glob("dovecot.index*"):
             index.unlink()
 
+    def backup(self, address: str) -> Path:
+        """A copy of a mailbox as it is now, to be given to :meth:`restore`."""
+        copy = self.folder / f"backup-{address}"
+        _run(["cp", "-a", str(self.maildir(address)), str(copy)])
+        return copy
+
+    def restore(self, address: str, copy: Path) -> None:
+        """Put the copy in the place of the mailbox, as an operator does after a loss: numbers go back."""
+        shutil.rmtree(self.maildir(address))
+        _run(["cp", "-a", str(copy), str(self.maildir(address))])
+
     # -- what Postfix refuses
 
     def set_access(self, rules: Mapping[str, str] = ACCESS, *, size_limit: int = SIZE_LIMIT) -> None:
@@ -287,6 +298,12 @@ class MailServers:
     def stop_postfix(self) -> None:
         """Take submission away."""
         _end(self.folder / "postfix-queue" / "pid" / "master.pid")
+
+    def restart_postfix(self, extra: str = "") -> None:
+        """Start submission anew, with settings that stand behind the others."""
+        self.stop_postfix()
+        self._postfix_file("main.cf", self._filled("main.cf.in", SIZE=SIZE_LIMIT) + extra)
+        self.start_postfix()
 
     def start_postfix(self) -> None:
         """Start submission."""

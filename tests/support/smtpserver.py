@@ -130,7 +130,7 @@ class SmtpServer:
 
 
 @contextlib.contextmanager
-def running(folder: Path, **options: object) -> Iterator[SmtpServer]:
+def running(folder: Path, kind: type[SmtpServer] = SmtpServer, **options: object) -> Iterator[SmtpServer]:
     """A server for the time of a test."""
     ca = pki.make_ca("Hostile Root")
     names: list[x509.GeneralName] = [x509.IPAddress(ip_address(HOST))]
@@ -142,7 +142,7 @@ def running(folder: Path, **options: object) -> Iterator[SmtpServer]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own)
     with socket.create_server((HOST, 0)) as listener:
-        server = SmtpServer(listener.getsockname()[1], anchors, **options)  # type: ignore[arg-type]
+        server = kind(listener.getsockname()[1], anchors, **options)  # type: ignore[arg-type]
         threading.Thread(target=_accept, args=(listener, context, server), daemon=True).start()
         yield server
 
