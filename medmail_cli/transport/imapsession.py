@@ -19,8 +19,6 @@ from medmail_cli.transport import imapanswers, imapwire, reaching, sasl, tls
 from medmail_cli.transport.imapwire import Response, Wanted, Wire
 
 TIMEOUT = 60.0
-ANSWER = 5
-"""An answer as a whole may take so many times the patience for its next octet; more where much comes."""
 KEPT = 1024 * 1024
 """Octets of a literal that is kept in memory."""
 UNASKED_LIMIT = 100_000
@@ -61,7 +59,7 @@ class ImapSession:
         with self._errors():
             connection = reaching.secured(self._server, self._context, via=self._via, timeout=self._timeout)
             try:
-                self._wire = Wire(connection, self.name, KEPT, ANSWER * self._timeout)
+                self._wire = Wire(connection, self.name, KEPT, self._timeout)
                 self._greeting()
                 if self._server.security == "starttls":
                     self._start_tls(self._context)
@@ -125,7 +123,7 @@ class ImapSession:
             # sent before encryption, to be taken for the server's own word after it (CVE-2021-33515)
             raise self._wire.malformed("STARTTLS")
         connection = context.wrap_socket(self._wire.connection, server_hostname=self._server.host)
-        self._wire = Wire(connection, self.name, KEPT, ANSWER * self._timeout)
+        self._wire = Wire(connection, self.name, KEPT, self._timeout)
         # what was announced without encryption does not count
         self.capabilities = frozenset()
 

@@ -26,6 +26,8 @@ DISCARD_LIMIT = 4 * 1024 * 1024 * 1024
 """A literal too large to keep is read past, up to this."""
 SLOWEST = 2048
 """Octets a second: what comes more slowly comes to no end."""
+ANSWER = 5
+"""An answer may take so many times the patience there is with a response: servers say that they are at it."""
 _CHUNK = 256 * 1024
 
 Value = bytes | None | list["Value"]
@@ -161,8 +163,8 @@ class Wire:
     """A connected socket as a stream of responses; ``host`` is how errors name the server.
 
     ``literal_limit`` is how many octets of a literal are kept in memory, ``patience`` how many seconds are
-    spent on waiting for an answer, and one more for each :data:`SLOWEST` octets of it that come. Reading
-    raises what the socket raises, TimeoutError after that, EOFError at the end, and
+    spent on waiting for the rest of a response that has begun, and one more for each :data:`SLOWEST` octets
+    of it that come. Reading raises what the socket raises, TimeoutError after that, EOFError at the end, and
     ``server-answer-malformed``.
     """
 
@@ -182,6 +184,7 @@ class Wire:
         self._allowed = ANSWER_LIMIT
         self._received = 0
         self._waited = 0.0
+        self._begun: tuple[int, float] | None = None
 
     def allow(self, octets: int) -> None:
         """Let the answer hold so many octets more."""
@@ -216,6 +219,10 @@ class Wire:
 
     def response(self, wanted: Wanted | None = None) -> Response:
         """The next response. Large literals go to where those ``wanted`` belong, or nowhere."""
+        self._begun = None
+        if not self.buffered:
+            self._more()
+        self._begun = self._received, self._waited
         line = self._line(LINE_LIMIT)
         tag, space, rest = line.partition(b" ")
         if not space and tag.strip() != b"+":
@@ -252,11 +259,15 @@ class Wire:
             self._more()
 
     def _more(self) -> None:
-        begun = time.monotonic()
+        before = time.monotonic()
         self._receive()
         # only the server's own time counts: meanwhile we may have had other things to do
-        self._waited += time.monotonic() - begun
-        if self._waited > self.patience + self._received / SLOWEST:
+        self._waited += time.monotonic() - before
+        late = self._waited > ANSWER * self.patience + self._received / SLOWEST
+        if self._begun is not None:
+            octets, seconds = self._begun
+            late |= self._waited - seconds > self.patience + (self._received - octets) / SLOWEST
+        if late:
             raise TimeoutError
         if self._received > self._allowed:
             raise self.malformed("answer")
