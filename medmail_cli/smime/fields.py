@@ -46,6 +46,10 @@ MOST_MAILBOXES = 10_000
 """Of one field; what follows is left out. No letter of a person or a laboratory goes to so many."""
 
 
+_LONGEST_SHARED = 200
+"""Characters of a name that several addresses behind it bear; a longer one would cost as its square."""
+
+
 @dataclass(frozen=True)
 class Field:
     """One header field as it came: ``name`` in lower case, ``raw`` without its last line end."""
@@ -204,7 +208,7 @@ def parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
     """The mailboxes of an address list (RFC 5322 §3.4), groups opened, in order.
 
     What names no address yields a :class:`Mailbox` with an empty one, so that it stays visible; two
-    addresses that a comma should part yield two.
+    addresses that a comma should part yield two, each with the name before it.
     """
     # one message asks several times for the same few fields; long ones are not worth keeping
     return _parse_known(value) if len(value) <= 500 else _parse_mailboxes(value)
@@ -214,17 +218,23 @@ def _parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
     found: list[Mailbox] = []
     words: list[str] = []  # tokens as decoded for a display name
     bare: list[list[str]] = [[]]  # the same as written, split at white space, for an address without brackets
-    angles: list[str] = []
+    angles: list[tuple[str, list[str]]] = []  # each with the words before it
     comments: list[str] = []
 
     def flush() -> None:
-        name = decode_words(" ".join("".join(words).split()))
+        if angles:
+            angles[-1][1].extend(words)
+            words.clear()
+        name = _name(words)
         candidates = [joined for piece in bare if "@" in (joined := "".join(piece))]
         if angles:
-            found.extend(Mailbox(_address(angle), name) for angle in angles)
+            for angle, before in angles:
+                name = _name(before) or name[:_LONGEST_SHARED]
+                found.append(Mailbox(_address(angle), name))
         elif candidates:
-            said = " ".join(comments)
-            found.extend(Mailbox(_address(piece), said) for piece in candidates)
+            first, *others = candidates
+            found.append(Mailbox(_address(first), " ".join(comments)))
+            found.extend(Mailbox(_address(piece)) for piece in others)
         elif name:
             found.append(Mailbox("", name))
         for collected in (words, angles, comments):
@@ -242,7 +252,8 @@ def _parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
             words.append(encoded)
             bare[-1].append(encoded)
         elif angle is not None:
-            angles.append(angle)
+            angles.append((angle, words[:]))
+            words.clear()
         elif separator == ":":
             # the name of a group ends here; inside an address list a colon has no other meaning
             words.clear()
@@ -264,6 +275,10 @@ def _parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
             bare[-1].append(odd)
     flush()
     return tuple(found)
+
+
+def _name(words: list[str]) -> str:
+    return decode_words(" ".join("".join(words).split()))
 
 
 _parse_known = lru_cache(maxsize=512)(_parse_mailboxes)

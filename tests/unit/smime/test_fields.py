@@ -35,6 +35,7 @@ from medmail_cli.smime.fields import Field, Mailbox, parse_mailboxes, parse_para
             [("m@evil.test", "boss@x.test <boss@x.test>,")],
         ),
         ('"boss@x.test" <m@evil.test>', [("m@evil.test", "boss@x.test")]),
+        ("Ann <a@x.test> Bob <b@y.test> M.D.", [("a@x.test", "Ann"), ("b@y.test", "Bob M.D.")]),
         # what is no address yields none, visibly
         ("Ann", [("", "Ann")]),
         ("Ann <>", [("", "Ann")]),
