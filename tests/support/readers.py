@@ -281,7 +281,8 @@ OURS = {
     "cms.signed": ("sign", "attribute"),
     "cms.der": ("pieces", "tlv", "set_of", "sequence", "octet_string", "bit_string", "oid"),
     "cms.algorithms": (
-        "identifier", "unsupported", "hash_of", "oaep_parameters", "pss_parameters", "is_older_cipher", "ml_name",
+        "identifier", "unsupported", "hash_of", "oaep_parameters", "pss_parameters", "is_older_cipher",
+        "ml_name",
     ),
     "pki.bundle": ("pem",),
     "pki.cmp": ("build", "status_info", "free_text"),
