@@ -191,15 +191,15 @@ class Index:
             )
             return {row[0] for row in rows}
 
-    def witnesses(self, account: str, folder: str, uidvalidity: int, below: int) -> dict[int, frozenset[str]]:
-        """The last UIDs ``below`` one that are stored with a Message-ID, and these, without blanks."""
+    def witnesses(self, account: str, folder: str, uidvalidity: int) -> dict[int, frozenset[str]]:
+        """The last UIDs that are stored with a Message-ID, and these, without blanks."""
         with self._lock, self._errors():
             rows = (
                 self._connected()
                 .execute(
                     "SELECT uid, message_id FROM messages WHERE account = ? AND folder = ?"
-                    " AND uidvalidity = ? AND uid < ? AND message_id <> '' ORDER BY uid DESC LIMIT ?",
-                    (account, folder, uidvalidity, below, WITNESSES),
+                    " AND uidvalidity = ? AND message_id <> '' ORDER BY uid DESC LIMIT ?",
+                    (account, folder, uidvalidity, WITNESSES),
                 )
                 .fetchall()
             )

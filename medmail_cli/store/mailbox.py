@@ -172,11 +172,9 @@ class Mailbox:
                 sql.forget_uids(database, account, folder)
                 sql.set_folder(database, account, folder, sql.Folder(uidvalidity, 0, stamps))
 
-    def witnesses(
-        self, account: str, folder: str, uidvalidity: int, below: int
-    ) -> Mapping[int, frozenset[str]]:
-        """Some of the last UIDs ``below`` one that are stored, and the Message-IDs known under each."""
-        return self._opened().witnesses(account, folder, uidvalidity, below) if self._exists() else {}
+    def witnesses(self, account: str, folder: str, uidvalidity: int) -> Mapping[int, frozenset[str]]:
+        """The last UIDs that are stored, some of them, and the Message-IDs known under each."""
+        return self._opened().witnesses(account, folder, uidvalidity) if self._exists() else {}
 
     def owed(self, account: str, folder: str, uidvalidity: int) -> set[int]:
         """The UIDs below the progress of messages that the server named and has not given."""

@@ -13,7 +13,7 @@ from itertools import islice
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.transport import imapanswers, imapfolders, imapwire
-from medmail_cli.transport.imapsession import ImapSession
+from medmail_cli.transport.imapsession import UNASKED_LIMIT, ImapSession
 from medmail_cli.transport.imapwire import Literal, Response, Sink, Wanted
 
 GROUP = 200
@@ -129,21 +129,23 @@ class Imap(ImapSession):
         """The UIDs from ``first`` on in the open folder, ascending, and the Message-IDs of the ``witnesses``.
 
         What a search leaves out is believed only where it agrees with what was ``seen`` of the folder;
-        else the server is asked in another way, too, and whatever either answer names counts. Witnesses are
-        UIDs below ``first``; of those that are gone, or are not told of, there is no word.
+        else the server is asked in another way, too, and whatever either answer names counts. Of witnesses
+        that are gone, or are not told of, there is no word.
         """
         uids, message_ids = self._search(b"UID %d:*" % first, sorted(witnesses))
         if seen is None or _agree(uids, first, seen):
             return _from(first, uids), message_ids
         with self._errors():
             try:
-                answers = self._command(b"UID FETCH %d:* (UID)" % first)
+                tag = self._send(b"UID FETCH %d:* (UID)" % first)
+                for response in self._until(tag, most=UNASKED_LIMIT + (seen.exists or 0)):
+                    if (uid := imapanswers.fetched(response)[0]) is not None:
+                        uids.add(uid)
+                self._succeed(response)
             except MedmailError as error:
                 # some refuse a range in which there is nothing
                 if error.code != "server-refused" or uids:
                     raise
-                answers = []
-            uids |= {uid for one in answers if (uid := imapanswers.fetched(one)[0]) is not None}
         found = _from(first, uids)
         if not found and first == 1 and seen.exists:
             raise self._wire.malformed(f"{seen.exists} EXISTS, UID")

@@ -139,14 +139,16 @@ class ImapSession:
         self._wire.send(tag + b" " + command + b"\r\n")
         return tag
 
-    def _until(self, tag: bytes, wanted: Wanted | None = None) -> Iterator[Response]:
+    def _until(
+        self, tag: bytes, wanted: Wanted | None = None, most: int = UNASKED_LIMIT
+    ) -> Iterator[Response]:
         """The untagged responses and continuations up to the end of command ``tag``, which comes last.
 
         A goodbye is told only where nothing follows it: servers say why after it, or before.
         """
         goodbye: Response | None = None
         self._wire.begin()
-        for _ in range(UNASKED_LIMIT):
+        for _ in range(most):
             try:
                 response = self._wire.response(wanted)
             except (OSError, EOFError):

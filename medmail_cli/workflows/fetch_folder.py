@@ -54,7 +54,7 @@ def of_folder(imap: "Imap", folder: str, source: Source, stores: Stores, got: Ta
         return
     uids: list[int] = []
     if not nothing_new:
-        known = mailbox.witnesses(account, folder, seen.uidvalidity, first)
+        known = mailbox.witnesses(account, folder, seen.uidvalidity)
         uids, said = _searched(imap, folder, seen, first, known)
         if any(said[uid] not in known[uid] for uid in said.keys() & known.keys()):
             # restored as well, and grown past what we had since: what we know by these numbers is another

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from medmail_cli.commands.logins import source_of
+from medmail_cli.session import Options, Session
+from medmail_cli.transport.imap import Examined
+from medmail_cli.workflows.fetch import connected
 from tests.support.cli import medmail
 from tests.support.imapserver import ImapServer, Peer, _uids
 from tests.support.servers import sample
@@ -152,6 +156,32 @@ def test_a_restored_mailbox_is_looked_through_again_though_it_has_grown_since(tm
             (8, "new")
         ]
         assert len(stored(home)) == 10
+
+
+def test_a_mailbox_restored_while_the_index_was_lost(tmp_path: Path) -> None:
+    with ImapServer(tmp_path / "server", MESSAGES).running() as server:
+        home = server.write_config(tmp_path / "home")
+        assert medmail(home, "fetch").exit == 0
+        # how far it had come is forgotten, and numbers stand in the names of files alone
+        (home / "mail" / "index.db").unlink()
+        since = [sample(n, 3000) for n in (70, 71)]
+        server.messages = [*MESSAGES[:3], *since]
+        assert medmail(home, "fetch").exit == 0
+        assert stored(home) == sorted([*MESSAGES, *since])
+
+
+def test_a_folder_of_any_size_is_asked_for_in_another_way(tmp_path: Path) -> None:
+    def named(peer: Peer, tag: bytes, _rest: bytes) -> None:
+        peer.send(b"".join(b"* %d FETCH (UID %d)\r\n" % (n, n) for n in range(1, 120_001)) + tag + b" OK\r\n")
+
+    with ImapServer(
+        tmp_path / "server", answers={"UID SEARCH": b"* SEARCH\r\nTAG OK\r\n"}, acts={"UID FETCH": named}
+    ).running() as server:
+        session = Session(Options(home=server.write_config(tmp_path / "home"), no_input=True))
+        with connected(source_of(session, session.account(), ("INBOX",))) as imap:
+            imap.examine("INBOX")
+            assert imap.search(1, Examined(7, 120_001, 120_000)) == (list(range(1, 120_001)), {})
+        session.close()
 
 
 def probed(server: ImapServer, home: Path, act: Callable[[Peer, bytes, bytes], None] | None) -> list[object]:
