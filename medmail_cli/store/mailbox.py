@@ -105,9 +105,8 @@ class Mailbox:
             agreed = self._begin(account, folder, directory)
             maildir.write(directory, [(one.name, raw) for one, raw in fresh.values()], self._writers())
             with files.disk_errors(directory):
-                for one, old_name in moved.values():
-                    maildir.rename(directory, old_name, one.name)
                 if moved:
+                    maildir.rename(directory, {old_name: one.name for one, old_name in moved.values()})
                     files.sync_folder(directory / "new")
                     files.sync_folder(directory / "cur")
             with index.transaction() as database:

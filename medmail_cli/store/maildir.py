@@ -149,7 +149,7 @@ def replace(
 
     def deliver(message: tuple[str, str, bytes]) -> tuple[str, str] | None:
         old, new, data = message
-        path = locate(folder, old)
+        path = found.get(old)
         if path is None:
             return None
         _deliver(folder / "tmp" / new, path.with_name(new + path.name[len(old) :]), data)
@@ -157,14 +157,15 @@ def replace(
 
     with files.disk_errors(folder):
         create(folder)
+        found = located(folder, [old for old, _new, _data in messages])
         deliveries = [pool.submit(deliver, message) for message in messages]
         failures = [failure for one in deliveries if (failure := one.exception())]
         placed = [names for one in deliveries if not one.exception() and (names := one.result())]
         for part in ("new", "cur"):
             files.sync_folder(folder / part)
-        for old, _new in placed:
-            if (path := locate(folder, old)) is not None:
-                path.unlink(missing_ok=True)
+        # they may have got other flags meanwhile
+        for path in located(folder, [old for old, _new in placed]).values():
+            path.unlink(missing_ok=True)
         for part in ("new", "cur"):
             files.sync_folder(folder / part)
     failure = None
@@ -219,17 +220,27 @@ def scan(folder: Path) -> dict[str, Path]:
 
 def locate(folder: Path, name: str) -> Path | None:
     """Where a message is now, whatever flags it has got; None if it is gone."""
-    for path in (folder / "new" / name, folder / "cur" / f"{name}:2,", folder / "cur" / f"{name}:2,S"):
-        if path.is_file():
-            return path
-    return scan(folder).get(name)
+    return located(folder, [name]).get(name)
 
 
-def rename(folder: Path, old: str, new: str) -> None:
-    """Give a message another name; its flags stay. Durable once the directory is synced."""
-    path = locate(folder, old)
-    if path is not None:
-        path.rename(path.with_name(new + path.name[len(old) :]))
+def located(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Where messages are now, without those that are gone; one look at all files is the most it takes."""
+    found = {}
+    for name in names:
+        for path in (folder / "new" / name, folder / "cur" / f"{name}:2,", folder / "cur" / f"{name}:2,S"):
+            if path.is_file():
+                found[name] = path
+                break
+    if len(found) < len(names):
+        everything = scan(folder)
+        found |= {name: everything[name] for name in names if name not in found and name in everything}
+    return found
+
+
+def rename(folder: Path, names: Mapping[str, str]) -> None:
+    """Give messages other names (old to new); their flags stay. Durable once the directory is synced."""
+    for old, path in located(folder, list(names)).items():
+        path.rename(path.with_name(names[old] + path.name[len(old) :]))
 
 
 def stamps(folder: Path) -> str:

@@ -155,6 +155,34 @@ def test_a_new_message_costs_the_same_however_many_there_are(tmp_path: Path) -> 
     assert taken[1] < 2 * taken[0] + 0.005
 
 
+def test_however_many_messages_move_their_folder_is_looked_at_once(
+    box: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = fill(box, 40)
+    inbox = box.folder / "work" / "INBOX"
+    for one in stored[:-1]:
+        (inbox / "new" / one.name).rename(inbox / "cur" / f"{one.name}:2,FRS")
+    (inbox / "new" / stored[-1].name).unlink()
+    looks: list[Path] = []
+    scan = maildir.scan
+
+    def counted(folder: Path) -> dict[str, Path]:
+        looks.append(folder)
+        return scan(folder)
+
+    monkeypatch.setattr(maildir, "scan", counted)
+    box.store("work", "INBOX", 8, [(40 + n, sample(n)) for n in range(1, 41)], LATER)
+    assert len(looks) == 1
+    with box.rewrapping():
+        looks.clear()
+        box.replace([(one, b"other bytes %d" % one.uid) for one in box._opened().all() if one.uid < 80])
+    assert len(looks) == 2
+    found = scan(inbox)
+    assert {path.name.partition(":2,")[2] for path in found.values()} == {"FRS"}
+    assert {maildir.named(name).uidvalidity for name in found} == {8}
+    assert len(found) == 39
+
+
 def test_what_other_programs_did_meanwhile_is_seen_after_a_fetch(box: Mailbox) -> None:
     stored = fill(box)
     box.advance("work", "INBOX", 7, 6)
