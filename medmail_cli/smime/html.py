@@ -20,15 +20,15 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _ATTRIBUTE = re.compile(r"""([^\s=/"'<>]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+)))?""")
-_UNREAD = {"script", "style", "title", "template", "svg", "math", "rp", "noframes"}
+_UNREAD = {"script", "style", "title", "template", "rp", "noframes"}
 _FOREIGN = {"svg", "math"}
-"""Of these alone HTML knows elements that are closed at once."""
+"""Within these alone HTML knows elements that are closed at once."""
 _BLOCKS = frozenset(
     re.findall(
         r"\S+",
         "address article aside blockquote body br caption center dd details dialog dir div dl dt fieldset "
         "figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr legend li main menu nav ol optgroup p pre "
-        "section summary table tbody tfoot thead tr ul",
+        "section summary svg table tbody textarea tfoot thead tr ul",
     )
 )
 _VOID = {"br", "hr", "img", "input", "wbr", "meta", "link", "col", "area", "base", "source"}
@@ -93,6 +93,7 @@ class _Open:
     places: list[tuple[int, str]] = field(default_factory=list)
     column: int = 0
     spans: dict[int, int] = field(default_factory=dict)
+    has_table: bool = False
 
 
 class _Writer:
@@ -109,6 +110,7 @@ class _Writer:
         self.cells: list[_Open] = []
         self.preformatted = 0
         self.fresh = False  # nothing stands in the cell yet
+        self.below_table = False  # the cell before ended with a table of its own
         self.spare = MOST_SPANNED
         self.cut = False
 
@@ -214,19 +216,24 @@ class _Writer:
                 self.out.pop()
             self.cells.pop()
             self.fresh = False
+            self.below_table = one.has_table
         if one.tag in _STRUCTURE:
             self.counts[one.tag] -= 1
         if one.tag == "tr" and self.tables:
             self._spanned(self.tables[-1])
         elif one.tag == "table":
             self.tables.pop()
+            if self.cells:
+                self.cells[-1].has_table = True
         elif one.tag in _LISTS:
             self.lists.pop()
             if one.tag == "ol" and one.step < 0 and one.counted_back:
                 for number, (place, style) in zip(range(len(one.places), 0, -1), one.places, strict=True):
                     self.out[place] = _numbered(number, style)
-        elif one.tag == "select" and one.places:
-            self.out[one.places[0][0]] = "☑ "  # the first is chosen where none is
+        elif one.tag == "select":
+            if one.places:
+                self.out[one.places[0][0]] = "☑ "  # the first is chosen where none is
+            self.out.append(" ")
         raised = one.after and one.after[0] == ")" and self.out[one.start] in ("^(", "_(")
         if raised and len(self.out) - one.start <= 4:
             words = "".join(self.out[one.start + 1 :]).strip()
@@ -284,8 +291,8 @@ class _Writer:
 
     def _begin_cell(self, cell: _Open, table: _Open, attributes: dict[str, str]) -> None:
         self._spanned(table)
-        if table.column:
-            self.out.append(" | ")
+        if table.column:  # behind a table within a table begins no further cell of its last row
+            self.out.append("\n| " if self.below_table else " | ")
         across = max(1, min(_integer(attributes.get("colspan"), 1), 1000))
         down = _integer(attributes.get("rowspan"), 1) or 1_000_000  # 0 is all that follow
         room = MOST_SPANNED // 10 - len(table.spans) if down > 1 else across
@@ -338,7 +345,7 @@ def to_text(html: str, *, hide_copy: bool = False) -> str:
     """
     writer = _Writer(rules(html))
     unread = ""
-    depth = 0
+    depth = foreign = 0
     for token in _TOKEN.finditer(html):
         piece, closing, tag = token[0], bool(token[1]), (token[2] or "").lower()
         if unread:
@@ -349,11 +356,13 @@ def to_text(html: str, *, hide_copy: bool = False) -> str:
             if not piece.startswith(("<!", "<?", "</")):
                 writer.words(piece)
         elif not closing and (tag in _UNREAD or (hide_copy and tag == "div" and _COPY_CLASS in piece)):
-            if not (tag in _FOREIGN and piece.endswith("/>")):
+            if not (foreign and piece.endswith("/>")):
                 unread, depth = tag, 1
         elif closing:
+            foreign -= foreign > 0 and tag in _FOREIGN
             writer.end(tag)
         else:
+            foreign += tag in _FOREIGN and not piece.endswith("/>")
             writer.begin(tag, _attributes(token[3]) if token[3] else {})
     return _lines(writer.finish())
 

@@ -30,10 +30,17 @@ _STYLES: dict[str, tuple[tuple[re.Pattern[str], tuple[str, str]], ...]] = {
     "font-size": ((re.compile(_NONE), HIDDEN),),
     "opacity": ((re.compile(_NONE), HIDDEN),),
     "mso-hide": ((re.compile("all"), HIDDEN),),
+    "color": ((re.compile(r"transparent|(?:rgb|hsl)a?\((?:(?:[^,)]*,){3}|[^)/]*/)0*\.?0*%?\)"), HIDDEN),),
+    "text-indent": ((re.compile("-[0-9]{3}"), HIDDEN),),
+    "left": ((re.compile("-[0-9]{3}"), HIDDEN),),
+    "top": ((re.compile("-[0-9]{3}"), HIDDEN),),
+    "transform": ((re.compile(r".*scale\(0"), HIDDEN),),
+    "clip": ((re.compile(r"rect\([01](?:px)?[, ]"), HIDDEN),),
 }
 """What a style says of an element's words, by property; values are in lower case and without blanks."""
 Meaning = dict[str, tuple[str, str] | None]
 """By property the marks it asks for, or None where it asks for none, whatever was said before."""
+_EXTENTS = {"height", "max-height", "width", "max-width"}
 _SHEET = re.compile(r"<style\b[^>]*>(.*?)(?:</style|\Z)", re.DOTALL | re.IGNORECASE)
 _SHEET_PIECE = re.compile(r"@[^{};]*[;{]?|[{}]|[^{}@]+")
 _SELECTOR = re.compile(r"(?:[a-z][a-z0-9]*)?(?:[.#][\w-]+)?")
@@ -68,10 +75,15 @@ def rules(html: str) -> dict[str, Meaning]:
 def of_style(style: str) -> Meaning:
     """What declarations of a style say of an element's words."""
     said: Meaning = {}
+    clipped = nothing = False
     for declaration in "".join(style[:_LONGEST_STYLE].split()).lower().split(";"):
         name, _, value = declaration.partition(":")
         name = name.removesuffix("-line")
+        clipped = clipped or (name == "overflow" and value.startswith("hidden"))
+        nothing = nothing or (name in _EXTENTS and re.match(_NONE, value) is not None)
         if name in _STYLES:
             found = (mark for pattern, mark in _STYLES[name] if pattern.match(value))
             said[name] = next(found, None)
+    if clipped and nothing:
+        said["overflow"] = HIDDEN
     return said

@@ -34,6 +34,23 @@ _TAGS = ("td", "tr", "table", "li", "ol", "p", "s", "sup")
         ("<table><tr><td colspan=2>K<td>3</table>", "K | ← | 3\n"),
         ("<table><tr><td rowspan=2>K<td>4<tr><td>5</table>", "K | 4\n↑ | 5\n"),
         ("a<span style='display: none'>b</span><i hidden>c</i>", "a[HIDDEN: b :HIDDEN][HIDDEN: c :HIDDEN]\n"),
+        (
+            "<b style='color:transparent'>a</b><b style='color:rgba(0,0,0,0)'>b</b>",
+            "[HIDDEN: a :HIDDEN][HIDDEN: b :HIDDEN]\n",
+        ),
+        ("<b style='color:rgb(0,0,0)'>a</b><b style='color:rgba(0,0,0,0.5)'>b</b>", "ab\n"),
+        (
+            "<b style='max-height:0;overflow:hidden'>a</b><b style='overflow:hidden'>b</b>",
+            "[HIDDEN: a :HIDDEN]b\n",
+        ),
+        (
+            "<b style='position:absolute;left:-9999px'>a</b><b style='left:-2px'>b</b>",
+            "[HIDDEN: a :HIDDEN]b\n",
+        ),
+        ("<math><mn>1</mn><mo>/</mo><mn>2</mn></math>", "1/2\n"),
+        ("<svg><title/><text>K 5.1</text></svg>after", "K 5.1\nafter\n"),
+        ("<table><tr><td>a<table><tr><td>x<td>y</table><td>b</table>", "a\n\nx | y\n| b\n"),
+        ("<select><option>A<option>B</select>mmol<textarea>T</textarea>", "☑ A ☐ B mmol\nT\n"),
         ("<span style='font-size:0.9em'>a</span><b style='font-size:0'>b</b>", "a[HIDDEN: b :HIDDEN]\n"),
         (
             "<style>.no{text-decoration:line-through} @media{i{display:none}}</style><b class=no>A</b>B",
