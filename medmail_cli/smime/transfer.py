@@ -42,7 +42,8 @@ def decode_base64(encoded: bytes | memoryview) -> bytes:
     """Base64 in one or several padded pieces; lost padding, blanks and stray characters do not matter.
 
     It ends at a line of prose: words with a character that base64 has not, or none that it has. After
-    padding it also ends at what cannot be another piece.
+    padding it also ends at what cannot be another piece. What is prose from its first line on, with no more
+    than a word of base64 in it, was never encoded, whatever its label says, and stays as it is.
     """
     data = bytes(encoded)
     try:
@@ -51,15 +52,20 @@ def decode_base64(encoded: bytes | memoryview) -> bytes:
         return _decode_pieces(data)
 
 
+_A_WORD = 40
+"""Letters, of which prose may have as many in a row without being base64."""
+
+
 def _decode_pieces(data: bytes) -> bytes:
     out: list[bytes] = []
     piece: list[bytes] = []
-    padded = False
+    padded = prose = False
     for line in _LINE_END.split(data):
         line = line.lstrip(b"> \t").rstrip()
         if _is_prose(line, padded=padded and not piece):
             if out or piece:
                 break
+            prose = True
             continue
         for match in _PIECE.finditer(line):
             if octets := match[1].translate(None, _JUNK):
@@ -68,6 +74,8 @@ def _decode_pieces(data: bytes) -> bytes:
                 out.append(_decode_piece(b"".join(piece)))
                 piece, padded = [], True
     rest = b"".join(piece)
+    if prose and not padded and len(rest) < _A_WORD:
+        return data
     if not padded or _could_be_whole(rest):
         out.append(_decode_piece(rest))
     return b"".join(out)

@@ -16,6 +16,9 @@ from medmail_cli.smime.syntax import parse_date, parse_ids, without_comments
         (b"TmEgMTQwCg==\n\n-- \nThis mail was scanned.\n", b"Na 140\n"),
         (b"TmEgMTQwCg==\nUnsubscribe\n", b"Na 140\n"),
         (b"SyA1LDEK\n-- \nA list, its footer\n", b"K 5,1\n"),
+        (b"Kalium: 5,1 mmol/l\nNatrium\n", b"Kalium: 5,1 mmol/l\nNatrium\n"),  # never encoded at all
+        (b"Scanned, and found clean.\n\nSyA1LDEK" + b"SyA1LDEK" * 5, b"K 5,1\n" * 6),
+        (b"Scanned, and found clean.\n\nTWE=\n", b"Ma"),
     ],
 )
 def test_base64_is_read_to_where_it_ends(written: bytes, expected: bytes) -> None:
