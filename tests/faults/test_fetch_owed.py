@@ -238,16 +238,20 @@ def test_who_does_not_tell_of_known_messages_has_not_been_restored(
 
 
 def test_known_messages_that_are_gone_or_moved_tell_of_no_restoring(tmp_path: Path) -> None:
-    twice = [*MESSAGES, MESSAGES[1], b"Subject: without a number\r\n\r\nx\r\n"]
-    with ImapServer(tmp_path / "server", twice).running() as server:
+    odd = [
+        b"Subject: without a number\r\n\r\nx\r\n",
+        b"Message-ID: <caf\xe9\xff\xed\xa0\x80@x.test>\r\n\r\nx\r\n",
+        b"Message-ID:\r\n <" + b"long " * 1000 + b"@x.test>\r\n\r\nx\r\n",
+    ]
+    with ImapServer(tmp_path / "server", [*MESSAGES, MESSAGES[1], *odd]).running() as server:
         home = server.write_config(tmp_path / "home")
-        assert probed(server, home, None) == [8]
+        assert probed(server, home, None) == [10]
         for path in (home / "mail" / "work" / "INBOX" / "new").iterdir():
             if path.read_bytes() == MESSAGES[4]:
                 path.unlink()
         server.messages = [*server.messages, sample(51, 3000)]
         done = medmail(home, "fetch", "--json")
-        assert [one["uid"] for one in done.objects if one["type"] == "message"] == [9]
+        assert [one["uid"] for one in done.objects if one["type"] == "message"] == [11]
 
 
 NAMES = {

@@ -188,7 +188,7 @@ class ImapServer:
                 connection.sendall(b"* %d FETCH (UID %d)\r\n" % (uid, uid))
                 continue
             if b"HEADER.FIELDS (MESSAGE-ID)" in command.upper():
-                found = re.search(rb"(?im)^message-id:.*\n", message)
+                found = re.search(rb"(?im)^message-id:.*\n(?:[ \t].*\n)*", message)
                 field_ = (found[0] if found else b"") + b"\r\n"
                 said = b"* %d FETCH (UID %d BODY[HEADER.FIELDS (MESSAGE-ID)] {%d}\r\n%s)\r\n"
                 connection.sendall(said % (uid, uid, len(field_), field_))

@@ -183,6 +183,23 @@ def test_however_many_messages_move_their_folder_is_looked_at_once(
     assert len(found) == 39
 
 
+def test_witnesses_are_known_by_all_that_bears_their_number(box: Mailbox) -> None:
+    assert box.witnesses("work", "INBOX", 7) == {}
+    fill(box, 3)
+    # numbers were given again: the first is two messages now
+    box.store("work", "INBOX", 7, [(1, sample(50)), (9, b"Subject: none\r\n\r\n")], NOW)
+    ids = {uid: frozenset({f"<sample-{uid}@hosp.test>"}) for uid in range(1, 20)}
+    both = ids[1] | {"<sample-50@hosp.test>"}
+    assert box.witnesses("work", "INBOX", 7) == {3: ids[3], 2: ids[2], 1: both}
+    assert box.witnesses("work", "INBOX", 8) == {}
+    fill(box, 4, first=4)
+    assert box.witnesses("work", "INBOX", 7) == {uid: ids[uid] for uid in range(2, 8)}
+    box.begin_again("work", "INBOX", 7)
+    assert box.witnesses("work", "INBOX", 7) == {}
+    assert box.stored_uids("work", "INBOX", 7, 1) == set()
+    assert len(box.list()) == 9
+
+
 def test_what_other_programs_did_meanwhile_is_seen_after_a_fetch(box: Mailbox) -> None:
     stored = fill(box)
     box.advance("work", "INBOX", 7, 6)
