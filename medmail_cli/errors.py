@@ -186,6 +186,10 @@ EXITS: dict[str, int] = {
     "log-key-damaged": DAMAGED,
     "public-log-key-damaged": DAMAGED,
     "store-damaged": DAMAGED,
+    "unlogged-trust": DAMAGED,
+    "revocations-missing": DAMAGED,
+    "own-revocations-missing": DAMAGED,
+    "trust-seal-broken": DAMAGED,
     "backup-damaged": DAMAGED,
     # 75: try later
     "ca-busy": TRY_LATER,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from medmail_cli.devices.card import Cards
     from medmail_cli.profile import Profile
     from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.believed import Believed
     from medmail_cli.store.contacts import Contacts
     from medmail_cli.store.keystore import Keystore, Unlocked
     from medmail_cli.store.mailbox import Mailbox
@@ -307,12 +308,12 @@ class Session:
     def keystore(self) -> "Keystore":
         from medmail_cli.store.keystore import Keystore
 
-        return Keystore(self._folders.keystore)
+        return Keystore(self._folders.keystore, logged=lambda: self.believed.revoked())
 
     @cached_property
     def unlocked(self) -> "Unlocked":
         """The keystore, open: by the kernel's keyring if unlocked for a while, else by the passphrase."""
-        return self._with_cards(self._unlock())
+        return self._with_cards(self._sealed(self._unlock()))
 
     def _unlock(self) -> "Unlocked":
         from medmail_cli.devices import keyring
@@ -323,10 +324,13 @@ class Session:
             # a key kept for a keystore that stood here before opens nothing
             with suppress(MedmailError):
                 return self.keystore.unlock_with(key)
-        return self.unlock_by_passphrase()
+        return self._by_passphrase()
 
     def unlock_by_passphrase(self) -> "Unlocked":
         """The keystore, for whoever knows its passphrase: `keys unlock` is not enough to take keys away."""
+        return self._sealed(self._by_passphrase())
+
+    def _by_passphrase(self) -> "Unlocked":
         self.keystore.read_header()
         with self.refusals_logged():
             return self.keystore.unlock(self.secret("passphrase"))
@@ -347,9 +351,13 @@ class Session:
 
     def unlock_or_create(self) -> "Unlocked":
         """The keystore, open; where there is none yet it is made, with a new passphrase."""
+        from medmail_cli.store.believed import SEAL_LABEL
+
         if "unlocked" not in self.__dict__ and not self.keystore.exists:
+            believed = self.believed.belief
             with self.refusals_logged():
                 created = self.keystore.create(self.new_secret("passphrase"), self.now())
+            self.believed.seal(self.keystore.folder, created.subkey(SEAL_LABEL), believed)
             self.__dict__["unlocked"] = self._with_cards(created)
         return self.unlocked
 
@@ -392,13 +400,29 @@ class Session:
     def contacts(self) -> "Contacts":
         from medmail_cli.store.contacts import Contacts
 
-        return Contacts(self._folders.contacts)
+        return Contacts(self._folders.contacts, self.believed)
 
     @cached_property
     def trust(self) -> "Trust":
         from medmail_cli.store.trust import Trust
 
-        return Trust(self._folders.trust, self._folders.cache)
+        return Trust(self._folders.trust, self._folders.cache, self.believed)
+
+    @cached_property
+    def believed(self) -> "Believed":
+        """What the audit log says of anchors and contacts."""
+        from medmail_cli.store import believed
+
+        places = self._folders
+        home = believed.Home(places.trust, places.cache, places.contacts, places.keystore)
+        return believed.Believed(self.log, places.cache, home)
+
+    def _sealed(self, unlocked: "Unlocked") -> "Unlocked":
+        """Now that it is open, its seal over whom one trusts is held against the log."""
+        from medmail_cli.store.believed import SEAL_LABEL
+
+        self.believed.check_seal(self.keystore.folder, unlocked.subkey(SEAL_LABEL))
+        return unlocked
 
     def note(self, note: Note) -> None:
         """Something to be told at the end of the run, once."""

@@ -17,7 +17,9 @@ from medmail_cli.audit.checkpoint import Checkpoint
 from medmail_cli.audit.entry import index_of
 from medmail_cli.errors import DAMAGED
 
-Problem = Literal["changed", "removed", "moved", "repeated", "no-such-intent", "stored-hash", "rewritten"]
+Problem = Literal[
+    "changed", "removed", "moved", "repeated", "no-such-intent", "stored-hash", "rewritten", "unvouched"
+]
 
 ReadHashes = Callable[[int, int], bytes]
 """Gives some stored hashes, one after the other: from a position of the stored order, so many."""

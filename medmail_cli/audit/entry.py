@@ -23,6 +23,9 @@ Ending = Literal["done", "unchanged", "queued", "partial", "failed", "refused", 
 REPLY_LIMIT = 500
 """Characters kept of what a server said: enough for its words, too few for a letter bounced back whole."""
 
+FORMAT = 2
+"""What the first entry of a log names as ``format``; since 2 trust stands in it (``audit.belief``)."""
+
 _NEVER = frozenset({"subject", "text", "body", "content", "passphrase", "password", "pin", "secret", "token"})
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _T = TypeVar("_T")
@@ -102,8 +105,16 @@ def intent_line(index: int, time: datetime, run: str, intent: Intent, *, kind: K
             "action": intent.action,
             "objects": intent.objects,
             "facts": dict(intent.facts),
+            **({"format": FORMAT} if index == 0 else {}),
         }
     )
+
+
+def format_of(line: bytes) -> int:
+    """The format of the log whose first entry's line that is; 1 where it names none. Raises ``malformed``."""
+    parse(line)
+    found: int = json.loads(line).get("format", 1)
+    return found
 
 
 def outcome_line(index: int, time: datetime, run: str, outcome: Outcome, intent: Intent) -> bytes:
@@ -137,6 +148,8 @@ def parse(line: bytes) -> Entry:
     """Read an entry's line, with or without its newline. Raises ``malformed``."""
     try:
         fields = json.loads(line)
+        if "format" in fields:
+            _typed(fields["format"], int)
         return Entry(
             index=_typed(fields["index"], int),
             time=datetime.strptime(_typed(fields["time"], str), _TIME).replace(tzinfo=UTC),

@@ -90,7 +90,8 @@ def verify(
         except OSError as error:
             reason = error.strerror or str(error)
             raise MedmailError("not-readable", path=str(checkpoint), reason=reason) from None
-    return show(ctx, "audit verify", audit.verify(session.paths.audit, kept))
+    home = audit.Home(session.believed, session.trust, session.contacts, session.keystore)
+    return show(ctx, "audit verify", audit.verify(session.paths.audit, kept, home))
 
 
 @app.command(

@@ -135,7 +135,10 @@ def set_(
 
 @app.command(
     "accept",
-    help=_("Take a contact's waiting certificate, of another issuer than those before, into use."),
+    help=_(
+        "Take a contact's waiting certificate, of another issuer than those before, or one that "
+        "the audit log knows nothing of, into use."
+    ),
     epilog=examples("medmail contacts accept dr.martin@medecin.test"),
 )
 def accept(

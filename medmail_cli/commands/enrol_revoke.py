@@ -60,6 +60,7 @@ def revoke(
     from medmail_cli.workflows.enrol_revoke import chosen, enrol_revoke
 
     session: Session = ctx.obj
+    session.keystore.recall()  # the way back where the file was lost
     found = chosen(session.keystore, address)
     serials = ", ".join(f"{one.certificate.serial_number:x}" for one in found if one.certificate)
     if not force and not session.ask("revoke", address=found[0].address, serials=serials):
@@ -78,5 +79,5 @@ def revoke(
             opened.callback(server.close)
             return server
 
-        asked = enrol_revoke(session.keystore, session.log, authority, found, reason.value)
+        asked = enrol_revoke(session.keystore, session.believed, authority, found, reason.value)
         return show(ctx, "enrol revoke", asked)

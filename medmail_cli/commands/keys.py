@@ -180,7 +180,15 @@ def restore(
     with session.refusals_logged():
         saved = read_backup(data, file, lambda: session.secret("backup-passphrase"))
     passphrase = session.new_secret("passphrase")
-    events = keys.restore(session.keystore, session.log, session.actor, saved, passphrase, keys.digest(data))
+    events = keys.restore(
+        session.keystore,
+        session.log,
+        session.actor,
+        saved,
+        passphrase,
+        keys.digest(data),
+        session.believed,
+    )
     return show(ctx, "keys restore", events)
 
 

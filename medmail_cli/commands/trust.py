@@ -48,6 +48,8 @@ def add(
     from medmail_cli.workflows import trust
 
     session: Session = ctx.obj
+    if file.suffix == ".json" and file.parent.resolve() == session.paths.contacts.resolve():
+        return show(ctx, "trust add", trust.take_in(session.contacts, session.log, session.actor, file))
     data = session.read(file, "FILE")
     return show(
         ctx,

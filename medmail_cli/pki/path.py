@@ -6,6 +6,7 @@ PKITS is the judge of this one (``tests/vectors/test_pkits.py``).
 """
 
 import datetime as dt
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -112,14 +113,17 @@ class Authorities:
         crls: Sequence[x509.CertificateRevocationList] = (),
         ocsp: Callable[[x509.Certificate], Sequence[bytes]] = lambda _certificate: (),
         earlier: Sequence[LeftOut] = (),
+        remembered: Sequence[tuple[str, LeftOut]] = (),
     ) -> None:
         """``ocsp`` gives the OCSP responses (DER) kept about a certificate, ``earlier`` for each of ``crls``
-        what it leaves out.
+        what it leaves out, ``remembered`` likewise for lists no longer at hand, each with the
+        :func:`key_name` of its signer.
         """
         self._anchors = frozenset(anchors)
         self._known = by_subject((*anchors, *intermediates))
+        self.helpers = (*anchors, *intermediates)
         self._crls = by_issuer(map(read_crl, crls, earlier) if earlier else map(read_crl, crls))
-        self.ocsp = ocsp
+        self.ocsp, self.remembered = ocsp, remembered
 
     def judge(
         self,
@@ -157,6 +161,11 @@ class Authorities:
     def crls(self, issuer: NameKey) -> Sequence[Crl]:
         """The CRLs issued under that name."""
         return self._crls.get(issuer, ())
+
+
+def key_name(signer: x509.Certificate) -> str:
+    """Names the key that signs a list, file-safe."""
+    return hashlib.sha256(public_key_octets(signer)).hexdigest()[:32]
 
 
 def _weight(judgement: Judgement) -> tuple[int, int]:
@@ -329,13 +338,25 @@ class _Case:
 
     def _lists(self, certificate: x509.Certificate, above: Path, at: dt.datetime) -> Iterator[Word]:
         """What the CRLs at hand and those that came along say (RFC 5280 §6.3)."""
-        return find_words(
+        yield from self._remembered(certificate, above)
+        yield from find_words(
             serial_number(certificate),
             facts(certificate),
             lambda issuer: (*self.authorities.crls(issuer), *self.helpers.crls.get(issuer, ())),
             lambda crl: self._believes(crl, above),
             at=at,
         )
+
+    def _remembered(self, certificate: x509.Certificate, above: Path) -> Iterator[Word]:
+        """What lists that are no longer at hand left out after the certificate's end; it clears nobody."""
+        read = facts(certificate)
+        for signed_by, left_out in self.authorities.remembered:
+            found = left_out(serial_number(certificate), read.issuer)
+            if found is None or found[1] <= read.not_after:
+                continue
+            signers = (one for one in (*above, *self.authorities.helpers) if key_name(one) == signed_by)
+            if any(one in above or self._entitled(one, above[-1]) is not None for one in signers):
+                yield Word(found[1], found[0], frozenset(), current=False)
 
     def _answers(self, certificate: x509.Certificate, above: Path, at: dt.datetime) -> Iterator[Word]:
         """What the OCSP answers about a certificate say that may be believed (RFC 6960 §3.2)."""

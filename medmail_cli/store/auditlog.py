@@ -12,14 +12,15 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from medmail_cli.audit import belief, tree
 from medmail_cli.audit import checkpoint as checkpoints
 from medmail_cli.audit import entry as entries
-from medmail_cli.audit import tree
 from medmail_cli.audit.entry import Ending, Fact, Intent, Outcome
 from medmail_cli.errors import INTERRUPTED, MedmailError
 from medmail_cli.model import Note
@@ -84,7 +85,10 @@ class AuditLog:
         with self._appending():
             first = self._size
             self._write(
-                [entries.intent_line(first + i, self._now(), self.run, one) for i, one in enumerate(group)]
+                [
+                    entries.intent_line(first + i, self._now(), self.run, self._vouched(first + i, one))
+                    for i, one in enumerate(group)
+                ]
             )
             indices = range(first, first + len(group))
             self._open.update(zip(indices, group, strict=True))
@@ -120,6 +124,19 @@ class AuditLog:
             for one, _ in group:
                 del self._open[one.of]
         return range(first, first + len(group))
+
+    def events(self, events: Iterable[Intent]) -> None:
+        """Record several with one write and one fsync."""
+        with self._appending():
+            first = self._size
+            self._write(
+                [
+                    entries.intent_line(
+                        first + i, self._now(), self.run, self._vouched(first + i, one), kind="event"
+                    )
+                    for i, one in enumerate(events)
+                ]
+            )
 
     def event(self, action: str, *, actor: str = _SYSTEM, objects: Sequence[str] = (), **facts: Fact) -> int:
         """Record what needs no intent (nothing outside the log depends on it); its index."""
@@ -273,8 +290,16 @@ class AuditLog:
         self._frontier = frontier
 
     def _event(self, event: Intent) -> int:
+        event = self._vouched(self._size, event)
         self._write([entries.intent_line(self._size, self._now(), self.run, event, kind="event")])
         return self._size - 1
+
+    def _vouched(self, index: int, intent: Intent) -> Intent:
+        """What changes whom one trusts counts only under the log key (see ``audit.belief``)."""
+        if intent.action not in belief.ACTIONS:
+            return intent
+        said = belief.voucher(belief.belief_key(self._ensure_key().seed), index, intent)
+        return replace(intent, facts={**intent.facts, belief.VOUCHED: said})
 
     def _store(self, size: int, stored: Sequence[bytes]) -> None:
         rest, place = memoryview(b"".join(stored)), tree.stored_count(size) * tree.HASH_SIZE
@@ -341,19 +366,29 @@ class AuditLog:
                     left.pop(int(match[5]), None)
         return left
 
+    def signer(self) -> checkpoints.LogSigner | None:
+        """The log key, None where no log was begun. Raises ``log-key-damaged``."""
+        try:
+            begun = (self.folder / auditfiles.ENTRIES).stat().st_size > 0
+        except FileNotFoundError:
+            begun = (self.folder / auditfiles.CHECKPOINT).exists()
+        return self._ensure_key(make=False) if begun else None
+
     # --- key and checkpoint ----------------------------------------------------------------------------
 
-    def _ensure_key(self) -> checkpoints.LogSigner:
+    def _ensure_key(self, *, make: bool = True) -> checkpoints.LogSigner:
         path, public = self.folder / auditfiles.KEY, self.folder / auditfiles.PUBLIC_KEY
         try:
             signer = checkpoints.parse_skey(files.read_own(path).decode())
         except FileNotFoundError:
-            if self._size or (self.folder / auditfiles.CHECKPOINT).exists():
+            if self._size or (self.folder / auditfiles.CHECKPOINT).exists() or not make:
                 raise MedmailError("log-key-damaged", path=str(path), folder=str(self.folder)) from None
             signer = checkpoints.new_signer(f"medmail/{entries.new_run()}")
             files.write_atomic(path, f"{signer.skey()}\n".encode())
         except (MedmailError, UnicodeDecodeError):
             raise MedmailError("log-key-damaged", path=str(path), folder=str(self.folder)) from None
+        if not make:
+            return signer
         vkey = f"{signer.verifier.vkey()}\n".encode()
         try:
             if files.read_own(public) != vkey:

@@ -7,9 +7,9 @@ A checked document (see :mod:`medmail_cli.store.seal`)::
 The backup's own passphrase gives a key by Argon2id, that key opens (AES-256-GCM, bound to the other fields)
 JSON with the keystore's ``id`` and ``created``, its ``master`` key in Base64, the files of each identity
 under ``identities`` in Base64, those that stand beside them under ``beside`` (which certificates are revoked,
-accounts at authorities, how far requests have come), and under ``checkpoint`` the audit log's last signed
-one, or null. The key that signs the audit log stays where it is: a restored keystore begins a new log that
-cites the checkpoint.
+accounts at authorities, how far requests have come, the seal over whom one trusts), and under ``checkpoint``
+the audit log's last signed one, or null. The key that signs the audit log stays where it is: a restored
+keystore begins a new log that cites the checkpoint.
 """
 
 import datetime as dt
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.store import seal
+from medmail_cli.store.believed import SEAL, SEAL_LABEL, open_seal
 from medmail_cli.store.identity import CARD, CHAIN, ID, METADATA, REQUEST, of_files
 from medmail_cli.store.keystore import is_beside
 from medmail_cli.store.seal import Cost
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 VERSION = 1
 LARGEST = 64 << 20
 """Octets of a backup: tens of thousands of identities."""
-_LARGEST_FILE = 1 << 20
+_LARGEST_FILE, _LARGEST_SEAL = 1 << 20, 32 << 20
 _MOST_IDENTITIES, _MOST_BESIDE = 10_000, 40_000
 
 
@@ -126,9 +127,20 @@ def _check(saved: Backup) -> None:
         or not all(map(ID.fullmatch, saved.identities))
         or not all(set(one) in ({METADATA, CHAIN}, {METADATA, REQUEST}) for one in saved.identities.values())
         or not all(map(is_beside, saved.beside))
-        or any(len(content) > _LARGEST_FILE for _name, content in files)
+        or any(len(content) > (_LARGEST_SEAL if name == SEAL else _LARGEST_FILE) for name, content in files)
+        or not _seal_opens(saved)
     ):
         raise ValueError("backup")
+
+
+def _seal_opens(saved: Backup) -> bool:
+    from medmail_cli.store.unlocked import subkey
+
+    sealed = saved.beside.get(SEAL)
+    if sealed is None:
+        return True
+    held = open_seal(sealed, subkey(saved.master, SEAL_LABEL))
+    return held is not None and held.is_sound
 
 
 def restore_backup(keystore: "Keystore", backup: Backup, passphrase: bytes) -> "Unlocked":
@@ -148,6 +160,7 @@ def restore_backup(keystore: "Keystore", backup: Backup, passphrase: bytes) -> "
         store = keystore.install(
             backup.master, passphrase, backup.store_id, backup.created, identities, backup.beside
         )
+    keystore.recall()  # a backup knows nothing of what was revoked since
     for one in store.identities():
         store.opened_seal(one)
     return store

@@ -5,32 +5,26 @@ address exactly, so that both ways of looking up need no index; ``sha256`` in it
 changed byte is ``store-damaged``. Writing is atomic and under a lock.
 """
 
-import base64
 import datetime as dt
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms.certificates import UNREADABLE, load
 from medmail_cli.cms.identifiers import CertificateId
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import binds, canonical, exact, same_address
-from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.fitness import fit
 from medmail_cli.store import files
+from medmail_cli.store.contact import Contact, Known, Origin, Reads, address_in, dump, load_contact
 
 if TYPE_CHECKING:
+    from medmail_cli.store.believed import Believed, Standing
     from medmail_cli.store.contactindex import AddressIndex
 
-Origin = Literal["added", "learned", "pinned"]
-Reads = Literal["modern", "legacy"]
 Learned = Literal["learned", "waiting", "unchanged"]
 
 Chains = Mapping[x509.Certificate, Sequence[x509.Certificate]]
@@ -44,82 +38,68 @@ def _unfound(_certificate: x509.Certificate) -> str | None:
 
 
 SKEW = dt.timedelta(minutes=5)
-_VERSION = 1
 _MOST = 16
 """Certificates kept for one address, the newest: nobody can fill the disk by signing letters."""
 
 
-@dataclass(frozen=True)
-class Known:
-    """A certificate of a contact, where it came from and when.
+class Contacts:
+    """The contacts in ``folder``, which need not exist.
 
-    ``above`` are the authorities' certificates that came along: helpers to build its chain with.
+    Of a home, ``believed`` is what its audit log says: a certificate taken by hand that the log knows
+    nothing of makes its contact ``unlogged-trust``. Whoever takes one has written the intent into the log
+    before.
     """
 
-    certificate: x509.Certificate
-    origin: Origin
-    since: dt.datetime
-    above: tuple[x509.Certificate, ...] = ()
-    preferred_at: dt.datetime | None = None
-    """When its holder last signed that letters shall be encrypted to it (RFC 8551 §2.5.3)."""
-    signed_by: str | None = None
-    """SHA-256, hex, of its issuer's SubjectPublicKeyInfo; None until an issuer's certificate was at hand."""
-
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 of the certificate, hex."""
-        return hashlib.sha256(self.certificate.public_bytes(Encoding.DER)).hexdigest()
-
-
-@dataclass(frozen=True)
-class Contact:
-    """A correspondent; ``waiting`` certificates are of another issuer and not used until accepted."""
-
-    address: str
-    certificates: tuple[Known, ...] = ()
-    waiting: tuple[Known, ...] = ()
-    reads: Reads = "modern"
-    capabilities: tuple[str, ...] = ()
-    """What their software said it reads (names or dotted numbers), best first; empty if never said."""
-    capabilities_at: dt.datetime | None = None
-
-    def encryption(self, at: dt.datetime) -> tuple[Known, ...]:
-        """The certificates to encrypt to at ``at``, best first: fit by usage, valid then, newest.
-
-        Pinned ones stand before others, and what its holder preferred since it was issued counts as new as
-        that word. Whether a chain and its revocation hold is for the sender to judge.
-        """
-        usable = [
-            known
-            for known in self.certificates
-            if facts(known.certificate).not_before <= at <= facts(known.certificate).not_after
-            and fit(known.certificate, "encrypt")
-        ]
-
-        def rank(known: Known) -> tuple[bool, dt.datetime, dt.datetime]:
-            issued = facts(known.certificate).not_before
-            return known.origin == "pinned", max(issued, known.preferred_at or issued), known.since
-
-        return tuple(sorted(usable, key=rank, reverse=True))
-
-
-class Contacts:
-    """The contacts in ``folder``, which need not exist."""
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, believed: "Believed | None" = None) -> None:
         self._folder, self._lock = folder, folder / ".lock"
+        self._believed = believed
 
     def lookup(self, address: str) -> Contact | None:
         """The contact for an address one wants to write to.
 
         The exact address (the domain compared as A-labels); else the one that differs only in ASCII case,
-        if there is just one. Raises ``store-damaged``.
+        if there is just one. Raises ``store-damaged``, ``unlogged-trust``.
         """
+        path = self._found(address)
+        return None if path is None else self._checked(path)
+
+    def stored(self, address: str) -> Contact | None:
+        """Likewise, as its file has it, whatever the log says. Raises ``store-damaged``."""
+        path = self._found(address)
+        return None if path is None else load_contact(path)
+
+    def existing(self, address: str) -> Contact:
+        """Likewise. Raises ``not-found`` too."""
+        contact = self.stored(address)
+        if contact is None:
+            raise MedmailError("not-found", what="contact", name=address)
+        return contact
+
+    def at(self, path: Path) -> Contact:
+        """The contact of a file, whatever the log says. Raises ``store-damaged``."""
+        contact = load_contact(path)
+        if path.name != self._path(contact.address).name:
+            raise MedmailError("store-damaged", path=str(path))
+        return contact
+
+    def unknown(self, contact: Contact) -> tuple[str, ...]:
+        """The SHA-256 of what was taken by hand and the log knows nothing of."""
+        return tuple(
+            known.sha256 for known, standing in self._standings(contact).items() if standing == "unknown"
+        )
+
+    def unlogged(self) -> Iterator[Path]:
+        """The files of contacts that are not believed."""
+        for path in sorted(self._folder.glob("*.json")):
+            if self.unknown(load_contact(path)):
+                yield path
+
+    def _found(self, address: str) -> Path | None:
         path = self._path(address)
         if path.exists():
-            return _load(path)
+            return path
         alike = self._index().named(_stem(canonical(address)))
-        return _load(self._folder / alike[0]) if len(alike) == 1 else None
+        return self._folder / alike[0] if len(alike) == 1 else None
 
     def resembling(self, address: str) -> tuple[str, ...]:
         """The contacts' addresses that look like this one and are others. Raises ``store-damaged``."""
@@ -129,11 +109,29 @@ class Contacts:
     def _index(self) -> "AddressIndex":
         from medmail_cli.store.contactindex import AddressIndex
 
-        return AddressIndex(self._folder, self._lock, _address_in)
+        return AddressIndex(self._folder, self._lock, address_in)
 
-    def all(self) -> tuple[Contact, ...]:
-        """Every contact, by address. Raises ``store-damaged``."""
-        found = (_load(path) for path in self._folder.glob("*.json"))
+    def _standings(self, contact: Contact) -> "dict[Known, Standing]":
+        if self._believed is None:
+            return {}
+        return {known: self._believed.contact(contact.address, known.sha256) for known in contact.by_hand}
+
+    def _checked(self, path: Path) -> Contact:
+        contact = load_contact(path)
+        standings = self._standings(contact)
+        if "unknown" in standings.values():
+            raise MedmailError("unlogged-trust", path=str(path))
+        gone = [known for known, standing in standings.items() if standing == "going"]
+        if not gone:
+            return contact
+        return replace(contact, certificates=tuple(one for one in contact.certificates if one not in gone))
+
+    def all(self, *, believed: bool = True) -> tuple[Contact, ...]:
+        """Every contact, by address; unless ``believed``, whatever the log says of it.
+
+        Raises ``store-damaged``, ``unlogged-trust``.
+        """
+        found = ((self._checked if believed else load_contact)(path) for path in self._folder.glob("*.json"))
         return tuple(sorted(found, key=lambda contact: canonical(contact.address)))
 
     def add(
@@ -189,11 +187,11 @@ class Contacts:
                 contact = _with(contact, known)
             return contact
 
-        return self._change(self._existing(address).address, change)
+        return self._change(self.existing(address).address, change)
 
     def remove(self, address: str) -> Contact:
         """Forget a contact. Raises ``not-found``."""
-        contact = self._existing(address)
+        contact = self.existing(address)
         path = self._path(contact.address)
         with files.lock(self._lock), self._index().changing(path.name, None):
             path.unlink(missing_ok=True)
@@ -254,21 +252,15 @@ class Contacts:
         self._change(existing.address if existing else address, change)
         return result
 
-    def _existing(self, address: str) -> Contact:
-        contact = self.lookup(address)
-        if contact is None:
-            raise MedmailError("not-found", what="contact", name=address)
-        return contact
-
     def _change(self, address: str, change: Callable[[Contact], Contact]) -> Contact:
         """Read, change and write one contact under the lock; an unchanged one is not written."""
         path = self._path(address)
         with files.lock(self._lock):
-            old = _load(path) if path.exists() else None
+            old = load_contact(path) if path.exists() else None
             new = change(old or Contact(address.strip()))
             if new != old:
                 with self._index().changing(path.name, new.address):
-                    files.write_atomic(path, _dump(new), swept=True)
+                    files.write_atomic(path, dump(new), swept=True)
         return new
 
     def _path(self, address: str) -> Path:
@@ -330,84 +322,3 @@ def _preferring(contact: Contact, preferred: CertificateId, signed_at: dt.dateti
         for known in contact.certificates
     )
     return replace(contact, certificates=certificates)
-
-
-def _dump(contact: Contact) -> bytes:
-    stored = {
-        "version": _VERSION,
-        "address": contact.address,
-        "reads": contact.reads,
-        "capabilities": list(contact.capabilities),
-        "capabilities_at": contact.capabilities_at.isoformat() if contact.capabilities_at else None,
-        "certificates": [_stored(known) for known in contact.certificates],
-        "waiting": [_stored(known) for known in contact.waiting],
-    }
-    digest = hashlib.sha256(json.dumps(stored).encode()).hexdigest()
-    return (json.dumps(stored | {"sha256": digest}, indent=1) + "\n").encode()
-
-
-def _stored(known: Known) -> dict[str, Any]:
-    return {
-        "origin": known.origin,
-        "since": known.since.isoformat(),
-        "certificate": _text(known.certificate),
-        "above": [_text(certificate) for certificate in known.above],
-        **({"preferred_at": known.preferred_at.isoformat()} if known.preferred_at else {}),
-        **({"signed_by": known.signed_by} if known.signed_by else {}),
-    }
-
-
-def _text(certificate: x509.Certificate) -> str:
-    return base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
-
-
-def _address_in(path: Path) -> str:
-    """The address of a contact's file, for the index. Raises ``store-damaged``, FileNotFoundError."""
-    try:
-        address = json.loads(path.read_bytes())["address"]
-        if not isinstance(address, str):
-            raise TypeError(address)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise MedmailError("store-damaged", path=str(path)) from error
-    return address
-
-
-def _load(path: Path) -> Contact:
-    try:
-        data = path.read_bytes()
-        stored: Any = json.loads(data)
-        contact = Contact(
-            stored["address"],
-            tuple(_known(each) for each in stored["certificates"]),
-            tuple(_known(each) for each in stored["waiting"]),
-            stored["reads"],
-            tuple(stored["capabilities"]),
-            dt.datetime.fromisoformat(stored["capabilities_at"]) if stored["capabilities_at"] else None,
-        )
-        # writing it again must give the same bytes, digest included
-        intact = stored["version"] == _VERSION and _dump(contact) == data
-    except (OSError, KeyError, AttributeError, *UNREADABLE) as error:
-        raise MedmailError("store-damaged", path=str(path)) from error
-    if not intact:
-        raise MedmailError("store-damaged", path=str(path))
-    return contact
-
-
-def _known(stored: dict[str, Any]) -> Known:
-    since = dt.datetime.fromisoformat(stored["since"])
-    above = tuple(map(_certificate, stored["above"]))
-    preferred_at = stored.get("preferred_at")
-    return Known(
-        _certificate(stored["certificate"]),
-        stored["origin"],
-        since,
-        above,
-        dt.datetime.fromisoformat(preferred_at) if preferred_at else None,
-        stored.get("signed_by"),
-    )
-
-
-def _certificate(text: str) -> x509.Certificate:
-    return load(base64.b64decode(text, validate=True))

@@ -18,8 +18,13 @@ from medmail_cli.pki.names import NameKey
 from medmail_cli.store import files
 
 
-def remember(path: Path, left_out: Iterable[tuple[NameKey, int, Revocation]], since: dt.datetime) -> None:
-    """Add to the file, durably, what an issue of ``since`` leaves out. Raises ``store-damaged``."""
+def remember(
+    path: Path, left_out: Iterable[tuple[NameKey, int, Revocation]], since: dt.datetime
+) -> tuple[int, str]:
+    """Add to the file, durably, what an issue of ``since`` leaves out; how much it holds then.
+
+    Lines are only ever added at its end. Raises ``store-damaged``.
+    """
     known = _read(path)
     lines = dict.fromkeys(known.decode().splitlines(keepends=True))
     lines |= dict.fromkeys(
@@ -29,15 +34,30 @@ def remember(path: Path, left_out: Iterable[tuple[NameKey, int, Revocation]], si
     text = "".join(lines).encode()
     if text != known:
         files.write_atomic(path, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+    return len(text), hashlib.sha256(text).hexdigest()
 
 
-def look_up(path: Path) -> LeftOut:
-    """Finds what the file has about a certificate; reads it when first asked. Raises ``store-damaged``."""
+def size(path: Path) -> tuple[int, str]:
+    """How many octets of lines the file holds, and their SHA-256. Raises ``store-damaged``."""
+    text = _read(path)
+    return len(text), hashlib.sha256(text).hexdigest()
+
+
+def look_up(path: Path, least: tuple[int, str] = (0, "")) -> LeftOut:
+    """Finds what the file has about a certificate; reads it when first asked. Raises ``store-damaged``.
+
+    ``least`` is how much was written down to be there, octets and their SHA-256; where it is not, the
+    error is ``revocations-missing``.
+    """
     text: list[bytes] = []
+    if least[0] and not path.exists():
+        raise MedmailError("revocations-missing", path=str(path))
 
     def found(serial: int, issuer: NameKey) -> tuple[Revocation, dt.datetime] | None:
         if not text:
-            text.append(b"\n" + _read(path))
+            read = _read(path)
+            check(path, read, least)
+            text.append(b"\n" + read)
         _, there, rest = text[0].rpartition(b"\n" + _name(issuer, serial).encode() + b" ")
         if not there:
             return None
@@ -46,6 +66,17 @@ def look_up(path: Path) -> LeftOut:
         return revoked, dt.datetime.fromisoformat(since)
 
     return found
+
+
+def check(path: Path, text: bytes, least: tuple[int, str]) -> None:
+    """Raises ``revocations-missing`` where ``text`` does not begin with ``least``."""
+    if least[0] and hashlib.sha256(text[: least[0]]).hexdigest() != least[1]:
+        raise MedmailError("revocations-missing", path=str(path))
+
+
+def verify(path: Path, least: tuple[int, str]) -> None:
+    """Likewise for what stands in the file. Raises ``store-damaged``, ``revocations-missing``."""
+    check(path, _read(path), least)
 
 
 def _name(issuer: NameKey, serial: int) -> str:

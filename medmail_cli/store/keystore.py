@@ -26,7 +26,7 @@ import hmac
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -36,7 +36,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import same_address
 from medmail_cli.store import files, seal
 from medmail_cli.store.identity import CARD, FILES, ID, ID_DIGITS, Identity, fingerprint, key_digest, read
-from medmail_cli.store.revoked import revoked
+from medmail_cli.store.revoked import REVOKED, add_revoked, revoked
 from medmail_cli.store.seal import Cost
 from medmail_cli.store.unlocked import SealedKey, Unlocked
 
@@ -53,11 +53,19 @@ _CHECK_LABEL = "medmail check"
 
 
 class Keystore:
-    """The keystore in ``folder``, locked; ``cost`` is what a new passphrase's derivation shall cost."""
+    """The keystore in ``folder``, locked; ``cost`` is what a new passphrase's derivation shall cost.
 
-    def __init__(self, folder: Path, cost: Cost = Cost()) -> None:  # noqa: B008 - a frozen value
+    ``logged`` gives the digests of the certificates that the audit log says were revoked.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cost: Cost = Cost(),  # noqa: B008 - a frozen value
+        logged: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
         self.folder = folder
-        self._cost = cost
+        self._cost, self._logged = cost, logged
 
     @property
     def header(self) -> Path:
@@ -87,7 +95,7 @@ class Keystore:
                 found[folder.name] = read(folder)
         certified = {one.key_sha256 for one in found.values() if one.certificate}
         replaced = {old for one in found.values() if one.certificate for old in one.replaces}
-        gone = revoked(self.folder)
+        gone = self.revoked()
         present = [
             replace(one, state="retired")
             if one.certificate and (one.id in replaced or (gone and one.sha256 in gone))
@@ -96,6 +104,21 @@ class Keystore:
             if one.certificate or one.key_sha256 not in certified
         ]
         return tuple(sorted(present, key=lambda one: (one.created, one.id)))
+
+    def revoked(self) -> frozenset[str]:
+        """The digests of the certificates that their authority has revoked.
+
+        Raises ``store-damaged``, and ``own-revocations-missing`` where the log knows of more.
+        """
+        found = revoked(self.folder)
+        if not self._logged() <= found:
+            raise MedmailError("own-revocations-missing", path=str(self.folder / REVOKED))
+        return found
+
+    def recall(self) -> None:
+        """Write down anew what the log says was revoked."""
+        for sha256 in sorted(self._logged() - revoked(self.folder)):
+            add_revoked(self.folder, sha256)
 
     def find(self, prefix: str) -> Identity:
         """The one identity whose id begins with ``prefix``, or that alone has this address.
@@ -339,7 +362,7 @@ class Keystore:
 
 
 _BESIDE = re.compile(
-    r"(?:revoked|backups|account-[0-9a-f]{32})\.json|[0-9a-f]{32}\.(?:transaction|request|asked)"
+    r"(?:revoked|backups|account-[0-9a-f]{32})\.json|trust\.seal|[0-9a-f]{32}\.(?:transaction|request|asked)"
 )
 
 

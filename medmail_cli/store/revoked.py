@@ -9,12 +9,12 @@ from pathlib import Path
 from medmail_cli.errors import MedmailError
 from medmail_cli.store import files, seal
 
-_NAME = "revoked.json"
+REVOKED = "revoked.json"
 
 
 def revoked(folder: Path) -> frozenset[str]:
     """The digests. Raises ``store-damaged``."""
-    path = folder / _NAME
+    path = folder / REVOKED
     try:
         return frozenset(seal.read_document(path.read_bytes())["certificates"])
     except FileNotFoundError:
@@ -27,4 +27,4 @@ def add_revoked(folder: Path, sha256: str) -> None:
     """Write down that a certificate is revoked. Raises ``disk-full``, ``not-writable`` …"""
     with files.lock(folder / "lock"):
         known = sorted(revoked(folder) | {sha256})
-        files.write_atomic(folder / _NAME, seal.document({"certificates": known}))
+        files.write_atomic(folder / REVOKED, seal.document({"certificates": known}))

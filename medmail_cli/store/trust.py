@@ -13,19 +13,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms.certificates import UNREADABLE, load_crl, load_pem
-from medmail_cli.cms.identifiers import public_key_octets, serial_number
+from medmail_cli.cms.identifiers import serial_number
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts
 from medmail_cli.pki.crl import dropped_entries, list_name, newer, read_crl
-from medmail_cli.pki.path import Authorities
+from medmail_cli.pki.path import Authorities, key_name
 from medmail_cli.store import dropped, files
+
+if TYPE_CHECKING:
+    from medmail_cli.store.believed import Believed, Standing
 
 Kind = Literal["anchor", "intermediate", "crl"]
 _FOLDERS: dict[Kind, str] = {"anchor": "anchors", "intermediate": "intermediates"}
@@ -53,16 +56,22 @@ class Item:
 
 
 class Trust:
-    """The trust store in ``folder`` with its CRLs in ``cache``; neither need exist."""
+    """The trust store in ``folder`` with its CRLs in ``cache``; neither need exist.
 
-    def __init__(self, folder: Path, cache: Path) -> None:
+    Of a home, ``believed`` is what its audit log says: an anchor that the log knows nothing of is
+    ``unlogged-trust``, and one whose removal was cut off by a kill is none. Whoever adds an anchor has
+    written the intent into the log before.
+    """
+
+    def __init__(self, folder: Path, cache: Path, believed: "Believed | None" = None) -> None:
         self._folder = folder
+        self._believed = believed
         self._crl_folder = cache / "crls"
         self._ocsp_folder = cache / "ocsp"
 
     def anchors(self) -> tuple[x509.Certificate, ...]:
         """The anchors. Raises ``store-damaged``."""
-        return tuple(item.certificate for item in self._certificates("anchor"))
+        return tuple(item.certificate for item in self._trusted())
 
     def intermediates(self) -> tuple[x509.Certificate, ...]:
         """Certificates that help to build paths and vouch for nothing. Raises ``store-damaged``."""
@@ -75,14 +84,24 @@ class Trust:
     @cached_property
     def authorities(self) -> Authorities:
         """All of it as path validation wants it, read once; a change through this object reads it anew."""
-        lists = tuple(self._crls())
-        crls = [item.crl for item in lists]
-        earlier = [dropped.look_up(self._dropped(item)) for item in lists]
-        return Authorities(self.anchors(), self.intermediates(), crls, self.ocsp, earlier)
+        lists = {_list_of(item.path): item.crl for item in self._crls()}
+        least = self._believed.dropped() if self._believed is not None else {}
+        told = {
+            name: dropped.look_up(self._dropped(name), least.get(name, (0, "")))
+            for name in {*lists, *least, *self._dropped_lists()}
+        }
+        return Authorities(
+            self.anchors(),
+            self.intermediates(),
+            tuple(lists.values()),
+            self.ocsp,
+            [told.pop(name) for name in lists],
+            [(name.rpartition("-")[2], look_up) for name, look_up in told.items()],
+        )
 
     def items(self) -> Iterator[Item]:
-        """Everything, anchors first. Raises ``store-damaged``."""
-        yield from self._certificates("anchor")
+        """Everything, anchors first. Raises ``store-damaged``, ``unlogged-trust``."""
+        yield from self._trusted()
         yield from self._certificates("intermediate")
         yield from self._crls()
 
@@ -103,7 +122,7 @@ class Trust:
         bundle = read_bundle(data, name)
         kind: Kind = "intermediate" if intermediate else "anchor"
         planned = [self._item(kind, certificate) for certificate in bundle.certificates]
-        plan = [(item, not item.path.exists()) for item in planned]
+        plan = [(item, not item.path.exists() or self._standing(item) != "believed") for item in planned]
         if bundle.crls:
             at_hand = (*signers, *bundle.certificates, *self.anchors(), *self.intermediates())
             held = tuple(self._crls())
@@ -132,10 +151,38 @@ class Trust:
         """Keep what a new issue leaves out of an older one (RFC 5280 §3.3), of a delta too."""
         old, new = read_crl(load_crl(_read(other))), read_crl(item.crl)
         if old is not None and new is not None:
-            dropped.remember(self._dropped(item), dropped_entries(old, new), new.this_update)
+            held = dropped.remember(
+                self._dropped(_list_of(item.path)), dropped_entries(old, new), new.this_update
+            )
+            if self._believed is not None:
+                # the log after the file: more than it says may stand there, never less
+                self._believed.remember(_list_of(item.path), *held)
 
-    def _dropped(self, item: Item) -> Path:
-        return self._folder / "dropped" / f"{_list_of(item.path)}.txt"
+    def _dropped(self, name: str) -> Path:
+        return self._folder / "dropped" / f"{name}.txt"
+
+    def _dropped_lists(self) -> list[str]:
+        return sorted(path.stem for path in (self._folder / "dropped").glob("*.txt"))
+
+    def remembered(self) -> Iterator[tuple[str, int, str]]:
+        """Of each list how many octets of revocations are remembered, and their SHA-256."""
+        for name in self._dropped_lists():
+            yield name, *dropped.size(self._dropped(name))
+
+    def unlogged(self) -> Iterator[Path]:
+        """The anchors' files that the log knows nothing of."""
+        for item in self._certificates("anchor"):
+            if self._standing(item) == "unknown":
+                yield item.path
+
+    def missing(self) -> Iterator[Path]:
+        """The files of remembered revocations that lack what the log says was in them."""
+        for name, known in self._believed.dropped().items() if self._believed is not None else ():
+            path = self._dropped(name)
+            try:
+                dropped.verify(path, known)
+            except MedmailError:
+                yield path
 
     def ocsp(self, certificate: x509.Certificate) -> tuple[bytes, ...]:
         """The OCSP responses (DER) kept about a certificate. Raises ``store-damaged``."""
@@ -198,7 +245,9 @@ class Trust:
     def find(self, prefix: str) -> Item:
         """The item whose SHA-256 begins so. Raises ``not-found``, ``ambiguous-digest``, ``store-damaged``."""
         wanted = prefix.lower().replace(":", "")
-        found = [item for item in self.items() if item.sha256.startswith(wanted)]
+        # what is not believed can be taken out all the same
+        everything = (*self._certificates("anchor"), *self._certificates("intermediate"), *self._crls())
+        found = [item for item in everything if item.sha256.startswith(wanted)]
         if len(wanted) < SHORTEST_PREFIX or not found:
             raise MedmailError("not-found", what="certificate", name=prefix)
         if len({item.sha256 for item in found}) > 1:
@@ -209,10 +258,34 @@ class Trust:
         """Take one item out, for good."""
         with files.lock(self._folder / ".lock"):
             item.path.unlink(missing_ok=True)
-            if item.kind == "crl":
-                self._dropped(item).unlink(missing_ok=True)
             files.sync_folder(item.path.parent)
+            if item.kind == "crl":
+                self._forget(_list_of(item.path))
         self.__dict__.pop("authorities", None)
+
+    def forgettable(self, name: str) -> Path:
+        """The file of remembered revocations of that name, whether it is there or missing.
+
+        Raises ``not-found``.
+        """
+        known = {*self._dropped_lists(), *(self._believed.dropped() if self._believed is not None else ())}
+        if (stem := name.removesuffix(".txt")) not in known:
+            raise MedmailError("not-found", what="certificate", name=name)
+        return self._dropped(stem)
+
+    def forget(self, path: Path) -> None:
+        """Forget for good what is remembered in such a file."""
+        with files.lock(self._folder / ".lock"):
+            self._forget(path.stem)
+        self.__dict__.pop("authorities", None)
+
+    def _forget(self, name: str) -> None:
+        if self._believed is not None:
+            self._believed.remember(name, 0, "")
+        path = self._dropped(name)
+        path.unlink(missing_ok=True)
+        if path.parent.exists():
+            files.sync_folder(path.parent)
 
     def _item(self, kind: Kind, certificate: x509.Certificate) -> Item:
         sha256 = _sha256(certificate)
@@ -221,9 +294,22 @@ class Trust:
     def _list(self, crl: x509.CertificateRevocationList, signer: x509.Certificate | None) -> Item:
         """Under the list's name and its signer's key; under its own digest where nobody at hand signed it."""
         sha256 = hashlib.sha256(crl.public_bytes(Encoding.DER)).hexdigest()
-        key = hashlib.sha256(public_key_octets(signer)).hexdigest() if signer else sha256
-        path = self._crl_folder / f"{list_name(crl)}-{key[:32]}.{sha256}.crl"
+        key = key_name(signer) if signer else sha256[:32]
+        path = self._crl_folder / f"{list_name(crl)}-{key}.{sha256}.crl"
         return Item("crl", sha256, crl, path)
+
+    def _trusted(self) -> Iterator[Item]:
+        for item in self._certificates("anchor"):
+            standing = self._standing(item)
+            if standing == "unknown":
+                raise MedmailError("unlogged-trust", path=str(item.path))
+            if standing == "believed":
+                yield item
+
+    def _standing(self, item: Item) -> "Standing":
+        if self._believed is None or item.kind != "anchor":
+            return "believed"
+        return self._believed.anchor(item.sha256)
 
     def _certificates(self, kind: Kind) -> Iterator[Item]:
         for path in sorted((self._folder / _FOLDERS[kind]).glob("*.pem")):

@@ -29,6 +29,11 @@ OpenCard = Callable[[CardPlace, "PublicKeyTypes"], "PrivateKey"]
 _IDENTITY_LABEL = "medmail identity"
 
 
+def subkey(master: bytes, label: str) -> bytes:
+    """32 bytes for one use, which only this master key gives."""
+    return seal.subkey(master, f"medmail store {label}")
+
+
 class Unlocked:
     """An open keystore. Private keys stay sealed until they are first used.
 
@@ -73,7 +78,7 @@ class Unlocked:
 
     def subkey(self, label: str) -> bytes:
         """32 bytes for one use, which only this keystore's master key gives."""
-        return seal.subkey(self._master, f"medmail store {label}")
+        return subkey(self._master, label)
 
     def master_key(self) -> bytes:
         """The master key, for the kernel's keyring and the encrypted backup alone."""

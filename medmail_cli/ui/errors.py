@@ -111,19 +111,46 @@ ERRORS: dict[str, tuple[str, str]] = {
     "audit-damaged": (
         N_("the audit log {path} is damaged at entry {entry}"),
         N_(
-            "`medmail audit verify` tells more; keep the folder as evidence, moved away, and a new log begins"
+            "`medmail audit verify` tells more; keep the folder as evidence, moved away together with "
+            "keystore/trust.seal, and a new log begins that takes over whom you trust and lists it"
         ),
     ),
     "log-key-damaged": (
         N_("the audit log's key {path} is missing or damaged"),
         N_(
             "what was logged can still be verified (`medmail audit verify`), but nothing more can be added: "
-            "keep {folder} as evidence, moved away, and a new log begins"
+            "keep {folder} as evidence, moved away together with keystore/trust.seal, and a new log begins "
+            "that takes over whom you trust and lists it"
         ),
     ),
     "public-log-key-damaged": (
         N_("the audit log's public key {path} is missing or damaged"),
         N_("remove the file: the next command that writes to the log makes it anew from the log key"),
+    ),
+    "unlogged-trust": (
+        N_("{path} is not believed: the audit log knows nothing of it"),
+        N_(
+            "ask who put it there; if it is to be trusted, `medmail trust add {path}` takes it in, "
+            "else remove the file"
+        ),
+    ),
+    "revocations-missing": (
+        N_("{path} lacks revocations that the audit log says were remembered there"),
+        N_(
+            "restore the file from a backup: without it a revoked certificate could be believed again; "
+            "`medmail trust remove` of the file's name forgets it for good"
+        ),
+    ),
+    "own-revocations-missing": (
+        N_("{path} lacks revocations of your own certificates that the audit log knows of"),
+        N_("`medmail enrol revoke` of the address writes them down anew"),
+    ),
+    "trust-seal-broken": (
+        N_("the keystore's seal over whom you trust, {path}, does not fit the audit log"),
+        N_(
+            "compare `medmail trust list` and `medmail contacts list` with whom you trust; if they are "
+            "right, remove the file and they are sealed anew"
+        ),
     ),
     "bad-config": (N_("{path}, line {line}: {reason}"), N_("`man medmail-config` explains every key")),
     "backup-damaged": (

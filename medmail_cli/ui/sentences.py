@@ -76,6 +76,13 @@ NOTES: dict[str, str] = {
     "audit-none": N_("nothing was logged yet in {path}"),
     "audit-not-covered": N_("the last {count} entries are not covered by a checkpoint yet"),
     "audit-torn": N_("the last write was torn ({bytes} bytes); the next run cuts it off"),
+    "anchor-adopted": N_(
+        "taken over from before trust stood in the audit log: the anchor {subject} ({sha256})"
+    ),
+    "contact-adopted": N_(
+        "taken over from before trust stood in the audit log: {address} with the certificate {sha256}"
+    ),
+    "revocations-forgotten": N_("what was remembered of a revocation list is forgotten: {path}"),
     "audit-repaired": N_("the audit log's last write was torn; {bytes} bytes of it were cut off"),
     "secret-readable": N_(
         "everybody on this machine can read {path}, which holds the {secret}; chmod 600 it"

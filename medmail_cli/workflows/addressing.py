@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from medmail_cli.profile import Profile
     from medmail_cli.smime.fields import Mailbox
     from medmail_cli.smime.protect import Signer
-    from medmail_cli.store.contacts import Contact, Contacts, Known
+    from medmail_cli.store.contact import Contact, Known
+    from medmail_cli.store.contacts import Contacts
     from medmail_cli.store.outbox import Protection
     from medmail_cli.workflows.validating import Validator
 

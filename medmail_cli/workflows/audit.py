@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from medmail_cli.audit import check, tree
+from medmail_cli.audit import belief, check, tree
 from medmail_cli.audit import checkpoint as checkpoints
 from medmail_cli.audit import entry as entries
 from medmail_cli.audit import proof as proofs
@@ -16,10 +16,14 @@ from medmail_cli.audit.check import Fault
 from medmail_cli.audit.entry import Fact
 from medmail_cli.errors import DAMAGED, MedmailError, exit_of
 from medmail_cli.model import Note, Progress
-from medmail_cli.store import auditfiles, files, seal
+from medmail_cli.store import auditfiles, believed, files, seal
 
 if TYPE_CHECKING:
     from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.believed import Believed
+    from medmail_cli.store.contacts import Contacts
+    from medmail_cli.store.keystore import Keystore
+    from medmail_cli.store.trust import Trust
 
 __all__ = ["AuditEntry", "AuditFile", "Fault", "LogState", "SignedCheckpoint", "SignedProof"]
 
@@ -48,14 +52,16 @@ class AuditEntry:
 
 @dataclass(frozen=True)
 class LogState:
-    """What `audit verify` found; ``root`` in base64, ``signed`` and ``kept`` are sizes checkpoints cover.
+    """What `audit verify` found; ``contradicted``: the log is whole, and the home's trust is another.
+
+    ``root`` is in base64, ``signed`` and ``kept`` are sizes checkpoints cover.
 
     ``kept`` is None where no checkpoint from elsewhere was given, ``unfinished`` counts intents without an
     outcome.
     """
 
     type: ClassVar[str] = "log"
-    status: Literal["intact", "damaged"]
+    status: Literal["intact", "damaged", "contradicted"]
     entries: int
     origin: str | None
     root: str | None
@@ -177,11 +183,12 @@ def _shown(entry: entries.Entry) -> AuditEntry:
 
 
 def verify(
-    folder: Path, kept: bytes | None = None
+    folder: Path, kept: bytes | None = None, home: "Home | None" = None
 ) -> Iterator[Note | Progress | Fault | DamagedFile | LogState]:
     """Check the whole log in ``folder``, and that it continues the checkpoint ``kept`` elsewhere.
 
-    Changes nothing. Raises ``malformed`` where ``kept`` is no signed checkpoint.
+    Of a ``home`` also that whom it trusts stands in the log. Changes nothing. Raises ``malformed``
+    where ``kept`` is no signed checkpoint.
     """
     if kept is not None:
         checkpoints.parse(kept)
@@ -218,17 +225,52 @@ def verify(
             yield Fault(fault.problem, fault.entry, fault.last, _FILES[fault.file])
         yield from _notes(log, found, sizes[0])
         intact = not wrong and not damaged
+        astray = list(_astray(folder, verifier, home)) if intact and home is not None else []
+        yield from astray
         own = [one for one in signed if one.size == sizes[0]]
         yield LogState(
-            status="intact" if intact else "damaged",
+            status="damaged" if not intact else "contradicted" if astray else "intact",
             entries=found.size,
             origin=verifier.name if verifier else None,
             root=base64.b64encode(own[0].root).decode() if own else None,
             signed=sizes[0] or 0,
             kept=sizes[1],
             unfinished=len(found.intents),
-            exit=0 if intact else DAMAGED,
+            exit=0 if intact and not astray else DAMAGED,
         )
+
+
+@dataclass(frozen=True)
+class Home:
+    """What stands beside a log and must be as it says; as the audit log's own reader sees it."""
+
+    believed: "Believed"
+    trust: "Trust"
+    contacts: "Contacts"
+    keystore: "Keystore"
+
+
+def _astray(
+    folder: Path, verifier: checkpoints.LogVerifier | None, home: Home
+) -> Iterator[Fault | DamagedFile]:
+    """Trust that the log knows nothing of, or that it says was remembered and is gone."""
+    private = folder / auditfiles.KEY
+    if verifier is None or not private.exists():
+        return  # a copy for an auditor
+    key = belief.belief_key(checkpoints.parse_skey(files.read_own(private).decode()).seed)
+    _, strange = believed.read_on(folder, belief.Belief(verifier.name, first=0), key)
+    for index in strange:
+        yield Fault("unvouched", index, index, auditfiles.ENTRIES)
+    if home.believed.is_older:
+        return  # nothing of it stands in the log so far
+    for path in (*home.trust.unlogged(), *home.contacts.unlogged()):
+        yield _damaged("unlogged-trust", path)
+    for path in home.trust.missing():
+        yield _damaged("revocations-missing", path)
+    try:
+        home.keystore.revoked()
+    except MedmailError as error:
+        yield _damaged(error.code, Path(str(error.facts["path"])))
 
 
 def _damaged(code: str, path: Path) -> DamagedFile:

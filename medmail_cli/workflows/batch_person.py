@@ -307,6 +307,11 @@ def _opens(path: Path, password: str, certificate: x509.Certificate) -> bool:
 
 
 def _home(folder: Path, row: "Professional", prepared: Prepared, out: Handout, now: datetime) -> None:
+    from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.believed import SEAL_LABEL, Believed
+    from medmail_cli.store.trust import Trust
+    from medmail_cli.workflows.logged import logged
+
     store = Keystore(folder / "keystore", _CHEAP).create(prepared.password.encode(), now)
     for pending, (certificate, *above) in zip(prepared.keys, prepared.chains, strict=True):
         addresses, pinned = whom(certificate, row.address)
@@ -322,9 +327,13 @@ def _home(folder: Path, row: "Professional", prepared: Prepared, out: Handout, n
             now=now,
         )
     root = prepared.chains[0][-1]
-    if is_root(root) and fingerprint(root) in out.trusted:
-        from medmail_cli.store.trust import Trust
-
-        Trust(folder / "trust", folder / "cache").add(root.public_bytes(serialization.Encoding.PEM), "order")
+    with AuditLog(folder / "audit", lambda: now) as log:
+        log.start()
+        if is_root(root) and fingerprint(root) in out.trusted:
+            with logged(log, "trust-add", REGISTRAR_HELD, (fingerprint(root),), kind="anchor"):
+                trust = Trust(folder / "trust", folder / "cache")
+                trust.add(root.public_bytes(serialization.Encoding.PEM), "order")
+        believed = Believed(log, folder / "cache")
+        believed.seal(store.keystore.folder, store.subkey(SEAL_LABEL))
     for name, content in out.home(row.address).items():
         files.write_atomic(folder / name, content)

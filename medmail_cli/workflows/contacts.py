@@ -11,7 +11,8 @@ from medmail_cli.pki.address import addresses, looks_mixed
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts, issuer_text, subject_text
 from medmail_cli.pki.enclosed import Enclosed
-from medmail_cli.store.contacts import Contact, Contacts, Known
+from medmail_cli.store.contact import Contact, Known
+from medmail_cli.store.contacts import Contacts
 from medmail_cli.workflows.logged import logged
 
 if TYPE_CHECKING:
@@ -102,14 +103,18 @@ def add(
         raise MedmailError("malformed", what=name)
     for bearer, certificates in chosen.items():
         yield from _warnings(bearer, contacts)
-        old = contacts.lookup(bearer)
+        old = contacts.stored(bearer)
         chains = {one: _above(one, above, authorities, now) for one in certificates}
         known = {k.certificate: k.above for k in old.certificates} if old is not None else {}
-        if old is not None and all(c in known and {*chains[c]} <= {*known[c]} for c in certificates):
+        objects = [Known(certificate, "added", now).sha256 for certificate in certificates]
+        if (
+            old is not None
+            and not {*objects} & {*contacts.unknown(old)}
+            and all(c in known and {*chains[c]} <= {*known[c]} for c in certificates)
+        ):
             yield _shown(old, "unchanged", authorities, now)
             continue
-        new = [Known(certificate, "added", now) for certificate in certificates]
-        with logged(log, "contact-add", actor, objects=[k.sha256 for k in new], address=bearer):
+        with logged(log, "contact-add", actor, objects=objects, address=bearer):
             contact = contacts.add(
                 bearer,
                 certificates,
@@ -172,13 +177,18 @@ def accept(
     *,
     now: dt.datetime,
 ) -> Iterator[ContactItem]:
-    """Take waiting certificates of another issuer into use. Raises ``not-found``."""
-    contact = _existing(contacts, address)
-    objects = [known.sha256 for known in contact.waiting if known.sha256.startswith(sha256.lower())]
-    if not objects:
+    """Take waiting certificates of another issuer into use, and those that the log knew nothing of.
+
+    Raises ``not-found``.
+    """
+    contact, wanted = contacts.existing(address), sha256.lower().replace(":", "")
+    waiting = [known.sha256 for known in contact.waiting if known.sha256.startswith(wanted)]
+    unknown = [digest for digest in contacts.unknown(contact) if digest.startswith(wanted)]
+    if not waiting and not unknown:
         raise MedmailError("not-found", what="waiting certificate", name=sha256 or address)
-    with logged(log, "contact-accept", actor, objects=objects, address=contact.address):
-        contact = contacts.accept(contact.address, sha256)
+    with logged(log, "contact-accept", actor, objects=[*waiting, *unknown], address=contact.address):
+        if waiting:
+            contact = contacts.accept(contact.address, wanted)
     yield _shown(contact, "accepted", authorities, now)
 
 
@@ -192,8 +202,9 @@ def remove(
     now: dt.datetime,
 ) -> Iterator[ContactItem]:
     """Forget a contact. Raises ``not-found``."""
-    contact = _existing(contacts, address)
-    with logged(log, "contact-remove", actor, address=contact.address):
+    contact = contacts.existing(address)
+    objects = [known.sha256 for known in (*contact.certificates, *contact.waiting)]
+    with logged(log, "contact-remove", actor, objects=objects, address=contact.address):
         contacts.remove(contact.address)
     yield _shown(contact, "removed", authorities, now)
 

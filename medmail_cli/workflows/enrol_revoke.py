@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from medmail_cli.errors import MedmailError, exit_of
-from medmail_cli.store.revoked import add_revoked, revoked
+from medmail_cli.store.revoked import add_revoked
 from medmail_cli.workflows.identity import Enrolment, enrolment, speaks_for
 from medmail_cli.workflows.logged import logged
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.believed import Believed
     from medmail_cli.store.identity import Identity
     from medmail_cli.store.keystore import Keystore
 
@@ -41,7 +41,7 @@ def chosen(keystore: "Keystore", name: str) -> "list[Identity]":
 
 def enrol_revoke(
     keystore: "Keystore",
-    log: "AuditLog",
+    believed: "Believed",
     authority: "Callable[[Identity], Revoking | None]",
     identities: "list[Identity]",
     reason: Reason,
@@ -51,11 +51,11 @@ def enrol_revoke(
     Raises ``ca-cannot-revoke`` and what asking raises, where there is only one.
     """
     for one in identities:
-        if one.sha256 in revoked(keystore.folder):
+        if one.sha256 in keystore.revoked():
             yield enrolment("unchanged", one)
             continue
         try:
-            _revoke(keystore, log, authority(one), one, reason)
+            _revoke(keystore, believed, authority(one), one, reason)
         except MedmailError as error:
             if len(identities) == 1:
                 raise
@@ -65,13 +65,15 @@ def enrol_revoke(
 
 
 def _revoke(
-    keystore: "Keystore", log: "AuditLog", ca: Revoking | None, one: "Identity", reason: Reason
+    keystore: "Keystore", believed: "Believed", ca: Revoking | None, one: "Identity", reason: Reason
 ) -> None:
     if one.certificate is None or one.sha256 is None:
         raise MedmailError("not-found", what="certificate", name=one.address)
     if ca is None:
         serial = f"{one.certificate.serial_number:x}"
         raise MedmailError("ca-cannot-revoke", address=one.address, serial=serial)
-    with logged(log, "enrol-revoke", one.address, (one.sha256,), authority=ca.url, reason=reason):
+    with logged(believed.log, "enrol-revoke", one.address, (one.sha256,), authority=ca.url, reason=reason):
         ca.revoke(one.certificate, reason)
         add_revoked(keystore.folder, one.sha256)
+        # the log after the file: more than it says may stand there, never less
+        believed.remember_revoked(one.sha256)

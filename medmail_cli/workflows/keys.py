@@ -3,7 +3,7 @@
 import datetime as dt
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -20,12 +20,14 @@ from medmail_cli.pki.pkcs8 import seal_key
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store import backups
 from medmail_cli.store.backup import Backup, restore_backup, write_backup
+from medmail_cli.store.believed import SEAL, SEAL_LABEL
 from medmail_cli.store.files import write_output
 from medmail_cli.store.identity import Identity, chain_pem
 from medmail_cli.workflows.logged import logged
 
 if TYPE_CHECKING:
     from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.believed import Believed
     from medmail_cli.store.keystore import Keystore, Unlocked
 
 State = Literal["active", "expired", "waiting", "retired"]
@@ -241,15 +243,29 @@ def backup(
 
 
 def restore(
-    keystore: "Keystore", log: "AuditLog", actor: str, saved: Backup, passphrase: bytes, digest: str
+    keystore: "Keystore",
+    log: "AuditLog",
+    actor: str,
+    saved: Backup,
+    passphrase: bytes,
+    digest: str,
+    believed: "Believed",
 ) -> Iterator[KeystoreChange]:
-    """Put a backup's keystore where none is; a log that has not begun yet begins with what it cites."""
+    """Put a backup's keystore where none is; a log that has not begun yet begins with what it cites.
+
+    Whom the keystore's seal says was trusted stands in the log then.
+    """
+    from medmail_cli.store.unlocked import subkey
+
     if keystore.exists:
         raise MedmailError("keystore-exists", path=str(keystore.folder))
     if log.checkpoint() is None:
         log.start(cites=saved.checkpoint)
     with logged(log, "keystore-restore", actor, (digest,)):
-        held = restore_backup(keystore, saved, passphrase).identities()
+        sealed = believed.resealed(saved.beside.get(SEAL), subkey(saved.master, SEAL_LABEL))
+        saved = replace(saved, beside={**saved.beside, SEAL: sealed})
+        store = restore_backup(keystore, saved, passphrase)
+    held = store.identities()
     backups.record(keystore.folder, (one.key_sha256 for one in held), "backed-up")
     yield KeystoreChange("restored", keystore.folder, len(held))
 

@@ -7,7 +7,6 @@ from medmail_cli.cms.algorithms import DEFAULT_CAPABILITIES
 from medmail_cli.errors import MedmailError, NothingAttemptedError
 from medmail_cli.smime.protect import Signer
 from medmail_cli.store.identity import CARD
-from medmail_cli.store.revoked import revoked
 from medmail_cli.workflows.addressing import Directory
 from medmail_cli.workflows.identity import speaks_for
 from medmail_cli.workflows.submit import Postage
@@ -82,7 +81,7 @@ class Office:
         self._checked.add(address)
 
     def _check_fit(self, address: str, own: "Sequence[Identity]") -> None:
-        withdrawn = revoked(self.keystore.folder)
+        withdrawn = self.keystore.revoked()
         for one in own:
             problem = "revoked" if one.sha256 in withdrawn else self.directory.own_problem(one.certified)
             if problem:

@@ -22,7 +22,8 @@ from medmail_cli.smime.verdict import unique
 if TYPE_CHECKING:
     from medmail_cli.model import PrivateKey
     from medmail_cli.profile import Profile
-    from medmail_cli.store.contacts import Contacts, Known
+    from medmail_cli.store.contact import Known
+    from medmail_cli.store.contacts import Contacts
     from medmail_cli.store.incomplete import Incomplete
     from medmail_cli.workflows.validating import Validator
 

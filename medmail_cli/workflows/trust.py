@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from cryptography import x509
 
 from medmail_cli.errors import OK, MedmailError
+from medmail_cli.model import Note
 from medmail_cli.pki import dn, places
 from medmail_cli.pki.bundle import read_bundle
 from medmail_cli.pki.certificate import facts, issuer_text, subject_text
@@ -19,10 +20,14 @@ from medmail_cli.workflows.fetching import Fetched, Fetcher, failed, keep, sound
 from medmail_cli.workflows.logged import logged
 
 if TYPE_CHECKING:
+    from pathlib import Path as FilePath
+
     from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.contacts import Contacts
     from medmail_cli.store.incomplete import Incomplete
 
-Kind = Literal["anchor", "intermediate", "crl"]
+Kind = Literal["anchor", "intermediate", "crl", "contact"]
+Status = Literal["kept", "added", "unchanged", "removed"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class TrustItem:
     issuer: str
     since: dt.datetime
     until: dt.datetime | None
-    status: Literal["kept", "added", "unchanged", "removed"]
+    status: Status
     exit: int = OK
 
 
@@ -58,15 +63,42 @@ def add(
         yield _shown(item, "added" if new else "unchanged")
 
 
+def take_in(contacts: "Contacts", log: "AuditLog", actor: str, path: "FilePath") -> Iterator[TrustItem]:
+    """Take in a contact's file that the log knew nothing of, with what somebody took by hand.
+
+    Raises ``store-damaged``.
+    """
+    contact = contacts.at(path)
+    new = contacts.unknown(contact)
+    if new:
+        with logged(log, "contact-add", actor, objects=new, address=contact.address):
+            pass  # the file is there already
+    for known in contact.by_hand:
+        status: Status = "added" if known.sha256 in new else "unchanged"
+        yield _of(known.certificate, "contact", known.sha256, status)
+
+
 def items(trust: Trust) -> Iterator[TrustItem]:
     """Everything in the store. Raises ``store-damaged``."""
     for item in trust.items():
         yield _shown(item, "kept")
 
 
-def remove(trust: Trust, log: "AuditLog", actor: str, prefix: str) -> Iterator[TrustItem]:
-    """Take out the one item whose SHA-256 begins so. Raises ``not-found``, ``ambiguous-digest``."""
-    item = trust.find(prefix)
+def remove(trust: Trust, log: "AuditLog", actor: str, prefix: str) -> Iterator[TrustItem | Note]:
+    """Take out the one item whose SHA-256 begins so, or forget a file of remembered revocations by its name.
+
+    Raises ``not-found``, ``ambiguous-digest``.
+    """
+    try:
+        item = trust.find(prefix)
+    except MedmailError as error:
+        if error.code != "not-found":
+            raise
+        path = trust.forgettable(prefix)
+        with logged(log, "trust-remove", actor, kind="dropped", list=path.stem):
+            trust.forget(path)
+        yield Note("revocations-forgotten", {"path": str(path)})
+        return
     with logged(log, "trust-remove", actor, objects=(item.sha256,), kind=item.kind):
         trust.remove(item)
     yield _shown(item, "removed")
@@ -181,19 +213,19 @@ def _places(
                 yield certificate, url
 
 
-def _shown(item: Item, status: Literal["kept", "added", "unchanged", "removed"]) -> TrustItem:
+def _shown(item: Item, status: Status) -> TrustItem:
     if item.kind != "crl":
-        content = item.certificate
-        since, until = content.not_valid_before_utc, content.not_valid_after_utc
-        return TrustItem(
-            item.kind,
-            item.sha256,
-            subject_text(content),
-            issuer_text(content),
-            since,
-            until,
-            status,
-        )
+        return _of(item.certificate, item.kind, item.sha256, status)
     crl = item.crl
     issuer = dn.crl_issuer(crl).rfc4514_string()
     return TrustItem(item.kind, item.sha256, issuer, issuer, crl.last_update_utc, crl.next_update_utc, status)
+
+
+def _of(
+    content: x509.Certificate,
+    kind: Kind,
+    sha256: str,
+    status: Status,
+) -> TrustItem:
+    since, until = content.not_valid_before_utc, content.not_valid_after_utc
+    return TrustItem(kind, sha256, subject_text(content), issuer_text(content), since, until, status)

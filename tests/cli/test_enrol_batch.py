@@ -10,6 +10,7 @@ import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
 from medmail_cli.sandbox.operator import Operator
+from medmail_cli.workflows.audit import read_entries
 from tests.support.cli import MEDMAIL, PASSPHRASE, medmail
 from tests.support.rosters import enrol, environment, person, registrar, report, roster, rows, rpps
 from tests.support.tools import require, run
@@ -63,6 +64,10 @@ def test_everybody_gets_a_home_that_sends_and_opens(
     (signer,) = opened.objects[0]["signature"]["signers"]
     assert "Dr Élise P3" in signer["subject"]
     assert rpps(3) in signer["subject"]
+    # whom it trusts stands in its log from the first
+    actions = [one.action for one in read_entries(theirs / "audit") if root in one.objects]
+    assert (actions[0], "trust-adopt" in actions) == ("trust-add", False)
+    assert medmail(theirs, "audit", "verify").exit == 0
     assert theirs.stat().st_mode & 0o77 == 0
     assert secret.stat().st_mode & 0o77 == 0
     # and may go on by themselves: servers and authority are set up

@@ -29,6 +29,7 @@ from medmail_cli.ui.schema import of_command
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
 from tests.support.cli import MEDMAIL, PASSPHRASE, Done, medmail, passphrase
+from tests.support.homes import sealing
 
 CHEAP = Cost(memory=64, passes=1, lanes=1)
 ADDRESS = "dr.martin@medecin.test"
@@ -374,6 +375,7 @@ def test_unlock_lets_the_kernel_keep_the_key_until_its_time_or_lock(home: Path) 
         (error,) = objects(home, "unlock")
         assert (error["code"], error["exit"]) == ("no-kernel-keyring", 1)
         return
+    sealing(home)
     before = files_but_the_log(home)
     argv = ("enrol", "new", "x@medecin.test", "--method", "csr", "--key", "p256")
     nowhere = {"MEDMAIL_PASSPHRASE_FILE": ""}

@@ -13,13 +13,12 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from medmail_cli.smime.protect import protect
-from medmail_cli.store.contacts import Contacts
 from medmail_cli.store.incomplete import Incomplete
 from medmail_cli.store.mailbox import Mailbox
 from medmail_cli.store.trust import Trust
 from tests.support import pki
 from tests.support.cli import Done, medmail
-from tests.support.homes import make_home
+from tests.support.homes import knowing, make_home
 from tests.support.letters import NOW, Person, authority, letter, person
 from tests.support.webserver import Files, serving
 
@@ -236,7 +235,7 @@ def test_a_recipient_s_certificate_is_asked_about_before_a_letter_is_encrypted_t
         'smtp = { host = "127.0.0.1", port = 1, security = "tls" }\n'
     )
     someone = alice(server)
-    Contacts(home / "contacts").add(someone.address, [someone.certificate], now=NOW)
+    knowing(home, someone.address, someone.certificate)
     words = ("send", "--to", someone.address, "--dry-run", "--json", "-")
 
     def why(*options: str) -> str | None:

@@ -17,7 +17,7 @@ from medmail_cli.store.keystore import Keystore
 from medmail_cli.store.mailbox import Mailbox
 from tests.support import letters, pki
 from tests.support.cli import PASSPHRASE
-from tests.support.homes import make_home
+from tests.support.homes import knowing, make_home
 from tests.support.letters import Person
 from tests.support.senders import Sender, opened_by, recipients
 from tests.support.tools import require, run
@@ -268,7 +268,7 @@ def test_a_certificate_whose_kind_of_key_is_unknown_is_passed_over(alice: Sender
         der.sequence(der.oid(algorithms.RSA), der.NULL), der.sequence(der.oid(algorithms.RSA_OAEP), der.NULL)
     )
     certificates = [x509.load_der_x509_certificate(for_oaep)]
-    Contacts(alice.home / "contacts").add(RSA_CAROL.address, certificates, now=NOW)
+    knowing(alice.home, RSA_CAROL.address, *certificates)
     for options, code in (((), "no-recipient-certificate"), (("--post-quantum",), "not-post-quantum")):
         done = alice.send("--to", RSA_CAROL.address, "--queue", *options, "-", stdin=b"x\n")
         assert (done.exit, done.objects[-1]["code"]) == (5, code)
@@ -309,7 +309,7 @@ def gets_ml_kem(sender: Sender) -> None:
 
 
 def knows_both(sender: Sender, *people: Person) -> None:
-    Contacts(sender.home / "contacts").add(people[0].address, [one.certificate for one in people], now=NOW)
+    knowing(sender.home, people[0].address, *(one.certificate for one in people))
 
 
 def test_every_entry_is_ml_kem_or_nothing_is_sent(alice: Sender) -> None:

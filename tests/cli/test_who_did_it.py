@@ -123,8 +123,9 @@ def test_a_damaged_log_key_says_what_can_be_done(home: Path) -> None:
     key.write_bytes(whole[:-9] + b"AAAAAAAA\n")
     done = medmail(home, "keys", "lock")
     assert (done.exit, str(key) in done.stderr) == (7, True)
-    assert f"keep {home / 'audit'} as evidence, moved away, and a new log begins" in done.stderr.replace(
-        "\n", " "
+    assert (
+        f"keep {home / 'audit'} as evidence, moved away together with keystore/trust.seal"
+        in done.stderr.replace("\n", " ")
     )
     verified = medmail(home, "audit", "verify")
     assert (verified.exit, "moved away" in verified.stdout + verified.stderr) == (7, True)

@@ -20,6 +20,7 @@ from medmail_cli.store.seal import Cost
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
 from tests.support.cli import MEDMAIL, PASSPHRASE, medmail, passphrase
+from tests.support.homes import sealing
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 
 CHEAP = Cost(memory=64, passes=1, lanes=1)
@@ -198,6 +199,7 @@ def test_restore_killed_anywhere_begins_afresh_or_is_done(home: Path, tmp_path: 
 def test_a_full_disk_leaves_the_store_as_it_was(home: Path, tmp_path: Path, size: int) -> None:
     file = tmp_path / "new.pem"
     file.write_bytes(pki.pem(*NEW, CA.certificate))
+    sealing(home)
     before = snapshot(home / "keystore")
     done = subprocess.run(
         [MEDMAIL, "enrol", "import", file],

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.store.keystore import Keystore
-from medmail_cli.store.trust import Trust
 from medmail_cli.transport.est import sha256
 from tests.support import pki
 from tests.support.acme_server import KID, MAC_KEY, SENDER, AcmeServer, Signer
 from tests.support.cli import MEDMAIL, medmail, passphrase
+from tests.support.homes import trusting
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 from tests.support.rosters import environment, person, roster
 from tests.support.servers import MailServers
@@ -52,7 +51,7 @@ class Place:
         with (home / "config.toml").open("a") as config:
             config.write("\n" + tomli_w.dumps({"authorities": {"order": authority | settings}}))
         passphrase(home)
-        Trust(home / "trust", home / "cache").add(self.mail_ca.certificate.public_bytes(Encoding.PEM), "mail")
+        trusting(home, self.mail_ca.certificate)
         return home
 
     @property

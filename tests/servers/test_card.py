@@ -21,13 +21,12 @@ from medmail_cli.cms import enveloped
 from medmail_cli.devices.card import Cards
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace
-from medmail_cli.store.contacts import Contacts
 from medmail_cli.store.keystore import fingerprint
 from medmail_cli.store.refusedpins import RefusedPins
 from tests.faults.test_oracles import ways_to_fail
 from tests.support import letters, pki, tokens
 from tests.support.cli import MEDMAIL, PASSPHRASE, Done, medmail
-from tests.support.homes import make_home
+from tests.support.homes import knowing, make_home
 from tests.support.letters import OUTER, TEXT, Person, authority, entity, person
 from tests.support.tokens import PIN, SOFTHSM, SPY, WRONG_PIN, Reader
 from tests.support.tools import run
@@ -98,7 +97,7 @@ def test_a_card_signs_what_openssl_verifies_and_opens_what_was_sent_to_it(
     assert enrolled(done) == [("enrolled", ALICE, "both")], done
     (listed,) = [o for o in desk.run("keys", "list", "--json").objects if o["type"] == "identity"]
     assert (listed["method"], listed["key"]) == ("card", kind)
-    Contacts(desk.home / "contacts").add(bob.address, [bob.certificate], now=letters.NOW)
+    knowing(desk.home, bob.address, bob.certificate)
 
     signed = desk.letter("signed.eml", sent(desk, bob.address, "--sign-only"))
     root = desk.letter("root.pem", pki.pem(authority("Health Root").certificate))

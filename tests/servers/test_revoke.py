@@ -65,3 +65,7 @@ def test_the_list_of_those_revoked_is_guarded(home: Path, operator: Operator) ->
     path.write_bytes(path.read_bytes().replace(b"certificates", b"certificatez"))
     damaged = medmail(home, "keys", "list", "--json")
     assert (damaged.exit, damaged.objects[-1]["code"]) == (7, "store-damaged")
+    path.unlink()
+    missing = medmail(home, "keys", "list", "--json")
+    assert (missing.exit, missing.objects[-1]["code"]) == (7, "own-revocations-missing")
+    assert str(path) in missing.stderr

@@ -274,8 +274,10 @@ def test_whoever_sends_can_prove_it_afterwards(
     assert hashlib.sha256(bytes.fromhex(salt["salt"]) + entity).hexdigest() == facts["commitment"]
     assert salt["commitment"] == facts["commitment"]
     assert salt["salt"] not in (alice.home / "audit" / "entries.jsonl").read_text()
-    no_salt = alice.run("audit", "prove", str(entries[1]["index"]), "--salt")
-    assert (no_salt.exit, no_salt.stderr.splitlines()[0]) == (1, "medmail: error: there is no salt “1”")
+    outcome = entries[1]["index"]
+    no_salt = alice.run("audit", "prove", str(outcome), "--salt")
+    said = f"medmail: error: there is no salt “{outcome}”"
+    assert (no_salt.exit, no_salt.stderr.splitlines()[0]) == (1, said)
     for path in alice.home.rglob("*"):
         if path.is_file():
             assert b"Geheim" not in path.read_bytes(), path

@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.sandbox.operator import Operator
-from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.auditlog import AuditLog
+from medmail_cli.store.believed import SEAL_LABEL, Believed
+from medmail_cli.store.contacts import Contacts
+from medmail_cli.store.keystore import Keystore, fingerprint
 from medmail_cli.store.seal import Cost
 from medmail_cli.store.trust import Trust
+from medmail_cli.workflows.logged import logged
 from tests.support.cli import PASSPHRASE, passphrase
 from tests.support.letters import NOW, Person, authority
 
@@ -30,10 +35,34 @@ def make_home(folder: Path, *people: Person, roots: tuple[str, ...] = ("Health R
             now=NOW,
             name=person.address,
         )
-    trust = Trust(home / "trust", home / "cache")
-    for root in roots:
-        trust.add(authority(root).certificate.public_bytes(Encoding.PEM), root)
+    trusting(home, *(authority(root).certificate for root in roots))
     return home
+
+
+def trusting(home: Path, *roots: x509.Certificate) -> None:
+    """Let a home trust these roots, as the log then says."""
+    trust = Trust(home / "trust", home / "cache")
+    with AuditLog(home / "audit", lambda: NOW) as log:
+        for root in roots:
+            with logged(log, "trust-add", "a test", (fingerprint(root),), kind="anchor"):
+                trust.add(root.public_bytes(Encoding.PEM), "root")
+
+
+def sealing(home: Path) -> None:
+    """Let the keystore seal whom the home trusts, as it is when it is first opened."""
+    store = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
+    believed = Believed(AuditLog(home / "audit", lambda: NOW), home / "cache")
+    believed.seal(home / "keystore", store.subkey(SEAL_LABEL))
+
+
+def knowing(home: Path, address: str, *certificates: x509.Certificate) -> None:
+    """Let a home know somebody's certificates, as the log then says."""
+    objects = [fingerprint(one) for one in certificates]
+    with (
+        AuditLog(home / "audit", lambda: NOW) as log,
+        logged(log, "contact-add", "a test", objects, address=address),
+    ):
+        Contacts(home / "contacts").add(address, certificates, now=NOW)
 
 
 def by_cmp(home: Path, operator: Operator) -> None:

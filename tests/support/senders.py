@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from medmail_cli.smime.open import Opened, Policy, open_message
-from medmail_cli.store.contacts import Contacts
 from tests.support import letters
 from tests.support.cli import Done, medmail
-from tests.support.homes import make_home
+from tests.support.homes import knowing, make_home
 from tests.support.letters import Person
 from tests.support.servers import MailServers
 
@@ -29,9 +28,8 @@ class Sender:
 
     def knows(self, *people: Person) -> None:
         """Put them into the contacts."""
-        contacts = Contacts(self.home / "contacts")
         for one in people:
-            contacts.add(one.address, [one.certificate], now=letters.NOW)
+            knowing(self.home, one.address, one.certificate)
 
 
 def somebody(servers: MailServers, name: str, **options: Any) -> Person:

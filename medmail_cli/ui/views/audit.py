@@ -27,6 +27,7 @@ PROBLEMS = {
     "removed": N_("is missing"),
     "moved": N_("was moved"),
     "repeated": N_("stands there twice"),
+    "unvouched": N_("changes whom you trust and was not written by medmail"),
     "no-such-intent": N_("is the outcome of nothing that was begun"),
     "stored-hash": N_("has another hash in the file of hashes"),
     "rewritten": N_("is not what the checkpoint was signed for"),
@@ -82,6 +83,9 @@ def damaged_file(event: "DamagedFile", _console: "Console") -> "Iterable[Line]":
 def log(event: "LogState", _console: "Console") -> "Iterable[Line]":
     if event.status == "damaged":
         yield [("bold red", _("the log is damaged")), f" ({event.entries})"]
+        return
+    if event.status == "contradicted":
+        yield [("bold red", _("the log is whole, but what stands beside it is not what it says"))]
         return
     yield [
         ("bold green", _("intact")),

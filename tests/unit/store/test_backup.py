@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medmail_cli.audit.belief import Belief
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace
 from medmail_cli.store import seal
+from medmail_cli.store.auditlog import AuditLog
 from medmail_cli.store.backup import read_backup, restore_backup, write_backup
+from medmail_cli.store.believed import SEAL, SEAL_LABEL, Believed
 from medmail_cli.store.keystore import Keystore, Unlocked
 from medmail_cli.store.seal import Cost
 from tests.support import pki
@@ -142,6 +145,38 @@ def test_a_hostile_backup_is_refused_before_anything_is_written(
     with pytest.raises(MedmailError) as raised:
         read_backup(data, PLACE, lambda: b"secret")
     assert raised.value.code == "backup-damaged"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"\nanchor ../../x\n",
+        b"\ndropped ../../../etc/passwd 5 " + b"ab" * 32 + b"\n",
+        b"\ndropped abcd many " + b"ab" * 32 + b"\n",
+        b"\ngone anchor " + b"ab" * 32 + b"\n",
+    ],
+)
+def test_a_hostile_seal_over_trust_is_refused_before_anything_is_written(
+    tmp_path: Path, state: bytes
+) -> None:
+    """Whoever made the backup has its keys: the seal opens, and says what no seal says."""
+    store = make(tmp_path / "a", 1)
+    believed = Believed(AuditLog(tmp_path / "audit", lambda: NOW), tmp_path / "cache")
+    believed.seal(store.keystore.folder, store.subkey(SEAL_LABEL), Belief(base=b"\n"))
+    assert read_backup(write_backup(store, b"p", None, NOW, CHEAP), PLACE, lambda: b"p").beside[SEAL]
+    believed.seal(store.keystore.folder, store.subkey(SEAL_LABEL), Belief(base=state))
+    with pytest.raises(MedmailError) as caught:
+        read_backup(write_backup(store, b"p", None, NOW, CHEAP), PLACE, lambda: b"p")
+    assert caught.value.code == "backup-damaged"
+
+
+def test_the_seal_of_a_very_large_set_can_be_restored(tmp_path: Path) -> None:
+    store = make(tmp_path / "a", 1)
+    believed = Believed(AuditLog(tmp_path / "audit", lambda: NOW), tmp_path / "cache")
+    lines = b"\n" + b"".join(b"contact %032x\n" % i for i in range(50_000))
+    believed.seal(store.keystore.folder, store.subkey(SEAL_LABEL), Belief(base=lines))
+    saved = read_backup(write_backup(store, b"p", None, NOW, CHEAP), PLACE, lambda: b"p")
+    assert len(saved.beside[SEAL]) > len(lines)
 
 
 def test_an_identity_under_another_name_is_not_restored(tmp_path: Path) -> None:

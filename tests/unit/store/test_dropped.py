@@ -1,6 +1,8 @@
 """A certificate that was revoked stays so when it has ended and its authority cleans up (RFC 5280 3.3)."""
 
 import datetime as dt
+import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -148,6 +150,35 @@ def test_an_indirect_list_has_the_issuers_of_its_entries(trust: Trust, tmp_path:
         again = Trust(tmp_path / "trust", tmp_path / "cache").authorities
         judged = again.judge(leaf, at=STORED, known_now=STORED + 40 * DAY)
         assert "revoked" in [problem.code for problem in judged.problems]
+
+
+def test_it_counts_where_its_list_is_no_longer_at_hand(trust: Trust, tmp_path: Path) -> None:
+    """Caches are emptied. Another authority of the same name said nothing of ours."""
+    take(trust, 1, 0, LEAF)
+    take(trust, 2, 9)
+    shutil.rmtree(tmp_path / "cache")
+    assert codes(trust, tmp_path) == ["revoked"]
+    namesake = pki.make_ca("Root")
+    other, _ = pki.issue(namesake, "a@x.test", key_type="p256", not_after=STORED + DAY)
+    (path,) = (tmp_path / "trust/dropped").iterdir()
+    text = path.read_text().replace(f"{LEAF.serial_number:x} ", f"{other.serial_number:x} ")
+    body = text.partition("\n")[2]
+    path.write_text(hashlib.sha256(body.encode()).hexdigest() + "\n" + body)
+    trust.add(pki.pem(namesake.certificate), "namesake")
+    again = Trust(tmp_path / "trust", tmp_path / "cache").authorities
+    judged = again.judge(other, at=STORED, known_now=STORED + 40 * DAY)
+    assert [problem.code for problem in judged.problems] == ["revocation-unknown"]
+
+
+def test_an_indirect_list_counts_when_it_is_gone_too(trust: Trust, tmp_path: Path) -> None:
+    scope = x509.IssuingDistributionPoint(None, None, False, False, None, True, False)
+    publisher = pki.make_ca("Publisher", parent=ROOT)
+    trust.add(pki.pem(publisher.certificate), "publisher", intermediate=True)
+    issuer = x509.CertificateIssuer([x509.DirectoryName(ROOT.certificate.subject)])
+    issue(trust, publisher, 1, 0, scope, (LEAF, issuer))
+    issue(trust, publisher, 2, 9, scope, None)
+    shutil.rmtree(tmp_path / "cache")
+    assert codes(trust, tmp_path) == ["revoked"]
 
 
 def test_a_changed_octet_is_found(trust: Trust, tmp_path: Path) -> None:
