@@ -208,8 +208,8 @@ class Imap(ImapSession):
         def asked(text: bytes, size: int) -> bool:
             nonlocal granted
             message, uid = imapanswers.announced(text)
-            # where the UID comes after the message, it is seen then
-            if not message or not (uid is None or any(uid in group for _, group in under_way)):
+            # one message a response; where the UID comes after it, it is seen then
+            if granted or not message or not (uid is None or any(uid in group for _, group in under_way)):
                 return False
             granted += size
             return True
