@@ -82,7 +82,7 @@ def tls_context(session: "Session", account: "Account") -> "ssl.SSLContext":
 
 def above(session: "Session", one: "Identity") -> "Sequence[x509.Certificate]":
     """What stands above an identity's certificate, nearest first: what came with it, then helpers at hand."""
-    from medmail_cli.pki.keyfile import chain_of
+    from medmail_cli.pki.chain import chain_of
 
     return tuple(
         dict.fromkeys((*one.chain, *chain_of(one.certified, (*one.chain, *session.trust.intermediates()))))

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from medmail_cli.pki.keyfile import chain_of
+from medmail_cli.pki.chain import chain_of
 from medmail_cli.pki.usage import purpose
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import codecs
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,6 @@ from medmail_cli.cms import algorithms
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki import pkcs12
 from medmail_cli.pki.bundle import blocks, decoded, read_bundle
-from medmail_cli.pki.certificate import facts, issued
 from medmail_cli.pki.pbe import Spelling, spellings
 from medmail_cli.pki.pkcs8 import open_key, read_key
 
@@ -42,7 +41,6 @@ _KINDS = (
     x25519.X25519PrivateKey,
     x448.X448PrivateKey,
 )
-_LONGEST_CHAIN = 10
 
 Password = Callable[[], bytes]
 """Gives the file's password; called only where one is needed, and then once a file."""
@@ -151,24 +149,3 @@ def _pkcs12(data: bytes, name: str, password: Password) -> KeyFile:
         if all(key.public_key() != other.public_key() for other in keys):
             keys.append(key)
     return KeyFile(tuple(keys), tuple(dict.fromkeys(contents.certificates)), name)
-
-
-def chain_of(certificate: x509.Certificate, pool: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
-    """What stands above ``certificate`` among ``pool``, nearest issuer first, as far as it goes."""
-    chain: list[x509.Certificate] = []
-    below = certificate
-    while len(chain) < _LONGEST_CHAIN and not is_root(below):
-        name = facts(below).issuer
-        above = next(
-            (c for c in pool if facts(c).subject == name and c not in chain and issued(below, c)), None
-        )
-        if above is None:
-            break
-        chain.append(above)
-        below = above
-    return tuple(chain)
-
-
-def is_root(certificate: x509.Certificate) -> bool:
-    """Whether the certificate is issued and signed by itself."""
-    return facts(certificate).self_issued and issued(certificate, certificate)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport import imapanswers, proxy, reaching, sasl, tls
+from medmail_cli.transport import proxy, reaching, sasl, tls
 from medmail_cli.transport.smtpwire import COMMAND_TIMEOUT, Lost, Offer, Reply, Wire
 
 if TYPE_CHECKING:
@@ -252,6 +252,8 @@ def _login_refusal(
     if reply.code == PASSWORD_TRANSITION:
         return MedmailError("login-expired", host=name, login=login, reply=words)
     invalid = reply.text.startswith(CREDENTIALS_INVALID)
-    if reply.temporary or (not invalid and imapanswers.will_pass("", reply.text)):
+    from medmail_cli.transport.imapanswers import will_pass  # the same words
+
+    if reply.temporary or (not invalid and will_pass("", reply.text)):
         return MedmailError("server-busy", host=name, reply=words)
     return MedmailError("login-refused", host=name, login=login, reply=words)

@@ -28,7 +28,7 @@ from medmail_cli.cms.certificates import load, unrepaired
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.address import canonical
-from medmail_cli.pki.keyfile import is_root
+from medmail_cli.pki.chain import is_root
 from medmail_cli.store import files, seal
 from medmail_cli.store.identity import fingerprint, key_digest
 from medmail_cli.store.keystore import Keystore

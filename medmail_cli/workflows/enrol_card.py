@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace, Note
 from medmail_cli.pki.certificate import public_key, subject_text
-from medmail_cli.pki.keyfile import chain_of, is_root
+from medmail_cli.pki.chain import chain_of, is_root
 from medmail_cli.pki.usage import Purpose, for_mail, purpose
 from medmail_cli.store.identity import CARD, Identity, fingerprint
 from medmail_cli.workflows.anchors import Anchor, AskTrust, check_fingerprint, offer_roots

@@ -10,7 +10,8 @@ from cryptography import x509
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.pki.certificate import issuer_text, public_key
-from medmail_cli.pki.keyfile import KeyFile, chain_of, is_root
+from medmail_cli.pki.chain import chain_of, is_root
+from medmail_cli.pki.keyfile import KeyFile
 from medmail_cli.pki.usage import Purpose
 from medmail_cli.store.identity import Identity, fingerprint, key_digest
 from medmail_cli.workflows.anchors import Anchor, AskTrust, check_fingerprint, offer_roots

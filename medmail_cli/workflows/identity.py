@@ -15,7 +15,7 @@ from medmail_cli.pki import dn
 from medmail_cli.pki.address import addresses as addresses_of
 from medmail_cli.pki.address import same_address
 from medmail_cli.pki.certificate import facts
-from medmail_cli.pki.keyfile import is_root
+from medmail_cli.pki.chain import is_root
 from medmail_cli.pki.usage import Purpose, for_mail, purpose
 from medmail_cli.store.identity import Identity, fingerprint
 

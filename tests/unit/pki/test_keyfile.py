@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.bundle import read_bundle
-from medmail_cli.pki.keyfile import chain_of, read_keys
+from medmail_cli.pki.keyfile import read_keys
 from medmail_cli.pki.usage import for_mail, key_type, purpose
 from tests.support import pki
 
@@ -99,12 +99,6 @@ def test_a_key_for_no_letter_is_refused() -> None:
     with pytest.raises(MedmailError) as caught:
         read_keys(key, "file", password)
     assert caught.value.code == "unsupported-algorithm"
-
-
-def test_a_chain_is_put_in_order_and_needs_true_signatures() -> None:
-    stranger = pki.make_ca("Middle")
-    assert chain_of(CERTIFICATE, [ROOT.certificate, stranger.certificate, MIDDLE.certificate]) == MIDDLE.chain
-    assert chain_of(CERTIFICATE, [ROOT.certificate]) == ()
 
 
 @pytest.mark.parametrize(
