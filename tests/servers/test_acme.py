@@ -47,6 +47,7 @@ from tests.support.acme_server import (
     pebble,
     unchanged,
 )
+from tests.support.homes import trusting
 from tests.support.servers import MailServers, until
 
 NO_KEY = SoftwareKey(ec.generate_private_key(ec.SECP256R1()))
@@ -82,9 +83,7 @@ class Applicant:
 
     def __post_init__(self) -> None:
         self.mail.write_config(self.home, self.address)
-        session = Session(Options(home=self.home))
-        for root in self.roots:
-            session.trust.add(root.public_bytes(Encoding.PEM), "root")
+        trusting(self.home, *self.roots)
         self.csr = request_for(self.address)
 
     def lookup(self, name: str) -> list[bytes]:
