@@ -332,23 +332,23 @@ def _inside(opened: Decrypted, content_type: str) -> Entity:
         return _inner(content_type, opened.content)
     entity = mime.parse_inner(opened.content)
     head = opened.content[: entity.body] if entity.fields else opened.content
-    if not opened.authenticated and not _is_text(head) and mime.kind_of(head) is None:
+    if not opened.authenticated and not _is_text(head, bare=not entity.fields) and mime.kind_of(head) is None:
         # CBC under a wrong key, or changed on the way: what came out is noise
         raise MedmailError("bad-tag")
     return entity
 
 
 _NOISE = bytes(set(range(32)) - set(b"\t\n\f\r")) + b"\x7f"
-_ASCII = bytes(range(128))
+_NO_OLD_TEXT = re.compile(rb"[" + re.escape(_NOISE) + rb"]|[\x80-\xff]{4}|content-type", re.IGNORECASE)
+"""A block of noise, of which four octets in a row are no ASCII, or what is left of a header it fell into."""
 
 
-def _is_text(data: bytes) -> bool:
-    """Whether it reads as text: UTF-8, or an older character set, in which most is ASCII all the same."""
+def _is_text(data: bytes, *, bare: bool) -> bool:
+    """Whether it reads as text: UTF-8 or, where it is no header, an older character set of Western Europe."""
     try:
         return "\0" not in data.decode("utf-8")
     except UnicodeDecodeError:
-        letters = data.translate(None, _NOISE)
-        return len(letters) == len(data) and 4 * len(letters.translate(None, _ASCII)) <= len(data)
+        return bare and _NO_OLD_TEXT.search(data) is None
 
 
 def _inflate(node: ber.Node) -> tuple[str, bytes]:

@@ -20,10 +20,10 @@ from tests.support.letters import opened
 from tests.support.measured import processor_time
 from tests.support.readers import CALLS, OURS, measured, readers
 
-SMALL, LARGE = 4_000, 16_000
-AT_ONCE = 0.015
+SMALL, LARGE = 8_000, 32_000
+AT_ONCE = 0.1
 """Seconds of processor time that say nothing about growth; what is quadratic takes more by far."""
-RATIO = 8.0
+RATIO = 10.0
 """Of four times the input: about 4 where cost is linear, 16 where it is quadratic."""
 
 BEGINS = (

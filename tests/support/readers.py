@@ -295,6 +295,7 @@ OURS = {
     "pki.request": ("build_request", "general_name"),
     "audit.entry": ("check", "intent_line", "outcome_line"),
     "audit.checkpoint": ("new_signer", "parse_skey", "verify"),
+    "audit.belief": ("load", "contact_mark", "voucher", "advance"),
     "audit.check": ("scan", "faults"),
     # keys and blocks, of a length that their kind gives, or one pass of a cipher or a hash
     "cms.agreement": ("derive", "derive_kem", "derive_content_key"),
