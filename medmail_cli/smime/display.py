@@ -6,7 +6,7 @@ Which parts are shown follows RFC 2046 §5.1.4 and RFC 9788 §4.5.3 (legacy disp
 import re
 from dataclasses import dataclass, field, replace
 
-from medmail_cli.smime import html, mime
+from medmail_cli.smime import mime
 from medmail_cli.smime.layers import signed_content
 from medmail_cli.smime.mime import Entity
 
@@ -129,6 +129,8 @@ def _read(entity: Entity, *, hide_copy: bool) -> str:
     text = mime.decode_text(entity)
     hide_copy = hide_copy and entity.parameters.get("hp-legacy-display") == "1"
     if entity.content_type == "text/html":
+        from medmail_cli.smime import html  # few letters are read by it alone
+
         return html.to_text(text, hide_copy=hide_copy)
     if hide_copy and (copy := _COPY.match(text)):
         return text[copy.end() :]
