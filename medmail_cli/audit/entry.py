@@ -152,7 +152,7 @@ def parse(line: bytes) -> Entry:
             _typed(fields["format"], int)
         return Entry(
             index=_typed(fields["index"], int),
-            time=datetime.strptime(_typed(fields["time"], str), _TIME).replace(tzinfo=UTC),
+            time=_time(_typed(fields["time"], str)),
             run=_typed(fields["run"], str),
             kind=cast("Kind", _typed(fields["kind"], str)),
             actor=_typed(fields["actor"], str),
@@ -173,6 +173,13 @@ def index_of(line: bytes) -> int | None:
     """The index a line claims, or None where it is not the line of an entry."""
     match = HEADS.match(line)
     return int(match[1]) if match else None
+
+
+def _time(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.strftime(_TIME) != text:
+        raise ValueError(text)
+    return found
 
 
 def _typed(value: object, kind: type[_T]) -> _T:
