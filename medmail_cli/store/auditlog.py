@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from medmail_cli.audit import belief, tree
 from medmail_cli.audit import checkpoint as checkpoints
@@ -84,12 +84,7 @@ class AuditLog:
         group = list(intents)
         with self._appending():
             first = self._size
-            self._write(
-                [
-                    entries.intent_line(first + i, self._now(), self.run, self._vouched(first + i, one))
-                    for i, one in enumerate(group)
-                ]
-            )
+            self._write_all(group, "intent")
             indices = range(first, first + len(group))
             self._open.update(zip(indices, group, strict=True))
         return indices
@@ -128,15 +123,7 @@ class AuditLog:
     def events(self, events: Iterable[Intent]) -> None:
         """Record several with one write and one fsync."""
         with self._appending():
-            first = self._size
-            self._write(
-                [
-                    entries.intent_line(
-                        first + i, self._now(), self.run, self._vouched(first + i, one), kind="event"
-                    )
-                    for i, one in enumerate(events)
-                ]
-            )
+            self._write_all(events, "event")
 
     def event(self, action: str, *, actor: str = _SYSTEM, objects: Sequence[str] = (), **facts: Fact) -> int:
         """Record what needs no intent (nothing outside the log depends on it); its index."""
@@ -290,9 +277,16 @@ class AuditLog:
         self._frontier = frontier
 
     def _event(self, event: Intent) -> int:
-        event = self._vouched(self._size, event)
-        self._write([entries.intent_line(self._size, self._now(), self.run, event, kind="event")])
+        self._write_all([event], "event")
         return self._size - 1
+
+    def _write_all(self, said: Iterable[Intent], kind: Literal["intent", "event"]) -> None:
+        self._write(
+            [
+                entries.intent_line(index, self._now(), self.run, self._vouched(index, one), kind=kind)
+                for index, one in enumerate(said, self._size)
+            ]
+        )
 
     def _vouched(self, index: int, intent: Intent) -> Intent:
         """What changes whom one trusts counts only under the log key (see ``audit.belief``)."""
