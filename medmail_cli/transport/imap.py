@@ -5,7 +5,6 @@ read, and every limit on what a server may send is ours.
 """
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -173,24 +172,24 @@ class Imap(ImapSession):
         uids: set[int] = set()
         message_ids: dict[int, str] = {}
         with self._errors():
-            tags = []
+            tags: set[bytes] = set()
             if witnesses:
                 named = imapwire.uid_set(list(witnesses))
-                tags.append(
-                    self._send(b"UID FETCH " + named + b" (UID BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])")
-                )
-            tags.append(self._send(b"UID SEARCH " + key))
-            for tag in tags:
-                for response in self._until(tag):
+                tags.add(self._send(b"UID FETCH " + named + b" (UID BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])"))
+            tags.add(search := self._send(b"UID SEARCH " + key))
+            while tags:
+                for response in self._until(*tags):
                     if response.word == b"SEARCH":
                         uids.update(int(word) for word in imapanswers.numbers(response))
                     elif response.word == b"ESEARCH":
                         uids |= imapanswers.extended(response)
                     elif response.tag == b"*" and witnesses:
                         message_ids |= imapanswers.message_id(response)
+                tags.remove(response.tag)
                 # a server that does not tell of witnesses has said nothing against them
-                if tag == tags[-1]:
-                    self._succeed(response)
+                if response.tag == search:
+                    end = response
+            self._succeed(end)
         return uids, message_ids
 
     def fetch(
@@ -202,14 +201,15 @@ class Imap(ImapSession):
         is refused the refusal stands for each that did not come.
         """
         rest = iter(uids)
-        under_way: deque[tuple[bytes, set[int]]] = deque()
+        under_way: dict[bytes, set[int]] = {}
         granted = 0
 
         def asked(text: bytes, size: int) -> bool:
             nonlocal granted
             message, uid = imapanswers.announced(text)
+            wanted = uid is None or any(uid in group for group in under_way.values())
             # one message a response; where the UID comes after it, it is seen then
-            if granted or not message or not (uid is None or any(uid in group for _, group in under_way)):
+            if granted or not message or not wanted:
                 return False
             granted += size
             return True
@@ -221,21 +221,20 @@ class Imap(ImapSession):
             with self._errors():
                 while len(under_way) < 2 and (group := list(islice(rest, GROUP))):
                     command = b"UID FETCH " + imapwire.uid_set(group) + b" (UID BODY.PEEK[])"
-                    under_way.append((self._send(command), set(group)))
+                    under_way[self._send(command)] = set(group)
             if not under_way:
                 return
-            tag, left = under_way[0]
-            responses = self._until(tag, Wanted(asked, place))
+            responses = self._until(*under_way, wanted=Wanted(asked, place))
             while True:
                 granted = 0
                 with self._errors():
                     response = next(responses)
-                    if response.tag == tag:
+                    if response.tag in under_way:
                         break
-                    message = self._message(response, [group for _, group in under_way], granted)
+                    message = self._message(response, under_way.values(), granted)
                 if message is not None:
                     yield message
-            del under_way[0]
+            left = under_way.pop(response.tag)
             refused: MedmailError | None = None
             with self._errors():
                 try:
@@ -249,7 +248,7 @@ class Imap(ImapSession):
                     yield uid, refused
 
     def _message(
-        self, response: Response, groups: list[set[int]], granted: int
+        self, response: Response, groups: Iterable[set[int]], granted: int
     ) -> tuple[int, Literal] | None:
         """A message that was asked for and has not come yet; None where a response brings none."""
         uid, body, wanted = None, None, None

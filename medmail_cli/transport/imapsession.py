@@ -140,11 +140,12 @@ class ImapSession:
         return tag
 
     def _until(
-        self, tag: bytes, wanted: Wanted | None = None, most: int = UNASKED_LIMIT
+        self, *tags: bytes, wanted: Wanted | None = None, most: int = UNASKED_LIMIT
     ) -> Iterator[Response]:
-        """The untagged responses and continuations up to the end of command ``tag``, which comes last.
+        """The untagged responses and continuations up to the end of a command of ``tags``, which comes last.
 
-        A goodbye is told only where nothing follows it: servers say why after it, or before.
+        Of several under way any may end first (RFC 3501 §5.5). A goodbye is told only where nothing follows
+        it: servers say why after it, or before.
         """
         goodbye: Response | None = None
         self._wire.begin()
@@ -155,7 +156,7 @@ class ImapSession:
                 if goodbye is None:
                     raise
                 raise imapanswers.refusal(self.name, goodbye) from None
-            if response.tag == tag:
+            if response.tag in tags:
                 self._note_capabilities(response)
                 yield response
                 return

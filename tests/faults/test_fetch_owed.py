@@ -8,7 +8,7 @@ import pytest
 
 from medmail_cli.commands.logins import source_of
 from medmail_cli.session import Options, Session
-from medmail_cli.transport.imap import Examined
+from medmail_cli.transport.imap import GROUP, Examined
 from medmail_cli.workflows.fetch import connected
 from tests.support.cli import medmail
 from tests.support.imapserver import ImapServer, Peer, _uids
@@ -156,6 +156,42 @@ def test_a_restored_mailbox_is_looked_through_again_though_it_has_grown_since(tm
             (8, "new")
         ]
         assert len(stored(home)) == 10
+
+
+def the_next_first(peer: Peer, tag: bytes, rest: bytes) -> None:
+    """Answers UID FETCH; a command that is sent without waiting for the answer is ended before it."""
+    server = peer.server
+    uids = list(_uids(b"UID " + rest, len(server.messages)))
+    if b"HEADER.FIELDS" in rest or (len(uids) == GROUP and uids[-1] < len(server.messages)):
+        other, _, command = peer.line().partition(b" ")
+        if command.startswith(b"UID SEARCH"):
+            numbers = b" ".join(b"%d" % (n + 1) for n in range(len(server.messages)))
+            peer.send(b"* SEARCH " + numbers + b"\r\n" + other + b" OK done\r\n")
+        else:
+            the_next_first(peer, other, command.removeprefix(b"UID "))
+    named = b"[HEADER.FIELDS (MESSAGE-ID)]" if b"HEADER.FIELDS" in rest else b"[]"
+    for uid in uids:
+        said = server.messages[uid - 1]
+        if b"HEADER.FIELDS" in rest:
+            said = b"".join(line for line in said.splitlines(True) if line.startswith(b"Message-ID"))
+        peer.send(b"* %d FETCH (UID %d BODY%s {%d}\r\n%s)\r\n" % (uid, uid, named, len(said), said))
+    peer.send(tag + b" OK done\r\n")
+
+
+def test_what_was_asked_for_together_may_be_answered_in_any_order(tmp_path: Path) -> None:
+    """RFC 3501 §5.5; Dovecot ends a search before what was asked for before it."""
+    messages = [sample(n) for n in range(GROUP + 5)]
+    acts = {"UID FETCH": the_next_first}
+    with ImapServer(tmp_path / "server", messages, acts=acts).running() as server:
+        home = server.write_config(tmp_path / "home")
+        assert medmail(home, "fetch").exit == 0
+        assert stored(home) == sorted(messages)
+        # restored, and grown past what was lost
+        since = [sample(n) for n in range(1000, 1004)]
+        server.messages = [*messages[:-3], *since]
+        assert medmail(home, "fetch").exit == 0
+        assert stored(home) == sorted([*messages, *since])
+        assert sum(b"LOGIN" in one or b"AUTHENTICATE" in one for one in server.commands) == 2
 
 
 def test_a_mailbox_restored_while_the_index_was_lost(tmp_path: Path) -> None:
