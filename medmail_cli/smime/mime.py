@@ -318,7 +318,7 @@ def _parts(source: bytes, start: int, end: int, boundary: bytes) -> Iterator[tup
 
 def decode_body(entity: Entity) -> bytes:
     """The body with its transfer encoding undone; damage is read over, as far as it can be."""
-    return transfer.decode(entity.source[entity.body : entity.end], entity.encoding)
+    return transfer.decode(memoryview(entity.source)[entity.body : entity.end], entity.encoding)
 
 
 decode_base64 = transfer.decode_base64

@@ -5,6 +5,7 @@ follows it (a list's footer, a scanner's line) is no part of the content.
 """
 
 import binascii
+import io
 import re
 
 import pybase64
@@ -16,6 +17,7 @@ IDENTITY = frozenset(
 """Names of what leaves octets as they are, some of them mistakes that are common."""
 KNOWN = IDENTITY | UUENCODE | {"base64", "quoted-printable"}
 
+_CHUNK = 1 << 16
 _BLANKS = b" \t\r\n\v\f"
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _JUNK = bytes(set(range(256)) - set(_ALPHABET))
@@ -29,10 +31,11 @@ _LATE_BLANKS = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 _UU_BEGIN = re.compile(rb"^begin [0-7]{3,4} [^\r\n]*(?:\r?\n|\r)", re.MULTILINE)
 
 
-def decode(data: bytes, encoding: str) -> bytes:
+def decode(body: bytes | memoryview, encoding: str) -> bytes:
     """A body with its encoding (in lower case) undone; one that is not :data:`KNOWN` stays as it is."""
     if encoding == "base64":
-        return decode_base64(data)
+        return decode_base64(body)
+    data = bytes(body)
     if encoding == "quoted-printable":
         return decode_quoted_printable(data)
     return decode_uu(data) if encoding in UUENCODE else data
@@ -45,11 +48,29 @@ def decode_base64(encoded: bytes | memoryview) -> bytes:
     padding it also ends at what cannot be another piece. What is prose from its first line on, with no more
     than a word of base64 in it, was never encoded, whatever its label says, and stays as it is.
     """
-    data = bytes(encoded)
     try:
-        return pybase64.b64decode(data.translate(None, _BLANKS), validate=True)
+        return _decode_lines(encoded)
     except ValueError:
-        return _decode_pieces(data)
+        return _decode_pieces(bytes(encoded))
+
+
+def _decode_lines(encoded: bytes | memoryview) -> bytes:
+    """What is base64 from end to end, piece by piece: a large body is held once. Raises ValueError."""
+    out, at, rest = io.BytesIO(), 0, b""
+    while at < len(encoded):
+        letters = rest + _letters(encoded[at : at + _CHUNK])
+        if b"=" in letters:
+            break
+        whole = len(letters) & ~3
+        out.write(pybase64.b64decode(letters[:whole], validate=True))
+        at, rest = at + _CHUNK, letters[whole:]
+    # padding ends it all
+    out.write(pybase64.b64decode(rest + _letters(encoded[at:]), validate=True))
+    return out.getvalue()
+
+
+def _letters(lines: bytes | memoryview) -> bytes:
+    return bytes(lines).replace(b"\n", b"").replace(b"\r", b"")
 
 
 _A_WORD = 40

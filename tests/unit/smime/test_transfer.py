@@ -1,8 +1,11 @@
 """Transfer encodings, dates and identifiers as people's programs write them."""
 
+import base64
 import datetime as dt
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medmail_cli.smime import transfer
 from medmail_cli.smime.syntax import parse_date, parse_ids, without_comments
@@ -23,6 +26,22 @@ from medmail_cli.smime.syntax import parse_date, parse_ids, without_comments
 )
 def test_base64_is_read_to_where_it_ends(written: bytes, expected: bytes) -> None:
     assert transfer.decode_base64(written) == expected
+
+
+@given(
+    st.binary(max_size=3000), st.integers(1, 90), st.sampled_from([b"\n", b"\r\n", b""]), st.integers(4, 64)
+)
+def test_base64_is_the_same_however_it_is_broken_up(
+    content: bytes, width: int, line_end: bytes, chunk: int
+) -> None:
+    encoded = base64.b64encode(content)
+    lines = line_end.join(encoded[at : at + width] for at in range(0, len(encoded), width)) + line_end
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "_CHUNK", chunk)
+        assert transfer.decode_base64(lines) == content
+        # another piece after the padding, wherever that falls
+        more = line_end.join((lines, base64.b64encode(b"more")))
+        assert transfer.decode_base64(more) == content + b"more"
 
 
 def test_blanks_after_quoted_lines_are_no_part_of_them() -> None:
