@@ -157,10 +157,12 @@ def load(path: Path) -> Config:
 
 
 def _headers(top: Table) -> dict[str, str]:
+    group = top.table("headers")
+    if group is None:
+        return {}
     from medmail_cli import profile as profiles
 
-    group = top.table("headers")
-    return {} if group is None else profiles.headers(group)
+    return profiles.headers(group)
 
 
 def _named(top: Table, key: str, read: "Callable[[str, Table], Any]") -> dict[str, Any]:

@@ -57,8 +57,6 @@ def fetch(
     from medmail_cli.commands.logins import source_of
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import fetch as workflow
-    from medmail_cli.workflows.refusals import Refusals
-    from medmail_cli.workflows.watch import watch as watching
 
     session: Session = ctx.obj
     if folder and all_folders:
@@ -76,6 +74,9 @@ def fetch(
     source = source_of(session, session.account(), folders)
     if not watch:
         return show(ctx, "fetch", workflow.fetch(source, stores))
+    from medmail_cli.workflows.refusals import Refusals
+    from medmail_cli.workflows.watch import watch as watching
+
     refusals = Refusals(
         forget=lambda name: session.forget("password", owner=session.config.accounts[name].address)
     )

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from medmail_cli.audit import belief, tree
 from medmail_cli.audit import checkpoint as checkpoints
 from medmail_cli.audit import entry as entries
+from medmail_cli.audit import tree
 from medmail_cli.audit.entry import Ending, Fact, Intent, Outcome
 from medmail_cli.errors import INTERRUPTED, MedmailError
 from medmail_cli.model import Note
@@ -290,6 +290,8 @@ class AuditLog:
 
     def _vouched(self, index: int, intent: Intent) -> Intent:
         """What changes whom one trusts counts only under the log key (see ``audit.belief``)."""
+        from medmail_cli.audit import belief
+
         if intent.action not in belief.ACTIONS:
             return intent
         said = belief.voucher(belief.belief_key(self._ensure_key().seed), index, intent)

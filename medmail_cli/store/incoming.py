@@ -9,18 +9,18 @@ import hashlib
 import os
 from pathlib import Path
 
-from medmail_cli.smime.outer import LONGEST_HEADER
 from medmail_cli.store import files
 
 
 class Incoming:
-    """A message that comes bit by bit; ``head`` is its beginning, with the header.
+    """A message that comes bit by bit; ``head`` is its beginning, of so many octets as are asked for.
 
     It is to be delivered or discarded in the end. Writing raises ``disk-full`` and ``not-writable``.
     """
 
-    def __init__(self, maildir: Path) -> None:
+    def __init__(self, maildir: Path, head_size: int) -> None:
         self._folder = maildir / "tmp"
+        self._head_size = head_size
         with files.disk_errors(self._folder):
             self._path, self._descriptor = files.locked_temporary(self._folder, "incoming", 0o600)
         self._digest = hashlib.sha256()
@@ -31,8 +31,8 @@ class Incoming:
         """Take the next octets."""
         self._digest.update(data)
         self.size += len(data)
-        if len(self.head) < LONGEST_HEADER:
-            self.head += data[: LONGEST_HEADER - len(self.head)]
+        if len(self.head) < self._head_size:
+            self.head += data[: self._head_size - len(self.head)]
         rest = memoryview(data)
         with files.disk_errors(self._folder):
             while rest:

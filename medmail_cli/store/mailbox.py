@@ -61,9 +61,11 @@ class Mailbox:
 
     def incoming(self, account: str, folder: str) -> Incoming:
         """What takes a message of a folder while it comes, to be given to :meth:`store`."""
+        from medmail_cli.smime.outer import LONGEST_HEADER
+
         directory = self._directory(account, folder)
         maildir.create(directory)
-        return Incoming(directory)
+        return Incoming(directory, LONGEST_HEADER)
 
     def store(
         self,

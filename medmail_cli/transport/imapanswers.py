@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.smime.outer import outer
 from medmail_cli.transport.imapwire import Literal, Response, Sink, TooLarge, Value
 
 _LATER = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED", "OVERQUOTA"}
@@ -16,16 +15,16 @@ _FINAL = {
     "CONTACTADMIN", "CORRUPTION", "EXPIRED", "HASCHILDREN", "NONEXISTENT", "NOPERM", "PRIVACYREQUIRED",
     "TRYCREATE",
 }  # fmt: skip
-_LATER_WORDS = re.compile(
+# compiled where a server refuses something
+_LATER_WORDS = (
     r"\b(?:too many|max\w*|number of|limit)\b.{0,40}"
     r"\b(?:connections?|sessions?|requests?|commands?|clients?|users)\b"
     r"|\b(?:connections?|sessions?|rate|bandwidth|request|command)\b.{0,20}\b(?:limit\w*|exceeded)\b"
     r"|(?<!reason )unavailable|not available|temporar|\blater\b|throttl|\bbusy\b|overload|\bin use\b"
     r"|maintenance|shutting down|internal\b.{0,20}\berror|system error|timed[ -]?out|\btimeout\b"
-    r"|not connected",
-    re.IGNORECASE,
+    r"|not connected"
 )
-_LOGIN_WORDS = re.compile(r"fail|incorrect|wrong|denied|password|credential|authentication", re.IGNORECASE)
+_LOGIN_WORDS = r"fail|incorrect|wrong|denied|password|credential|authentication"
 _MESSAGE_NEXT = re.compile(rb"(?:BODY(?:\.PEEK)?\[\]|RFC822) *\Z", re.IGNORECASE)
 _UID = re.compile(rb"\bUID +(\d{1,10})\b", re.IGNORECASE)
 _NO_SUCH_WORDS = re.compile(
@@ -37,7 +36,9 @@ _NO_SUCH_WORDS = re.compile(
 def will_pass(code: str, words: str) -> bool:
     """Does a refusal say that the same may be had later?"""
     name = code.partition(" ")[0].upper()
-    return name in _LATER or (name not in _FINAL and _LATER_WORDS.search(words) is not None)
+    return name in _LATER or (
+        name not in _FINAL and re.search(_LATER_WORDS, words, re.IGNORECASE) is not None
+    )
 
 
 def is_final(code: str) -> bool:
@@ -47,7 +48,7 @@ def is_final(code: str) -> bool:
 
 def speaks_of_login(words: str) -> bool:
     """Are these words about who logs in, rather than about the server?"""
-    return _LOGIN_WORDS.search(words) is not None
+    return re.search(_LOGIN_WORDS, words, re.IGNORECASE) is not None
 
 
 def knows_no_such(end: Response) -> bool:
@@ -116,6 +117,8 @@ def fetched(response: Response) -> tuple[int | None, Literal | None]:
 
 def message_id(response: Response) -> dict[int, str]:
     """UID and Message-ID, without blanks, of a FETCH response that tells of both. Raises ValueError."""
+    from medmail_cli.smime.outer import outer  # not loaded where nothing is new
+
     uid, found = 0, ""
     for name, value in _items(response):
         if name == b"UID" and isinstance(value, bytes):
