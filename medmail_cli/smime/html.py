@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from html import unescape
 
-from medmail_cli.smime.html_styles import HIDDEN, MARKS, Meaning, of_style, rules
+from medmail_cli.smime.html_styles import BREAKS, HIDDEN, MARKS, Meaning, of_style, rules
 
 _TOKEN = re.compile(
     r"<!--.*?(?:-->|\Z)"
@@ -94,6 +94,7 @@ class _Open:
     column: int = 0
     spans: dict[int, int] = field(default_factory=dict)
     has_table: bool = False
+    keeps_breaks: bool = False
 
 
 class _Writer:
@@ -132,8 +133,6 @@ class _Writer:
             self.newline()
         if tag in _GROUPS and self.tables:
             self.tables[-1].spans.clear()
-        if tag == "pre":
-            self.preformatted += 1
         marks = self._marks(tag, attributes)
         after = _said_after(tag, attributes) if attributes else ""
         # what says nothing is kept only so that its end is not taken for the end of one that does
@@ -146,6 +145,10 @@ class _Writer:
             self._begin_structure(one, attributes)
         one.start = len(self.out)
         for before, closing in marks:
+            if (before, closing) == BREAKS:
+                one.keeps_breaks = True
+                self.preformatted += 1
+                continue
             one.start = len(self.out)
             self.out.append(before)
             one.after.insert(0, closing)
@@ -185,8 +188,6 @@ class _Writer:
                 self._close(one)
         else:
             self._end_marks(tag)
-        if tag == "pre":
-            self.preformatted = max(0, self.preformatted - 1)
         if tag in _BLOCKS - {"tr", "li"}:  # the next begins a line anyway
             self.newline()
 
@@ -208,6 +209,7 @@ class _Writer:
 
     def _close(self, one: _Open) -> None:
         one.open = False
+        self.preformatted -= one.keeps_breaks
         if one.tag in _CELLS:
             for inner in reversed(one.inside):
                 if inner.open:

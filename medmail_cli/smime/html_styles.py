@@ -5,7 +5,11 @@ Only simple rules of style sheets are read, by the name, class or identifier of 
 
 import re
 
+BREAKS = ("", "")
+"""No mark: blanks and line breaks among its words are kept."""
 MARKS = {
+    "pre": BREAKS,
+    "textarea": BREAKS,
     "sup": ("^(", ")"),
     "sub": ("_(", ")"),
     "s": ("[DEL: ", " :DEL]"),
@@ -25,6 +29,7 @@ _STYLES: dict[str, tuple[tuple[re.Pattern[str], tuple[str, str]], ...]] = {
         (re.compile(r"super|text-top|(?!0*\.?0*(?:[a-z%]|\Z))[0-9.]"), MARKS["sup"]),
         (re.compile(r"sub|text-bottom|-(?!0*\.?0*(?:[a-z%]|\Z))[0-9.]"), MARKS["sub"]),
     ),
+    "white-space": ((re.compile("pre|break-spaces"), BREAKS),),
     "display": ((re.compile("none"), HIDDEN),),
     "visibility": ((re.compile("hidden|collapse"), HIDDEN),),
     "font-size": ((re.compile(_NONE), HIDDEN),),

@@ -12,8 +12,9 @@ _ID = re.compile(r"<([^<>]{1,998})>")
 _LONGEST_DATE = 200
 _DATE = re.compile(
     r"(?:[^\W\d_]{2,12}\.?,? ?)?(\d{1,2})[ -]([A-Za-z]{3})[a-z]*\.?,?[ -](\d{2,4}),? "
-    r"(\d{1,2})[:.](\d{2})(?:[:.](\d{2})(?:[.,]\d{1,9})?)? ?(?:([AaPp])\.?[Mm]\b\.?)? ?(.*)\Z"
+    r"(\d{1,2}) ?[:.] ?(\d{2})(?: ?[:.] ?(\d{2})(?:[.,]\d{1,9})?)? ?(?:([AaPp])\.?[Mm]\b\.?)? ?(.*)\Z"
 )
+_ISO_DATE = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,]\d{1,9})? ?(Z|[+-]\d\d:?\d\d)\Z")
 _OFFSET = re.compile(
     r"(?:(?:UTC|GMT|UT|Z) ?)?([+-]) ?(\d{1,2})(?::?(\d{2}))?(?: [A-Za-z][A-Za-z ]*)?\Z", re.IGNORECASE
 )
@@ -96,13 +97,19 @@ def _closed_up(text: str) -> str:
 
 
 def parse_date(value: str) -> datetime | None:
-    """A Date field (RFC 5322 §3.3, obsolete and common other zones too) as an aware UTC time.
+    """A Date field (RFC 5322 §3.3 and §4.3, common other zones and ISO 8601 too) as an aware UTC time.
 
     None where it is none or leaves the zone open: a time that may be hours off is worse than no time.
     """
     if len(value) > 10 * _LONGEST_DATE:
         return None
-    match = _DATE.match(" ".join(without_comments(value).split())[:_LONGEST_DATE])
+    text = " ".join(without_comments(value).split())[:_LONGEST_DATE]
+    try:
+        if iso := _ISO_DATE.match(text):
+            return datetime.fromisoformat(f"{iso[1]}T{iso[2]}{iso[3]}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    match = _DATE.match(text)
     if not match or match[2].lower() not in _MONTHS:
         return None
     offset, hour, half = _offset(match[8]), int(match[4]), (match[7] or "").lower()

@@ -51,6 +51,11 @@ _TAGS = ("td", "tr", "table", "li", "ol", "p", "s", "sup")
         ("<svg><title/><text>K 5.1</text></svg>after", "K 5.1\nafter\n"),
         ("<table><tr><td>a<table><tr><td>x<td>y</table><td>b</table>", "a\n\nx | y\n| b\n"),
         ("<select><option>A<option>B</select>mmol<textarea>T</textarea>", "☑ A ☐ B mmol\nT\n"),
+        ("<pre>Na   140\nK    5,1</pre>a\nb", "Na   140\nK    5,1\na b\n"),
+        ("<div style='white-space: pre-wrap'>Na 140\nK  5,1</div>a\nb", "Na 140\nK  5,1\na b\n"),
+        ("<style>.r {white-space:pre-line}</style><p class=r>Na 140\nK 5,1<p>a\nb", "Na 140\nK 5,1\na b\n"),
+        ("<table><tr><td style='white-space:pre'>a\nb<td>c\nd</table>", "a\nb | c d\n"),
+        ("<textarea>Na 140\nK 5,1</textarea>", "Na 140\nK 5,1\n"),
         ("<span style='font-size:0.9em'>a</span><b style='font-size:0'>b</b>", "a[HIDDEN: b :HIDDEN]\n"),
         (
             "<style>.no{text-decoration:line-through} @media{i{display:none}}</style><b class=no>A</b>B",

@@ -75,6 +75,16 @@ def test_midnight_and_noon_are_told_apart(time: str, day: int, hour: int) -> Non
     assert parse_date(f"Mon, 30 Nov 2026 {time} +0100") == expected
 
 
+@pytest.mark.parametrize(
+    ("written", "hour"),
+    [("2026-11-30T10:00:00Z", 10), ("2026-11-30 10:00:00.5 +0100", 9), ("2026-11-30T10:00:00", None),
+     ("2026-13-30T10:00:00Z", None), ("Mon, 30 Nov 2026 10 : 00 : 00 +0100", 9)],
+)  # fmt: skip
+def test_other_forms_of_a_date_are_right_or_none(written: str, hour: int | None) -> None:
+    expected = None if hour is None else dt.datetime(2026, 11, 30, hour, tzinfo=dt.UTC)
+    assert parse_date(written) == expected
+
+
 def test_identifiers_stand_between_comments_and_phrases() -> None:
     assert parse_ids("<a@x><b@x>") == ("<a@x>", "<b@x>")
     assert parse_ids("Yours (of <old@x> (then)) <a@x>") == ("<a@x>",)
