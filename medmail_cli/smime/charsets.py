@@ -72,6 +72,8 @@ def decode(data: bytes, label: str) -> str:
             return data.decode("utf-8")
         except UnicodeDecodeError:
             name = "cp1252"
+    if name == "iso8859-15":  # its euro sign is where Windows has another, its quotes are Windows'
+        return _read(data, name).translate(_C1)
     return windows_1252(data) if name == "cp1252" else _read(data, name)
 
 
