@@ -252,6 +252,7 @@ def main() -> None:
 _MODULES = (
     "medmail_cli.cms.enveloped", "medmail_cli.cms.signed", "medmail_cli.cms.content", "medmail_cli.pki.path",
     "medmail_cli.pki.bundle", "medmail_cli.pki.ocsp", "medmail_cli.smime.open", "medmail_cli.smime.outer",
+    "medmail_cli.smime.html",
 )  # fmt: skip
 
 if __name__ == "__main__":
