@@ -158,6 +158,7 @@ def seeds(target: str) -> list[bytes]:
         letters.sealed(signature="detached", wrapping="message-rfc822"),
         letters.OUTER + letters.sign(letters.TEXT),
         letters.OUTER + letters.sign(letters.TEXT, detached=True),
+        letters.OUTER + _PARTS,
     ]
     inside = letters.opened(letters.sealed()).content
     assert inside is not None
@@ -177,6 +178,24 @@ def seeds(target: str) -> list[bytes]:
             b"a/b; c=\"d\"; e*0*=utf-8''f",
         ],
     }[target]
+
+
+_PARTS = b"""MIME-Version: 1.0\r
+Content-Type: multipart/mixed; boundary=b\r
+\r
+--b\r
+Content-Type: text/html; charset=iso-8859-1\r
+Content-Transfer-Encoding: quoted-printable\r
+\r
+<style>.h {display: none}</style><table><tr><td colspan=3D2>10<sup>9</sup>/L<td>l=92=\r
+<tr><td class=3Dh>a</table><ol start=3D3><li><s style=3D"color: red">b</s></ol><p hidden>c&frac12;\r
+--b\r
+Content-Type: application/pdf; name*0*=utf-8''a%20; name*1=b.pdf\r
+Content-Transfer-Encoding: base64\r
+\r
+QQ==QUI=\r
+--b--\r
+"""
 
 
 def checked(target: Target, data: bytes) -> float:
