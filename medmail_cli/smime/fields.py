@@ -162,7 +162,8 @@ def _parse_parameters(value: str) -> tuple[str, Mapping[str, str]]:
     segments: dict[str, dict[int, tuple[str, bool]]] = {}
     for match in _PARAMETER.finditer(value):
         name, raw = match[1].lower(), match[2].strip()
-        text = _unquote(raw[1:].removesuffix('"')) if raw.startswith('"') else raw
+        # nobody quotes a letter or digit: before one a backslash parts the names of a path
+        text = re.sub(r"\\(\W)", r"\1", raw[1:].removesuffix('"')) if raw.startswith('"') else raw
         shape = _SEGMENT.match(name) if "*" in name else None
         if shape and (shape[2] or shape[3]):
             segments.setdefault(shape[1], {}).setdefault(int(shape[2] or 0), (text, bool(shape[3])))

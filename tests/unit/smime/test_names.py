@@ -21,6 +21,9 @@ def entity_named(field: str) -> mime.Entity:
         ("filename=\"plain.pdf\"; filename*5=\"lost\"", "plain.pdf"),
         ("filename==?utf-8?Q?r=C3=A9;b?=.pdf", "ré;b.pdf"),
         ("filename=\"=?utf-8?Q?r=C3=A9;b?=.pdf\"", "ré;b.pdf"),
+        ("filename=\"C:\\Users\\x\\r.pdf\"", "C:\\Users\\x\\r.pdf"),
+        ("filename=\"C:\\\\Users\\\\r \\\"1\\\".pdf\"", "C:\\Users\\r \"1\".pdf"),
+        ("filename=\"Na 140 mmol\\L.txt\"", "Na 140 mmol\\L.txt"),
     ],
 )  # fmt: skip
 def test_names_of_attachments_are_whole(field: str, name: str) -> None:
@@ -33,6 +36,7 @@ def test_names_of_attachments_are_whole(field: str, name: str) -> None:
         ("CR 12/11/2026.pdf", "CR 12_11_2026.pdf"),
         ("Na 140 mmol\\L.txt", "Na 140 mmol_L.txt"),
         ("C:\\Users\\x\\r.pdf", "r.pdf"),
+        ("\\srv\\share\\r.pdf", "r.pdf"),
         ("/home/x/r.pdf", "r.pdf"),
         ("../../r.pdf", "r.pdf"),
         ("~/r.pdf", "r.pdf"),
