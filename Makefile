@@ -32,7 +32,9 @@ servers:
 demo: setup
 	$(BIN)/medmail demo
 
+# compiled first, as an installed package is: under PYTHONDONTWRITEBYTECODE each command under test would do it again
 test: setup servers
+	$(BIN)/python -m compileall -q medmail_cli
 	$(BIN)/pytest
 
 lint: setup
