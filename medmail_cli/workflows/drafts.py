@@ -186,8 +186,11 @@ def _with_line_ends(data: bytes) -> bytes:
     position = 0
     for part in mime.parse(data).walk():
         if not part.children and part.source is data and part.start >= position and _is_binary(part):
-            out += [_LINE_END.sub(b"\r\n", data[position : part.body]), data[part.body : part.end]]
-            position = part.end
+            # where its lines end in LF alone, a CR before the next delimiter is one of its own octets
+            own = data[part.body - 2 : part.body] == b"\n\n" and data[part.end : part.end + 2] == b"\r\n"
+            end = part.end + own
+            out += [_LINE_END.sub(b"\r\n", data[position : part.body]), data[part.body : end]]
+            position = end
     return b"".join([*out, _LINE_END.sub(b"\r\n", data[position:])])
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
@@ -167,6 +167,8 @@ def test_however_a_message_begins_its_first_field_counts(first: str, odd: bytes,
 
 
 @given(st.binary(max_size=300), st.sampled_from(["application/pdf", "application/dicom", "image/png"]))
+@example(b"%PDF\r", "application/pdf")
+@example(b"\r", "application/pdf")
 def test_parts_that_are_no_text_are_sent_to_the_octet(data: bytes, kind: str) -> None:
     """RFC 8551 §3.1.1: what is made canonical is text; the line ends of others are theirs."""
     part = f"Content-Type: {kind}\nContent-Transfer-Encoding: binary\n\n".encode() + data
