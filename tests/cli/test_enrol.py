@@ -16,16 +16,15 @@ from medmail_cli.cms.certificates import load
 from medmail_cli.commands.enrol import events
 from medmail_cli.store.identity import Identity, fingerprint
 from medmail_cli.store.keystore import Keystore
-from medmail_cli.store.seal import Cost
 from medmail_cli.store.trust import Trust
 from medmail_cli.ui.schema import of_command
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
 from tests.support.cli import MEDMAIL, PASSPHRASE, Done, medmail, passphrase
+from tests.support.homes import keystore
 from tests.support.tools import run as tool
 from tests.unit.cms.test_certificates import KEY, SLIPS, written
 
-CHEAP = Cost(memory=64, passes=1, lanes=1)
 ADDRESS = "dr.martin@medecin.test"
 P12_PASSWORD = "sentinel p12 password 55e1"
 CA = pki.make_ca("Order Root")
@@ -37,8 +36,7 @@ NOW = dt.datetime.now(dt.UTC)
 def home(tmp_path: Path) -> Path:
     """An empty keystore whose passphrase costs nothing to derive from."""
     home = tmp_path / "home"
-    passphrase(home)
-    Keystore(home / "keystore", CHEAP).create(PASSPHRASE.encode(), NOW)
+    keystore(home)
     return home
 
 

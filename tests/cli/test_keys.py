@@ -23,15 +23,13 @@ from medmail_cli.store.backups import missing
 from medmail_cli.store.identity import Identity
 from medmail_cli.store.keystore import Keystore
 from medmail_cli.store.revoked import add_revoked
-from medmail_cli.store.seal import Cost
 from medmail_cli.store.transactions import memory_of
 from medmail_cli.ui.schema import of_command
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
 from tests.support.cli import MEDMAIL, PASSPHRASE, Done, medmail, passphrase
-from tests.support.homes import sealing
+from tests.support.homes import keystore, sealing
 
-CHEAP = Cost(memory=64, passes=1, lanes=1)
 ADDRESS = "dr.martin@medecin.test"
 OTHER_SECRETS = {"p12-password": "sentinel p12 0b7c", "backup-passphrase": "sentinel backup 91aa"}
 NEW = "sentinel new passphrase 4d"
@@ -43,8 +41,7 @@ NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 def home(tmp_path: Path) -> Path:
     """A keystore of two: one in use, and the one before it, which ended."""
     home = tmp_path / "home"
-    passphrase(home)
-    store = Keystore(home / "keystore", CHEAP).create(PASSPHRASE.encode(), NOW)
+    store = keystore(home)
     past = dt.datetime(2026, 2, 1, tzinfo=dt.UTC)
     old = _keep(store, NOW, not_after=past)
     _keep(store, NOW + dt.timedelta(hours=1), replaces=[old.id])

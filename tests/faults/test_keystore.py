@@ -16,14 +16,12 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.store.auditlog import AuditLog
 from medmail_cli.store.backup import write_backup
 from medmail_cli.store.keystore import Keystore, Unlocked, fingerprint
-from medmail_cli.store.seal import Cost
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
 from tests.support.cli import MEDMAIL, PASSPHRASE, medmail, passphrase
-from tests.support.homes import sealing
+from tests.support.homes import CHEAP, keystore, sealing
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 
-CHEAP = Cost(memory=64, passes=1, lanes=1)
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 ADDRESS = "dr.martin@medecin.test"
 CA = pki.make_ca("Order Root")
@@ -35,8 +33,7 @@ NEW = pki.issue(CA, ADDRESS, "both", "p256")
 def home(tmp_path: Path) -> Path:
     """A keystore with one identity."""
     home = tmp_path / "home"
-    passphrase(home)
-    keep(Keystore(home / "keystore", CHEAP).create(PASSPHRASE.encode(), NOW), OLD)
+    keep(keystore(home), OLD)
     return home
 
 

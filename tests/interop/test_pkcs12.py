@@ -10,10 +10,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.keyfile import read_keys
 from medmail_cli.store.identity import key_digest
-from medmail_cli.store.keystore import Keystore
-from medmail_cli.store.seal import Cost
 from tests.support import pki
-from tests.support.cli import PASSPHRASE, medmail, passphrase
+from tests.support.cli import medmail
+from tests.support.homes import keystore
 from tests.support.peers import Peer, bouncy_castle
 
 ROOT = pki.make_ca("Hospital")
@@ -57,8 +56,7 @@ def test_every_key_is_read(bc: Peer, cipher: str) -> None:
 @pytest.mark.parametrize("cipher", ["the key store", "AES-256", "3DES"])
 def test_both_are_enrolled(bc: Peer, tmp_path: Path, cipher: str) -> None:
     home, file, password = tmp_path / "home", tmp_path / "both.p12", tmp_path / "password"
-    passphrase(home)
-    Keystore(home / "keystore", Cost(memory=64, passes=1, lanes=1)).create(PASSPHRASE.encode(), NOW)
+    keystore(home)
     file.write_bytes(made(bc, cipher))
     password.write_text(PASSWORD)
     done = medmail(home, "enrol", "import", file, "--p12-password-file", password, "--json")

@@ -18,8 +18,8 @@ from medmail_cli.store.keystore import Keystore
 from medmail_cli.transport.est import sha256
 from tests.support import pki
 from tests.support.acme_server import KID, MAC_KEY, SENDER, AcmeServer, Signer
-from tests.support.cli import MEDMAIL, medmail, passphrase
-from tests.support.homes import trusting
+from tests.support.cli import MEDMAIL, medmail
+from tests.support.homes import keystore, trusting
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 from tests.support.rosters import environment, person, roster
 from tests.support.servers import MailServers
@@ -50,7 +50,7 @@ class Place:
         mail.write_config(home, address)
         with (home / "config.toml").open("a") as config:
             config.write("\n" + tomli_w.dumps({"authorities": {"order": authority | settings}}))
-        passphrase(home)
+        keystore(home)
         trusting(home, self.mail_ca.certificate)
         return home
 

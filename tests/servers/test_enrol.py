@@ -10,10 +10,10 @@ import pytest
 
 from medmail_cli.store.identity import Identity
 from medmail_cli.store.keystore import Keystore
-from medmail_cli.store.seal import Cost
 from medmail_cli.store.trust import Trust
 from medmail_cli.workflows.audit import read_entries
-from tests.support.cli import PASSPHRASE, Done, medmail, passphrase
+from tests.support.cli import PASSPHRASE, Done, medmail
+from tests.support.homes import keystore
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 from tests.support.openssl_est import Handler, OpenSslCa, OpenSslEst
 
@@ -24,8 +24,7 @@ NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     home = tmp_path / "home"
-    passphrase(home)
-    Keystore(home / "keystore", Cost(memory=64, passes=1, lanes=1)).create(PASSPHRASE.encode(), NOW)
+    keystore(home)
     return home
 
 

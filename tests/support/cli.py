@@ -4,7 +4,6 @@ import functools
 import importlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import jsonschema
 
 from medmail_cli.app import VERBS
 from medmail_cli.ui.schema import of_command
+from tests.support import forked
 
 MEDMAIL = str(Path(sys.executable).parent / "medmail")
 PASSPHRASE = "sentinel passphrase 7f3a"
@@ -49,14 +49,7 @@ def medmail(
     around |= {"MEDMAIL_HOME": str(home), "LC_ALL": "C.UTF-8"}
     if (home.parent / f"{home.name}.passphrase").exists():
         around["MEDMAIL_PASSPHRASE_FILE"] = str(home.parent / f"{home.name}.passphrase")
-    done = subprocess.run(
-        [MEDMAIL, *map(str, argv)],
-        input=stdin,
-        env=around | (env or {}),
-        capture_output=True,
-        timeout=timeout,
-        check=False,
-    )
+    done = forked.run([MEDMAIL, *map(str, argv)], stdin=stdin, env=around | (env or {}), timeout=timeout)
     result = Done(
         done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode(errors="replace")
     )

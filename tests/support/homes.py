@@ -9,7 +9,7 @@ from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.auditlog import AuditLog
 from medmail_cli.store.believed import SEAL_LABEL, Believed
 from medmail_cli.store.contacts import Contacts
-from medmail_cli.store.keystore import Keystore, fingerprint
+from medmail_cli.store.keystore import Keystore, Unlocked, fingerprint
 from medmail_cli.store.seal import Cost
 from medmail_cli.store.trust import Trust
 from medmail_cli.workflows.logged import logged
@@ -20,11 +20,16 @@ CHEAP = Cost(memory=64, passes=1, lanes=1)
 """Key derivation that takes no time; what it protects here is nobody's."""
 
 
+def keystore(home: Path) -> Unlocked:
+    """Give a home an empty keystore, under the passphrase beside it."""
+    passphrase(home)
+    return Keystore(home / "keystore", CHEAP).create(PASSPHRASE.encode(), NOW)
+
+
 def make_home(folder: Path, *people: Person, roots: tuple[str, ...] = ("Health Root",)) -> Path:
     """A home in ``folder`` that holds these people's keys and trusts these roots."""
     home = folder / "home"
-    passphrase(home)
-    unlocked = Keystore(home / "keystore", CHEAP).create(PASSPHRASE.encode(), NOW)
+    unlocked = keystore(home)
     for person in people:
         unlocked.add(
             person.raw_key,

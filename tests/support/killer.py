@@ -15,13 +15,16 @@ the program is replaced. Counting is the same from run to run as far as the run 
 import os
 import runpy
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
 
 KILLED = -signal.SIGKILL
 
@@ -70,7 +73,7 @@ def run_killed_at(
     *,
     at: str = "",
     env: Mapping[str, str] | None = None,
-    stdin: bytes | None = None,
+    stdin: bytes = b"",
     timeout: float = 120.0,
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run ``argv`` and kill it before its k-th effect (from 1; 0 never kills).
@@ -87,7 +90,7 @@ def count_effects(
     argv: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
-    stdin: bytes | None = None,
+    stdin: bytes = b"",
     timeout: float = 120.0,
 ) -> int:
     """Run ``argv`` to its end and give the number of its effects; the run must have ended with 0."""
@@ -110,20 +113,16 @@ def _run(
     k: int,
     result: Path,
     env: Mapping[str, str] | None,
-    stdin: bytes | None,
+    stdin: bytes,
     timeout: float,
     at: str = "",
 ) -> "subprocess.CompletedProcess[bytes]":
+    from tests.support import forked  # the child, which runs this file as a script, knows no tests
+
     # bytecode would be written in some runs and not in others
     environment = {**(os.environ if env is None else env), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [sys.executable, "-P", __file__, str(k), str(result), at, *argv],
-        env=environment,
-        input=b"" if stdin is None else stdin,
-        capture_output=True,
-        timeout=timeout,
-        check=False,
-    )
+    words = [__file__, str(k), str(result), at, *argv]
+    return forked.run(words, env=environment, stdin=stdin, timeout=timeout)
 
 
 class _Doom:

@@ -10,7 +10,8 @@ from typing import Any
 
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.workflows.roster import luhn
-from tests.support.cli import Done, medmail, passphrase
+from tests.support.cli import Done, medmail
+from tests.support.homes import keystore
 
 COLUMNS = ("address", "name", "rpps", "profession", "organisation", "group", "role", "floor")
 
@@ -47,7 +48,7 @@ def roster(path: Path, rows: Iterable[Mapping[str, str]]) -> Path:
 def registrar(folder: Path, operator: Operator) -> Path:
     """The home of the sandbox's registrar, who may ask for anybody's certificate."""
     home = operator.home("registrar@medecin.test", folder / "registrar")
-    passphrase(home)
+    keystore(home)
     return home
 
 

@@ -360,9 +360,9 @@ def test_a_mesh_of_cross_certificates_ends_soon() -> None:
         for issuer in cas for ca in cas if issuer is not ca
     ]  # fmt: skip
     leaf, _ = pki.issue(cas[0], "a@x.test", key_type="p256")
-    started = time.perf_counter()
+    started = time.process_time()
     assert of(leaf, anchors=[ROOT.certificate], enclosed=Enclosed(crossed)) == ["untrusted-issuer"]
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_another_path_is_found_when_the_first_has_expired() -> None:
@@ -462,11 +462,11 @@ def test_no_certificate_makes_judging_slow() -> None:
     verbose, _ = pki.issue(
         SUB, "a@x.test", key_type="p256", extensions=[(x509.CertificatePolicies(policies), False)]
     )
-    started = time.perf_counter()
+    started = time.process_time()
     assert of(leaf, enclosed=Enclosed([ca.certificate]), revocation="soft") == ["untrusted-issuer"]
     assert of(verbose) == []
     assert of(LEAF, enclosed=Enclosed([verbose] * 10 + [leaf] * 20_000)) == []
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("slow", ["rsa", "brainpoolp512r1"])
@@ -489,10 +489,10 @@ def test_no_crowd_of_slow_keys_makes_judging_slow(slow: str) -> None:
     lists = [pki.make_crl(impostor, number=number) for number in range(16)]
     helpers = [*crowd()]
     forged, _ = pki.issue(impostor, "a@x.test", key_type="p256")
-    started = time.perf_counter()
+    started = time.process_time()
     assert of(LEAF, enclosed=Enclosed(helpers, lists)) == []
     assert of(forged, enclosed=Enclosed(helpers, lists)) == ["untrusted-issuer"]
-    assert time.perf_counter() - started < 4  # it was a minute
+    assert time.process_time() - started < 4  # it was a minute
 
 
 def test_a_name_that_is_no_name() -> None:
