@@ -117,10 +117,11 @@ def test_a_challenge_that_nothing_proves_needs_leave_in_the_configuration(
 
 def test_what_acme_cannot_certify_is_wrong_usage(place: Place, address: str, tmp_path: Path) -> None:
     home = place.home(tmp_path, address)
+    before = sorted((home / "keystore").rglob("*"))
     assert medmail(home, "enrol", "new", address, "--name", "Dr Martin").exit == 2
     done = medmail(home, "enrol", "new", "someone.else@hosp.test", "--agree-terms", "--json")
     assert (done.exit, done.objects[-1]["code"]) == (78, "no-account")
-    assert not (home / "keystore" / "keystore.json").exists()
+    assert sorted((home / "keystore").rglob("*")) == before
 
 
 def test_killed_anywhere_the_next_run_completes_it(place: Place, tmp_path: Path) -> None:
