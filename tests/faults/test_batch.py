@@ -15,9 +15,9 @@ import pytest
 from cryptography import x509
 
 from medmail_cli.sandbox.operator import Operator
-from tests.support.cli import Done
+from tests.support.cli import Done, passphrase
 from tests.support.hammer import METHODS, STEPS, Batch, at_random, at_step, hammer, strokes
-from tests.support.homes import by_cmp, keystore
+from tests.support.homes import by_cmp
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 from tests.support.openssl_est import Handler, OpenSslCa, OpenSslEst, Reply
 from tests.support.rosters import enrol, environment, person, registrar, roster, rows, use_profile
@@ -26,7 +26,8 @@ from tests.support.rosters import enrol, environment, person, registrar, roster,
 @pytest.fixture
 def home(server: OpenSslEst, tmp_path: Path) -> Path:
     home = tmp_path / "registrar"
-    keystore(home)
+    home.mkdir()
+    passphrase(home)
     settings(home, server)
     return home
 

@@ -52,16 +52,19 @@ def ways_to_fail(kind: pki.KeyType, cipher: enveloped.ContentCipher) -> dict[str
     def last_octet_string(node: ber.Node, content: bytes) -> bool:
         return node.tag == ber.OCTET_STRING and len(content) in (40, 256)
 
+    def flipped(content: bytes, at: int) -> bytes:
+        return content[:at] + bytes([content[at] ^ 1]) + content[at:][1:]
+
+    # under CBC this turns a bit of the padding's last octet, where no padding that holds becomes another; a
+    # change in the last block itself would, one time in 256, and leave a letter whose signature fails
+    end = -17 if cipher.endswith("cbc") else -1
     ways = {
         "wrapped key": changed(
             good, lambda n, c: bytes([c[0] ^ 1]) + c[1:] if last_octet_string(n, c) else None
         ),
         "wrapped key cut": changed(good, lambda n, c: c[:-8] if last_octet_string(n, c) else None),
-        # under CBC this turns a bit of the padding's last octet, where no padding that holds becomes another;
-        # a change in the last block itself would, one time in 256, and leave a letter whose signature fails
         "content's end": changed(
-            good,
-            lambda n, c: c[:-17] + bytes([c[-17] ^ 1]) + c[-16:] if n.tag == 0x80 and len(c) > 200 else None,
+            good, lambda n, c: flipped(c, end) if n.tag == 0x80 and len(c) > 200 else None
         ),
         "no content": changed(good, lambda n, c: b"" if n.tag == 0x80 and len(c) > 200 else None),
         "not a letter": enveloped.encrypt(secrets.token_bytes(size), [bob.certificate], cipher="aes-256-cbc"),

@@ -11,7 +11,6 @@ from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.identity import Identity
 from medmail_cli.store.keystore import Keystore
 from tests.support.cli import medmail, passphrase
-from tests.support.homes import keystore
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 
 ADDRESS = "dr.martin@medecin.test"
@@ -20,7 +19,8 @@ ADDRESS = "dr.martin@medecin.test"
 @pytest.fixture
 def home(tmp_path: Path, operator: Operator) -> Path:
     home = tmp_path / "home"
-    keystore(home)
+    passphrase(home)
+    home.mkdir()
     (home / "config.toml").write_text(
         f'[authorities.order]\nurl = "{operator.cmp_url}"\nmethod = "cmp"\n'
         f'tls-anchors = "{operator.order_anchors}"\npassword-file = "{operator.password_file}"\n'

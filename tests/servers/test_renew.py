@@ -11,7 +11,6 @@ from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.identity import Identity
 from medmail_cli.store.keystore import Keystore
 from tests.support.cli import Done, medmail, passphrase
-from tests.support.homes import keystore
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 from tests.support.openssl_est import Handler, OpenSslCa, OpenSslEst, Reply
 
@@ -22,7 +21,8 @@ OTHER = "dr.durand@medecin.test"
 @pytest.fixture
 def home(tmp_path: Path, server: OpenSslEst, ca: OpenSslCa) -> Path:
     home = tmp_path / "home"
-    keystore(home)
+    passphrase(home)
+    home.mkdir()
     (home / "config.toml").write_text(
         f'[authorities.order]\nurl = "{server.url}/.well-known/est"\ntls-anchors = "{ca.root}"\n'
     )

@@ -15,7 +15,6 @@ from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.identity import Identity
 from medmail_cli.store.keystore import Keystore
 from tests.support.cli import MEDMAIL, PASSPHRASE, medmail, passphrase
-from tests.support.homes import keystore
 from tests.support.killer import KILLED, count_effects, run_killed_at
 from tests.support.openssl_est import Handler, OpenSslEst, Reply, new_request
 from tests.support.rosters import environment
@@ -28,7 +27,7 @@ AKP = "2.16.840.1.101.2.1.2.78.5"
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    keystore(tmp_path / "home")
+    passphrase(tmp_path / "home")
     return tmp_path / "home"
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.workflows.roster import luhn
-from tests.support.cli import Done, medmail
-from tests.support.homes import keystore
+from tests.support.cli import Done, medmail, passphrase
 
 COLUMNS = ("address", "name", "rpps", "profession", "organisation", "group", "role", "floor")
 
@@ -48,7 +47,7 @@ def roster(path: Path, rows: Iterable[Mapping[str, str]]) -> Path:
 def registrar(folder: Path, operator: Operator) -> Path:
     """The home of the sandbox's registrar, who may ask for anybody's certificate."""
     home = operator.home("registrar@medecin.test", folder / "registrar")
-    keystore(home)
+    passphrase(home)
     return home
 
 
