@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn, cast
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import FrameType, ModuleType
 
     from typer._click import Command, Context
     from typer._click.exceptions import UsageError
@@ -33,6 +33,9 @@ VERBS: tuple[str, ...] = (
     "demo",
 )
 """The verbs, each a module of ``commands``, in the order the help shows them."""
+
+_PARTS = {"enrol": ("enrol_batch", "enrol_revoke")}
+"""Of a verb, the modules that hold subcommands beside those of its own."""
 
 
 def main() -> NoReturn:
@@ -84,7 +87,7 @@ def run(args: list[str]) -> int:
 
     from medmail_cli.errors import exit_of
     from medmail_cli.session import Options, Session
-    from medmail_cli.ui import words
+    from medmail_cli.ui import i18n
     from medmail_cli.ui.console import OutputGoneError
     from medmail_cli.ui.render import report_fatal, understood
 
@@ -92,7 +95,7 @@ def run(args: list[str]) -> int:
     signal.signal(signal.SIGHUP, _interrupt)
     session = Session(Options())
     try:
-        words.set_language(_language(args))
+        i18n.set_language(_language(args))
         try:
             code = _invoke(args, session)
         finally:
@@ -133,7 +136,7 @@ def _language(args: list[str]) -> str:
 
     from medmail_cli import config
     from medmail_cli.errors import MedmailError
-    from medmail_cli.ui import words
+    from medmail_cli.ui import i18n
 
     home: Path | None = None
     asked: str | None = None
@@ -143,18 +146,18 @@ def _language(args: list[str]) -> str:
             value = value if equals else "".join(args[position + 1 : position + 2])
             if name == "--home":
                 home = Path(value)
-            elif value in words.LANGUAGES:
+            elif value in i18n.LANGUAGES:
                 asked = value
         elif word == "--":
             break
-    if asked or (asked := os.environ.get("MEDMAIL_LANG")) in words.LANGUAGES:
+    if asked or (asked := os.environ.get("MEDMAIL_LANG")) in i18n.LANGUAGES:
         return str(asked)
     try:
         chosen = config.load(config.paths(home or config.environment_home()).config).lang
     except MedmailError:
         # the command that reads the configuration reports it, in the locale's language
         chosen = None
-    return chosen or words.locale_language()
+    return chosen or i18n.locale_language()
 
 
 def _invoke(args: list[str], session: "Session") -> int:
@@ -198,7 +201,7 @@ def _usage(error: "UsageError") -> str:
     """What is wrong with a command line, in the language of this run."""
     from typer._click import exceptions
 
-    from medmail_cli.ui.words import _
+    from medmail_cli.ui.i18n import _
 
     if isinstance(error, exceptions.NoSuchOption):
         detail = _("no such option: {name}").format(name=error.option_name)
@@ -217,17 +220,26 @@ def _usage(error: "UsageError") -> str:
     return error.format_message()
 
 
+def events_of(verb: str) -> dict[str, tuple[type, ...]]:
+    """The verb's commands, each with the classes of what it may print."""
+    return {command: events for module in _modules(verb) for command, events in module.events().items()}
+
+
+def _modules(verb: str) -> "list[ModuleType]":
+    import importlib
+
+    return [importlib.import_module(f"medmail_cli.commands.{name}") for name in (verb, *_PARTS.get(verb, ()))]
+
+
 def command_tree(verbs: tuple[str, ...] = VERBS) -> "Command":
     """The Typer tree of ``verbs`` as a command object, the global options on every command.
 
-    The words are those of the language set before (``ui.words.set_language``).
+    The words are those of the language set before (``ui.i18n.set_language``).
     """
-    import importlib
-
     import typer
 
     from medmail_cli.globaloptions import add_global_options
-    from medmail_cli.ui.words import _
+    from medmail_cli.ui.i18n import _
 
     root = typer.Typer(
         name="medmail",
@@ -240,12 +252,16 @@ def command_tree(verbs: tuple[str, ...] = VERBS) -> "Command":
     )
     root.callback()(_root)
     for verb in verbs:
-        module = importlib.import_module(f"medmail_cli.commands.{verb}")
-        app: typer.Typer = module.app
-        if [info.name for info in app.registered_commands] == [verb]:
-            root.registered_commands.extend(app.registered_commands)
-        else:
-            root.add_typer(app, name=verb)
+        first, *parts = _modules(verb)
+        if [info.name for info in first.app.registered_commands] == [verb]:
+            root.registered_commands.extend(first.app.registered_commands)
+            continue
+        group = first.app
+        if parts:
+            group = typer.Typer(help=first.app.info.help)
+            for module in (first, *parts):
+                group.registered_commands.extend(module.app.registered_commands)
+        root.add_typer(group, name=verb)
     tree = cast("typer.core.TyperGroup", typer.main.get_command(root))
     for verb in verbs:  # Typer puts groups last
         tree.commands[verb] = tree.commands.pop(verb)

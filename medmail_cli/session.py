@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
     from medmail_cli.devices.card import Cards
     from medmail_cli.profile import Profile
-    from medmail_cli.store.auditlog import AuditLog
-    from medmail_cli.store.believed import Believed
-    from medmail_cli.store.contacts import Contacts
-    from medmail_cli.store.keystore import Keystore, Unlocked
-    from medmail_cli.store.mailbox import Mailbox
-    from medmail_cli.store.outbox import Outbox
-    from medmail_cli.store.trust import Trust
+    from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.mail.mailbox import Mailbox
+    from medmail_cli.store.queue.outbox import Outbox
+    from medmail_cli.store.trust.anchors import Trust
+    from medmail_cli.store.trust.believed import Believed
+    from medmail_cli.store.trust.contacts import Contacts
     from medmail_cli.ui.console import Console
 
 
@@ -109,7 +109,7 @@ class Session:
                 raise MedmailError("no-account", name=name, path=str(self.paths.config))
             return accounts[name]
         if address is not None:
-            from medmail_cli.pki.address import same_address
+            from medmail_cli.pki.x509.address import same_address
 
             for account in accounts.values():
                 if same_address(account.address, address):
@@ -176,9 +176,9 @@ class Session:
 
     def ask(self, code: str, flag: str = "--force", **facts: object) -> bool:
         """Ask the question ``code``. Raises ``needs-confirmation`` with ``flag`` where nobody can answer."""
-        from medmail_cli.ui import prompt, words
+        from medmail_cli.ui import i18n, prompt
 
-        question = words.question(code, facts)
+        question = i18n.question(code, facts)
         if not self.can_ask:
             raise MedmailError("needs-confirmation", question=question, flag=flag)
         return prompt.confirm(question)
@@ -291,9 +291,9 @@ class Session:
     def _ask_secret(self, name: str, owner: str, *, new: bool) -> bytes:
         if not self.can_ask:
             raise MedmailError("no-secret", secret=name, variable=_variable(name))
-        from medmail_cli.ui import prompt, words
+        from medmail_cli.ui import i18n, prompt
 
-        label = words.secret_label(name, owner, new=new)
+        label = i18n.secret_label(name, owner, new=new)
         return prompt.new_secret(label) if new else prompt.secret(label)
 
     # -- stores
@@ -306,7 +306,7 @@ class Session:
 
     @cached_property
     def keystore(self) -> "Keystore":
-        from medmail_cli.store.keystore import Keystore
+        from medmail_cli.store.keys.keystore import Keystore
 
         return Keystore(self._folders.keystore, logged=lambda: self.believed.revoked())
 
@@ -351,7 +351,7 @@ class Session:
 
     def unlock_or_create(self) -> "Unlocked":
         """The keystore, open; where there is none yet it is made, with a new passphrase."""
-        from medmail_cli.store.believed import SEAL_LABEL
+        from medmail_cli.store.trust.believed import SEAL_LABEL
 
         if "unlocked" not in self.__dict__ and not self.keystore.exists:
             believed = self.believed.belief
@@ -369,7 +369,7 @@ class Session:
     def cards(self) -> "Cards":
         """The cards that this run uses, logged out of at its end."""
         from medmail_cli.devices.card import Cards
-        from medmail_cli.store.refusedpins import RefusedPins
+        from medmail_cli.store.keys.refused_pins import RefusedPins
 
         return Cards(
             lambda label: self.secret("pin", owner=label),
@@ -380,38 +380,38 @@ class Session:
 
     @cached_property
     def log(self) -> "AuditLog":
-        from medmail_cli.store.auditlog import AuditLog
+        from medmail_cli.store.log.writer import AuditLog
 
         return AuditLog(self._folders.audit, self.now)
 
     @cached_property
     def mailbox(self) -> "Mailbox":
-        from medmail_cli.store.mailbox import Mailbox
+        from medmail_cli.store.mail.mailbox import Mailbox
 
         return Mailbox(self._folders.mail)
 
     @cached_property
     def outbox(self) -> "Outbox":
-        from medmail_cli.store.outbox import Outbox
+        from medmail_cli.store.queue.outbox import Outbox
 
         return Outbox(self._folders.outbox)
 
     @cached_property
     def contacts(self) -> "Contacts":
-        from medmail_cli.store.contacts import Contacts
+        from medmail_cli.store.trust.contacts import Contacts
 
         return Contacts(self._folders.contacts, self.believed)
 
     @cached_property
     def trust(self) -> "Trust":
-        from medmail_cli.store.trust import Trust
+        from medmail_cli.store.trust.anchors import Trust
 
         return Trust(self._folders.trust, self._folders.cache, self.believed)
 
     @cached_property
     def believed(self) -> "Believed":
         """What the audit log says of anchors and contacts."""
-        from medmail_cli.store import believed
+        from medmail_cli.store.trust import believed
 
         places = self._folders
         home = believed.Home(places.trust, places.cache, places.contacts, places.keystore)
@@ -419,7 +419,7 @@ class Session:
 
     def _sealed(self, unlocked: "Unlocked") -> "Unlocked":
         """Now that it is open, its seal over whom one trusts is held against the log."""
-        from medmail_cli.store.believed import SEAL_LABEL
+        from medmail_cli.store.trust.believed import SEAL_LABEL
 
         self.believed.check_seal(self.keystore.folder, unlocked.subkey(SEAL_LABEL))
         return unlocked

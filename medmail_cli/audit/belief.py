@@ -160,7 +160,7 @@ def belief_key(seed: bytes) -> bytes:
 
 
 def contact_mark(address: str, sha256: str) -> str:
-    """The name of a certificate taken for an address; ``address`` is as ``pki.address.exact`` has it."""
+    """The name of a certificate taken for an address; ``address`` is as ``pki.x509.address.exact`` has it."""
     said = address.encode("utf-8", "surrogateescape") + b"\0" + sha256.encode()
     return hashlib.sha256(said).hexdigest()[:32]  # there may be very many
 

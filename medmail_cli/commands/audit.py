@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.commands.judging import instant
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import examples, instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +120,7 @@ def prove(
         file = _file(output)
         yield proof if file is None else audit.write_file(file, proof.proof.encode(), force=force)
         if salt:
-            from medmail_cli.workflows.send import SALTS
+            from medmail_cli.workflows.mail.send import SALTS
 
             yield audit.salt(proof, session.unlocked.subkey(SALTS))
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import examples
 
 if TYPE_CHECKING:
     from medmail_cli.session import Session

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import examples
 
 if TYPE_CHECKING:
     from medmail_cli.session import Session
@@ -18,8 +18,8 @@ Address = Annotated[str, typer.Argument(metavar="ADDR", help=_("The contact's ad
 
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
-    from medmail_cli.workflows.contacts import ContactItem
-    from medmail_cli.workflows.submit import Recipient, Retried
+    from medmail_cli.workflows.mail.delivery import Recipient, Retried
+    from medmail_cli.workflows.trust.contacts import ContactItem
 
     commands = ("find", "add", "list", "remove", "set", "accept")
     shown: dict[str, tuple[type, ...]] = {f"contacts {command}": (ContactItem,) for command in commands}
@@ -36,7 +36,7 @@ def find(
     query: Annotated[str, typer.Argument(metavar="QUERY", help=_("A part of the address or name."))],
 ) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import contacts
+    from medmail_cli.workflows.trust import contacts
 
     session: Session = ctx.obj
     found = contacts.listed(session.contacts, session.trust.authorities, query, now=session.now())
@@ -50,7 +50,7 @@ def find(
 )
 def list_(ctx: typer.Context) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import contacts
+    from medmail_cli.workflows.trust import contacts
 
     session: Session = ctx.obj
     found = contacts.listed(session.contacts, session.trust.authorities, "", now=session.now())
@@ -70,9 +70,9 @@ def add(
         typer.Option(metavar="ADDR", help=_("Pin the certificates to this address, whatever they bear.")),
     ] = None,
 ) -> int:
-    from medmail_cli.pki.address import is_address
+    from medmail_cli.pki.x509.address import is_address
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import contacts
+    from medmail_cli.workflows.trust import contacts
 
     if address is not None and not is_address(address):
         raise typer.BadParameter(_("not a mail address"), param_hint="--address")
@@ -98,7 +98,7 @@ def add(
 )
 def remove(ctx: typer.Context, address: Address) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import contacts
+    from medmail_cli.workflows.trust import contacts
 
     session: Session = ctx.obj
     removed = contacts.remove(
@@ -118,7 +118,7 @@ def set_(
     reads: Annotated[Literal["legacy", "modern"], typer.Option(help=_("What the contact's software reads."))],
 ) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import contacts
+    from medmail_cli.workflows.trust import contacts
 
     session: Session = ctx.obj
     changed = contacts.set_reads(
@@ -149,7 +149,7 @@ def accept(
     ] = "",
 ) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import contacts
+    from medmail_cli.workflows.trust import contacts
 
     session: Session = ctx.obj
     accepted = contacts.accept(
@@ -184,10 +184,10 @@ def invite(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
 ) -> int:
-    from medmail_cli.commands.send import office
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import contacts
-    from medmail_cli.workflows.send import Wish
+    from medmail_cli.wiring.sending import office
+    from medmail_cli.workflows.mail.send import Wish
+    from medmail_cli.workflows.trust import contacts
 
     if output is not None and queue:
         raise typer.BadParameter(_("--output excludes --queue and --dry-run"))

@@ -1,24 +1,19 @@
 """``medmail decrypt``: open messages and say whether to believe them."""
 
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.commands.judging import At, Offline, instant, validator
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.opening import reader_for, sources_of
+from medmail_cli.wiring.options import At, Offline, examples, instant
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Generator, Iterator
 
     from medmail_cli.session import Session
-    from medmail_cli.smime.layers import Keys
-    from medmail_cli.workflows.decrypt import Source
-    from medmail_cli.workflows.reading import Reader
 
 app = typer.Typer()
 
@@ -33,7 +28,7 @@ class Format(StrEnum):
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
     from medmail_cli.smime.verdict import Verdict
-    from medmail_cli.workflows.decrypt import Explanation
+    from medmail_cli.workflows.mail.decrypt import Explanation
 
     return {"decrypt": (Verdict, Explanation)}
 
@@ -94,7 +89,7 @@ def decrypt(
     from medmail_cli.errors import MedmailError
     from medmail_cli.store.files import check_no_input, check_output
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import decrypt as workflow
+    from medmail_cli.workflows.mail import decrypt as workflow
 
     session: Session = ctx.obj
     to_stdout = str(output) == "-" or (form is not None and output is None and out_dir is None)
@@ -155,7 +150,7 @@ def _shown(found: "Generator[object, None, None]", named: int) -> "Iterator[obje
     from medmail_cli.smime.verdict import Verdict
     from medmail_cli.ui import sanitize
     from medmail_cli.ui.render import Raw
-    from medmail_cli.workflows.decrypt import Content
+    from medmail_cli.workflows.mail.decrypt import Content
 
     number = 0
     with closing(found):
@@ -164,89 +159,3 @@ def _shown(found: "Generator[object, None, None]", named: int) -> "Iterator[obje
                 number += 1
                 yield Raw(f"[{number}/{named}] {sanitize.line(event.source)}\n".encode(), text=True)
             yield Raw(event.data, text=event.text) if isinstance(event, Content) else event
-
-
-def sources_of(session: "Session", messages: list[str], *, unopened: bool) -> "Iterator[Source]":
-    """What the arguments name, each once, in order; every file is looked at before any work.
-
-    Raises ``stdin-twice``, ``usage`` for what can be no message, and what finding each one raises.
-    """
-    from medmail_cli.errors import MedmailError
-    from medmail_cli.workflows import decrypt as workflow
-
-    if messages.count("-") > 1:
-        raise MedmailError("stdin-twice", first="MESSAGE", second="MESSAGE")
-    for name in dict.fromkeys(messages):
-        if name == "-":
-            yield from workflow.from_bytes(session.stdin("MESSAGE"))
-        elif "/" in name or "." in name:
-            yield from workflow.from_file(Path(name))
-        elif not re.fullmatch("[0-9A-Fa-f]{6,64}", name):
-            said = _("{name!r} is neither a message (six hex digits or more) nor a file (with . or /)")
-            raise typer.BadParameter(said.format(name=name))
-        else:
-            yield _stored(session, name)
-    if unopened:
-        for stored in session.mailbox.list(unopened=True):
-            yield workflow.from_mailbox(session.mailbox, stored)
-
-
-def _stored(session: "Session", prefix: str) -> "Source":
-    """The message of the mailbox or the outbox whose name begins so: they share one space."""
-    from medmail_cli.errors import MedmailError
-    from medmail_cli.workflows import decrypt as workflow
-
-    queued = []
-    if session.paths.outbox.exists():
-        queued = [one for one in session.outbox.open() if one.id.startswith(prefix.lower())]
-    try:
-        return workflow.from_mailbox(
-            session.mailbox, session.mailbox.find(prefix, [one.id for one in queued])
-        )
-    except MedmailError as error:
-        if error.code != "not-found" or not queued:
-            raise
-    found = session.outbox.find(prefix)
-    return workflow.Source(found.id, found.size, lambda: session.outbox.read(found))
-
-
-def reader_for(
-    session: "Session",
-    identity: str | None,
-    at: "datetime.datetime | None",
-    *,
-    offline: bool,
-    show_unverified: bool = False,
-    allow_weak: bool = False,
-) -> "Reader":
-    """What opens and judges letters in this run. Raises ``no-identity``."""
-    from medmail_cli.errors import MedmailError
-    from medmail_cli.pki.address import same_address
-    from medmail_cli.store.incomplete import Incomplete
-    from medmail_cli.workflows.reading import LazyKeys, Reader
-
-    identities = session.keystore.identities()
-    if identity is not None:
-        identities = tuple(one for one in identities if any(same_address(a, identity) for a in one.addresses))
-        if not identities:
-            raise MedmailError("no-identity", address=identity)
-    chosen = {one.certificate for one in identities if one.certificate is not None}
-
-    def keys() -> "Keys":
-        if not chosen:
-            return []
-        return [(c, key) for c, key in session.unlocked.decryption_keys() if c in chosen]
-
-    return Reader(
-        keys=LazyKeys(keys),
-        own_addresses=tuple(dict.fromkeys(a for one in identities for a in one.addresses)),
-        validator=validator(session, offline=offline),
-        contacts=session.contacts,
-        profile=session.profile,
-        now=session.now(),
-        at=at,
-        delegates=session.config.delegates,
-        show_unverified=show_unverified,
-        allow_weak=allow_weak,
-        incomplete=Incomplete(session.paths.cache / "incomplete"),
-    )

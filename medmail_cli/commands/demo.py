@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import examples
 
 app = typer.Typer()
 
@@ -33,7 +33,7 @@ def demo(
         typer.Option("--dir", metavar="DIR", help=_("Keep everything here to look at; it must be empty.")),
     ] = None,
 ) -> int:
-    from medmail_cli.commands.sandbox import require_extra
+    from medmail_cli.sandbox import require_extra
     from medmail_cli.ui.render import show
 
     require_extra()

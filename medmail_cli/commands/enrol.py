@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands import enrol_batch, enrol_revoke
-from medmail_cli.commands.authorities import (
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.authorities import reach, settings_of, settings_of_identity
+from medmail_cli.wiring.authority_acme import acme
+from medmail_cli.wiring.backups import check, escrow_of, kept
+from medmail_cli.wiring.options import (
     AgreeTerms,
+    Backup,
     Fingerprint,
     Key,
     Method,
+    NoBackup,
     TlsAnchors,
+    examples,
     fingerprint_of,
-    reach,
-    settings_of,
-    settings_of_identity,
 )
-from medmail_cli.commands.authority_acme import acme
-from medmail_cli.commands.examples import examples
-from medmail_cli.commands.keeping import Backup, NoBackup, check, escrow_of, kept
-from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,14 +29,12 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from medmail_cli.session import Session
-    from medmail_cli.store.identity import Identity
+    from medmail_cli.store.keys.identity import Identity
     from medmail_cli.transport.acme import AcmeAuthority
     from medmail_cli.transport.cmp import CmpAuthority
     from medmail_cli.transport.est import EstAuthority
 
 app = typer.Typer(help=_("Get a professional identity: a key and its certificate."))
-app.add_typer(enrol_batch.app)
-app.add_typer(enrol_revoke.app)
 
 Replace = Annotated[
     bool, typer.Option("--replace", help=_("Retire the identity in use; it goes on opening old mail."))
@@ -47,23 +44,19 @@ Replace = Annotated[
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
     from medmail_cli.model import Note
-    from medmail_cli.workflows.anchors import Anchor
-    from medmail_cli.workflows.enrol_card import CardCertificate
-    from medmail_cli.workflows.enrol_status import Expiry
-    from medmail_cli.workflows.identity import Enrolment
+    from medmail_cli.workflows.enrol.card import CardCertificate
+    from medmail_cli.workflows.enrol.certified import Enrolment
+    from medmail_cli.workflows.enrol.offered_roots import Anchor
+    from medmail_cli.workflows.enrol.status import Expiry
     from medmail_cli.workflows.keys import KeystoreChange
 
-    return (
-        enrol_batch.events()
-        | enrol_revoke.events()
-        | {
-            "enrol new": (Enrolment, Anchor, Note, KeystoreChange),
-            "enrol import": (Enrolment, Anchor, Note, KeystoreChange),
-            "enrol renew": (Enrolment, Note, KeystoreChange),
-            "enrol status": (Expiry,),
-            "enrol card": (CardCertificate, Enrolment, Anchor, Note),
-        }
-    )
+    return {
+        "enrol new": (Enrolment, Anchor, Note, KeystoreChange),
+        "enrol import": (Enrolment, Anchor, Note, KeystoreChange),
+        "enrol renew": (Enrolment, Note, KeystoreChange),
+        "enrol status": (Expiry,),
+        "enrol card": (CardCertificate, Enrolment, Anchor, Note),
+    }
 
 
 @app.command(
@@ -108,10 +101,10 @@ def new(
     backup: Backup = None,
     no_backup: NoBackup = False,
 ) -> int:
-    from medmail_cli.pki.address import is_address
+    from medmail_cli.pki.x509.address import is_address
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.authority import Subject
-    from medmail_cli.workflows.enrol import enrol_new
+    from medmail_cli.workflows.enrol.authority import Subject
+    from medmail_cli.workflows.enrol.issuing import enrol_new
 
     session: Session = ctx.obj
     if not is_address(address):
@@ -182,10 +175,10 @@ def import_(
     backup: Backup = None,
     no_backup: NoBackup = False,
 ) -> int:
-    from medmail_cli.pki.address import is_address
-    from medmail_cli.pki.keyfile import read_keys
+    from medmail_cli.pki.x509.address import is_address
+    from medmail_cli.pki.x509.keyfile import read_keys
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.enrol_import import enrol_import
+    from medmail_cli.workflows.enrol.import_files import enrol_import
 
     session: Session = ctx.obj
     if address is not None and not is_address(address):
@@ -243,9 +236,9 @@ def card(
     ] = None,
     ca_fingerprint: Fingerprint = None,
 ) -> int:
-    from medmail_cli.pki.address import is_address
+    from medmail_cli.pki.x509.address import is_address
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.enrol_card import enrol_card
+    from medmail_cli.workflows.enrol.card import enrol_card
 
     session: Session = ctx.obj
     if address is not None and not is_address(address):
@@ -300,7 +293,7 @@ def renew(
     agree_terms: AgreeTerms = False,
 ) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.enrol import enrol_renew
+    from medmail_cli.workflows.enrol.issuing import enrol_renew
 
     session: Session = ctx.obj
     if bool(addresses) == everybody:
@@ -349,7 +342,7 @@ def status_(
     ] = "0d",
 ) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.enrol_status import status
+    from medmail_cli.workflows.enrol.status import status
 
     session: Session = ctx.obj
     within = _duration(fail_within, "--fail-within")
@@ -370,8 +363,8 @@ def _ask_trust(session: "Session") -> "Callable[[x509.Certificate], bool] | None
         return None
 
     def ask(root: "x509.Certificate") -> bool:
-        from medmail_cli.pki.certificate import subject_text
-        from medmail_cli.store.identity import fingerprint
+        from medmail_cli.pki.x509.certificate import subject_text
+        from medmail_cli.store.keys.identity import fingerprint
 
         subject = subject_text(root)
         return session.ask("trust-root", "--ca-fingerprint", subject=subject, sha256=fingerprint(root))

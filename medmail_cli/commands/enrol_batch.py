@@ -8,19 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medmail_cli.commands.authorities import (
-    AgreeTerms,
-    Fingerprint,
-    Key,
-    TlsAnchors,
-    fingerprint_of,
-    reach,
-    settings_of,
-)
-from medmail_cli.commands.authority_acme import acme
-from medmail_cli.commands.examples import examples
-from medmail_cli.commands.keeping import escrow_of
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.authorities import reach, settings_of
+from medmail_cli.wiring.authority_acme import acme
+from medmail_cli.wiring.backups import escrow_of
+from medmail_cli.wiring.options import AgreeTerms, Fingerprint, Key, TlsAnchors, examples, fingerprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,11 +25,11 @@ if TYPE_CHECKING:
     from medmail_cli.transport.acme import AcmeAuthority
     from medmail_cli.transport.cmp import CmpAuthority
     from medmail_cli.transport.est import EstAuthority
-    from medmail_cli.workflows.batch import Ask, Registry
-    from medmail_cli.workflows.batch_person import Handout
-    from medmail_cli.workflows.batch_report import BatchRow
-    from medmail_cli.workflows.keypairs import KeyChoice, Pair
-    from medmail_cli.workflows.roster import Columns, Fault, Professional
+    from medmail_cli.workflows.batch.person import Handout
+    from medmail_cli.workflows.batch.report import BatchRow
+    from medmail_cli.workflows.batch.roster import Columns, Fault, Professional
+    from medmail_cli.workflows.batch.run import Ask, Registry
+    from medmail_cli.workflows.enrol.key_pairs import KeyChoice, Pair
 
 app = typer.Typer()
 
@@ -50,8 +42,8 @@ _MAIL_PATIENCE = 60.0
 
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
-    from medmail_cli.workflows.batch_report import BatchRow
-    from medmail_cli.workflows.roster import Columns, Fault
+    from medmail_cli.workflows.batch.report import BatchRow
+    from medmail_cli.workflows.batch.roster import Columns, Fault
 
     return {"enrol batch": (Columns, BatchRow, Fault), "enrol merge": (BatchRow, Fault)}
 
@@ -111,11 +103,11 @@ def batch(
 ) -> int:
     from medmail_cli.store.files import check_output, check_place
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.batch import enrol_batch
-    from medmail_cli.workflows.batch_choice import check_choice, choose, faulty, forecast
-    from medmail_cli.workflows.batch_report import Part, check_report, digest, reported
-    from medmail_cli.workflows.keypairs import check_kind
-    from medmail_cli.workflows.roster import read_roster
+    from medmail_cli.workflows.batch.choice import check_choice, choose, faulty, forecast
+    from medmail_cli.workflows.batch.report import Part, check_report, digest, reported
+    from medmail_cli.workflows.batch.roster import read_roster
+    from medmail_cli.workflows.batch.run import enrol_batch
+    from medmail_cli.workflows.enrol.key_pairs import check_kind
 
     session: Session = ctx.obj
     if key is not None:
@@ -172,7 +164,7 @@ def merge_(
 ) -> int:
     from medmail_cli.store.files import check_no_input
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.batch_report import merge
+    from medmail_cli.workflows.batch.report import merge
 
     session: Session = ctx.obj
     if output is not None:
@@ -194,7 +186,14 @@ def _pairs(
 
     ``kinds`` are those that the authority certifies.
     """
-    from medmail_cli.workflows.keypairs import ENCRYPTION_ONLY, GENERAL, SIGNING, Pair, pairs, preferred
+    from medmail_cli.workflows.enrol.key_pairs import (
+        ENCRYPTION_ONLY,
+        GENERAL,
+        SIGNING,
+        Pair,
+        pairs,
+        preferred,
+    )
 
     usual = preferred(kinds, GENERAL if p12 else SIGNING)
     two = session.profile.certificates == "two"
@@ -272,8 +271,8 @@ def _reach(
 def _untrusted(asked: _Asked, out: "Handout") -> "Iterator[Note]":
     """Tell of the roots that the homes will not trust, while there is time to break off."""
     from medmail_cli.model import Note
-    from medmail_cli.pki.certificate import subject_text
-    from medmail_cli.store.identity import fingerprint
+    from medmail_cli.pki.x509.certificate import subject_text
+    from medmail_cli.store.keys.identity import fingerprint
 
     for root in dict.fromkeys(asked.roots):
         if asked.vouched is None and fingerprint(root) not in out.trusted:
@@ -283,8 +282,8 @@ def _untrusted(asked: _Asked, out: "Handout") -> "Iterator[Note]":
 def _handout(
     session: "Session", folder: Path, letters: Path | None, asked: _Asked, *, p12: bool
 ) -> "Handout":
-    from medmail_cli.store.identity import fingerprint
-    from medmail_cli.workflows.batch_person import Handout
+    from medmail_cli.store.keys.identity import fingerprint
+    from medmail_cli.workflows.batch.person import Handout
 
     def letter(row: "Professional", password: str) -> tuple[str, bytes]:
         said = _(
@@ -355,8 +354,8 @@ def _home_files(session: "Session", asked: _Asked) -> "Callable[[str], dict[str,
 def _registry(
     session: "Session", asked: _Asked, out: "Handout", opened: contextlib.ExitStack, shard: tuple[int, int]
 ) -> "Registry":
-    from medmail_cli.store.runs import Journal
-    from medmail_cli.workflows.batch import Registry
+    from medmail_cli.store.batch_journal import Journal
+    from medmail_cli.workflows.batch.run import Registry
 
     rate = asked.settings.requests_per_minute
     return Registry(

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands.authorities import PATIENCE, AgreeTerms, TlsAnchors, settings_of_identity
-from medmail_cli.commands.authority_acme import acme
-from medmail_cli.commands.authority_cmp import cmp
-from medmail_cli.commands.examples import examples
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.authorities import PATIENCE, settings_of_identity
+from medmail_cli.wiring.authority_acme import acme
+from medmail_cli.wiring.authority_cmp import cmp
+from medmail_cli.wiring.options import AgreeTerms, TlsAnchors, examples
 
 if TYPE_CHECKING:
     from medmail_cli.session import Session
-    from medmail_cli.store.identity import Identity
-    from medmail_cli.workflows.enrol_revoke import Revoking
+    from medmail_cli.store.keys.identity import Identity
+    from medmail_cli.workflows.enrol.revoke import Revoking
 
 app = typer.Typer()
 
@@ -32,7 +32,7 @@ class Why(StrEnum):
 
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
-    from medmail_cli.workflows.identity import Enrolment
+    from medmail_cli.workflows.enrol.certified import Enrolment
 
     return {"enrol revoke": (Enrolment,)}
 
@@ -57,7 +57,7 @@ def revoke(
 ) -> int:
     from medmail_cli.errors import MedmailError
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.enrol_revoke import chosen, enrol_revoke
+    from medmail_cli.workflows.enrol.revoke import chosen, enrol_revoke
 
     session: Session = ctx.obj
     session.keystore.recall()  # the way back where the file was lost

@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from medmail_cli.model import Note
     from medmail_cli.session import Session
-    from medmail_cli.workflows.refusals import Refusals
+    from medmail_cli.workflows.mail.refusals import Refusals
 
 app = typer.Typer()
 
@@ -20,8 +20,8 @@ app = typer.Typer()
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
     from medmail_cli.model import Note, Progress
-    from medmail_cli.workflows.fetch import FetchedAccount, FetchedFolder, FetchedMessage
-    from medmail_cli.workflows.submit import Retried
+    from medmail_cli.workflows.mail.delivery import Retried
+    from medmail_cli.workflows.mail.fetch import FetchedAccount, FetchedFolder, FetchedMessage
 
     return {"fetch": (FetchedMessage, FetchedFolder, FetchedAccount, Retried, Progress, Note)}
 
@@ -54,9 +54,9 @@ def fetch(
         ),
     ] = None,
 ) -> int:
-    from medmail_cli.commands.logins import source_of
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import fetch as workflow
+    from medmail_cli.wiring.accounts import source_of
+    from medmail_cli.workflows.mail import fetch as workflow
 
     session: Session = ctx.obj
     if folder and all_folders:
@@ -74,8 +74,8 @@ def fetch(
     source = source_of(session, session.account(), folders)
     if not watch:
         return show(ctx, "fetch", workflow.fetch(source, stores))
-    from medmail_cli.workflows.refusals import Refusals
-    from medmail_cli.workflows.watch import watch as watching
+    from medmail_cli.workflows.mail.refusals import Refusals
+    from medmail_cli.workflows.mail.watch import watch as watching
 
     refusals = Refusals(
         forget=lambda name: session.forget("password", owner=session.config.accounts[name].address)
@@ -99,7 +99,7 @@ def _react(command: str | None, ids: "Sequence[str]") -> "Note | None":
 
 
 def _flush(session: "Session", refusals: "Refusals") -> "Iterator[object]":
-    from medmail_cli.commands.send import postage
-    from medmail_cli.workflows.submit import retry_meanwhile
+    from medmail_cli.wiring.sending import postage
+    from medmail_cli.workflows.mail.delivery import retry_meanwhile
 
     return retry_meanwhile(postage(session), refusals)

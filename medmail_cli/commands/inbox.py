@@ -4,20 +4,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.commands.judging import instant
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import examples, instant
 
 if TYPE_CHECKING:
     from medmail_cli.session import Session
-    from medmail_cli.workflows.inbox import Sealed
+    from medmail_cli.workflows.mail.inbox import Sealed
 
 app = typer.Typer()
 
 
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
-    from medmail_cli.workflows.inbox import Entry, Rebuilt
+    from medmail_cli.workflows.mail.inbox import Entry, Rebuilt
 
     return {"inbox": (Entry, Rebuilt)}
 
@@ -46,7 +45,7 @@ def inbox(
     ] = False,
 ) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import inbox as workflow
+    from medmail_cli.workflows.mail import inbox as workflow
 
     session: Session = ctx.obj
     if rebuild:
@@ -72,6 +71,6 @@ def _sealed(session: "Session") -> "Sealed | None":
     kept = keyring.kept_master_key(session.paths.keystore)
     if kept is None and session.given_secret("passphrase") is None:
         return None
-    from medmail_cli.workflows.inbox import Sealed
+    from medmail_cli.workflows.mail.inbox import Sealed
 
     return Sealed(session.unlocked.subkey("learned"), session.log, session.actor)

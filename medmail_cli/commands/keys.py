@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.commands.keeping import Backup, NoBackup, check, kept
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.backups import check, kept
+from medmail_cli.wiring.options import Backup, NoBackup, examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -169,7 +169,7 @@ def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help=_("The file; - is stdin."))],
 ) -> int:
     from medmail_cli.errors import MedmailError
-    from medmail_cli.store.backup import read_backup
+    from medmail_cli.store.keys.backup import read_backup
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import keys
 

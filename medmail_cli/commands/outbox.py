@@ -4,23 +4,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from medmail_cli.session import Session
-    from medmail_cli.store.outbox import Submission
-    from medmail_cli.workflows.outbox import Dropped
+    from medmail_cli.store.queue.outbox import Submission
+    from medmail_cli.workflows.mail.outbox import Dropped
 
 app = typer.Typer(help=_("What waits to be sent."))
 
 
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
-    from medmail_cli.workflows.outbox import Dropped, Waiting
-    from medmail_cli.workflows.submit import Recipient
+    from medmail_cli.workflows.mail.delivery import Recipient
+    from medmail_cli.workflows.mail.outbox import Dropped, Waiting
 
     return {"outbox list": (Waiting,), "outbox flush": (Recipient,), "outbox drop": (Dropped,)}
 
@@ -28,7 +28,7 @@ def events() -> dict[str, tuple[type, ...]]:
 @app.command("list", help=_("Show what waits to be sent, and why."), epilog=examples("medmail outbox list"))
 def list_(ctx: typer.Context) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.outbox import listing
+    from medmail_cli.workflows.mail.outbox import listing
 
     session: Session = ctx.obj
     return show(ctx, "outbox list", listing(session.outbox, session.now()))
@@ -51,9 +51,9 @@ def flush(
         bool, typer.Option("--due", help=_("Only what has waited as long as the last refusal asks for."))
     ] = False,
 ) -> int:
-    from medmail_cli.commands.send import postage
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.outbox import flush
+    from medmail_cli.wiring.sending import postage
+    from medmail_cli.workflows.mail.outbox import flush
 
     session: Session = ctx.obj
     return show(ctx, "outbox flush", flush(postage(session), ids or (), only_due=due))
@@ -79,7 +79,7 @@ def drop(
 
 
 def _dropped(session: "Session", found: "list[Submission]", *, force: bool) -> "Iterator[Dropped]":
-    from medmail_cli.workflows.outbox import drop
+    from medmail_cli.workflows.mail.outbox import drop
 
     for one in found:
         if force or session.ask("drop", "--force", id=one.id[:12], addresses=one.pending):

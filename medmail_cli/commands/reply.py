@@ -5,10 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.commands.judging import At, Offline, instant
-from medmail_cli.commands.send import TransportOnly
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import At, Offline, TransportOnly, examples, instant, named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +18,7 @@ app = typer.Typer()
 
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
-    from medmail_cli.workflows.submit import Recipient, Retried
+    from medmail_cli.workflows.mail.delivery import Recipient, Retried
 
     return {"reply": (Recipient, Retried)}
 
@@ -50,14 +48,13 @@ def reply(
     at: At = None,
     offline: Offline = False,
 ) -> int:
-    from medmail_cli.commands.decrypt import reader_for, sources_of
-    from medmail_cli.commands.send import named, office
-    from medmail_cli.commands.writing import given, sending
     from medmail_cli.model import Note
-    from medmail_cli.pki.address import canonical
+    from medmail_cli.pki.x509.address import canonical
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import send
-    from medmail_cli.workflows.reply import answer
+    from medmail_cli.wiring.opening import reader_for, sources_of
+    from medmail_cli.wiring.sending import given, letter, office
+    from medmail_cli.workflows.mail import send
+    from medmail_cli.workflows.mail.reply import answer
 
     session: Session = ctx.obj
 
@@ -93,8 +90,5 @@ def reply(
     heading = _("{author} wrote:").format(author=made.author)
     template = f"\n\n{heading}\n{made.quoted}" if made.quoted else "\n"
     draft = replace(made.draft, body=given(session, body))
-    wish = send.Wish(queue=queue, transport_only=named(transport_only))
-    desk = office(session, offline=offline)
-    if made.confidential:
-        desk.directory.profile = replace(desk.directory.profile, end_to_end="required")
-    return show(ctx, "reply", sending(session, draft, desk, wish, template))
+    wish = send.Wish(queue=queue, transport_only=named(transport_only), confidential=made.confidential)
+    return show(ctx, "reply", letter(session, draft, office(session, offline=offline), wish, template))

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import examples
 
 if TYPE_CHECKING:
     from medmail_cli.session import Session
@@ -19,17 +19,6 @@ def events() -> dict[str, tuple[type, ...]]:
     from medmail_cli.sandbox.run import SandboxReady
 
     return {"sandbox": (SandboxReady,)}
-
-
-def require_extra() -> None:
-    """Raises ``extra-missing`` where the servers' packages are not installed."""
-    import importlib.util
-
-    from medmail_cli.errors import MedmailError
-
-    missing = [name for name in ("aiosmtpd", "pymap") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MedmailError("extra-missing", packages=missing, extra="sandbox")
 
 
 def _port(words: str) -> Any:
@@ -59,6 +48,7 @@ def sandbox(
     est_port: Annotated[int, _port(_("Port for EST; 0 takes a free one."))] = 0,
     http_port: Annotated[int, _port(_("Port for CRLs; 0 takes a free one."))] = 0,
 ) -> int:
+    from medmail_cli.sandbox import require_extra
     from medmail_cli.ui.render import show
 
     require_extra()

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import examples
 
 app = typer.Typer()
 
@@ -33,16 +33,16 @@ def schema(
     ] = None,
     errors: Annotated[bool, typer.Option("--errors", help=_("List every code with its exit."))] = False,
 ) -> int:
-    from medmail_cli.app import VERBS
+    from medmail_cli.app import VERBS, events_of
     from medmail_cli.errors import EXITS, MedmailError
-    from medmail_cli.ui.errors import ERRORS
+    from medmail_cli.ui.error_messages import ERRORS
     from medmail_cli.ui.render import show
-    from medmail_cli.ui.schema import all_events, of_command
+    from medmail_cli.ui.schema import of_command
     from medmail_cli.workflows.schema import Code, Schema
 
     if errors:
         return show(ctx, "schema", (Code(code, at, _(ERRORS[code][0])) for code, at in EXITS.items()))
-    known = all_events(VERBS)
+    known = {command: events for verb in VERBS for command, events in events_of(verb).items()}
     asked = " ".join(command or ())
     if asked and asked not in known and not any(name.startswith(f"{asked} ") for name in known):
         raise MedmailError("not-found", what="command", name=asked)

@@ -5,36 +5,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.commands.judging import Offline
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import Offline, TransportOnly, examples, named
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from medmail_cli.session import Session
     from medmail_cli.ui.render import Raw
-    from medmail_cli.workflows.drafts import Draft
-    from medmail_cli.workflows.office import Office
-    from medmail_cli.workflows.send import Event
-    from medmail_cli.workflows.submit import Postage
-
-TransportOnly = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--transport-only",
-        metavar="ADDR",
-        help=_("Send although this recipient cannot be encrypted to; repeatable."),
-    ),
-]
+    from medmail_cli.workflows.mail.drafts import Draft
+    from medmail_cli.workflows.mail.send import Event
 
 app = typer.Typer()
 
 
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
-    from medmail_cli.workflows.drafts import Fault
-    from medmail_cli.workflows.submit import Recipient, Retried
+    from medmail_cli.workflows.mail.delivery import Recipient, Retried
+    from medmail_cli.workflows.mail.drafts import Fault
 
     return {"send": (Recipient, Retried, Fault)}
 
@@ -102,10 +90,10 @@ def send(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
 ) -> int:
-    from medmail_cli.commands.writing import sending
     from medmail_cli.store.files import check_no_input
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import send as workflow
+    from medmail_cli.wiring.sending import letter, office
+    from medmail_cli.workflows.mail import send as workflow
 
     session: Session = ctx.obj
     composed = any((to, cc, bcc, subject is not None, attach, body is not None, id_))
@@ -135,15 +123,7 @@ def send(
         return show(ctx, "send", _shown(workflow.send_manifest(data, folder, sender, wish)))
     draft = _draft(session, to or (), cc or (), bcc or (), subject, attach or (), from_, message, id_, body)
     template = "" if subject is not None else "Subject: \n\n"
-    return show(ctx, "send", _shown(sending(session, draft, sender, wish, template)))
-
-
-def named(addresses: "Sequence[str] | None") -> frozenset[str]:
-    """The addresses of ``--transport-only``. Raises ``bad-address``."""
-    from medmail_cli.pki.address import exact
-    from medmail_cli.workflows import drafts
-
-    return frozenset(exact(drafts.mailbox(one).address) for one in addresses or ())
+    return show(ctx, "send", _shown(letter(session, draft, sender, wish, template)))
 
 
 def _shown(found: "Generator[Event, None, None]") -> "Iterator[Event | Raw]":
@@ -151,7 +131,7 @@ def _shown(found: "Generator[Event, None, None]") -> "Iterator[Event | Raw]":
     from contextlib import closing
 
     from medmail_cli.ui.render import Raw
-    from medmail_cli.workflows.send import Content
+    from medmail_cli.workflows.mail.send import Content
 
     with closing(found):
         for event in found:
@@ -159,7 +139,7 @@ def _shown(found: "Generator[Event, None, None]") -> "Iterator[Event | Raw]":
 
 
 def _manifest(session: "Session", path: Path) -> tuple[bytes, Path]:
-    from medmail_cli.workflows import drafts
+    from medmail_cli.workflows.mail import drafts
 
     if str(path) == "-":
         return session.stdin("--batch"), Path()
@@ -180,8 +160,8 @@ def _draft(
 ) -> "Draft":
     from dataclasses import replace
 
-    from medmail_cli.commands.writing import given
-    from medmail_cli.workflows import drafts
+    from medmail_cli.wiring.sending import given
+    from medmail_cli.workflows.mail import drafts
 
     draft = drafts.Draft()
     if message is not None:
@@ -206,62 +186,3 @@ def _draft(
     if message is None:
         draft = replace(draft, body=given(session, body))
     return draft
-
-
-def office(session: "Session", *, post_quantum: bool = False, offline: bool = False) -> "Office":
-    """What sending needs of this run."""
-    from functools import partial
-
-    from medmail_cli.commands.judging import validator
-    from medmail_cli.commands.logins import above
-    from medmail_cli.model import Note
-    from medmail_cli.workflows.addressing import Directory, read_whitelist
-    from medmail_cli.workflows.office import Office
-
-    profile = session.profile
-    added = {name.lower() for name in profile.headers}
-    for name in profile.wanted_headers:
-        if name.lower() not in added:
-            session.note(Note("header-wanted", {"header": name, "profile": profile.name}))
-    own = [
-        (address, one.certificate)
-        for one in session.keystore.identities()
-        if one.state == "active" and one.certificate is not None and one.purpose in ("encrypt", "both")
-        for address in one.addresses
-    ]
-    return Office(
-        keystore=session.keystore,
-        unlock=lambda: session.unlocked,
-        directory=Directory(
-            session.contacts,
-            validator(session, offline=offline),
-            profile,
-            session.now(),
-            own,
-            post_quantum or profile.post_quantum,
-        ),
-        profile=profile,
-        account=lambda address: session.account(address=address),
-        above=partial(above, session),
-        postage=postage(session),
-        whitelist=read_whitelist(profile.whitelist),
-    )
-
-
-def postage(session: "Session") -> "Postage":
-    """What handing over needs of this run; secrets are asked for before a connection is made."""
-    from functools import partial
-
-    from medmail_cli.commands.logins import credentials, tls_context
-    from medmail_cli.workflows.submit import Postage
-
-    return Postage(
-        outbox=session.outbox,
-        log=session.log,
-        mailbox=session.mailbox,
-        accounts=session.config.accounts,
-        credentials=partial(credentials, session),
-        context=partial(tls_context, session),
-        now=session.now,
-        ask_dsn=session.profile.request_dsn,
-    )

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import examples
 
 if TYPE_CHECKING:
     from medmail_cli.session import Session
@@ -31,8 +31,8 @@ def server() -> None:
     epilog=examples("medmail server check --account work"),
 )
 def check(ctx: typer.Context) -> int:
-    from medmail_cli.commands.logins import credentials, tls_context
     from medmail_cli.ui.render import show
+    from medmail_cli.wiring.accounts import credentials, tls_context
     from medmail_cli.workflows import server as workflow
 
     session: Session = ctx.obj

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medmail_cli.commands.examples import examples
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.wiring.options import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ app = typer.Typer(help=_("Say which authorities to believe, and fetch what they 
 
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
-    from medmail_cli.workflows.fetching import Fetched
-    from medmail_cli.workflows.trust import TrustItem
+    from medmail_cli.workflows.trust.anchors import TrustItem
+    from medmail_cli.workflows.trust.revocation_fetch import Fetched
 
     return {
         "trust add": (TrustItem,),
@@ -45,16 +45,16 @@ def add(
     ] = False,
 ) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import trust
+    from medmail_cli.workflows.trust import anchors
 
     session: Session = ctx.obj
     if file.suffix == ".json" and file.parent.resolve() == session.paths.contacts.resolve():
-        return show(ctx, "trust add", trust.take_in(session.contacts, session.log, session.actor, file))
+        return show(ctx, "trust add", anchors.take_in(session.contacts, session.log, session.actor, file))
     data = session.read(file, "FILE")
     return show(
         ctx,
         "trust add",
-        trust.add(session.trust, session.log, session.actor, data, str(file), intermediate=intermediate),
+        anchors.add(session.trust, session.log, session.actor, data, str(file), intermediate=intermediate),
     )
 
 
@@ -65,10 +65,10 @@ def add(
 )
 def list_(ctx: typer.Context) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import trust
+    from medmail_cli.workflows.trust import anchors
 
     session: Session = ctx.obj
-    return show(ctx, "trust list", trust.items(session.trust))
+    return show(ctx, "trust list", anchors.items(session.trust))
 
 
 @app.command(
@@ -83,10 +83,10 @@ def remove(
     ],
 ) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import trust
+    from medmail_cli.workflows.trust import anchors
 
     session: Session = ctx.obj
-    return show(ctx, "trust remove", trust.remove(session.trust, session.log, session.actor, sha256))
+    return show(ctx, "trust remove", anchors.remove(session.trust, session.log, session.actor, sha256))
 
 
 @app.command(
@@ -104,12 +104,12 @@ def update(
         typer.Option("--allow-private", help=_("Also ask servers on this machine and in private networks.")),
     ] = False,
 ) -> int:
-    from medmail_cli.store.incomplete import Incomplete
+    from medmail_cli.store.trust.incomplete_chains import Incomplete
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows import trust
+    from medmail_cli.workflows.trust import anchors
 
     session: Session = ctx.obj
-    fetched = trust.update(
+    fetched = anchors.update(
         session.trust,
         session.log,
         session.actor,

@@ -8,8 +8,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from medmail_cli.pki.chain import chain_of
-from medmail_cli.pki.usage import purpose
+from medmail_cli.pki.path.chain import chain_of
+from medmail_cli.pki.x509.usage import purpose
 
 if TYPE_CHECKING:
     from medmail_cli.devices.card import Cards

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, m
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
-from medmail_cli.pki.address import addresses, same_address
-from medmail_cli.pki.issued import requested_addresses
-from medmail_cli.pki.request import general_name
+from medmail_cli.pki.issuance.csr import general_name
+from medmail_cli.pki.issuance.issued import requested_addresses
+from medmail_cli.pki.x509.address import addresses, same_address
 from medmail_cli.sandbox.possession import voucher
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from cryptography.x509.oid import CRLEntryExtensionOID
 from medmail_cli.cms import algorithms, ber, der
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import cmp, cmp_request
-from medmail_cli.pki.cmp_protection import (
+from medmail_cli.pki.issuance import cmp, cmp_request
+from medmail_cli.pki.issuance.cmp_protection import (
     PBMAC1,
     Protection,
     SharedSecret,

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from medmail_cli.cms import ber, der, enveloped, signed
 from medmail_cli.cms.keys import SoftwareKey
-from medmail_cli.pki import csrattrs
+from medmail_cli.pki.issuance import csrattrs
 from medmail_cli.sandbox.ca import IdentityAuthority, RequestRefused, certs_only
 from medmail_cli.transport.serverkey import DECRYPT_KEY_ID, identifier
 

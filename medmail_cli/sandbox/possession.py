@@ -11,7 +11,7 @@ from cryptography.x509.oid import AttributeOID
 from medmail_cli.cms import algorithms, ber
 from medmail_cli.cms.verify import check_plain
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.request import STATEMENT_OF_POSSESSION
+from medmail_cli.pki.issuance.csr import STATEMENT_OF_POSSESSION
 
 
 def linked(der: bytes, binding: bytes | None) -> bool:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import jose
-from medmail_cli.pki.address import same_address
+from medmail_cli.pki.issuance import jose
+from medmail_cli.pki.x509.address import same_address
 from medmail_cli.smime.compose import FieldLine, Letter, header_fields, payload
 from medmail_cli.smime.fields import Field, Mailbox, parse_mailboxes, parse_parameters
 

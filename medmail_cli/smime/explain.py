@@ -6,8 +6,8 @@ from typing import Literal
 
 from medmail_cli.cms import algorithms
 from medmail_cli.model import phrase
-from medmail_cli.pki import explain as paths
-from medmail_cli.pki.path import Authorities
+from medmail_cli.pki.path import explain as paths
+from medmail_cli.pki.path.validation import Authorities
 from medmail_cli.smime.open import Opened
 from medmail_cli.smime.signers import Judged
 from medmail_cli.smime.verdict import Verdict

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from medmail_cli.pki import address
-from medmail_cli.pki.fitness import Problem
+from medmail_cli.pki.path.fitness import Problem
+from medmail_cli.pki.x509 import address
 from medmail_cli.smime.fields import Field, Mailbox, to_text
 from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.syntax import parse_date, parse_ids, without_comments

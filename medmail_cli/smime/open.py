@@ -15,9 +15,9 @@ from medmail_cli.cms import ber
 from medmail_cli.cms.signed import unsigned_attributes
 from medmail_cli.errors import INTEGRITY, MedmailError
 from medmail_cli.model import phrase
-from medmail_cli.pki import address
-from medmail_cli.pki.fitness import Problem
-from medmail_cli.pki.path import Judgement
+from medmail_cli.pki.path.fitness import Problem
+from medmail_cli.pki.path.validation import Judgement
+from medmail_cli.pki.x509 import address
 from medmail_cli.smime import display, mime, recipient_emails, transfer
 from medmail_cli.smime.fields import Field
 from medmail_cli.smime.header import choose, headers, in_clear, mailboxes, shown

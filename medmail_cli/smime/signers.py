@@ -15,11 +15,11 @@ from medmail_cli.cms.signed import SignerInfo, check_signer
 from medmail_cli.cms.verify import Content, certificate_meant
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import phrase
-from medmail_cli.pki import address, dn
-from medmail_cli.pki.certificate import facts
-from medmail_cli.pki.enclosed import MOST_HELPERS, NOTHING, Enclosed
-from medmail_cli.pki.fitness import Problem, may_speak_for
-from medmail_cli.pki.path import Judgement
+from medmail_cli.pki.path.evidence import MOST_HELPERS, NOTHING, Enclosed
+from medmail_cli.pki.path.fitness import Problem, may_speak_for
+from medmail_cli.pki.path.validation import Judgement
+from medmail_cli.pki.x509 import address, dn
+from medmail_cli.pki.x509.certificate import facts
 from medmail_cli.smime.fields import Field, Mailbox, addresses_in
 from medmail_cli.smime.header import all_of, mailboxes
 from medmail_cli.smime.layers import SignatureLayer

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import ClassVar, Literal
 
 from medmail_cli.errors import FAILED, INTEGRITY, OK, UNTRUSTED, exit_of
-from medmail_cli.pki.fitness import Problem
+from medmail_cli.pki.path.fitness import Problem
 
 Layer = Literal["encrypted", "signed", "compressed", "wrapped"]
 SignatureStatus = Literal["valid", "invalid", "untrusted", "indeterminate", "none"]

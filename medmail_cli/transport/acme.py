@@ -30,12 +30,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import acme, jose
-from medmail_cli.pki.address import same_address
-from medmail_cli.pki.bundle import read_bundle
-from medmail_cli.pki.certificate import facts
-from medmail_cli.pki.cmp_request import Reason
-from medmail_cli.pki.issued import checked
+from medmail_cli.pki.issuance import acme, jose
+from medmail_cli.pki.issuance.cmp_request import Reason
+from medmail_cli.pki.issuance.issued import checked
+from medmail_cli.pki.x509.address import same_address
+from medmail_cli.pki.x509.bundle import read_bundle
+from medmail_cli.pki.x509.certificate import facts
 from medmail_cli.transport.acmeserver import AcmeServer, ExternalAccount
 from medmail_cli.transport.est import read_fingerprint, sha256
 

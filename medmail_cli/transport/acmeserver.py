@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import acme, jose
+from medmail_cli.pki.issuance import acme, jose
 from medmail_cli.transport.exchange import Answer, Https, refusal
 
 if TYPE_CHECKING:

@@ -22,11 +22,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.errors import TRY_LATER, MedmailError, exit_of
-from medmail_cli.pki import cmp, cmp_request
-from medmail_cli.pki.bundle import read_bundle
-from medmail_cli.pki.certificate import facts
-from medmail_cli.pki.cmp_protection import Protection, SharedSecret
-from medmail_cli.pki.issued import checked
+from medmail_cli.pki.issuance import cmp, cmp_request
+from medmail_cli.pki.issuance.cmp_protection import Protection, SharedSecret
+from medmail_cli.pki.issuance.issued import checked
+from medmail_cli.pki.x509.bundle import read_bundle
+from medmail_cli.pki.x509.certificate import facts
 from medmail_cli.transport.cmpexchange import CmpServer
 from medmail_cli.transport.cmptransaction import Transaction, recall
 from medmail_cli.transport.est import read_fingerprint, sha256

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import cmp, cmp_request
-from medmail_cli.pki.cmp_protection import (
+from medmail_cli.pki.issuance import cmp, cmp_request
+from medmail_cli.pki.issuance.cmp_protection import (
     Protection,
     SharedSecret,
     Signer,
@@ -26,8 +26,8 @@ from medmail_cli.pki.cmp_protection import (
     speaks_for_authority,
     write,
 )
-from medmail_cli.pki.enclosed import Enclosed
-from medmail_cli.pki.path import judge
+from medmail_cli.pki.path.evidence import Enclosed
+from medmail_cli.pki.path.validation import judge
 from medmail_cli.transport.cmptransaction import Transaction
 from medmail_cli.transport.est import sha256
 from medmail_cli.transport.exchange import Https, refusal

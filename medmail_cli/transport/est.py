@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.cms import ber
 from medmail_cli.cms.signed import parse_signed
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import csrattrs
-from medmail_cli.pki.certificate import facts
-from medmail_cli.pki.csrattrs import CsrAttribute, Wanted
-from medmail_cli.pki.issued import checked
+from medmail_cli.pki.issuance import csrattrs
+from medmail_cli.pki.issuance.csrattrs import CsrAttribute, Wanted
+from medmail_cli.pki.issuance.issued import checked
+from medmail_cli.pki.x509.certificate import facts
 from medmail_cli.transport import serverkey
 from medmail_cli.transport.exchange import Answer, Body, Https, Show, refusal
 

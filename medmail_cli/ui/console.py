@@ -16,8 +16,8 @@ from typing import TextIO
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.ui import sanitize
-from medmail_cli.ui.pace import Pace, clock, speed
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.ui.progress import Pace, clock, speed
 
 Line = str | Sequence[str | tuple[str, str]]
 """A line: plain text, or pieces of which ``(style, text)`` are styled."""

@@ -4,7 +4,7 @@ import sys
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.ui import sanitize
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
 
 
 def can_ask() -> bool:

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from medmail_cli.errors import MedmailError, NothingAttemptedError, combine, exit_of
 from medmail_cli.model import Note, Progress
-from medmail_cli.ui import words
+from medmail_cli.ui import i18n
 from medmail_cli.ui.console import OutputGoneError
-from medmail_cli.ui.sentences import ADVICE
+from medmail_cli.ui.messages import ADVICE
 
 if TYPE_CHECKING:
     import typer
@@ -171,7 +171,7 @@ def _end(
             "counts": dict(counts),
         }
         if error is not None:
-            result["error"] = {"code": error.code, "message": words.message(error), "hint": words.hint(error)}
+            result["error"] = {"code": error.code, "message": i18n.message(error), "hint": i18n.hint(error)}
         console.out_json(dumps(result))
         return
     _tables(console, view, tables)
@@ -186,7 +186,7 @@ def _tables(console: "Console", view: ModuleType, tables: dict[str, list[object]
     for kind, rows in tables.items():
         columns: tuple[Column, ...] = view.TABLES[kind]
         console.table(
-            [words._(column.title) for column in columns],
+            [i18n._(column.title) for column in columns],
             [[_cell(column.cell(row)) for column in columns] for row in rows],
         )
 
@@ -215,7 +215,7 @@ def _progress(console: "Console", event: Progress) -> None:
 
 def note(console: "Console", event: Note) -> None:
     """Tell of something that changes no outcome; mere advice is for people at a terminal."""
-    said = words.note(event)
+    said = i18n.note(event)
     if console.json:
         console.out_json(dumps({"type": "note", "code": event.code, "message": said, **event.facts}))
     elif event.code in ADVICE:
@@ -239,9 +239,9 @@ def understood(error: BaseException) -> MedmailError:
 
 def report(console: "Console", error: MedmailError) -> None:
     """An error as people read it: what happened, then what to do."""
-    console.err(["medmail: ", ("bold red", words._("error:")), " ", words.message(error)])
-    if hint := words.hint(error):
-        console.err([("cyan", words._("hint:")), " ", hint])
+    console.err(["medmail: ", ("bold red", i18n._("error:")), " ", i18n.message(error)])
+    if hint := i18n.hint(error):
+        console.err([("cyan", i18n._("hint:")), " ", hint])
 
 
 def report_fatal(console: "Console", error: MedmailError) -> int:
@@ -251,8 +251,8 @@ def report_fatal(console: "Console", error: MedmailError) -> int:
         shown = {
             "type": "error",
             "code": error.code,
-            "message": words.message(error),
-            "hint": words.hint(error),
+            "message": i18n.message(error),
+            "hint": i18n.hint(error),
             "exit": code,
         }
         console.out_json(dumps(shown))

@@ -5,7 +5,6 @@ JSON Schema 2020-12. A command's schema describes one line of its output.
 
 import dataclasses
 import datetime
-import importlib
 import sys
 import types
 import typing
@@ -37,14 +36,6 @@ def of_command(command: str, events: tuple[type, ...]) -> dict[str, Any]:
         "title": f"medmail {command}",
         "oneOf": [*(of_class(event) for event in dict.fromkeys((*events, Progress))), *_common(command)],
     }
-
-
-def all_events(verbs: tuple[str, ...]) -> dict[str, tuple[type, ...]]:
-    """Every command with the classes of its events."""
-    found: dict[str, tuple[type, ...]] = {}
-    for verb in verbs:
-        found |= importlib.import_module(f"medmail_cli.commands.{verb}").events()
-    return found
 
 
 def _common(command: str) -> list[dict[str, Any]]:

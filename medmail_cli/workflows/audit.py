@@ -16,18 +16,21 @@ from medmail_cli.audit.check import Fault
 from medmail_cli.audit.entry import Fact
 from medmail_cli.errors import DAMAGED, MedmailError, exit_of
 from medmail_cli.model import Note, Progress
-from medmail_cli.store import auditfiles, believed, files, seal
+from medmail_cli.store import files
+from medmail_cli.store.keys import seal
+from medmail_cli.store.log import reader
+from medmail_cli.store.trust import believed
 
 if TYPE_CHECKING:
-    from medmail_cli.store.auditlog import AuditLog
-    from medmail_cli.store.believed import Believed
-    from medmail_cli.store.contacts import Contacts
-    from medmail_cli.store.keystore import Keystore
-    from medmail_cli.store.trust import Trust
+    from medmail_cli.store.keys.keystore import Keystore
+    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.trust.anchors import Trust
+    from medmail_cli.store.trust.believed import Believed
+    from medmail_cli.store.trust.contacts import Contacts
 
 __all__ = ["AuditEntry", "AuditFile", "Fault", "LogState", "SignedCheckpoint", "SignedProof"]
 
-_FILES = {"entries": auditfiles.ENTRIES, "hashes": auditfiles.HASHES}
+_FILES = {"entries": reader.ENTRIES, "hashes": reader.HASHES}
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def read_entries(
     Raises ``audit-damaged`` at a line that is no entry.
     """
     kept: list[AuditEntry] = []
-    with auditfiles.snapshot(folder) as log:
+    with reader.snapshot(folder) as log:
         if log is None:
             return
         first = 0
@@ -149,7 +152,7 @@ def read_entries(
             try:
                 entry = entries.parse(line)
             except MedmailError:
-                path = str(folder / auditfiles.ENTRIES)
+                path = str(folder / reader.ENTRIES)
                 raise MedmailError("audit-damaged", path=path, entry=number) from None
             if (since and entry.time < since) or (action and entry.action != action):
                 continue
@@ -192,16 +195,16 @@ def verify(
     """
     if kept is not None:
         checkpoints.parse(kept)
-    with auditfiles.snapshot(folder) as log:
+    with reader.snapshot(folder) as log:
         if log is None:
             if kept is not None:
-                raise MedmailError("audit-damaged", path=str(folder / auditfiles.ENTRIES), entry=0)
+                raise MedmailError("audit-damaged", path=str(folder / reader.ENTRIES), entry=0)
             yield Note("audit-none", {"path": str(folder)})
             return
         damaged, verifier = _check_key(folder, log)
         signed: list[checkpoints.Checkpoint] = []
         sizes: list[int | None] = []
-        for path, note in ((folder / auditfiles.CHECKPOINT, log.checkpoint), (None, kept)):
+        for path, note in ((folder / reader.CHECKPOINT, log.checkpoint), (None, kept)):
             sizes.append(None)
             if note is None or verifier is None:
                 continue
@@ -254,13 +257,13 @@ def _astray(
     folder: Path, verifier: checkpoints.LogVerifier | None, home: Home
 ) -> Iterator[Fault | DamagedFile]:
     """Trust that the log knows nothing of, or that it says was remembered and is gone."""
-    private = folder / auditfiles.KEY
+    private = folder / reader.KEY
     if verifier is None or not private.exists():
         return  # a copy for an auditor
     key = belief.belief_key(checkpoints.parse_skey(files.read_own(private).decode()).seed)
     _, strange = believed.read_on(folder, belief.Belief(verifier.name, first=0), key)
     for index in strange:
-        yield Fault("unvouched", index, index, auditfiles.ENTRIES)
+        yield Fault("unvouched", index, index, reader.ENTRIES)
     if home.believed.is_older:
         return  # nothing of it stands in the log so far
     for path in (*home.trust.unlogged(), *home.contacts.unlogged()):
@@ -278,19 +281,19 @@ def _damaged(code: str, path: Path) -> DamagedFile:
 
 
 def _check_key(
-    folder: Path, log: auditfiles.Snapshot
+    folder: Path, log: reader.Snapshot
 ) -> tuple[list[DamagedFile], checkpoints.LogVerifier | None]:
     """The log's public key, and what is wrong with the key files; a copy without the private one is fine."""
     damaged = []
     verifier = None
-    path = folder / auditfiles.PUBLIC_KEY
+    path = folder / reader.PUBLIC_KEY
     try:
-        verifier = auditfiles.read_verifier(folder, log.verifier_key)
+        verifier = reader.read_verifier(folder, log.verifier_key)
     except MedmailError as error:
         # a log killed before its first entry has no key yet
         if log.size or log.checkpoint is not None:
             damaged.append(_damaged(error.code, path))
-    private = folder / auditfiles.KEY
+    private = folder / reader.KEY
     try:
         signer = checkpoints.parse_skey(files.read_own(private).decode("utf-8", "replace"))
         if verifier is not None and signer.verifier != verifier:
@@ -302,7 +305,7 @@ def _check_key(
     return damaged, verifier
 
 
-def _notes(log: auditfiles.Snapshot, found: check.Scan, signed: int | None) -> Iterator[Note]:
+def _notes(log: reader.Snapshot, found: check.Scan, signed: int | None) -> Iterator[Note]:
     if log.torn:
         yield Note("audit-torn", {"bytes": log.torn})
     if found.backwards:
@@ -316,15 +319,15 @@ def sign_checkpoint(log: "AuditLog") -> SignedCheckpoint:
 
     Raises ``not-found`` where no log was ever begun, ``store-damaged``, and what appending raises.
     """
-    with auditfiles.snapshot(log.folder) as view:
+    with reader.snapshot(log.folder) as view:
         if view is None:
             raise MedmailError("not-found", what="audit log", name=str(log.folder))
-        verifier = auditfiles.read_verifier(log.folder, view.verifier_key)
+        verifier = reader.read_verifier(log.folder, view.verifier_key)
         note = view.checkpoint
         try:
             covered = checkpoints.verify(note, verifier).size if note is not None else -1
         except MedmailError:
-            path = log.folder / auditfiles.CHECKPOINT
+            path = log.folder / reader.CHECKPOINT
             raise MedmailError("store-damaged", path=str(path)) from None
         size = view.size
     if note is None or covered != size:
@@ -344,8 +347,8 @@ def prove(log: "AuditLog", index: int) -> SignedProof:
     Raises ``not-found`` where there is no such entry, ``audit-damaged`` where it is not what was logged.
     """
     signed = sign_checkpoint(log)
-    path = str(log.folder / auditfiles.ENTRIES)
-    with auditfiles.snapshot(log.folder) as view:
+    path = str(log.folder / reader.ENTRIES)
+    with reader.snapshot(log.folder) as view:
         if view is None or not 0 <= index < signed.size:
             raise MedmailError("not-found", what="entry", name=str(index))
         line = view.line(index)
@@ -384,7 +387,7 @@ def salt(proof: SignedProof, key: bytes) -> Salt:
 
 def export(folder: Path) -> Iterator[bytes]:
     """The entries' lines as they stand in the log, in blocks: what the tree's leaves are the hashes of."""
-    with auditfiles.snapshot(folder) as log:
+    with reader.snapshot(folder) as log:
         if log is not None:
             yield from log.blocks()
 

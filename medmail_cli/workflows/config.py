@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from medmail_cli import profile as profiles
 from medmail_cli.config import Config, Paths
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.address import is_address
+from medmail_cli.pki.x509.address import is_address
 from medmail_cli.profile import Profile
 from medmail_cli.store.files import make_private, write_output
 

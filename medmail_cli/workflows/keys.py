@@ -12,23 +12,23 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms.certificates import unrepaired
 from medmail_cli.errors import OK, MedmailError
-from medmail_cli.pki import pkcs12
-from medmail_cli.pki.bundle import pem
-from medmail_cli.pki.certificate import issuer_text, subject_text
-from medmail_cli.pki.pbe import spellings
-from medmail_cli.pki.pkcs8 import seal_key
-from medmail_cli.pki.usage import Purpose
-from medmail_cli.store import backups
-from medmail_cli.store.backup import Backup, restore_backup, write_backup
-from medmail_cli.store.believed import SEAL, SEAL_LABEL
+from medmail_cli.pki.x509 import pkcs12
+from medmail_cli.pki.x509.bundle import pem
+from medmail_cli.pki.x509.certificate import issuer_text, subject_text
+from medmail_cli.pki.x509.pbe import spellings
+from medmail_cli.pki.x509.pkcs8 import seal_key
+from medmail_cli.pki.x509.usage import Purpose
 from medmail_cli.store.files import write_output
-from medmail_cli.store.identity import Identity, chain_pem
-from medmail_cli.workflows.logged import logged
+from medmail_cli.store.keys import backup_record
+from medmail_cli.store.keys.backup import Backup, restore_backup, write_backup
+from medmail_cli.store.keys.identity import Identity, chain_pem
+from medmail_cli.store.trust.believed import SEAL, SEAL_LABEL
+from medmail_cli.workflows.audited import logged
 
 if TYPE_CHECKING:
-    from medmail_cli.store.auditlog import AuditLog
-    from medmail_cli.store.believed import Believed
-    from medmail_cli.store.keystore import Keystore, Unlocked
+    from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.trust.believed import Believed
 
 State = Literal["active", "expired", "waiting", "retired"]
 Format = Literal["pem", "der", "p12"]
@@ -236,7 +236,7 @@ def backup(
         if output is not None:
             write_output(output, data, force=force)
     held = store.identities()
-    backups.record(store.keystore.folder, (one.key_sha256 for one in held), "backed-up")
+    backup_record.record(store.keystore.folder, (one.key_sha256 for one in held), "backed-up")
     count = len(held)
     shown = data if output is None else b""
     yield KeystoreChange("backed-up", output or Path("-"), count, data=shown)
@@ -255,7 +255,7 @@ def restore(
 
     Whom the keystore's seal says was trusted stands in the log then.
     """
-    from medmail_cli.store.unlocked import subkey
+    from medmail_cli.store.keys.unlocked import subkey
 
     if keystore.exists:
         raise MedmailError("keystore-exists", path=str(keystore.folder))
@@ -266,7 +266,7 @@ def restore(
         saved = replace(saved, beside={**saved.beside, SEAL: sealed})
         store = restore_backup(keystore, saved, passphrase)
     held = store.identities()
-    backups.record(keystore.folder, (one.key_sha256 for one in held), "backed-up")
+    backup_record.record(keystore.folder, (one.key_sha256 for one in held), "backed-up")
     yield KeystoreChange("restored", keystore.folder, len(held))
 
 

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from medmail_cli.audit.entry import Intent, Outcome
 from medmail_cli.errors import OK, MedmailError, exit_of
 from medmail_cli.model import Progress
-from medmail_cli.store.identity import Identity, fingerprint
+from medmail_cli.store.keys.identity import Identity, fingerprint
 
 if TYPE_CHECKING:
     from cryptography import x509
 
     from medmail_cli.model import PrivateKey
     from medmail_cli.smime.rewrap import Recipients
-    from medmail_cli.store.auditlog import AuditLog
-    from medmail_cli.store.index import Stored
-    from medmail_cli.store.keystore import Unlocked
-    from medmail_cli.store.mailbox import Mailbox
+    from medmail_cli.store.keys.keystore import Unlocked
+    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.mail.mailbox import Mailbox
+    from medmail_cli.store.mail.outer_index import Stored
 
 _GROUP_MESSAGES, _GROUP_OCTETS = 256, 16 << 20
 _OF_A_LETTER = {

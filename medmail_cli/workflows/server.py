@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.errors import OK, MedmailError, exit_of
-from medmail_cli.workflows.logged import logged
+from medmail_cli.workflows.audited import logged
 
 if TYPE_CHECKING:
     import ssl
 
     from medmail_cli.config import Account, Server
-    from medmail_cli.store.auditlog import AuditLog
+    from medmail_cli.store.log.writer import AuditLog
     from medmail_cli.transport.sasl import Credentials
 
 

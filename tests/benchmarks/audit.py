@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from medmail_cli.store.auditlog import AuditLog, Intent, Outcome
+from medmail_cli.store.log.writer import AuditLog, Intent, Outcome
 from tests.benchmarks._measure import MEDMAIL, compare, peak_kib, process, report
 
 BARE = """\

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.pki.path import Authorities
+from medmail_cli.pki.path.validation import Authorities
 from tests.benchmarks._measure import process, report, seconds
 from tests.support import libcrypto, pki
 

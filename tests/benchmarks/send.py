@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from medmail_cli.smime.protect import protect
-from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.keys.keystore import Keystore
 from tests.benchmarks import _measure
 from tests.support import letters, senders, servers
 from tests.support.cli import PASSPHRASE

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from medmail_cli.smime.protect import sign_only
-from medmail_cli.store.mailbox import Mailbox as Store
-from medmail_cli.store.outbox import Outbox
+from medmail_cli.store.mail.mailbox import Mailbox as Store
+from medmail_cli.store.queue.outbox import Outbox
 from tests.support import letters
 from tests.support.homes import make_home
 from tests.support.senders import Sender, opened_by

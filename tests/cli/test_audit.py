@@ -10,7 +10,7 @@ import pytest
 
 from medmail_cli.audit import checkpoint as checkpoints
 from medmail_cli.audit import proof as proofs
-from medmail_cli.store.auditlog import AuditLog
+from medmail_cli.store.log.writer import AuditLog
 from tests.support.cli import medmail, valid
 
 TIMES = [datetime(2026, 3, day, 9, 30, tzinfo=UTC) for day in range(1, 7)]

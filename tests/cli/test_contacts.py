@@ -8,7 +8,7 @@ from cryptography import x509
 
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import protect
-from medmail_cli.store.contacts import Contacts
+from medmail_cli.store.trust.contacts import Contacts
 from tests.support import pki
 from tests.support.cli import Done, medmail, valid
 from tests.support.homes import make_home

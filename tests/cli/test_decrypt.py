@@ -15,7 +15,7 @@ from medmail_cli.cms import algorithms, ber, der, enveloped, signed
 from medmail_cli.commands.decrypt import events
 from medmail_cli.smime import mime
 from medmail_cli.smime.compose import base64_lines
-from medmail_cli.store.mailbox import Mailbox
+from medmail_cli.store.mail.mailbox import Mailbox
 from medmail_cli.ui.schema import of_command
 from tests.support.cli import Done, medmail
 from tests.support.homes import make_home

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from medmail_cli.cms.certificates import load
 from medmail_cli.commands.enrol import events
-from medmail_cli.store.identity import Identity, fingerprint
-from medmail_cli.store.keystore import Keystore
-from medmail_cli.store.trust import Trust
+from medmail_cli.store.keys.identity import Identity, fingerprint
+from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.trust.anchors import Trust
 from medmail_cli.ui.schema import of_command
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki

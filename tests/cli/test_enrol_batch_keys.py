@@ -6,7 +6,7 @@ import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
 from medmail_cli.sandbox.operator import Operator
-from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.keys.keystore import Keystore
 from tests.support import letters, pki
 from tests.support.cli import PASSPHRASE, medmail
 from tests.support.homes import make_home

@@ -17,7 +17,7 @@ import pexpect
 import pytest
 
 from medmail_cli.app import command_tree
-from medmail_cli.store.contacts import Contacts
+from medmail_cli.store.trust.contacts import Contacts
 from tests.support import pki, tokens
 from tests.support.cli import MEDMAIL, Done, medmail, passphrase
 from tests.support.letters import person

@@ -7,8 +7,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from medmail_cli.store.keystore import Keystore
-from medmail_cli.store.mailbox import Mailbox
+from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.mail.mailbox import Mailbox
 from tests.support.cli import PASSPHRASE, medmail
 from tests.support.homes import make_home
 from tests.support.letters import person

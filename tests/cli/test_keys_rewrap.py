@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from medmail_cli.store.keystore import Keystore
-from medmail_cli.store.mailbox import Mailbox
+from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.mail.mailbox import Mailbox
 from tests.support import letters
 from tests.support.cli import MEDMAIL, PASSPHRASE, medmail
 from tests.support.homes import make_home

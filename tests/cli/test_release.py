@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medmail_cli.store.mailbox import Mailbox
+from medmail_cli.store.mail.mailbox import Mailbox
 from tests.support.cli import medmail
 from tests.support.homes import make_home
 from tests.support.letters import NOW, OUTER, TEXT, encrypt, letter, person, sealed, sign

@@ -13,9 +13,9 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from medmail_cli.smime.protect import protect
-from medmail_cli.store.incomplete import Incomplete
-from medmail_cli.store.mailbox import Mailbox
-from medmail_cli.store.trust import Trust
+from medmail_cli.store.mail.mailbox import Mailbox
+from medmail_cli.store.trust.anchors import Trust
+from medmail_cli.store.trust.incomplete_chains import Incomplete
 from tests.support import pki
 from tests.support.cli import Done, medmail
 from tests.support.homes import knowing, make_home

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from medmail_cli.store.auditlog import AuditLog
-from medmail_cli.store.believed import Believed
-from medmail_cli.store.keystore import fingerprint
-from medmail_cli.store.revoked import REVOKED, add_revoked
-from medmail_cli.store.trust import Trust
+from medmail_cli.store.keys.keystore import fingerprint
+from medmail_cli.store.keys.own_revoked import REVOKED, add_revoked
+from medmail_cli.store.log.writer import AuditLog
+from medmail_cli.store.trust.anchors import Trust
+from medmail_cli.store.trust.believed import Believed
 from medmail_cli.workflows.audit import read_entries
 from tests.support.cli import Done, medmail
 from tests.support.homes import make_home

@@ -14,7 +14,7 @@ import pytest
 
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import sign_only
-from medmail_cli.store.identity import fingerprint
+from medmail_cli.store.keys.identity import fingerprint
 from medmail_cli.workflows.audit import read_entries
 from tests.support import letters
 from tests.support.cli import MEDMAIL, Done

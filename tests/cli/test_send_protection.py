@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.store.contacts import Contacts
-from medmail_cli.store.keystore import Keystore
-from medmail_cli.store.trust import Trust
+from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.trust.anchors import Trust
+from medmail_cli.store.trust.contacts import Contacts
 from tests.support import letters, pki
 from tests.support.cli import PASSPHRASE, Done
 from tests.support.homes import make_home

@@ -9,12 +9,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import algorithms, der
-from medmail_cli.pki.usage import is_ml_kem
+from medmail_cli.pki.x509.usage import is_ml_kem
 from medmail_cli.smime.open import Opened
 from medmail_cli.smime.protect import Signer, protect
-from medmail_cli.store.contacts import Contacts
-from medmail_cli.store.keystore import Keystore
-from medmail_cli.store.mailbox import Mailbox
+from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.mail.mailbox import Mailbox
+from medmail_cli.store.trust.contacts import Contacts
 from tests.support import letters, pki
 from tests.support.cli import PASSPHRASE
 from tests.support.homes import knowing, make_home

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.audit import belief as beliefs
 from medmail_cli.audit import checkpoint as checkpoints
-from medmail_cli.store.auditlog import AuditLog
-from medmail_cli.store.believed import SEAL, STATE
-from medmail_cli.store.contact import Origin, dump
-from medmail_cli.store.contacts import Contacts
-from medmail_cli.store.keystore import fingerprint
+from medmail_cli.store.keys.keystore import fingerprint
+from medmail_cli.store.log.writer import AuditLog
+from medmail_cli.store.trust.believed import SEAL, STATE
+from medmail_cli.store.trust.contact import Origin, dump
+from medmail_cli.store.trust.contacts import Contacts
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
 from tests.support.cli import medmail

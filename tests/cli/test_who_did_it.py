@@ -8,8 +8,8 @@ import pytest
 import tomli_w
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
-from medmail_cli.store.keystore import Keystore
-from medmail_cli.store.mailbox import Mailbox
+from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.mail.mailbox import Mailbox
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
 from tests.support.cli import PASSPHRASE, medmail

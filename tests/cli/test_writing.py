@@ -8,7 +8,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from medmail_cli.store.outbox import Outbox
+from medmail_cli.store.queue.outbox import Outbox
 from tests.support import letters
 from tests.support.cli import MEDMAIL
 from tests.support.homes import make_home

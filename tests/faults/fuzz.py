@@ -89,10 +89,10 @@ def header(data: bytes) -> None:
 
 def certificate(data: bytes) -> None:
     """Certificates, CRLs and OCSP responses as they stand in files and messages."""
-    from medmail_cli.pki.bundle import read_bundle
-    from medmail_cli.pki.enclosed import Enclosed
-    from medmail_cli.pki.ocsp import read_ocsp
-    from medmail_cli.pki.path import Authorities
+    from medmail_cli.pki.path.evidence import Enclosed
+    from medmail_cli.pki.path.ocsp import read_ocsp
+    from medmail_cli.pki.path.validation import Authorities
+    from medmail_cli.pki.x509.bundle import read_bundle
     from tests.support.letters import authority
 
     read_ocsp(data)
@@ -269,9 +269,9 @@ def main() -> None:
 
 
 _MODULES = (
-    "medmail_cli.cms.enveloped", "medmail_cli.cms.signed", "medmail_cli.cms.content", "medmail_cli.pki.path",
-    "medmail_cli.pki.bundle", "medmail_cli.pki.ocsp", "medmail_cli.smime.open", "medmail_cli.smime.outer",
-    "medmail_cli.smime.html",
+    "medmail_cli.cms.enveloped", "medmail_cli.cms.signed", "medmail_cli.cms.content",
+    "medmail_cli.pki.path.validation", "medmail_cli.pki.x509.bundle", "medmail_cli.pki.path.ocsp",
+    "medmail_cli.smime.open", "medmail_cli.smime.outer", "medmail_cli.smime.html",
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medmail_cli.store.auditlog import AuditLog
+from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.workflows.audit import LogState, read_entries, verify
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import algorithms, ber, der, enveloped, signed
-from medmail_cli.pki.path import Authorities
+from medmail_cli.pki.path.validation import Authorities
 from medmail_cli.smime import compose
 from medmail_cli.smime.fields import parse_mailboxes, parse_parameters
 from medmail_cli.smime.open import Opened
@@ -267,7 +267,7 @@ def test_long_lists_that_came_along() -> None:
         builder = builder.add_revoked_certificate(entry)
     listed = builder.sign(root.key, pki._digest_for(root.key))  # type: ignore[arg-type]
     octets = listed.public_bytes(Encoding.DER)
-    from medmail_cli.pki.enclosed import Enclosed
+    from medmail_cli.pki.path.evidence import Enclosed
 
     begun = time.process_time()
     judged = Authorities([root.certificate]).judge(

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from medmail_cli.commands.logins import source_of
 from medmail_cli.errors import MedmailError
 from medmail_cli.session import Options, Session
 from medmail_cli.transport import proxy
-from medmail_cli.workflows.fetch import Event, FetchedMessage, Stores, fetch
+from medmail_cli.wiring.accounts import source_of
+from medmail_cli.workflows.mail.fetch import Event, FetchedMessage, Stores, fetch
 from tests.support.cli import MEDMAIL, medmail
 from tests.support.imapserver import Act, ImapServer, Peer, _uids
 from tests.support.servers import sample, until

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from medmail_cli.commands.logins import source_of
 from medmail_cli.session import Options, Session
 from medmail_cli.transport.imap import GROUP, Examined
-from medmail_cli.workflows.fetch import connected
+from medmail_cli.wiring.accounts import source_of
+from medmail_cli.workflows.mail.fetch import connected
 from tests.support.cli import medmail
 from tests.support.imapserver import ImapServer, Peer, _uids
 from tests.support.servers import sample

@@ -369,12 +369,12 @@ def test_no_other_server_is_given_a_password_that_was_refused(tmp_path: Path) ->
 def test_copies_do_not_wear_out_a_refused_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import hashlib
 
-    from medmail_cli.commands.send import postage
     from medmail_cli.session import Options, Session
-    from medmail_cli.store.outbox import Parcel
-    from medmail_cli.workflows import submit
+    from medmail_cli.store.queue.outbox import Parcel
+    from medmail_cli.wiring.sending import postage
+    from medmail_cli.workflows.mail import delivery
 
-    monkeypatch.setattr(submit, "COPIES_AT_ONCE", 1)
+    monkeypatch.setattr(delivery, "COPIES_AT_ONCE", 1)
     with ImapServer(tmp_path / "imap", acts=REFUSING).running() as imap:
         home = imap.write_config(tmp_path / "home", **{"sent-folder": "Sent"})
         one = Session(Options(home=home, no_input=True))
@@ -383,7 +383,7 @@ def test_copies_do_not_wear_out_a_refused_password(tmp_path: Path, monkeypatch: 
             for raw in (sample(1), sample(2), sample(3))
         ]
         waiting = one.outbox.enqueue(parcels, one.now(), claim=True)
-        notes = list(submit.keep(postage(one), one.account(), waiting))
+        notes = list(delivery.keep(postage(one), one.account(), waiting))
         one.close()
     assert [note.facts["error"] for note in notes] == ["login-refused"] * 3
     assert words(imap).count(b"AUTHENTICATE") == 1

@@ -13,9 +13,9 @@ import pytest
 from cryptography import x509
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.store.auditlog import AuditLog
-from medmail_cli.store.backup import write_backup
-from medmail_cli.store.keystore import Keystore, Unlocked, fingerprint
+from medmail_cli.store.keys.backup import write_backup
+from medmail_cli.store.keys.keystore import Keystore, Unlocked, fingerprint
+from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
 from tests.support.cli import MEDMAIL, PASSPHRASE, medmail, passphrase
@@ -138,7 +138,7 @@ def test_a_certificate_for_a_waiting_key_killed_anywhere(home: Path, tmp_path: P
 
 def request_of(key: pki.Key) -> bytes:
     from medmail_cli.cms.keys import SoftwareKey
-    from medmail_cli.pki.request import build_request
+    from medmail_cli.pki.issuance.csr import build_request
 
     return build_request(SoftwareKey(key), address=ADDRESS)
 

@@ -14,8 +14,8 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.smime import fields, mime, syntax, transfer
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.outer import outer
-from medmail_cli.workflows import reply
-from medmail_cli.workflows.drafts import Draft
+from medmail_cli.workflows.mail import reply
+from medmail_cli.workflows.mail.drafts import Draft
 from tests.support.letters import opened
 from tests.support.measured import processor_time
 from tests.support.readers import CALLS, OURS, measured, readers

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.bundle import read_bundle
+from medmail_cli.pki.x509.bundle import read_bundle
 from tests.support.letters import authority, codes, encrypt, letter, opened, person, sealed, sign
 
 MINUTES = 5

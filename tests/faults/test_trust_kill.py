@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.store.believed import SEAL, STATE
-from medmail_cli.store.keystore import fingerprint
+from medmail_cli.store.keys.keystore import fingerprint
+from medmail_cli.store.trust.believed import SEAL, STATE
 from tests.support import pki
 from tests.support.cli import medmail
 from tests.support.homes import make_home

@@ -13,9 +13,9 @@ import pytest
 from medmail_cli.errors import exit_of
 from medmail_cli.model import Note
 from medmail_cli.session import Session
-from medmail_cli.workflows.fetch import Source
-from medmail_cli.workflows.refusals import Refusals
-from medmail_cli.workflows.watch import Pace
+from medmail_cli.workflows.mail.fetch import Source
+from medmail_cli.workflows.mail.refusals import Refusals
+from medmail_cli.workflows.mail.watch import Pace
 from tests.support.cli import medmail
 from tests.support.imapserver import Act, ImapServer, Peer
 from tests.support.servers import sample
@@ -216,13 +216,13 @@ def test_a_token_command_that_fails_once(tmp_path: Path) -> None:
 
 
 def test_words_of_the_server_are_told(tmp_path: Path) -> None:
-    from medmail_cli.ui import words
+    from medmail_cli.ui import i18n
 
     acts = {"EXAMINE": nth(3, saying(b"TAG NO Server Unavailable. 15\r\n"))}
     with watched(tmp_path, acts=acts) as (_, one):
         one.until(lambda: one.interrupted_by, "the trouble")
         (note,) = [each for each in one.events if isinstance(each, Note)]
-        assert "Server Unavailable. 15" in words.note(note)
+        assert "Server Unavailable. 15" in i18n.note(note)
 
 
 def test_news_before_idle_has_begun(tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ def test_what_is_due_is_sent_though_the_mailbox_cannot_be_reached(tmp_path: Path
 
 def test_a_full_disk_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from medmail_cli.errors import MedmailError
-    from medmail_cli.store.mailbox import Mailbox as Store
+    from medmail_cli.store.mail.mailbox import Mailbox as Store
 
     def full(*_arguments: object) -> None:
         raise MedmailError("disk-full", path="x")

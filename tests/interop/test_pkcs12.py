@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.keyfile import read_keys
-from medmail_cli.store.identity import key_digest
+from medmail_cli.pki.x509.keyfile import read_keys
+from medmail_cli.store.keys.identity import key_digest
 from tests.support import pki
 from tests.support.cli import medmail
 from tests.support.homes import keystore

@@ -21,18 +21,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from medmail_cli.cms.keys import SoftwareKey
-from medmail_cli.commands.judging import validator
-from medmail_cli.commands.logins import source_of
-from medmail_cli.commands.send import postage
 from medmail_cli.errors import MedmailError, exit_of
-from medmail_cli.pki import acme, jose
+from medmail_cli.pki.issuance import acme, jose
 from medmail_cli.session import Options, Session
 from medmail_cli.transport.acme import AcmeAuthority
 from medmail_cli.transport.acmeserver import AcmeServer as Client
 from medmail_cli.transport.acmeserver import ExternalAccount
 from medmail_cli.transport.est import sha256
-from medmail_cli.workflows.acme_mail import Correspondence, by_dkim, by_smime
-from medmail_cli.workflows.reading import Reader
+from medmail_cli.wiring.accounts import source_of
+from medmail_cli.wiring.opening import validator
+from medmail_cli.wiring.sending import postage
+from medmail_cli.workflows.enrol.acme_challenge import Correspondence, by_dkim, by_smime
+from medmail_cli.workflows.mail.opening import Reader
 from tests.support import pki
 from tests.support.acme_server import (
     KID,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.keys.keystore import Keystore
 from medmail_cli.transport.est import sha256
 from tests.support import pki
 from tests.support.acme_server import KID, MAC_KEY, SENDER, AcmeServer, Signer

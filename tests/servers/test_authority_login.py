@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.sandbox.operator import Operator
-from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.keys.keystore import Keystore
 from tests.support import tokens
 from tests.support.cli import PASSPHRASE, Done, medmail, passphrase
 from tests.support.rosters import enrol, person, registrar, roster, rows

@@ -21,8 +21,8 @@ from medmail_cli.cms import enveloped
 from medmail_cli.devices.card import Cards
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace
-from medmail_cli.store.keystore import fingerprint
-from medmail_cli.store.refusedpins import RefusedPins
+from medmail_cli.store.keys.keystore import fingerprint
+from medmail_cli.store.keys.refused_pins import RefusedPins
 from tests.faults.test_oracles import ways_to_fail
 from tests.support import letters, pki, tokens
 from tests.support.cli import MEDMAIL, PASSPHRASE, Done, medmail

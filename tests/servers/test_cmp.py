@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from medmail_cli.cms import der
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError, exit_of
-from medmail_cli.pki import cmp, cmp_protection
-from medmail_cli.pki.cmp_protection import Protection, SharedSecret, Signer
-from medmail_cli.pki.request import build_request
+from medmail_cli.pki.issuance import cmp, cmp_protection
+from medmail_cli.pki.issuance.cmp_protection import Protection, SharedSecret, Signer
+from medmail_cli.pki.issuance.csr import build_request
 from medmail_cli.transport.cmp import CmpAuthority
 from tests.support.memories import Kept
 from tests.support.openssl_cmp import REFERENCE, SECRET, Between, OpenSslCmp, signer

@@ -8,8 +8,8 @@ import pytest
 from cryptography import x509
 
 from medmail_cli.sandbox.operator import Operator
-from medmail_cli.store.identity import Identity
-from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.keys.identity import Identity
+from medmail_cli.store.keys.keystore import Keystore
 from tests.support.cli import medmail, passphrase
 from tests.support.killer import KILLED, count_effects, kill_points, run_killed_at
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import cmp
-from medmail_cli.pki.cmp_protection import Protection, SharedSecret, Signer
-from medmail_cli.pki.request import build_request
+from medmail_cli.pki.issuance import cmp
+from medmail_cli.pki.issuance.cmp_protection import Protection, SharedSecret, Signer
+from medmail_cli.pki.issuance.csr import build_request
 from medmail_cli.sandbox.cmp import CMP
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.transport.cmp import CmpAuthority

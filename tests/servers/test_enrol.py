@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from medmail_cli.store.identity import Identity
-from medmail_cli.store.keystore import Keystore
-from medmail_cli.store.trust import Trust
+from medmail_cli.store.keys.identity import Identity
+from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.trust.anchors import Trust
 from medmail_cli.workflows.audit import read_entries
 from tests.support.cli import PASSPHRASE, Done, medmail
 from tests.support.homes import keystore

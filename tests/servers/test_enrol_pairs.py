@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from medmail_cli.pki.request import build_request
+from medmail_cli.pki.issuance.csr import build_request
 from medmail_cli.sandbox.ca import RequestRefused
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.sandbox.possession import voucher
-from medmail_cli.store.identity import Identity
-from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.keys.identity import Identity
+from medmail_cli.store.keys.keystore import Keystore
 from tests.support import letters
 from tests.support.cli import Done, medmail
 from tests.support.letters import NOW

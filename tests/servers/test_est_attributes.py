@@ -15,8 +15,8 @@ from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID
 from medmail_cli.cms import ber, der
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.csrattrs import Wanted, fitted
-from medmail_cli.pki.request import build_request
+from medmail_cli.pki.issuance.csr import build_request
+from medmail_cli.pki.issuance.csrattrs import Wanted, fitted
 from medmail_cli.sandbox import web
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.transport.est import EstAuthority

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from medmail_cli.commands.logins import source_of
 from medmail_cli.session import Options, Session
-from medmail_cli.workflows.fetch import append_sent
+from medmail_cli.wiring.accounts import source_of
+from medmail_cli.workflows.mail.fetch import append_sent
 from tests.support.cli import MEDMAIL, medmail
 from tests.support.servers import sample, until
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from medmail_cli.sandbox.operator import Operator
-from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.keys.keystore import Keystore
 from tests.support.cli import Done, medmail
 from tests.support.homes import by_cmp
 

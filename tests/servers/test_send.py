@@ -15,8 +15,8 @@ import tomli_w
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from medmail_cli.smime.protect import sign_only
-from medmail_cli.store.identity import fingerprint
-from medmail_cli.store.mailbox import Mailbox
+from medmail_cli.store.keys.identity import fingerprint
+from medmail_cli.store.mail.mailbox import Mailbox
 from tests.support import letters, senders
 from tests.support.letters import Person, person
 from tests.support.senders import Sender, opened_by, recipients, somebody

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import der
 from medmail_cli.sandbox.operator import Operator
-from medmail_cli.store.identity import Identity
-from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.keys.identity import Identity
+from medmail_cli.store.keys.keystore import Keystore
 from tests.support.cli import MEDMAIL, PASSPHRASE, medmail, passphrase
 from tests.support.killer import KILLED, count_effects, run_killed_at
 from tests.support.openssl_est import Handler, OpenSslEst, Reply, new_request

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from medmail_cli.commands.send import postage
 from medmail_cli.model import Note
 from medmail_cli.session import Options, Session
-from medmail_cli.store.outbox import Parcel
-from medmail_cli.workflows.refusals import Refusals
-from medmail_cli.workflows.submit import Retried, retry_meanwhile
+from medmail_cli.store.queue.outbox import Parcel
+from medmail_cli.wiring.sending import postage
+from medmail_cli.workflows.mail.delivery import Retried, retry_meanwhile
+from medmail_cli.workflows.mail.refusals import Refusals
 from tests.support.servers import sample
 from tests.support.watching import PATIENT, watching
 

@@ -1,7 +1,6 @@
 """Running the real command, as a script would."""
 
 import functools
-import importlib
 import json
 import os
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import jsonschema
 
-from medmail_cli.app import VERBS
+from medmail_cli.app import VERBS, events_of
 from medmail_cli.ui.schema import of_command
 from tests.support import forked
 
@@ -90,18 +89,12 @@ def valid(command: str, done: Done) -> list[dict[str, Any]]:
 @functools.cache
 def schema(command: str) -> jsonschema.Draft202012Validator:
     """What a line of the command's output is checked against."""
-    module = importlib.import_module(f"medmail_cli.commands.{command.split()[0]}")
-    return jsonschema.Draft202012Validator(of_command(command, module.events()[command]))
+    return jsonschema.Draft202012Validator(of_command(command, events_of(command.split()[0])[command]))
 
 
 def _schemas_of(argv: Sequence[str]) -> list[jsonschema.Draft202012Validator]:
     """The schemas of the commands that the words may mean: an option's value may look like a verb."""
-    return [
-        schema(command)
-        for verb in VERBS
-        if verb in argv
-        for command in importlib.import_module(f"medmail_cli.commands.{verb}").events()
-    ]
+    return [schema(command) for verb in VERBS if verb in argv for command in events_of(verb)]
 
 
 def passphrase(home: Path) -> Path:

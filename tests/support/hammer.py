@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from medmail_cli.sandbox.operator import Operator
-from medmail_cli.store.identity import key_digest
-from medmail_cli.store.keystore import Keystore
+from medmail_cli.store.keys.identity import key_digest
+from medmail_cli.store.keys.keystore import Keystore
 from tests.support.cli import MEDMAIL, medmail
 from tests.support.homes import by_cmp
 from tests.support.killer import KILLED, run_killed_at
@@ -24,8 +24,8 @@ METHODS = ("est", "same-answer", "cmp", "two")
 """Plain EST, EST where a request that comes again gets the same certificate, CMP, and plain EST where each
 person gets one certificate to sign and one to be written to."""
 
-_PERSON, _JOURNAL = "medmail_cli.workflows.batch_person", "medmail_cli.store.runs.Journal"
-_LOG, _TRANSPORT = "medmail_cli.store.auditlog.AuditLog", "medmail_cli.transport"
+_PERSON, _JOURNAL = "medmail_cli.workflows.batch.run.person", "medmail_cli.store.batch_journal.Journal"
+_LOG, _TRANSPORT = "medmail_cli.store.log.writer.AuditLog", "medmail_cli.transport"
 STEPS: dict[str, str] = {
     "before the journal is open": f"call {_JOURNAL}.__enter__",
     "after the journal is read": f"return {_JOURNAL}.__enter__",

@@ -6,13 +6,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.sandbox.operator import Operator
-from medmail_cli.store.auditlog import AuditLog
-from medmail_cli.store.believed import SEAL_LABEL, Believed
-from medmail_cli.store.contacts import Contacts
-from medmail_cli.store.keystore import Keystore, Unlocked, fingerprint
-from medmail_cli.store.seal import Cost
-from medmail_cli.store.trust import Trust
-from medmail_cli.workflows.logged import logged
+from medmail_cli.store.keys.keystore import Keystore, Unlocked, fingerprint
+from medmail_cli.store.keys.seal import Cost
+from medmail_cli.store.log.writer import AuditLog
+from medmail_cli.store.trust.anchors import Trust
+from medmail_cli.store.trust.believed import SEAL_LABEL, Believed
+from medmail_cli.store.trust.contacts import Contacts
+from medmail_cli.workflows.audited import logged
 from tests.support.cli import PASSPHRASE, passphrase
 from tests.support.letters import NOW, Person, authority
 

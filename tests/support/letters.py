@@ -10,8 +10,8 @@ from cryptography import x509
 
 from medmail_cli.cms import enveloped, signed
 from medmail_cli.cms.keys import SoftwareKey
-from medmail_cli.pki.enclosed import Enclosed
-from medmail_cli.pki.path import Authorities
+from medmail_cli.pki.path.evidence import Enclosed
+from medmail_cli.pki.path.validation import Authorities
 from medmail_cli.smime import compose
 from medmail_cli.smime.compose import Attachment, Letter
 from medmail_cli.smime.fields import Mailbox

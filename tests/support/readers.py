@@ -26,7 +26,8 @@ from medmail_cli.cms import (
     signed,
 )
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import address, bundle, critical, csrattrs, keyfile, pkcs8, pkcs12
+from medmail_cli.pki.issuance import csrattrs
+from medmail_cli.pki.x509 import address, bundle, critical, keyfile, pkcs8, pkcs12
 from medmail_cli.smime import (
     acme_challenge,
     charsets,
@@ -44,12 +45,12 @@ from medmail_cli.smime import (
 )
 from medmail_cli.transport import imapanswers, imapwire
 from medmail_cli.ui import sanitize
-from medmail_cli.workflows import rostertext
+from medmail_cli.workflows.batch import roster_csv
 from tests.support.letters import NOW, opened
 
 ROOMS = ("smime", "cms", "pki", "audit")
 MODULES = ("ui.sanitize", "transport.imapwire", "transport.smtpwire", "transport.imapanswers",
-           "workflows.reply", "workflows.rostertext")  # fmt: skip
+           "workflows.mail.reply", "workflows.batch.roster_csv")  # fmt: skip
 
 LABELS = ("utf-8", "utf-7", "utf-16", "iso-2022-jp", "hz", "x-unknown", "idna", "punycode")
 ENCODINGS = ("base64", "quoted-printable", "x-uuencode", "8bit")
@@ -126,7 +127,7 @@ def no_password() -> bytes:
 
 def rows_of(text: str) -> None:
     """All rows of a roster."""
-    for _ in rostertext.rows(text, lambda cells: (len(cells), 0)):
+    for _ in roster_csv.rows(text, lambda cells: (len(cells), 0)):
         pass
 
 
@@ -163,8 +164,8 @@ CALLS: dict[str, tuple[Callable[[str], object], ...]] = {
     "transport.imapanswers.words_of": (answered(imapanswers.words_of),),
     "transport.imapanswers.refusal": (answered(partial(imapanswers.refusal, "h")),),
     "transport.imapanswers.login_refusal": (answered(partial(imapanswers.login_refusal, "h", "l")),),
-    "workflows.rostertext.decoded": (octets(lambda data: rostertext.decoded(data, "f")),),
-    "workflows.rostertext.rows": (rows_of,),
+    "workflows.batch.roster_csv.decoded": (octets(lambda data: roster_csv.decoded(data, "f")),),
+    "workflows.batch.roster_csv.rows": (rows_of,),
     "ui.sanitize.line": (sanitize.line,),
     "smime.acme_challenge.announces": (header_of(acme_challenge.announces),),
     "smime.acme_challenge.read": (
@@ -255,23 +256,23 @@ CALLS: dict[str, tuple[Callable[[str], object], ...]] = {
     "cms.recipients.read_recipients": (node(recipients.read_recipients),),
     "cms.signed.parse_signed": (node(signed.parse_signed),),
     "cms.signed.unsigned_attributes": (node(signed.unsigned_attributes),),
-    "pki.address.same_address": (lambda text: address.same_address(text, text + "x"),),
-    "pki.address.resemble": (lambda text: address.resemble(text, text + "x"),),
-    "pki.bundle.read_bundle": (octets(lambda data: bundle.read_bundle(data, "f")),),
-    "pki.bundle.blocks": (octets(lambda data: list(bundle.blocks(data, {b"A", b"CERTIFICATE"}))),),
-    "pki.bundle.decoded": (octets(lambda data: bundle.decoded(data, "f")),),
-    "pki.critical.unknown_critical": (octets(lambda data: critical.unknown_critical(data, set())),),
-    "pki.csrattrs.attribute": (node(csrattrs.attribute),),
-    "pki.keyfile.read_keys": (octets(lambda data: keyfile.read_keys(data, "f", no_password)),),
-    "pki.pkcs12.read": (octets(lambda data: pkcs12.read(data, list)),),
-    "pki.pkcs8.open_key": (octets(lambda data: pkcs8.open_key(data, ())),),
+    "pki.x509.address.same_address": (lambda text: address.same_address(text, text + "x"),),
+    "pki.x509.address.resemble": (lambda text: address.resemble(text, text + "x"),),
+    "pki.x509.bundle.read_bundle": (octets(lambda data: bundle.read_bundle(data, "f")),),
+    "pki.x509.bundle.blocks": (octets(lambda data: list(bundle.blocks(data, {b"A", b"CERTIFICATE"}))),),
+    "pki.x509.bundle.decoded": (octets(lambda data: bundle.decoded(data, "f")),),
+    "pki.x509.critical.unknown_critical": (octets(lambda data: critical.unknown_critical(data, set())),),
+    "pki.issuance.csrattrs.attribute": (node(csrattrs.attribute),),
+    "pki.x509.keyfile.read_keys": (octets(lambda data: keyfile.read_keys(data, "f", no_password)),),
+    "pki.x509.pkcs12.read": (octets(lambda data: pkcs12.read(data, list)),),
+    "pki.x509.pkcs8.open_key": (octets(lambda data: pkcs8.open_key(data, ())),),
 }
 """Readers that take more than the text, by the calls that try them."""
 
 OURS = {
     # what we write, or ask for by a name of our own
     "transport.imapwire": ("with_strings", "discard"),
-    "workflows.reply": ("answer",),
+    "workflows.mail.reply": ("answer",),
     "smime.acme_challenge": ("answer", "digest"),
     "smime.compose": ("payload", "multipart_signed", "cms_headers", "new_message_id"),
     "smime.protect": ("committed", "protect"),
@@ -284,15 +285,15 @@ OURS = {
         "identifier", "unsupported", "hash_of", "oaep_parameters", "pss_parameters", "is_older_cipher",
         "ml_name",
     ),
-    "pki.bundle": ("pem",),
-    "pki.cmp": ("build", "status_info", "free_text"),
-    "pki.cmp_protection": ("write", "authentic"),
-    "pki.cmp_request": ("confirmation",),
-    "pki.csrattrs": ("fitted",),
-    "pki.jose": ("key_authorization", "sign", "authenticate", "encode"),
-    "pki.pbe": ("open_sealed", "seal", "mac", "holds", "spellings"),
-    "pki.pkcs12": ("write",),
-    "pki.request": ("build_request", "general_name"),
+    "pki.x509.bundle": ("pem",),
+    "pki.issuance.cmp": ("build", "status_info", "free_text"),
+    "pki.issuance.cmp_protection": ("write", "authentic"),
+    "pki.issuance.cmp_request": ("confirmation",),
+    "pki.issuance.csrattrs": ("fitted",),
+    "pki.issuance.jose": ("key_authorization", "sign", "authenticate", "encode"),
+    "pki.x509.pbe": ("open_sealed", "seal", "mac", "holds", "spellings"),
+    "pki.x509.pkcs12": ("write",),
+    "pki.issuance.csr": ("build_request", "general_name"),
     "audit.entry": ("check", "intent_line", "outcome_line"),
     "audit.checkpoint": ("new_signer", "parse_skey", "verify"),
     "audit.belief": ("load", "contact_mark", "voucher", "advance"),
@@ -305,8 +306,8 @@ OURS = {
     "cms.rc2": ("decrypt_cbc",),
     "cms.recipients": ("peer_key",),
     "cms.verify": ("check_signer", "check_plain"),
-    "pki.certificate": ("verifies",),
-    "pki.seeds": ("from_seed",),
+    "pki.x509.certificate": ("verifies",),
+    "pki.x509.seeds": ("from_seed",),
     "audit.tree": (
         "leaf_hash", "node_hash", "extend", "fold", "frontier", "root",
         "inclusion_proof", "consistency_proof", "verify_inclusion", "verify_consistency",
@@ -317,12 +318,12 @@ OURS = {
     "smime.rewrap": ("rewrap",),
     "cms.rewrap": ("rewrap",),
     "cms.ber": ("malformed",),
-    "pki.address": ("binds",),
-    "pki.crl": ("read_crl",),
-    "pki.fitness": ("may_speak_for",),
-    "pki.issued": ("checked",),
-    "pki.names": ("mail_allowed",),
-    "pki.revocation": ("find_words",),
+    "pki.x509.address": ("binds",),
+    "pki.path.crl": ("read_crl",),
+    "pki.path.fitness": ("may_speak_for",),
+    "pki.issuance.issued": ("checked",),
+    "pki.x509.names": ("mail_allowed",),
+    "pki.path.revocation": ("find_words",),
 }  # fmt: skip
 """What takes texts or octets and reads nothing of a stranger's: by module."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medmail_cli.sandbox.operator import Operator
-from medmail_cli.workflows.roster import luhn
+from medmail_cli.workflows.batch.roster import luhn
 from tests.support.cli import Done, medmail, passphrase
 
 COLUMNS = ("address", "name", "rpps", "profession", "organisation", "group", "role", "floor")

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medmail_cli.commands.logins import source_of
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.session import Options, Session
-from medmail_cli.workflows.fetch import FetchedMessage, Source, Stores
-from medmail_cli.workflows.refusals import Refusals
-from medmail_cli.workflows.watch import Pace, watch
+from medmail_cli.wiring.accounts import source_of
+from medmail_cli.workflows.mail.fetch import FetchedMessage, Source, Stores
+from medmail_cli.workflows.mail.refusals import Refusals
+from medmail_cli.workflows.mail.watch import Pace, watch
 from tests.support.servers import until
 
 QUICK = Pace(

@@ -16,10 +16,11 @@ BOTTOM = {"model", "errors"}
 ALLOWED = {
     "app": {"commands", "globaloptions", "session", "ui", "config", "profile"} | BOTTOM,
     "globaloptions": {"config", "ui"} | BOTTOM,
-    "commands": {"session", "workflows", "ui", "app", "config", "profile", "sandbox"}
+    "commands": {"wiring", "session", "workflows", "ui", "app", "config", "profile", "sandbox"}
     | ADAPTERS
     | PURE
     | BOTTOM,
+    "wiring": {"session", "workflows", "ui", "config", "profile"} | ADAPTERS | PURE | BOTTOM,
     "session": {"ui", "config", "profile", "toml"} | ADAPTERS | PURE | BOTTOM,
     "workflows": {"config", "profile"} | ADAPTERS | PURE | BOTTOM,
     "ui": {"workflows"} | PURE | BOTTOM,  # of workflows and pure rooms: the types of events, for views
@@ -104,6 +105,16 @@ def test_pure_rooms_touch_no_socket_file_clock_environment_or_terminal(path: Pat
             assert not (called.startswith("datetime") and called.rpartition(".")[2] in CLOCKS), called
         if isinstance(node, ast.Attribute):
             assert ast.unparse(node) not in ("os.environ", "os.getenv"), "environment"
+
+
+def test_no_command_imports_another() -> None:
+    sideways = [
+        (path.name, name)
+        for path in modules("commands")
+        for name, _ in imports(path)
+        if name.startswith("medmail_cli.commands.")
+    ]
+    assert not sideways
 
 
 def test_nothing_but_its_command_imports_the_sandbox() -> None:

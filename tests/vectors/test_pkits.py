@@ -17,8 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import certificates
-from medmail_cli.pki.path import Authorities
-from medmail_cli.pki.policies import PolicySettings
+from medmail_cli.pki.path.policies import PolicySettings
+from medmail_cli.pki.path.validation import Authorities
 
 DATA = Path(cryptography_vectors.__file__).parent / "x509" / "PKITS_data"
 AT = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from medmail_cli.pki.enclosed import Enclosed
-from medmail_cli.pki.path import Authorities, Judgement
-from medmail_cli.pki.policies import PolicySettings
+from medmail_cli.pki.path.evidence import Enclosed
+from medmail_cli.pki.path.policies import PolicySettings
+from medmail_cli.pki.path.validation import Authorities, Judgement
 from medmail_cli.smime.open import open_message
 from tests.vectors.test_pkits import AT, DATA, DEFAULT, SETTINGS, expected, load
 

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from medmail_cli.cms import ber, enveloped, signed
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.enclosed import Enclosed
-from medmail_cli.pki.keyfile import read_keys
-from medmail_cli.pki.path import Authorities, Judgement
+from medmail_cli.pki.path.evidence import Enclosed
+from medmail_cli.pki.path.validation import Authorities, Judgement
+from medmail_cli.pki.x509.keyfile import read_keys
 from medmail_cli.smime.open import Policy, open_message
 from tests.support.letters import OUTER, codes, entity, opened
 from tests.vectors import samples

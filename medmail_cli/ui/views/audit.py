@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.ui.i18n import _, hint
+from medmail_cli.ui.messages import N_
 from medmail_cli.ui.render import Column, plain
-from medmail_cli.ui.sentences import N_
-from medmail_cli.ui.words import _, hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

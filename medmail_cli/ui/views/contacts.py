@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from medmail_cli.ui.i18n import _
+from medmail_cli.ui.messages import N_
 from medmail_cli.ui.render import Column
-from medmail_cli.ui.sentences import N_
 from medmail_cli.ui.views.send import recipient, retried
-from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
-    from medmail_cli.workflows.contacts import ContactItem
+    from medmail_cli.workflows.trust.contacts import ContactItem
 
 __all__ = ["TABLES", "empty", "recipient", "retried"]
 

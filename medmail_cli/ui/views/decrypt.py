@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING
 
 from medmail_cli.model import Phrase
 from medmail_cli.ui import margin, sanitize
-from medmail_cli.ui.errors import ERRORS
-from medmail_cli.ui.sentences import N_, REASONS
-from medmail_cli.ui.words import _
+from medmail_cli.ui.error_messages import ERRORS
+from medmail_cli.ui.i18n import _
+from medmail_cli.ui.messages import N_, REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from medmail_cli.smime.verdict import Verdict
     from medmail_cli.ui.console import Console, Line
-    from medmail_cli.workflows.decrypt import Explanation
+    from medmail_cli.workflows.mail.decrypt import Explanation
 
 _NOTES = {
     "not-encrypted": N_("it was not encrypted"),

@@ -4,8 +4,8 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from medmail_cli.ui import sanitize
-from medmail_cli.ui.sentences import N_
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.ui.messages import N_
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

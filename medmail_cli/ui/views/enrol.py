@@ -3,20 +3,20 @@
 from typing import TYPE_CHECKING
 
 from medmail_cli.ui import sanitize
+from medmail_cli.ui.i18n import _
+from medmail_cli.ui.messages import FAULTS, N_
 from medmail_cli.ui.render import Column
-from medmail_cli.ui.sentences import FAULTS, N_
-from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from medmail_cli.ui.console import Console, Line
-    from medmail_cli.workflows.anchors import Anchor
-    from medmail_cli.workflows.batch_report import BatchRow
-    from medmail_cli.workflows.enrol_card import CardCertificate
-    from medmail_cli.workflows.identity import Enrolment
+    from medmail_cli.workflows.batch.report import BatchRow
+    from medmail_cli.workflows.batch.roster import Columns, Fault
+    from medmail_cli.workflows.enrol.card import CardCertificate
+    from medmail_cli.workflows.enrol.certified import Enrolment
+    from medmail_cli.workflows.enrol.offered_roots import Anchor
     from medmail_cli.workflows.keys import KeystoreChange
-    from medmail_cli.workflows.roster import Columns, Fault
 
 PURPOSES = {"sign": N_("signing"), "encrypt": N_("encryption"), "both": N_("signing and encryption")}
 STATUSES = {
@@ -56,7 +56,7 @@ TABLES = {
 
 
 def enrolment(event: "Enrolment | BatchRow", console: "Console") -> "Iterable[Line]":
-    from medmail_cli.workflows.batch_report import BatchRow
+    from medmail_cli.workflows.batch.report import BatchRow
 
     if isinstance(event, BatchRow):
         yield from _row(event)

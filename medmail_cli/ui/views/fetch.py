@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.ui import sanitize, words
-from medmail_cli.ui.words import _
+from medmail_cli.ui import i18n, sanitize
+from medmail_cli.ui.i18n import _
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable
 
     from medmail_cli.ui.console import Console, Line
-    from medmail_cli.workflows.fetch import FetchedAccount, FetchedFolder, FetchedMessage
+    from medmail_cli.workflows.mail.fetch import FetchedAccount, FetchedFolder, FetchedMessage
 
 
 def message(event: "FetchedMessage", console: "Console") -> "Iterable[Line]":
@@ -25,7 +25,7 @@ def message(event: "FetchedMessage", console: "Console") -> "Iterable[Line]":
         error = MedmailError(event.error, **event.reason)
         console.err(
             _("message {uid} of {folder} did not come, and is asked for again by the next run: {why}").format(
-                uid=event.uid, folder=sanitize.line(event.folder), why=words.message(error)
+                uid=event.uid, folder=sanitize.line(event.folder), why=i18n.message(error)
             )
         )
     elif event.status == "new":
@@ -37,15 +37,15 @@ def message(event: "FetchedMessage", console: "Console") -> "Iterable[Line]":
 def folder(event: "FetchedFolder", console: "Console") -> "Iterable[Line]":
     if event.error is not None and not event.told:
         error = MedmailError(event.error, **event.reason)
-        console.err([f"{sanitize.line(event.name)}: ", ("red", words.message(error))])
+        console.err([f"{sanitize.line(event.name)}: ", ("red", i18n.message(error))])
     return ()
 
 
 def account(event: "FetchedAccount", console: "Console") -> "Iterable[Line]":
     if event.error is not None:
         error = MedmailError(event.error, **event.reason)
-        console.err([f"{sanitize.line(event.account)}: ", ("red", words.message(error))])
-        if hint := words.hint(error):
+        console.err([f"{sanitize.line(event.account)}: ", ("red", i18n.message(error))])
+        if hint := i18n.hint(error):
             console.err([("cyan", _("hint:")), " ", hint])
     return ()
 

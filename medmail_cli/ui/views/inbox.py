@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from medmail_cli.ui.i18n import _
+from medmail_cli.ui.messages import N_
 from medmail_cli.ui.render import Column
-from medmail_cli.ui.sentences import N_
-from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from medmail_cli.ui.console import Console, Line
-    from medmail_cli.workflows.inbox import Entry, Rebuilt
+    from medmail_cli.workflows.mail.inbox import Entry, Rebuilt
 
 
 def _sender(event: "Entry") -> str:

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.ui import sanitize, words
+from medmail_cli.ui import i18n, sanitize
+from medmail_cli.ui.i18n import _
+from medmail_cli.ui.messages import N_
 from medmail_cli.ui.render import Column
-from medmail_cli.ui.sentences import N_
 from medmail_cli.ui.views.enrol import PURPOSES
-from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,7 +80,7 @@ def keystore(event: "KeystoreChange", console: "Console") -> "Iterable[Line]":
 
 def rewrap(event: "Rewrap", console: "Console") -> "Iterable[Line]":
     if event.reason is not None:
-        console.err(f"{event.id[:12]}: {words.message(MedmailError(event.reason))}")
+        console.err(f"{event.id[:12]}: {i18n.message(MedmailError(event.reason))}")
     return ()
 
 

@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING
 
 from medmail_cli.ui import sanitize
+from medmail_cli.ui.i18n import _
+from medmail_cli.ui.messages import N_
 from medmail_cli.ui.render import Column
-from medmail_cli.ui.sentences import N_
 from medmail_cli.ui.views.send import recipient
-from medmail_cli.ui.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from medmail_cli.ui.console import Console, Line
-    from medmail_cli.workflows.outbox import Dropped, Waiting
+    from medmail_cli.workflows.mail.outbox import Dropped, Waiting
 
 __all__ = ["TABLES", "dropped", "empty", "recipient"]
 

@@ -3,7 +3,7 @@
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

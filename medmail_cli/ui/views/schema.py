@@ -3,8 +3,8 @@
 import json
 from typing import TYPE_CHECKING
 
+from medmail_cli.ui.messages import N_
 from medmail_cli.ui.render import Column
-from medmail_cli.ui.sentences import N_
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING
 
 from medmail_cli.ui import sanitize
-from medmail_cli.ui.sentences import N_
-from medmail_cli.ui.words import _
+from medmail_cli.ui.i18n import _
+from medmail_cli.ui.messages import N_
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from medmail_cli.ui.console import Console, Line
-    from medmail_cli.workflows.drafts import Fault
-    from medmail_cli.workflows.submit import Recipient, Retried
+    from medmail_cli.workflows.mail.delivery import Recipient, Retried
+    from medmail_cli.workflows.mail.drafts import Fault
 
 _STATUS = {
     "accepted": ("green", N_("accepted")),

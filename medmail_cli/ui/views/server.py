@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.ui import sanitize, words
-from medmail_cli.ui.words import _
+from medmail_cli.ui import i18n, sanitize
+from medmail_cli.ui.i18n import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,8 +18,8 @@ def server(event: "ServerCheck", console: "Console") -> "Iterable[Line]":
     if event.error is not None:
         error = MedmailError(event.error, **event.reason)
         yield [f"{name}: ", ("red", _("failed"))]
-        console.err([("bold red", _("error:")), " ", words.message(error)])
-        if hint := words.hint(error):
+        console.err([("bold red", _("error:")), " ", i18n.message(error)])
+        if hint := i18n.hint(error):
             console.err([("cyan", _("hint:")), " ", hint])
         return
     yield [f"{name}: ", ("green", _("in order"))]

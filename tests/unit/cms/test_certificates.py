@@ -16,16 +16,16 @@ from medmail_cli.cms import algorithms, ber, der, signed
 from medmail_cli.cms.certificates import UNREADABLE, load, load_crl, load_pem
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.address import addresses
-from medmail_cli.pki.bundle import read_bundle
-from medmail_cli.pki.certificate import facts, subject_text
-from medmail_cli.pki.path import Authorities
+from medmail_cli.pki.path.validation import Authorities
+from medmail_cli.pki.x509.address import addresses
+from medmail_cli.pki.x509.bundle import read_bundle
+from medmail_cli.pki.x509.certificate import facts, subject_text
 from medmail_cli.smime.open import Opened
 from medmail_cli.smime.protect import protect
-from medmail_cli.store import seal
-from medmail_cli.store.incomplete import Incomplete
-from medmail_cli.store.keystore import Keystore
-from medmail_cli.store.trust import Trust
+from medmail_cli.store.keys import seal
+from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.trust.anchors import Trust
+from medmail_cli.store.trust.incomplete_chains import Incomplete
 from tests.support import pki
 from tests.support.letters import NOW, OUTER, TEXT, codes, entity, opened, person
 from tests.support.letters import letter as plain_letter

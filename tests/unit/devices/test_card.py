@@ -14,7 +14,7 @@ from pkcs11 import TokenFlag
 from medmail_cli.devices import cardkey
 from medmail_cli.devices.card import Cards, check_pin_flags
 from medmail_cli.errors import MedmailError
-from medmail_cli.store.refusedpins import RefusedPins
+from medmail_cli.store.keys.refused_pins import RefusedPins
 
 READY = TokenFlag.LOGIN_REQUIRED | TokenFlag.USER_PIN_INITIALIZED
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from medmail_cli.smime import charsets, mime
 from medmail_cli.smime.fields import Field, decode_words, parse_parameters
-from medmail_cli.store.search import _folded
+from medmail_cli.store.mail.search import _folded
 
 FRENCH = "l’hôpital, cœur, 12 €"
 SENT = [

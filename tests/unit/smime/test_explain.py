@@ -11,16 +11,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 import medmail_cli
 from medmail_cli.cms import ber, der
 from medmail_cli.model import listed, phrase
-from medmail_cli.pki import explain as paths
-from medmail_cli.pki.enclosed import Enclosed
-from medmail_cli.pki.path import Authorities
+from medmail_cli.pki.path import explain as paths
+from medmail_cli.pki.path.evidence import Enclosed
+from medmail_cli.pki.path.validation import Authorities
 from medmail_cli.smime import compose
 from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.open import Opened
 from medmail_cli.smime.verdict import Layer
-from medmail_cli.ui.errors import ERRORS
+from medmail_cli.ui.error_messages import ERRORS
+from medmail_cli.ui.i18n import _, set_language
 from medmail_cli.ui.views.decrypt import _CHECKS, _EVIDENCE, _OWN_WORDS, _said
-from medmail_cli.ui.words import _, set_language
 from tests.support import pki
 from tests.support.letters import NOW, OUTER, TEXT, authority, encrypt, entity, opened, person, sealed, sign
 from tests.unit.smime.test_forgeries import _by_key_identifier, made, resigned

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import algorithms, ber, der, identifiers, signed
 from medmail_cli.cms.keys import SoftwareKey
-from medmail_cli.pki.path import Authorities
+from medmail_cli.pki.path.validation import Authorities
 from medmail_cli.smime import compose
 from medmail_cli.smime.open import Opened, Policy
 from medmail_cli.smime.protect import Signer, protect, sign_only

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki import csrattrs
+from medmail_cli.pki.issuance import csrattrs
 from medmail_cli.transport import est
 from medmail_cli.transport.exchange import Answer
 from tests.support.pki import make_ca

@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from medmail_cli.config import Server
 from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.transport import reaching, tls
-from medmail_cli.ui import words
+from medmail_cli.ui import i18n
 from tests.support import pki
 
 TLS12, TLS11 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_1
@@ -134,7 +134,7 @@ def test_a_client_certificate_that_lets_nobody_in_is_a_refused_login(
     error = refused(made, made.serves(newest, client=True), identity=identity)
     assert (error.code, error.facts["reason"]) == ("client-certificate-refused", reason)
     assert exit_of(error.code) == 4
-    assert "client-identity" in words.hint(error)
+    assert "client-identity" in i18n.hint(error)
 
 
 @pytest.mark.parametrize(
@@ -147,16 +147,16 @@ def test_what_does_not_speak_tls_from_the_start_names_the_other_way(made: Pki, s
 
     error = refused(made, greet)
     assert (error.code, exit_of(error.code)) == ("wrong-security", 78)
-    assert 'security = "starttls"' in words.hint(error)
+    assert 'security = "starttls"' in i18n.hint(error)
 
 
 def test_tls_that_is_too_old_or_too_weak_is_not_tried_for_ever(made: Pki) -> None:
     old = refused(made, made.serves(TLS11))
     assert (old.code, old.facts["reason"], exit_of(old.code)) == ("tls-failed", "tls-too-old", 78)
-    assert "1.2" in words.message(old)
+    assert "1.2" in i18n.message(old)
     weak = refused(made, made.serves(TLS12, ciphers="AES128-SHA:@SECLEVEL=0"))
     assert (weak.code, weak.facts["reason"]) == ("tls-failed", "tls-too-weak")
-    assert "`port`" in words.hint(weak)
+    assert "`port`" in i18n.hint(weak)
 
 
 @pytest.mark.parametrize("serve", [lambda _c: None, lambda c: c.recv(10), lambda c: c.recv(10_000)])
@@ -180,7 +180,7 @@ def test_a_connection_that_is_cut_is_tried_later(made: Pki, serve: Serve) -> Non
 def test_no_error_of_the_system_is_without_words(error: Exception, reason: str) -> None:
     found = tls.explained(error, "mail.test")
     assert (found.code, found.facts["reason"]) == ("server-unreachable", reason)
-    said = words.message(found)
+    said = i18n.message(found)
     assert not any(raw in said for raw in ("_ssl", "Unknown error", "Errno", reason))
 
 

@@ -1,0 +1,113 @@
+"""How a run logs in: to an account's servers by password, token, certificate or an identity of ours."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+    from cryptography import x509
+
+    from medmail_cli.config import Account
+    from medmail_cli.session import Session
+    from medmail_cli.store.keys.identity import Identity
+    from medmail_cli.transport.sasl import Credentials
+    from medmail_cli.workflows.mail.fetch import Source
+
+
+def source_of(session: "Session", account: "Account", folders: tuple[str, ...] | None = None) -> "Source":
+    """Where an account's mail is fetched from; nothing is asked for before it is used."""
+    from medmail_cli.workflows.mail.fetch import Source
+
+    return Source(
+        account, lambda: tls_context(session, account), lambda: credentials(session, account), folders
+    )
+
+
+def credentials(session: "Session", account: "Account") -> "Credentials":
+    """How to log in to an account's servers; a password is asked for here and now.
+
+    A token is fetched again at each login, as it lives for minutes. Raises ``no-secret``, and what a server
+    of the account said to the password before, if it has refused it in this run.
+    """
+    from medmail_cli.transport.sasl import Credentials
+
+    auth = account.auth
+    if auth == "external" or (auth == "auto" and account.client_identity is not None):
+        return Credentials(account.login, auth, certificate=True)
+
+    def token() -> bytes:
+        given = session.given_secret("token", account.token, owner=account.address)
+        return session.secret("token", account.token, owner=account.address) if given is None else given
+
+    has_token = session.is_offered("token", account.token)
+    if auth in ("xoauth2", "oauthbearer") or (auth == "auto" and has_token):
+        return Credentials(account.login, auth, token=token)
+    password = session.secret("password", account.password, owner=account.address)
+    key = ("password", account.address)
+    if (error := session.refused.get(key)) is not None:
+        raise error
+    return Credentials(
+        account.login,
+        auth,
+        password=lambda: password,
+        refused=lambda error: session.refused.update({key: error}),
+    )
+
+
+def tls_context(session: "Session", account: "Account") -> "ssl.SSLContext":
+    """TLS towards an account's servers. Raises ``bad-config`` for a file that cannot be used."""
+    from medmail_cli.config import complaint
+    from medmail_cli.errors import MedmailError
+    from medmail_cli.transport import tls
+
+    identity = account.client_identity
+    path = None if identity is None else session.paths.config.parent / Path(identity).expanduser()
+    ours = identity if path is not None and "@" in path.name and not path.is_file() else None
+    try:
+        made = tls.context(account.tls_anchors, path if ours is None else None)
+        if ours is not None:
+            show_identity(session, made, ours)
+        return made
+    except MedmailError as error:
+        if error.code != "not-readable":
+            raise
+        file = error.facts["path"]
+        key = "tls-anchors" if file == str(account.tls_anchors) else "client-identity"
+        detail = f"{file}: {error.facts['reason']}"
+        table = f"accounts.{account.name}"
+        raise complaint(session.config, table, key, "unreadable", detail=detail) from None
+
+
+def above(session: "Session", one: "Identity") -> "Sequence[x509.Certificate]":
+    """What stands above an identity's certificate, nearest first: what came with it, then helpers at hand."""
+    from medmail_cli.pki.path.chain import chain_of
+
+    return tuple(
+        dict.fromkeys((*one.chain, *chain_of(one.certified, (*one.chain, *session.trust.intermediates()))))
+    )
+
+
+def presented(session: "Session", one: "Identity") -> "Sequence[x509.Certificate]":
+    """An identity's certificate and what stands between it and the root, as a server is shown it."""
+    from medmail_cli.pki.x509.certificate import facts
+
+    return (one.certified, *(each for each in above(session, one) if not facts(each).self_issued))
+
+
+def show_identity(session: "Session", made: "ssl.SSLContext", address: str) -> None:
+    """Log in by the key that signs for an address, or its card's for logins. Raises ``no-identity``."""
+    from medmail_cli.store.keys.identity import CARD
+    from medmail_cli.transport import tls, tlskey
+
+    one = session.unlocked.signer(address, at=session.now())
+    if one.method == CARD:
+        from medmail_cli.devices.cardlogin import login_key
+
+        place = session.unlocked.card_place(one)
+        tlskey.present(
+            made, *login_key(session.cards, place, one.certified, session.now(), above(session, one))
+        )
+    else:
+        tls.present(made, session.unlocked.unseal(one), presented(session, one))

@@ -1,0 +1,153 @@
+"""What sends letters in this run, and letters written in an editor.
+
+Nothing that somebody typed is thrown away before it is safe elsewhere.
+"""
+
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medmail_cli.errors import MedmailError
+from medmail_cli.wiring.accounts import above, credentials, tls_context
+from medmail_cli.wiring.opening import validator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from medmail_cli.devices.editor import Paper
+    from medmail_cli.session import Session
+    from medmail_cli.workflows.mail.delivery import Postage
+    from medmail_cli.workflows.mail.drafts import Draft
+    from medmail_cli.workflows.mail.send import Event, Wish
+    from medmail_cli.workflows.mail.sending import Office
+
+_SAFE = {"accepted", "queued", "written", "unchanged"}
+"""What a recipient's status is once the letter stands in the outbox, a file or the sender's copies."""
+
+
+def given(session: "Session", body: str | None) -> str | None:
+    """The text that a file has, or stdin for ``-``; None where none is given. Raises ``not-text``."""
+    from medmail_cli.workflows.mail import drafts
+
+    if body == "-":
+        return drafts.text_of(session.stdin("BODY-FILE"), "-")
+    return None if body is None else drafts.text_of(drafts.read(Path(body)), body)
+
+
+def letter(
+    session: "Session", draft: "Draft", office: "Office", wish: "Wish", template: str
+) -> "Generator[Event, None, None]":
+    """Send a draft that has its text, or one whose text is written now, beginning with ``template``.
+
+    All that can fail without the text is looked at before the editor opens. Raises ``empty-letter`` where
+    there is no text and nobody to write one, or it was left as it was.
+    """
+    from medmail_cli.workflows.mail import drafts, send
+
+    if draft.body is not None or draft.entity is not None or not session.can_ask:
+        yield from send.send([drafts.finished(draft)], office, wish)
+        return
+    from medmail_cli.devices.editor import edit, paper
+
+    yield from send.check([draft], office, wish)
+    sheet = paper(template.encode())
+
+    def written() -> "Generator[Event, None, None]":
+        edit(sheet)
+        text = drafts.text_of(sheet.read(), str(sheet.path))
+        if text.strip() in ("", template.strip()):
+            raise MedmailError("empty-letter")
+        return send.send([drafts.finished(replace(draft, body=text))], office, wish)
+
+    yield from _watched(session, sheet, written, office)
+
+
+def _watched(
+    session: "Session",
+    sheet: "Paper",
+    written: "Callable[[], Generator[Event, None, None]]",
+    office: "Office",
+) -> "Generator[Event, None, None]":
+    """The events of a letter; what was typed is deleted once one of them says that it is safe."""
+    from medmail_cli.model import Note
+    from medmail_cli.ui import render
+
+    statuses: list[str] = []
+
+    def kept() -> Path | None:
+        entered = office.entered and "refused" not in statuses
+        if entered or _SAFE.intersection(statuses) or not sheet.touched:
+            sheet.discard()
+            return None
+        return sheet.keep(session.paths.outbox.parent / "unsent")
+
+    try:
+        with closing(written()) as events:
+            for event in events:
+                statuses.append(getattr(event, "status", ""))
+                yield event
+    except GeneratorExit:
+        if (path := kept()) is not None:
+            render.note(session.console, Note("text-kept", {"path": str(path)}))
+        raise
+    except (Exception, KeyboardInterrupt) as raised:
+        error = render.understood(raised)
+        if (path := kept()) is not None:
+            error.facts["kept"] = str(path)
+        raise error from raised
+    if (path := kept()) is not None:
+        yield Note("text-kept", {"path": str(path)})
+
+
+def office(session: "Session", *, post_quantum: bool = False, offline: bool = False) -> "Office":
+    """What sending needs of this run."""
+    from medmail_cli.model import Note
+    from medmail_cli.workflows.mail.recipients import Directory, read_whitelist
+    from medmail_cli.workflows.mail.sending import Office
+
+    profile = session.profile
+    added = {name.lower() for name in profile.headers}
+    for name in profile.wanted_headers:
+        if name.lower() not in added:
+            session.note(Note("header-wanted", {"header": name, "profile": profile.name}))
+    own = [
+        (address, one.certificate)
+        for one in session.keystore.identities()
+        if one.state == "active" and one.certificate is not None and one.purpose in ("encrypt", "both")
+        for address in one.addresses
+    ]
+    return Office(
+        keystore=session.keystore,
+        unlock=lambda: session.unlocked,
+        directory=Directory(
+            session.contacts,
+            validator(session, offline=offline),
+            profile,
+            session.now(),
+            own,
+            post_quantum or profile.post_quantum,
+        ),
+        profile=profile,
+        account=lambda address: session.account(address=address),
+        above=partial(above, session),
+        postage=postage(session),
+        whitelist=read_whitelist(profile.whitelist),
+    )
+
+
+def postage(session: "Session") -> "Postage":
+    """What handing over needs of this run; secrets are asked for before a connection is made."""
+    from medmail_cli.workflows.mail.delivery import Postage
+
+    return Postage(
+        outbox=session.outbox,
+        log=session.log,
+        mailbox=session.mailbox,
+        accounts=session.config.accounts,
+        credentials=partial(credentials, session),
+        context=partial(tls_context, session),
+        now=session.now,
+        ask_dsn=session.profile.request_dsn,
+    )

@@ -1,0 +1,170 @@
+"""The key pairs of an identity: which there shall be, made, and each one's request for a certificate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mlkem, rsa, x25519
+
+from medmail_cli.cms.keys import SoftwareKey
+from medmail_cli.errors import MedmailError
+from medmail_cli.pki.issuance.csr import build_request, usage_of
+from medmail_cli.store.keys.identity import Identity
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+    from medmail_cli.model import PrivateKey
+    from medmail_cli.pki.x509.usage import Purpose
+    from medmail_cli.store.keys.keystore import Unlocked
+
+KeyChoice = Literal[
+    "rsa3072", "rsa4096", "p256", "p384", "ed25519", "x25519", "ml-kem-768", "ml-kem-1024"
+]  # fmt: skip
+"""What ``--key`` takes. ``ed25519`` brings ``x25519`` along; ML-KEM and X25519 encrypt and sign nothing."""
+GENERAL: tuple[KeyChoice, ...] = ("rsa3072", "rsa4096", "p256", "p384")
+"""Kinds that both sign and encrypt."""
+SIGNING: tuple[KeyChoice, ...] = (*GENERAL, "ed25519")
+"""Kinds that sign."""
+ENCRYPTION_ONLY = frozenset({"x25519", "ml-kem-768", "ml-kem-1024"})
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A key pair that there shall be."""
+
+    kind: KeyChoice
+    purpose: "Purpose"
+
+    @property
+    def post_quantum(self) -> bool:
+        """ML-KEM stands beside another encryption key, and replaces none."""
+        return self.kind.startswith("ml-kem")
+
+    def fits(self, waiting: Identity) -> bool:
+        """Whether a key that waits for its certificate is one of this pair's."""
+        alike = waiting.key_type.startswith("ml-kem") == self.post_quantum
+        return alike and waiting.purpose == self.purpose
+
+    def replaces(self, one: Identity) -> bool:
+        """Whether an identity is retired when this pair comes in its place."""
+        alike = one.key_type.startswith("ml-kem") == self.post_quantum
+        return alike and (self.purpose == "both" or one.purpose == self.purpose)
+
+
+def pairs(choice: KeyChoice | None, *, two: bool) -> tuple[Pair, ...]:
+    """What ``--key`` (by default RSA, which everybody reads) means, with one certificate or with two."""
+    kind = choice or "rsa3072"
+    if kind in ENCRYPTION_ONLY:
+        return (Pair(kind, "encrypt"),)
+    if kind == "ed25519":
+        return (Pair("ed25519", "sign"), Pair("x25519", "encrypt"))
+    return (Pair(kind, "sign"), Pair(kind, "encrypt")) if two else (Pair(kind, "both"),)
+
+
+def preferred(
+    kinds: Sequence[str], among: Sequence[KeyChoice] = SIGNING, usual: KeyChoice = "rsa3072"
+) -> KeyChoice:
+    """The first of the ``kinds`` that an authority certifies which is of use, else the usual one."""
+    return next((each for kind in kinds for each in among if each == kind), usual)
+
+
+def check_kind(choice: KeyChoice | None, kinds: Sequence[str], url: str) -> None:
+    """Raises ``key-not-wanted`` where the authority certifies other ``kinds`` than the one chosen."""
+    if choice is not None and not _certified(choice, kinds):
+        raise MedmailError("key-not-wanted", url=url, key=choice, kinds=list(kinds))
+
+
+def _certified(kind: KeyChoice, kinds: Sequence[str]) -> bool:
+    # who names Ed25519 alone has no other word for the key that encrypts beside it
+    return not kinds or kind in kinds or (kind == "x25519" and "ed25519" in kinds)
+
+
+def kind_after(old: Identity, kinds: Sequence[str]) -> KeyChoice:
+    """The kind that follows an identity's key: the same, or what the authority certifies nowadays."""
+    kind = kind_of(old)
+    if kind.startswith("ml-kem") or _certified(kind, kinds):
+        return kind
+    among = {"both": GENERAL, "sign": SIGNING, "encrypt": (*GENERAL, "x25519")}
+    return preferred(kinds, among[old.purpose], kind)
+
+
+def kind_of(old: Identity) -> KeyChoice:
+    """The kind of an identity's key, or the default where that is not made any more."""
+    kinds: dict[str, KeyChoice] = {kind: kind for kind in get_args(KeyChoice)}
+    return kinds.get(old.key_type, "rsa3072")
+
+
+def make_key(kind: KeyChoice) -> "PrivateKeyTypes":
+    """A fresh private key; RSA takes a second or so."""
+    match kind:
+        case "p256":
+            return ec.generate_private_key(ec.SECP256R1())
+        case "p384":
+            return ec.generate_private_key(ec.SECP384R1())
+        case "ed25519":
+            return ed25519.Ed25519PrivateKey.generate()
+        case "x25519":
+            return x25519.X25519PrivateKey.generate()
+        case "ml-kem-768":
+            return mlkem.MLKEM768PrivateKey.generate()
+        case "ml-kem-1024":
+            return mlkem.MLKEM1024PrivateKey.generate()
+        case _:
+            return rsa.generate_private_key(65537, int(kind[3:]))
+
+
+def voucher(store: "Unlocked", address: str, kind: str) -> "tuple[PrivateKey, x509.Certificate] | None":
+    """Who vouches for a key of that kind, which cannot sign: the one that signs for the address (RFC 9883).
+
+    None where the key can prove itself. Raises ``no-signer`` where there is nobody to vouch.
+    """
+    if kind not in ENCRYPTION_ONLY:
+        return None
+    signer = signer_beside(store, address, kind)
+    return store.private_key(signer), signer.certified
+
+
+def signer_beside(store: "Unlocked", address: str, kind: str, at: "dt.datetime | None" = None) -> Identity:
+    """Who signs for the address of a key of that kind, which does not sign. Raises ``no-signer``."""
+    try:
+        return store.signer(address, at=at)
+    except MedmailError as error:
+        if error.code != "no-identity":
+            raise
+        raise MedmailError("no-signer", address=address, key=kind) from None
+
+
+def prover(store: "Unlocked", one: Identity) -> "PrivateKey":
+    """The key that signed a waiting identity's request."""
+    vouching = voucher(store, one.address, one.key_type)
+    return vouching[0] if vouching else store.private_key(one)
+
+
+def request(
+    private_key: "PrivateKeyTypes",
+    pair: Pair,
+    *,
+    address: str,
+    name: str = "",
+    rpps: str = "",
+    organisation: str = "",
+    like: x509.Certificate | None = None,
+    signer: "tuple[PrivateKey, x509.Certificate] | None" = None,
+    also: tuple[x509.ExtensionType, ...] = (),
+) -> bytes:
+    """A request (PKCS#10, DER) for a new key; ``signer`` vouches for one that cannot sign."""
+    public = private_key.public_key()
+    return build_request(
+        signer[0] if signer else SoftwareKey(private_key),
+        address=address,
+        name=name or None,
+        rpps=rpps or None,
+        organisation=organisation or None,
+        like=like,
+        extra=(*usage_of(pair.purpose, public), *also),
+        vouched=(public, signer[1]) if signer else None,
+    )

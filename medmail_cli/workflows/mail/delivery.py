@@ -1,0 +1,542 @@
+"""From the outbox to the server: hand over what is claimed, record every fate, keep the sender's copies.
+
+Used by ``send``, ``reply``, ``outbox flush`` and ``fetch --watch``. Each recipient has an intent in the audit
+log before and an outcome after; the outbox knows the fate first, durably.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar
+
+from medmail_cli.audit.entry import Intent, Outcome
+from medmail_cli.errors import OK, MedmailError, combine, exit_of
+from medmail_cli.model import Note
+from medmail_cli.store.queue.outbox import Fate, Outbox, Parcel, Protection, Submission, retry_after
+from medmail_cli.store.room import Room
+from medmail_cli.transport.smtp import Job, Report, Submitter
+from medmail_cli.transport.smtphandover import Envelope, Result
+from medmail_cli.transport.smtpwire import Offer
+
+if TYPE_CHECKING:
+    import ssl
+
+    from medmail_cli.audit.entry import Ending, Fact
+    from medmail_cli.config import Account, Server
+    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.mail.mailbox import Mailbox
+    from medmail_cli.transport.sasl import Credentials
+    from medmail_cli.workflows.mail.refusals import Refusals
+
+_Event = TypeVar("_Event")
+
+CLOSED_AT_ONCE = 128
+COPIES_AT_ONCE = 32 << 20
+"""Octets of sent messages held in memory while their copies are written."""
+FATE_SIZE, OUTCOME_SIZE = 32 << 10, 8 << 10
+"""Octets that one recipient's fate takes in the outbox (pages of 4096), and in the audit log, at most."""
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """What became of a letter for one recipient; ``id`` names the message, ``key`` is the letter's ``--id``.
+
+    ``reply`` is what the server said. With ``possible_duplicate`` the recipient may have it twice, under
+    the same Message-ID: an earlier attempt broke off after the letter had gone and before the reply.
+    """
+
+    type: ClassVar[str] = "recipient"
+    address: str
+    status: Literal["accepted", "queued", "refused", "unchanged", "not-sent", "ready", "written"]
+    protection: Protection
+    id: str | None = None
+    key: str | None = None
+    message_id: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    reply: str | None = None
+    possible_duplicate: bool = False
+    retry_at: datetime | None = None
+    saved_as: Path | None = None
+    exit: int = OK
+    cause: MedmailError | None = field(default=None, compare=False, repr=False, metadata={"json": False})
+    """What kept the server from having a say."""
+    size: int | None = field(default=None, compare=False, repr=False, metadata={"json": False})
+    """Of the message on the wire, in octets."""
+    server: str | None = field(default=None, compare=False, repr=False, metadata={"json": False})
+    server_certificate: str | None = field(default=None, compare=False, repr=False, metadata={"json": False})
+    """Whose reply it is, and the SHA-256 (hex) of the certificate shown with it."""
+
+
+@dataclass(frozen=True)
+class Retried:
+    """What became of a letter that had been waiting in the outbox when another one was sent."""
+
+    type: ClassVar[str] = "retried"
+    address: str
+    status: Literal["accepted", "queued", "refused"]
+    protection: Protection
+    id: str
+    key: str | None
+    code: str | None
+    reply: str | None
+    possible_duplicate: bool
+    retry_at: datetime | None
+
+
+@dataclass
+class Postage:
+    """What handing over needs; ``credentials`` gives an account's, having asked for secrets it lacks."""
+
+    outbox: Outbox
+    log: "AuditLog"
+    mailbox: "Mailbox | None"
+    accounts: "Mapping[str, Account]"
+    credentials: "Callable[[Account], Credentials]"
+    context: "Callable[[Account], ssl.SSLContext]"
+    now: Callable[[], datetime]
+    ask_dsn: bool = True
+
+
+@dataclass
+class Shipment:
+    """A connection to one account's server, for as many submissions as come; a context manager.
+
+    Before the end of a letter goes out there is room for what becomes of it, in the outbox and in the log: a
+    disk that fills up stops the sending, and never leaves unrecorded what a server has taken.
+    """
+
+    postage: Postage
+    account: "Account"
+    _under_way: dict[int, tuple[Submission, dict[str, int]]] = field(default_factory=dict)
+    _closing: list[tuple[Submission, bool]] = field(default_factory=list)
+    """Submissions whose fates are recorded, and whether a copy is to be kept; closed many at a time."""
+    _unrecorded: set[tuple[int, str]] = field(default_factory=set)
+    """(number, address) of what a server may have and the outbox does not know of; under ``_counting``."""
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+    _full: MedmailError | None = None
+
+    def __enter__(self) -> Self:
+        server = self.account.smtp
+        if server is None:
+            raise MedmailError("no-smtp-server", account=self.account.name)
+        self._submitter = Submitter(
+            server,
+            context=self.postage.context(self.account),
+            via=self.account.proxy,
+            credentials=self.postage.credentials(self.account),
+            mark=self._mark,
+        ).__enter__()
+        # where leavings are swept away by the next run
+        self._room = Room(self.postage.outbox.folder / "messages"), Room(self.postage.log.folder)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._submitter.__exit__(kind, error, trace)
+        for room in self._room:
+            room.close()
+        self.postage.outbox.release([*self._under_way, *(one.number for one, _ in self._closing)])
+
+    def offer(self) -> Offer | None:
+        """What the server offers; None where it cannot be reached now."""
+        return self._submitter.offer()
+
+    @property
+    def outstanding(self) -> int:
+        """How many submissions are under way."""
+        return self._submitter.outstanding
+
+    def ship(self, submissions: Iterable[Submission], intents: Mapping[tuple[str, str], int]) -> None:
+        """Set claimed submissions on their way; ``intents`` has the audit log's index of each recipient."""
+        for one in submissions:
+            self._under_way[one.number] = (one, {a: intents[one.id, a] for a in one.pending})
+            envelope = Envelope(one.sender, one.pending, one.message_id, one.utf8, self.postage.ask_dsn)
+            self._submitter.put(Job(one.number, envelope, one.size, lambda one=one: self._read(one)))  # type: ignore[misc]
+
+    def _read(self, submission: Submission) -> bytes:
+        return self.postage.outbox.read(submission)
+
+    def arrivals(self, *, wait: bool) -> "Iterator[Recipient | Note]":
+        """What has become of submissions, once it is durable; with ``wait`` that of one at least."""
+        yield from self._arrived(self._submitter.reports(wait=wait))
+
+    def carried(self, events: "Iterable[_Event]") -> "Iterator[_Event | Recipient | Note]":
+        """``events``; where an error ends them, first what becomes of all that a server has begun to take."""
+        try:
+            yield from events
+        except MedmailError as error:
+            yield from self._wind_up(error)
+            raise
+
+    def _wind_up(self, error: MedmailError) -> "Iterator[Recipient | Note]":
+        for number in self._submitter.halt():
+            submission, _ = self._under_way[number]
+            for address in submission.pending:
+                yield Recipient(
+                    address, "queued", submission.protection, submission.id, submission.key,
+                    submission.message_id, code=error.code, retry_at=submission.due_at,
+                    exit=exit_of(error.code),
+                )  # fmt: skip
+        while self.outstanding:
+            # more of the same may go wrong; what the caller raises is what went wrong first
+            with contextlib.suppress(MedmailError):
+                yield from self._arrived(self._submitter.reports(wait=True))
+
+    def _mark(self, pairs: Sequence[tuple[int, str]]) -> None:
+        """Take room for what becomes of these, then note that they are in doubt; in a thread of its own."""
+        with self._counting:
+            count = len(self._unrecorded.union(pairs))
+        for room, size in zip(self._room, (FATE_SIZE, OUTCOME_SIZE), strict=True):
+            room.hold(count * size)
+        self.postage.outbox.mark(pairs)
+        with self._counting:
+            self._unrecorded.update(pairs)
+
+    def _insist(self, write: Callable[[], object]) -> None:
+        """Write; on a full disk in the room that was kept for it, and then nothing more is sent."""
+        try:
+            write()
+        except MedmailError as error:
+            if error.code != "disk-full":
+                raise
+            spent = [room.spend() for room in self._room]  # both: they may be on one disk
+            if not any(spent):
+                raise
+            self._full = error
+            write()
+
+    def _arrived(self, reports: Sequence[Report]) -> "Iterator[Recipient | Note]":
+        if not reports:
+            return
+        now = self.postage.now()
+        fates: list[Fate] = []
+        outcomes: list[Outcome] = []
+        shown: list[Recipient] = []
+        for report in reports:
+            submission, intents = self._under_way.pop(report.number)
+            some = [self._fate(submission, address, report, now) for address in submission.pending]
+            fates += [_recorded(submission, one) for one in some]
+            outcomes += [_outcome(intents[one.address], one) for one in some]
+            shown += some
+            accepted = any(one.status == "accepted" for one in some)
+            self._closing.append((submission, submission.copy_due and accepted))
+        self._insist(lambda: self.postage.outbox.record(fates, now))
+        with self._counting:
+            self._unrecorded.difference_update((one.number, one.address) for one in fates)
+        self._insist(lambda: self.postage.log.outcomes(outcomes))
+        # on a full disk the copies wait for the next run
+        if self._full is None and (not self.outstanding or len(self._closing) >= CLOSED_AT_ONCE):
+            yield from self._close()
+        for one in shown:
+            yield one
+            if one.possible_duplicate:
+                code = "outcome-unknown" if one.code == "outcome-unknown" else "possible-duplicate"
+                yield Note(code, {"address": one.address, "message_id": one.message_id or ""})
+        fatal = next((report.error for report in reports if _is_ours(report.error)), self._full)
+        if fatal is not None:
+            raise fatal
+
+    def _fate(self, submission: Submission, address: str, report: Report, now: datetime) -> Recipient:
+        one, server = _fate(submission, address, report, now), self.account.smtp
+        if report.certificate is None or server is None:
+            return one
+        return replace(one, server=f"{server.host}:{server.port}", server_certificate=report.certificate)
+
+    def _close(self) -> "Iterator[Note]":
+        """Keep the copies and close the submissions; a kill before it leaves that to the next run."""
+        yield from keep(self.postage, self.account, [one for one, copy in self._closing if copy])
+        self.postage.outbox.finish(one.number for one, _ in self._closing)
+        self._closing.clear()
+
+
+def announce(
+    log: "AuditLog", leaving: "Iterable[tuple[Submission | Parcel, Sequence[str], int]]"
+) -> dict[tuple[str, str], int]:
+    """Log, for each (message, recipients, attempt), that it is about to be sent to each of them."""
+    pairs = [(one, address, attempt) for one, addresses, attempt in leaving for address in addresses]
+    indices = log.intents(
+        Intent(
+            "send",
+            one.sender,
+            (one.id,),
+            {
+                "recipient": address,
+                "account": one.account,
+                "attempt": attempt,
+                **provable(one, address),
+            },
+        )
+        for one, address, attempt in pairs
+    )
+    return {(one.id, address): index for (one, address, _), index in zip(pairs, indices, strict=True)}
+
+
+def provable(one: "Submission | Parcel", address: str) -> "dict[str, Fact]":
+    """What an intent says of a message so that it can be proved later what went to whom."""
+    return {
+        "message_id": one.message_id,
+        "protection": one.protection,
+        "certificate": one.certificates.get(address),
+        "commitment": one.commitment,
+        "sealed_salt": one.sealed_salt,
+    }
+
+
+def flush(postage: Postage, submissions: Iterable[Submission]) -> "Iterator[Recipient | Note]":
+    """Send what can be claimed of ``submissions``, account by account; what others are sending is left."""
+    for event in _flush(postage, submissions, wait=True):
+        if event is not None:
+            yield event
+
+
+def _flush(
+    postage: Postage, submissions: Iterable[Submission], *, wait: bool
+) -> "Iterator[Recipient | Note | None]":
+    """As above; without ``wait`` None says that there is nothing to do before a server answers."""
+    claimed = postage.outbox.claim(submissions)
+    by_account: dict[str, list[Submission]] = {}
+    for one in claimed:
+        by_account.setdefault(one.account, []).append(one)
+    try:
+        for name, some in by_account.items():
+            yield from _flush_account(postage, name, some, wait=wait)
+    finally:
+        postage.outbox.release(one.number for one in claimed)
+
+
+def _flush_account(
+    postage: Postage, name: str, submissions: Sequence[Submission], *, wait: bool
+) -> "Iterator[Recipient | Note | None]":
+    account = postage.accounts.get(name)
+    if account is None:
+        for one in submissions:
+            for address in one.pending:
+                yield Recipient(
+                    address, "queued", one.protection, one.id, one.key, one.message_id,
+                    code="no-account", detail=name, exit=exit_of("no-account"),
+                )  # fmt: skip
+        return
+    yield from settle(postage, account, [one for one in submissions if not one.pending])
+    waiting = [one for one in submissions if one.pending]
+    if waiting:
+        with Shipment(postage, account) as shipment:
+            shipment.ship(
+                waiting, announce(postage.log, [(one, one.pending, one.attempts + 1) for one in waiting])
+            )
+            yield from shipment.carried(_arrivals(shipment, wait=wait))
+
+
+def _arrivals(shipment: Shipment, *, wait: bool) -> "Iterator[Recipient | Note | None]":
+    while shipment.outstanding:
+        yield from shipment.arrivals(wait=wait)
+        if not wait and shipment.outstanding:
+            yield None
+
+
+def settle(postage: Postage, account: "Account", submissions: Sequence[Submission]) -> "Iterator[Note]":
+    """Finish what a killed run had sent and recorded, but not yet logged, kept and closed."""
+    for one in submissions:
+        for recipient in one.recipients:
+            postage.log.event(
+                "send-recovered",
+                actor=one.sender,
+                objects=(one.id,),
+                recipient=recipient.address,
+                status=recipient.status,
+                reply=recipient.reply,
+                server=recipient.server,
+                server_certificate=recipient.server_certificate,
+            )
+    yield from keep(postage, account, [one for one in submissions if one.copy_due])
+    postage.outbox.finish(one.number for one in submissions)
+
+
+def verdict(found: "Sequence[Recipient]") -> "Iterator[Note]":
+    """What the person should hear at the end, several recipients together.
+
+    Raises what happened where all fared alike, and badly.
+    """
+    bad = [one for one in found if one.exit]
+    if not bad:
+        return
+    first = bad[0]
+    alike = len(bad) == len(found) and combine(one.exit for one in bad) == first.exit
+    if alike and first.code in ("server-unreachable", "server-busy") and first.cause is not None:
+        facts = first.cause.facts
+        raise MedmailError("letter-queued", **{"reason": facts.get("reply"), **facts})
+    if any(one.status == "queued" for one in bad):
+        yield Note("letter-queued", {})
+    if alike and first.code is not None:
+        addresses = list(dict.fromkeys(one.address for one in bad))
+        raise first.cause or MedmailError(
+            first.code,
+            address=first.address,
+            addresses=addresses,
+            reply=first.reply or "",
+            what=first.id or "",
+            size=first.size or "",
+            limit=first.detail or "",
+        )
+
+
+def retry_due(postage: Postage) -> "Iterator[Retried | Note]":
+    """Send what has waited long enough, besides a command's own work: nothing of it changes its exit."""
+    for event in _retry_due(postage, None):
+        if event is not None:
+            yield event
+
+
+def retry_meanwhile(postage: Postage, refusals: "Refusals") -> "Iterator[Retried | Note | None]":
+    """As :func:`retry_due`, but None is yielded instead of waiting for a server.
+
+    Accounts whose password was refused are left out as long as ``refusals`` holds them.
+    """
+    return _retry_due(postage, refusals)
+
+
+def _retry_due(postage: Postage, refusals: "Refusals | None") -> "Iterator[Retried | Note | None]":
+    postage.outbox.sweep()
+    try:
+        ripe = postage.outbox.ripe(postage.now())
+        if refusals is None:
+            yield from map(_retried, _flush(postage, ripe, wait=True))
+            return
+        accounts = {one.id: one.account for one in ripe if not refusals.holds(one.account)}
+        refused: set[str] = set()
+        for event in _flush(postage, [one for one in ripe if one.id in accounts], wait=False):
+            if isinstance(event, Recipient):
+                account = accounts[event.id or ""]
+                if event.code == "login-refused" and account not in refused:
+                    # many letters, one refusal
+                    refused.add(account)
+                    refusals.add("smtp", account)
+                    if refusals.spent("smtp", account):
+                        yield Note("watch-sends-no-more", {"account": account})
+                elif event.status == "accepted":
+                    refusals.clear("smtp", account)
+            yield _retried(event)
+    except MedmailError as error:
+        if _is_ours(error):
+            raise
+        yield Note("retry-failed", {"error": error.code})
+
+
+def _retried(event: "Recipient | Note | None") -> "Retried | Note | None":
+    if not isinstance(event, Recipient):
+        return event
+    if event.status not in ("accepted", "queued", "refused"):
+        return None
+    return Retried(
+        event.address, event.status, event.protection, event.id or "", event.key, event.code,
+        event.reply, event.possible_duplicate, event.retry_at,
+    )  # fmt: skip
+
+
+def keep(postage: Postage, account: "Account", submissions: Sequence[Submission]) -> "Iterator[Note]":
+    """Keep the sender's copies of what was sent: in the mailbox, and on the server if the account says so."""
+    for some in _batches(submissions):
+        messages = [postage.outbox.read(one) for one in some]
+        if postage.mailbox is not None:
+            postage.mailbox.keep_sent(account.name, messages, postage.now())
+        postage.outbox.kept(one.number for one in some)
+        if account.sent_folder and account.imap is not None:
+            try:
+                _append(postage, account, account.imap, account.sent_folder, messages)
+            except MedmailError as error:
+                # the letter is sent and the copy kept here: that is what counts
+                yield Note("sent-copy-not-appended", {"folder": account.sent_folder, "error": error.code})
+
+
+def _append(
+    postage: Postage, account: "Account", server: "Server", folder: str, messages: Sequence[bytes]
+) -> None:
+    from medmail_cli.transport.imap import Imap
+
+    with Imap(server, postage.context(account), via=account.proxy) as connection:
+        connection.login(postage.credentials(account))
+        for message in messages:
+            connection.append(folder, message)
+
+
+def _batches(submissions: Sequence[Submission]) -> Iterator[list[Submission]]:
+    batch: list[Submission] = []
+    for one in submissions:
+        if batch and sum(other.size for other in batch) + one.size > COPIES_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+def _is_ours(error: MedmailError | None) -> bool:
+    """A full disk or a damaged outbox is no matter between us and the server: it must stop the run."""
+    return error is not None and error.code in ("store-damaged", "disk-full", "not-writable", "store-busy")
+
+
+def _fate(submission: Submission, address: str, report: Report, now: datetime) -> Recipient:
+    result = report.results.get(address, Result("queued", None))
+    code: str | None = None
+    if result.status == "unknown":
+        code = "outcome-unknown"
+    elif result.status == "refused":
+        code = result.code or "recipient-refused"
+    elif result.status == "queued":
+        code = report.error.code if report.error is not None else "recipient-deferred"
+    status: Literal["accepted", "queued", "refused"] = (
+        "queued" if result.status == "unknown" else result.status
+    )
+    facts = report.error.facts if report.error is not None else {}
+    spoke = report.error is None or result.status in ("accepted", "refused")
+    return Recipient(
+        address,
+        status,
+        submission.protection,
+        submission.id,
+        submission.key,
+        submission.message_id,
+        code=code,
+        size=submission.size,
+        detail=str(result.limit)
+        if result.limit
+        else None
+        if spoke
+        else str(facts.get("reason") or facts.get("detail") or facts.get("reply") or ""),
+        reply=result.reply if spoke else None,
+        possible_duplicate=result.status == "unknown"
+        or (address in submission.doubtful and status != "refused"),
+        retry_at=now + retry_after(submission.attempts) if status == "queued" else None,
+        exit=OK if code is None else exit_of(code),
+        cause=report.error,
+    )
+
+
+def _recorded(submission: Submission, one: Recipient) -> Fate:
+    if one.code == "outcome-unknown":
+        return Fate(submission.number, one.address, "unknown", one.detail, one.server, one.server_certificate)
+    assert one.status in ("accepted", "refused", "queued")  # noqa: S101 - what _fate makes
+    said = one.reply or one.detail or one.code
+    return Fate(submission.number, one.address, one.status, said, one.server, one.server_certificate)
+
+
+def _outcome(intent: int, one: Recipient) -> Outcome:
+    endings: dict[str, Ending] = {"accepted": "done", "refused": "refused", "queued": "queued"}
+    return Outcome(
+        intent,
+        endings[one.status],
+        one.exit,
+        one.reply,
+        facts={
+            "code": one.code,
+            "detail": one.detail,
+            "possible_duplicate": one.possible_duplicate,
+            "server": one.server,
+            "server_certificate": one.server_certificate,
+        },
+    )

@@ -1,0 +1,295 @@
+"""Whom a letter can be sent to, by which certificate, and how strong it will be."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from medmail_cli.cms.algorithms import is_older_cipher
+from medmail_cli.cms.signed import certified_capabilities
+from medmail_cli.errors import MedmailError, NothingAttemptedError
+from medmail_cli.pki.path.evidence import Enclosed
+from medmail_cli.pki.path.fitness import dates, fit, unfit
+from medmail_cli.pki.x509.address import ascii_domain, exact
+from medmail_cli.pki.x509.usage import is_ml_kem
+from medmail_cli.profile import Cipher
+from medmail_cli.smime.protect import Style
+from medmail_cli.store.keys.identity import fingerprint
+
+if TYPE_CHECKING:
+    from medmail_cli.profile import Profile
+    from medmail_cli.smime.fields import Mailbox
+    from medmail_cli.smime.protect import Signer
+    from medmail_cli.store.queue.outbox import Protection
+    from medmail_cli.store.trust.contact import Contact, Known
+    from medmail_cli.store.trust.contacts import Contacts
+    from medmail_cli.workflows.trust.validator import Validator
+
+
+@dataclass(frozen=True)
+class Addressee:
+    """A recipient and the certificate to encrypt to; without one, ``reason`` says what is wrong."""
+
+    address: str
+    certificate: x509.Certificate | None
+    contact: "Contact | None" = None
+    reason: str = ""
+    """``unknown``: none was ever heard of. All else speaks of one that is there and must not be used."""
+
+
+@dataclass
+class Directory:
+    """Finds recipients' certificates; each certificate is judged once."""
+
+    contacts: "Contacts"
+    validator: "Validator"
+    profile: "Profile"
+    now: datetime
+    own: Sequence[tuple[str, x509.Certificate]] = ()
+    """One's own addresses and encryption certificates: a letter may go to oneself."""
+    post_quantum: bool = False
+    """Only recipients with an ML-KEM key will do; else such a key is used only where there is no other."""
+    _found: dict[str, Addressee] = field(default_factory=dict)
+    _problems: dict[x509.Certificate, tuple[str, ...]] = field(default_factory=dict)
+    _own_problems: dict[x509.Certificate, str] = field(default_factory=dict)
+
+    def find(self, box: "Mailbox") -> Addressee:
+        """The addressee for a mailbox. Raises ``store-damaged``."""
+        key = exact(box.address)
+        if key not in self._found:
+            self._found[key] = self._find(box.address)
+        return replace(self._found[key], address=box.address)
+
+    def _find(self, address: str) -> Addressee:
+        contact = self.contacts.lookup(address)
+        if contact is None:
+            return self._oneself(address)
+        reason = _why_none(contact, self.now)
+        usable = {known.certificate: known for known in contact.encryption(self.now)}
+        fitting = self._fitting(list(usable))
+        if usable and not fitting:
+            reason = "not-post-quantum"
+        for known in map(usable.__getitem__, fitting):
+            problems = self._judge(known)
+            if not problems:
+                return Addressee(address, known.certificate, contact)
+            reason = reason or problems[0]
+        return Addressee(address, None, contact, reason)
+
+    def _oneself(self, address: str) -> Addressee:
+        mine = [certificate for own, certificate in self.own if exact(own) == exact(address)]
+        fitting, reason = self._fitting(mine), "not-post-quantum" if mine else "unknown"
+        problems = [(one, self.own_problem(one)) for one in fitting]
+        for certificate, problem in problems:
+            if not problem:
+                return Addressee(address, certificate)
+        return Addressee(address, None, None, problems[0][1] if problems else reason)
+
+    def own_problem(self, certificate: x509.Certificate) -> str:
+        """Why a certificate of one's own serves no more (``expired``, ``not-yet-valid``, ``revoked``), or "".
+
+        What is on disk decides; whether others trust its authority is theirs to say.
+        """
+        if problems := dates(certificate, self.now):
+            return problems[0].code
+        if certificate not in self._own_problems:
+            judged = self.validator.authorities.judge(
+                certificate, at=self.now, known_now=self.now, purpose="any", revocation="soft"
+            )
+            revoked = any(one.code == "revoked" for one in judged.problems)
+            self._own_problems[certificate] = "revoked" if revoked else ""
+        return self._own_problems[certificate]
+
+    def _fitting(self, certificates: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+        """Those with the kind of key that is wanted, the ordinary ones first, else in the order given."""
+        kem = [one for one in certificates if is_ml_kem(one)]
+        return kem if self.post_quantum else [one for one in certificates if one not in kem] + kem
+
+    def _judge(self, known: "Known") -> tuple[str, ...]:
+        certificate = known.certificate
+        if certificate not in self._problems:
+            judgement = self.validator.judge(
+                certificate, Enclosed(known.above), at=self.now, known_now=self.now, purpose="encrypt"
+            )
+            self._problems[certificate] = tuple(problem.code for problem in judgement.problems)
+        return self._problems[certificate]
+
+
+def _why_none(contact: "Contact", at: datetime) -> str:
+    """Why nothing of a contact's can be encrypted to at a time; "" where something can."""
+    if not contact.certificates:
+        return "waiting" if contact.waiting else "unknown"
+    if contact.encryption(at):
+        return ""
+    newest = max(
+        contact.certificates, key=lambda known: (fit(known.certificate, "encrypt"), known.since)
+    ).certificate
+    return [*unfit(newest, "encrypt"), *dates(newest, at)][0].code
+
+
+Exclusion = Literal["no-recipient-certificate", "not-whitelisted", "not-post-quantum", "below-floor"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a letter goes out, and who cannot get it (each with its error code)."""
+
+    protection: "Protection"
+    addressees: tuple[Addressee, ...]
+    excluded: tuple[tuple[Addressee, Exclusion], ...] = ()
+    cipher: Cipher = "aes-256-gcm"
+
+
+def check_named(addresses: Iterable[str], boxes: Iterable["Mailbox"]) -> None:
+    """Raises ``not-a-recipient`` where one of the addresses, written by :func:`exact`, is nobody's here."""
+    everybody = {exact(box.address) for box in boxes}
+    for address in sorted(addresses):
+        if address not in everybody:
+            raise MedmailError("not-a-recipient", address=address)
+
+
+def plan_of(
+    boxes: Iterable["Mailbox"],
+    directory: Directory,
+    whitelist: frozenset[str],
+    *,
+    sign_only: bool,
+    transport_only: frozenset[str] = frozenset(),
+    confidential: bool = False,
+) -> Plan:
+    """One strength for the whole letter: the same text is never sent in two. Raises ``no-common-cipher``.
+
+    A certificate that must not be used is never taken for none, nor does one recipient without any take the
+    others' protection away, unless the sender has said so of each such address (``transport_only``, as
+    :func:`exact` writes them) and the profile is ``when-possible``. What is ``confidential``, an answer to an
+    encrypted letter, does not go in clear, whatever the profile says. Who has a certificate but reads only
+    ciphers below the floor gets nothing, rather than less than that.
+    """
+    everybody = tuple(directory.find(box) for box in boxes)
+    if sign_only:
+        return Plan("signed-only", everybody)
+    policy = "required" if confidential else directory.profile.end_to_end
+    excluded: list[tuple[Addressee, Exclusion]] = []
+    if policy == "off" and not directory.post_quantum:
+        listed = tuple(one for one in everybody if _domain(one.address) in whitelist)
+        excluded += [(one, "not-whitelisted") for one in everybody if one not in listed]
+        return Plan("transport-only", listed, tuple(excluded))
+    floor = directory.profile.weakest_cipher
+    certified = tuple(one for one in everybody if one.certificate is not None)
+    able = tuple(one for one in certified if readable(one, floor))
+    excluded += [(one, "below-floor") for one in certified if one not in able]
+    bare = tuple(one for one in everybody if one.certificate is None)
+    if policy == "when-possible" and not directory.post_quantum:
+        listed = tuple(one for one in everybody if _domain(one.address) in whitelist)
+        named = [one for one in bare if exact(one.address) in transport_only]
+        excluded += [(one, "not-whitelisted") for one in named if one not in listed]
+        bare = tuple(one for one in bare if one not in named)
+        strangers = [one for one in bare if one.reason == "unknown"]
+        alone = not able and all(one in listed for one in strangers)
+        if (alone and strangers) or any(one in listed for one in named):
+            wanted = [*able, *named, *(strangers if alone else ())]
+            excluded += [(one, "no-recipient-certificate") for one in bare if one not in wanted]
+            excluded += [(one, "not-whitelisted") for one in able if one not in listed]
+            return Plan("transport-only", tuple(one for one in listed if one in wanted), tuple(excluded))
+    excluded += [
+        (one, "not-post-quantum" if one.reason == "not-post-quantum" else "no-recipient-certificate")
+        for one in bare
+    ]
+    return Plan("end-to-end", able, tuple(excluded), _cipher(directory.profile, able))
+
+
+def readable(one: Addressee, weakest: Cipher = "aes-128-cbc") -> tuple[Cipher, ...]:
+    """The ciphers that a recipient reads, no weaker than the floor, the strongest first.
+
+    Without a word from them these are the ones RFC 8551 §2.7 makes everybody read. Who names ciphers, and
+    none of ours among them, speaks an older S/MIME, of which AES-128-CBC is the best (RFC 5751 §2.7).
+    """
+    allowed = CIPHERS[: CIPHERS.index(weakest) + 1]
+    contact = one.contact
+    said: frozenset[str] = _MANDATORY
+    if contact is not None and contact.reads == "legacy":
+        said = frozenset({"aes-256-cbc", "aes-128-cbc"})
+    elif contact is not None:
+        named = {name for name in contact.capabilities if name in CIPHERS or is_older_cipher(name)}
+        if named:
+            said = frozenset(named & set(CIPHERS)) or frozenset({"aes-128-cbc"})
+    return tuple(cipher for cipher in allowed if cipher in said)
+
+
+CIPHERS: tuple[Cipher, ...] = get_args(Cipher)
+_MANDATORY = frozenset({"aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"})
+
+
+def _cipher(profile: "Profile", addressees: Sequence[Addressee]) -> Cipher:
+    """The profile's, else the strongest that everybody reads. Raises ``no-common-cipher``."""
+    sets = [set(readable(one, profile.weakest_cipher)) for one in addressees]
+    # ChaCha20 goes out only where the profile says so, or to those who named nothing else
+    for cipher in sorted(CIPHERS, key=lambda one: (one != profile.cipher, one == "chacha20-poly1305")):
+        if all(cipher in each for each in sets):
+            return cipher
+    raise NothingAttemptedError("no-common-cipher", addresses=[one.address for one in addressees])
+
+
+def read_whitelist(path: Path | None) -> frozenset[str]:
+    """The domains of a whitelist, one a line, ``#`` begins a comment. Raises ``not-readable``."""
+    if path is None:
+        return frozenset()
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MedmailError("not-readable", path=str(path), reason=str(error)) from error
+    names = (line.partition("#")[0].strip() for line in lines)
+    return frozenset(ascii_domain(name) for name in names if name)
+
+
+def _domain(address: str) -> str:
+    return ascii_domain(address.rpartition("@")[2])
+
+
+def _said(one: Addressee) -> frozenset[str]:
+    """What a recipient, or their certificate where they said nothing, said of what their letters may hold.
+
+    Of ciphers a certificate does not speak here: authorities fill in what old software could read. Of
+    somebody set to legacy nothing is believed that an older reader might fail on.
+    """
+    if one.contact is not None and one.contact.reads == "legacy":
+        return frozenset()
+    if one.contact is not None and one.contact.capabilities:
+        return frozenset(one.contact.capabilities)
+    return frozenset(certified_capabilities(one.certificate) if one.certificate is not None else ())
+
+
+def style_of(profile: "Profile", plan: Plan, signer: "Signer") -> Style:
+    """How the letter is made, for what its recipients said they read and the profile wants.
+
+    PSS, binary insides and derived keys only where all said they read them. OAEP that the profile wants is
+    for the sender's own entry too: it opens the letter like any other.
+    """
+    addressees = plan.addressees
+    said = [_said(one) for one in addressees]
+    pss = profile.rsa_signature == "pss" or (bool(said) and all("rsa-pss-sha256" in each for each in said))
+    wants_oaep = profile.rsa_encryption == "oaep"
+    oaep_for = {
+        fingerprint(one.certificate)
+        for one, each in zip(addressees, said, strict=True)
+        if one.certificate is not None and (wants_oaep or "rsa-oaep-sha256" in each)
+    }
+    return Style(
+        cipher=plan.cipher,
+        # who has no certificate hardly has a program that shows what is signed opaque (RFC 8551 §3.5)
+        signature="detached" if plan.protection == "transport-only" else profile.signature,
+        scheme="rsa-pss-sha256" if pss and isinstance(signer.key.public_key, rsa.RSAPublicKey) else None,
+        oaep_for=frozenset(oaep_for | ({fingerprint(signer.reader)} if wants_oaep else set())),
+        wrapping=profile.wrapping,
+        header_protection=profile.header_protection,
+        outer_subject=profile.outer_subject,
+        smime_type_auth_enveloped=profile.smime_type_auth_enveloped,
+        recipient_emails=profile.recipient_emails,
+        binary=bool(said) and all("prefer-binary-inside" in each for each in said),
+        derive_key=bool(said) and all("cek-hkdf-sha256" in each for each in said),
+        legacy_display=any(one.contact is not None and one.contact.reads == "legacy" for one in addressees),
+    )

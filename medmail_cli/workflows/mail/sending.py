@@ -1,0 +1,107 @@
+"""What sending needs of a run: keys, recipients, accounts, and the way to the servers."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from medmail_cli.cms.algorithms import DEFAULT_CAPABILITIES
+from medmail_cli.errors import MedmailError, NothingAttemptedError
+from medmail_cli.smime.protect import Signer
+from medmail_cli.store.keys.identity import CARD
+from medmail_cli.workflows.enrol.certified import speaks_for
+from medmail_cli.workflows.mail.delivery import Postage
+from medmail_cli.workflows.mail.recipients import Directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cryptography import x509
+
+    from medmail_cli.config import Account
+    from medmail_cli.profile import Profile
+    from medmail_cli.store.keys.identity import Identity
+    from medmail_cli.store.keys.keystore import Keystore, Unlocked
+
+
+@dataclass
+class Office:
+    """What sending needs.
+
+    ``account`` finds the account for a From address, or the default one; ``above`` gives what stands above an
+    identity's certificate, nearest first, for those who have not met its authority.
+    """
+
+    keystore: "Keystore"
+    unlock: "Callable[[], Unlocked]"
+    directory: Directory
+    profile: "Profile"
+    account: "Callable[[str | None], Account]"
+    above: "Callable[[Identity], Sequence[x509.Certificate]]"
+    postage: Postage
+    whitelist: frozenset[str] = frozenset()
+    entered: bool = False
+    """Whether a letter of this run stands in the outbox."""
+    _signers: dict[str, Signer] = field(default_factory=dict)
+    _checked: set[str] = field(default_factory=set)
+
+    def signer(self, address: str) -> Signer:
+        """Who signs for an address. Raises ``no-identity``, ``wrong-passphrase`` …"""
+        if address not in self._signers:
+            now = self.postage.now()
+            unlocked = self.unlock()
+            identity = unlocked.signer(address, at=now)
+            kem = self._post_quantum_reader(address)
+            reader = kem[0] if kem and self.directory.post_quantum else unlocked.reader(address, at=now)
+            readers = [reader, *kem]
+            along = [
+                one for each in readers for one in (each.certificate, *self.above(each)) if one is not None
+            ]
+            self._signers[address] = Signer(
+                unlocked.private_key(identity),
+                identity.certified,
+                tuple(dict.fromkeys([*self.above(identity), *along])),
+                reader.certificate if reader.id != identity.id else None,
+                (*_capabilities(reader), *(one.key_type for one in kem)),
+            )
+        return self._signers[address]
+
+    def check_own(self, address: str) -> None:
+        """Raises ``identity-unfit`` where ``address`` signs or reads by a certificate past use."""
+        if address in self._checked:
+            return
+        now = self.postage.now()
+        try:
+            own = [self.keystore.signer(address, at=now), self.keystore.reader(address, at=now)]
+        except MedmailError as error:
+            if error.code == "no-identity":
+                # one that its revocation retired is not nobody, but somebody who may not sign
+                retired = (one for one in self.keystore.identities() if speaks_for(one, address))
+                self._check_fit(address, [one for one in retired if one.certificate is not None])
+            raise
+        self._check_fit(address, own)
+        self._checked.add(address)
+
+    def _check_fit(self, address: str, own: "Sequence[Identity]") -> None:
+        withdrawn = self.keystore.revoked()
+        for one in own:
+            problem = "revoked" if one.sha256 in withdrawn else self.directory.own_problem(one.certified)
+            if problem:
+                raise NothingAttemptedError("identity-unfit", address=address, problem=problem)
+
+    def _post_quantum_reader(self, address: str) -> "list[Identity]":
+        """One's identity with an ML-KEM key, which correspondents shall hear of; () where there is none."""
+        try:
+            return [self.keystore.reader(address, at=self.postage.now(), post_quantum=True)]
+        except MedmailError as error:
+            if error.code not in ("not-post-quantum", "no-identity"):
+                raise
+            return []
+
+    def lacks_post_quantum(self, address: str) -> bool:
+        """Whether ML-KEM is wanted, and nobody who sends as ``address`` could open the letter by it."""
+        return self.directory.post_quantum and not self._post_quantum_reader(address)
+
+
+def _capabilities(reader: "Identity") -> tuple[str, ...]:
+    """What correspondents may use for us: not every card does OAEP with the digest they would choose."""
+    on_card = reader.method == CARD
+    return tuple(name for name in DEFAULT_CAPABILITIES if not (on_card and name == "rsa-oaep-sha256"))
