@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC, GCM
 from medmail_cli.cms import algorithms, ber, content, der
 from medmail_cli.cms.agreement import derive_content_key
 from medmail_cli.cms.encrypt import ContentCipher, encrypt
-from medmail_cli.cms.recipients import Recipient, read_recipients, unwrap
+from medmail_cli.cms.recipients import RecipientInfo, read_recipients, unwrap
 from medmail_cli.errors import MedmailError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.model import PrivateKey
 
-__all__ = ["ContentCipher", "Decrypted", "Envelope", "decrypt", "encrypt", "parse_enveloped"]
+__all__ = ["ContentCipher", "Decrypted", "EnvelopedData", "decrypt", "encrypt", "parse_enveloped"]
 
 _RC2_KEY_SIZES = {160: 5, 120: 8, 58: 16}
 """RC2ParameterVersion (RFC 2268 6) → octets of the key."""
@@ -32,7 +32,7 @@ _MOST_ATTEMPTS = 8  # entries of one letter that may each cost us a decryption
 
 
 @dataclass(frozen=True)
-class Envelope:
+class EnvelopedData:
     """An encrypted layer as received: recipients, and what is needed to open it once a key is known.
 
     ``cipher`` is None if we do not know it; ``algorithm`` is its name ("aes-256-gcm") or dotted identifier.
@@ -44,7 +44,7 @@ class Envelope:
     """
 
     authenticated: bool
-    recipients: tuple[Recipient, ...]
+    recipients: tuple[RecipientInfo, ...]
     content_type: str
     cipher: algorithms.Cipher | None
     algorithm: str
@@ -78,7 +78,7 @@ class Decrypted:
     """The envelope's attributes that nothing protects, as received; empty where there are none."""
 
 
-def parse_enveloped(node: ber.Node) -> Envelope:
+def parse_enveloped(node: ber.Node) -> EnvelopedData:
     """Read a ContentInfo of type EnvelopedData or AuthEnvelopedData; nothing is decrypted.
 
     Raises MedmailError("malformed") where not even the recipients can be read.
@@ -96,21 +96,21 @@ def parse_enveloped(node: ber.Node) -> Envelope:
     except MedmailError as error:
         if error.code != "malformed":
             raise
-        return Envelope(authenticated, recipients, "", None, "", b"", memoryview(b""), damaged=True)
+        return EnvelopedData(authenticated, recipients, "", None, "", b"", memoryview(b""), damaged=True)
 
 
-def _plain(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Envelope:
+def _plain(fields: ber.Fields, recipients: tuple[RecipientInfo, ...]) -> EnvelopedData:
     content_type, algorithm, derivation, encrypted = _encrypted_content(fields.take(ber.SEQUENCE))
     beside = _raw(fields.maybe(0x81))
     fields.end()
     cipher = algorithms.CIPHERS.get(algorithm.oid)
     name = cipher.name if cipher else algorithm.oid
     if cipher and cipher.mode != "cbc":
-        return Envelope(
+        return EnvelopedData(
             False, recipients, content_type, None, name, b"", encrypted, damaged=True, tagless=True
         )
     cipher, iv = _cbc_parameters(cipher, algorithm) if cipher else (None, b"")
-    return Envelope(
+    return EnvelopedData(
         False, recipients, content_type, cipher, name, iv, encrypted, derivation=derivation, beside=beside
     )
 
@@ -119,7 +119,7 @@ def _raw(node: ber.Node | None) -> bytes:
     return bytes(node.raw) if node else b""
 
 
-def _authenticated(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Envelope:
+def _authenticated(fields: ber.Fields, recipients: tuple[RecipientInfo, ...]) -> EnvelopedData:
     content_type, algorithm, derivation, encrypted = _encrypted_content(fields.take(ber.SEQUENCE))
     attributes = fields.maybe(0x81)
     tag = bytes(fields.take().octets())
@@ -131,7 +131,9 @@ def _authenticated(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Env
     associated = der.canonical(attributes, der.SET) if attributes else b""
     cipher = algorithms.CIPHERS.get(algorithm.oid)
     if cipher is None:
-        return Envelope(True, recipients, content_type, None, algorithm.oid, b"", encrypted, tag, associated)
+        return EnvelopedData(
+            True, recipients, content_type, None, algorithm.oid, b"", encrypted, tag, associated
+        )
     if cipher.mode == "cbc" or algorithm.parameters is None:
         raise ber.malformed("content-encryption")
     if cipher.mode == "chacha20":
@@ -139,7 +141,7 @@ def _authenticated(fields: ber.Fields, recipients: tuple[Recipient, ...]) -> Env
     else:
         nonce = _aes_parameters(algorithm.parameters, tag, _NONCES[cipher.mode])
     name = cipher.name
-    return Envelope(
+    return EnvelopedData(
         True,
         recipients,
         content_type,
@@ -225,7 +227,7 @@ def _cbc_parameters(
 
 
 def decrypt(
-    envelope: Envelope,
+    envelope: EnvelopedData,
     keys: "Sequence[tuple[x509.Certificate, PrivateKey]]",
     *,
     allow_weak: bool = False,
@@ -243,7 +245,7 @@ def decrypt(
 
 
 def decrypt_with_key(
-    envelope: Envelope,
+    envelope: EnvelopedData,
     keys: "Sequence[tuple[x509.Certificate, PrivateKey]]",
     *,
     allow_weak: bool = False,
@@ -291,14 +293,14 @@ def decrypt_with_key(
     raise unusable or MedmailError("bad-tag")
 
 
-def _open(envelope: Envelope, cipher: algorithms.Cipher, key: bytes) -> bytes | None:
+def _open(envelope: EnvelopedData, cipher: algorithms.Cipher, key: bytes) -> bytes | None:
     """The content under a key that may be a random one: None where the tag or the padding is wrong."""
     if envelope.derivation is not None:
         key = derive_content_key(key, envelope.derivation)
     return _OPEN[cipher.mode](envelope, cipher, key)
 
 
-def _open_gcm(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> bytes | None:
+def _open_gcm(envelope: EnvelopedData, _: algorithms.Cipher, key: bytes) -> bytes | None:
     mode = GCM(envelope.iv, envelope.tag, min_tag_length=len(envelope.tag))
     decryptor = Cipher(AES(key), mode).decryptor()
     decryptor.authenticate_additional_data(envelope.associated)
@@ -310,7 +312,7 @@ def _open_gcm(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> bytes | N
     return opened
 
 
-def _open_ccm(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> bytes | None:
+def _open_ccm(envelope: EnvelopedData, _: algorithms.Cipher, key: bytes) -> bytes | None:
     from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
     sealed = b"".join((envelope.encrypted, envelope.tag))
@@ -320,7 +322,7 @@ def _open_ccm(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> bytes | N
         return None
 
 
-def _open_chacha20(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> bytes | None:
+def _open_chacha20(envelope: EnvelopedData, _: algorithms.Cipher, key: bytes) -> bytes | None:
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
     sealed = b"".join((envelope.encrypted, envelope.tag))
@@ -330,7 +332,7 @@ def _open_chacha20(envelope: Envelope, _: algorithms.Cipher, key: bytes) -> byte
         return None
 
 
-def _open_cbc(envelope: Envelope, cipher: algorithms.Cipher, key: bytes) -> bytes | None:
+def _open_cbc(envelope: EnvelopedData, cipher: algorithms.Cipher, key: bytes) -> bytes | None:
     block = len(envelope.iv)
     if not envelope.encrypted or len(envelope.encrypted) % block:
         return None
@@ -341,7 +343,7 @@ def _open_cbc(envelope: Envelope, cipher: algorithms.Cipher, key: bytes) -> byte
     return opened[:-padding]
 
 
-def _decrypt_cbc(envelope: Envelope, cipher: algorithms.Cipher, key: bytes) -> bytes:
+def _decrypt_cbc(envelope: EnvelopedData, cipher: algorithms.Cipher, key: bytes) -> bytes:
     if cipher.name == "rc2-cbc" and cipher.key_size < 16:
         from medmail_cli.cms import rc2
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recipient:
+class RecipientInfo:
     """One entry: whom it is for and how the key is wrapped.
 
     ``originator`` (an OriginatorIdentifierOrKey) is there for key agreement, ``kem`` for key encapsulation,
@@ -75,13 +75,13 @@ class Encapsulated:
     wrap: algorithms.Algorithm
 
 
-def read_recipients(node: ber.Node) -> tuple[Recipient, ...]:
+def read_recipients(node: ber.Node) -> tuple[RecipientInfo, ...]:
     """All key transport, key agreement and KEM entries; entries of other kinds are left out.
 
     So is an entry in which no name can be read: it keeps nobody from an entry of their own. Raises
     MedmailError("malformed") where that leaves none, or where there are more than is agreed to look at.
     """
-    found: list[Recipient] = []
+    found: list[RecipientInfo] = []
     unread: MedmailError | None = None
     try:
         for entry in node.elements():
@@ -96,7 +96,7 @@ def read_recipients(node: ber.Node) -> tuple[Recipient, ...]:
     return tuple(found)
 
 
-def _entry(node: ber.Node) -> Iterator[Recipient]:
+def _entry(node: ber.Node) -> Iterator[RecipientInfo]:
     if node.tag == ber.SEQUENCE:
         yield _read_transport(node)
     elif node.tag == 0x81:
@@ -105,12 +105,12 @@ def _entry(node: ber.Node) -> Iterator[Recipient]:
         yield from _read_other(node)
 
 
-def _unreadable(identifier: identifiers.CertificateId, node: ber.Node) -> Recipient:
+def _unreadable(identifier: identifiers.CertificateId, node: ber.Node) -> RecipientInfo:
     """An entry of which only the name can be read: to whom it names, it is one that does not unwrap."""
-    return Recipient(identifier, algorithms.Algorithm("", None, node), b"")
+    return RecipientInfo(identifier, algorithms.Algorithm("", None, node), b"")
 
 
-def _read_transport(node: ber.Node) -> Recipient:
+def _read_transport(node: ber.Node) -> RecipientInfo:
     fields = node.fields()
     fields.take(ber.INTEGER)
     identifier = identifiers.read(fields.take())
@@ -120,10 +120,10 @@ def _read_transport(node: ber.Node) -> Recipient:
         fields.end()
     except MedmailError:
         return _unreadable(identifier, node)
-    return Recipient(identifier, algorithm, encrypted_key)
+    return RecipientInfo(identifier, algorithm, encrypted_key)
 
 
-def _read_agreement(node: ber.Node) -> Iterator[Recipient]:
+def _read_agreement(node: ber.Node) -> Iterator[RecipientInfo]:
     fields = node.fields(0x81)
     fields.take(ber.INTEGER)
     originator, ukm, algorithm = fields.take(0x80), fields.maybe(0x81), fields.take()
@@ -140,7 +140,7 @@ def _read_agreement(node: ber.Node) -> Iterator[Recipient]:
         try:
             encrypted_key = bytes(inner.take().octets())
             inner.end()
-            yield Recipient(
+            yield RecipientInfo(
                 identifier,
                 algorithms.read(algorithm),
                 encrypted_key,
@@ -161,7 +161,7 @@ def _agreement_identifier(node: ber.Node) -> identifiers.CertificateId:
     return identifiers.CertificateId(key_identifier=bytes(octets))
 
 
-def _read_other(node: ber.Node) -> Iterator[Recipient]:
+def _read_other(node: ber.Node) -> Iterator[RecipientInfo]:
     """OtherRecipientInfo: a KEMRecipientInfo (RFC 9629 3), or something unknown, which is for others."""
     fields = node.fields(0x84)
     if fields.take(ber.OID).oid() != algorithms.ORI_KEM:
@@ -176,7 +176,7 @@ def _read_other(node: ber.Node) -> Iterator[Recipient]:
         yield _unreadable(identifier, node)
 
 
-def _read_kem(identifier: identifiers.CertificateId, fields: ber.Fields) -> Recipient:
+def _read_kem(identifier: identifiers.CertificateId, fields: ber.Fields) -> RecipientInfo:
     algorithm = algorithms.read(fields.take())
     ciphertext = bytes(fields.take().octets())
     derivation = algorithms.read(fields.take())
@@ -187,10 +187,10 @@ def _read_kem(identifier: identifiers.CertificateId, fields: ber.Fields) -> Reci
     encrypted_key = bytes(fields.take().octets())
     fields.end()
     kem = Encapsulated(ciphertext, derivation, size, wrap)
-    return Recipient(identifier, algorithm, encrypted_key, ukm=material, kem=kem)
+    return RecipientInfo(identifier, algorithm, encrypted_key, ukm=material, kem=kem)
 
 
-def unwrap(recipient: Recipient, key: "PrivateKey", size: int) -> bytes:
+def unwrap(recipient: RecipientInfo, key: "PrivateKey", size: int) -> bytes:
     """The content-encryption key of ``size`` octets, or as many random ones if the entry is wrong in any way.
 
     The caller then fails where it would with a wrong key: nobody learns whether it was the padding, the
@@ -209,13 +209,13 @@ def unwrap(recipient: Recipient, key: "PrivateKey", size: int) -> bytes:
     return found if len(found) == size else random
 
 
-def _how(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
+def _how(recipient: RecipientInfo) -> "Callable[[PrivateKey], bytes]":
     if recipient.kem is not None:
         return _encapsulation(recipient, recipient.kem)
     return _transport(recipient) if recipient.originator is None else _agreement(recipient)
 
 
-def _encapsulation(recipient: Recipient, kem: Encapsulated) -> "Callable[[PrivateKey], bytes]":
+def _encapsulation(recipient: RecipientInfo, kem: Encapsulated) -> "Callable[[PrivateKey], bytes]":
     """How to ask a key for a KEM entry's secret, and to unwrap with what it gives (RFC 9629 5, RFC 9936)."""
     wrap = kem.wrap.oid
     if recipient.algorithm.oid not in algorithms.ML_KEM:
@@ -235,7 +235,7 @@ def _encapsulation(recipient: Recipient, kem: Encapsulated) -> "Callable[[Privat
     return ask
 
 
-def _transport(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
+def _transport(recipient: RecipientInfo) -> "Callable[[PrivateKey], bytes]":
     """How to ask a key to unwrap a key transport entry; all of the entry is read here."""
     scheme = _transport_scheme(recipient.algorithm)
     return lambda key: key.decrypt(recipient.encrypted_key, scheme)
@@ -274,7 +274,7 @@ def _oaep(parameters: ber.Node | None) -> Oaep:
     )
 
 
-def _agreement(recipient: Recipient) -> "Callable[[PrivateKey], bytes]":
+def _agreement(recipient: RecipientInfo) -> "Callable[[PrivateKey], bytes]":
     """The same for a key agreement entry: ephemeral-static, AES key wrap (RFC 5753 3.1, RFC 8418 2)."""
     scheme, wrap, originator = recipient.algorithm, recipient.algorithm.parameters, recipient.originator
     if scheme.oid not in algorithms.KEY_AGREEMENTS or wrap is None or originator is None:

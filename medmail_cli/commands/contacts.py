@@ -18,12 +18,12 @@ Address = Annotated[str, typer.Argument(metavar="ADDR", help=_("The contact's ad
 
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
-    from medmail_cli.workflows.mail.delivery import Recipient, Retried
+    from medmail_cli.workflows.mail.delivery import RecipientOutcome, Retried
     from medmail_cli.workflows.trust.contacts import ContactItem
 
     commands = ("find", "add", "list", "remove", "set", "accept")
     shown: dict[str, tuple[type, ...]] = {f"contacts {command}": (ContactItem,) for command in commands}
-    return shown | {"contacts invite": (Recipient, Retried)}
+    return shown | {"contacts invite": (RecipientOutcome, Retried)}
 
 
 @app.command(
@@ -185,8 +185,8 @@ def invite(
     force: Annotated[bool, typer.Option("--force", help=_("Replace a file that is there."))] = False,
 ) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.wiring.sending import office
-    from medmail_cli.workflows.mail.send import Wish
+    from medmail_cli.wiring.sending import sending_context
+    from medmail_cli.workflows.mail.send import SendOptions
     from medmail_cli.workflows.trust import contacts
 
     if output is not None and queue:
@@ -196,6 +196,6 @@ def invite(
         "This letter is signed and carries my certificate. Answer it from software that encrypts (S/MIME),\n"
         "and we can write to each other without anybody on the way reading it.\n"
     )
-    wish = Wish(queue=queue, output=output, force=force)
-    sent = contacts.invite(office(ctx.obj), address, from_, wish, subject=subject, text=text)
+    options = SendOptions(queue=queue, output=output, force=force)
+    sent = contacts.invite(sending_context(ctx.obj), address, from_, options, subject=subject, text=text)
     return show(ctx, "contacts invite", sent)

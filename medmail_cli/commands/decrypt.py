@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmail_cli.ui.i18n import _
-from medmail_cli.wiring.opening import reader_for, sources_of
+from medmail_cli.wiring.opening import message_opener, sources_of
 from medmail_cli.wiring.options import At, Offline, examples, instant
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def decrypt(
         accept_untrusted=accept_untrusted,
         force=force,
     )
-    reader = reader_for(
+    opener = message_opener(
         session,
         identity,
         judged_at,
@@ -127,9 +127,9 @@ def decrypt(
     stored = any(source.stored for source in sources)
     found = workflow.decrypt(
         sources,
-        reader=reader,
+        opener=opener,
         log=session.log,
-        actor=identity or next(iter(reader.own_addresses), "medmail"),
+        actor=identity or next(iter(opener.own_addresses), "medmail"),
         output=target,
         explained=explained,
         flush=session.console.sync,

@@ -99,7 +99,7 @@ def _react(command: str | None, ids: "Sequence[str]") -> "Note | None":
 
 
 def _flush(session: "Session", refusals: "Refusals") -> "Iterator[object]":
-    from medmail_cli.wiring.sending import postage
+    from medmail_cli.wiring.sending import delivery_context
     from medmail_cli.workflows.mail.delivery import retry_meanwhile
 
-    return retry_meanwhile(postage(session), refusals)
+    return retry_meanwhile(delivery_context(session), refusals)

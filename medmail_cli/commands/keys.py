@@ -315,7 +315,7 @@ def rewrap_(
     target = None
     if to is not None:
         store = session.keystore
-        target = store.reader(to, at=session.now()) if "@" in to else store.find(to)
+        target = store.decryption_identity(to, at=session.now()) if "@" in to else store.find(to)
         check_target(target)
     events = rewrap(
         session.mailbox,

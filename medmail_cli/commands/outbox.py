@@ -19,10 +19,10 @@ app = typer.Typer(help=_("What waits to be sent."))
 
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
-    from medmail_cli.workflows.mail.delivery import Recipient
+    from medmail_cli.workflows.mail.delivery import RecipientOutcome
     from medmail_cli.workflows.mail.outbox import Dropped, Waiting
 
-    return {"outbox list": (Waiting,), "outbox flush": (Recipient,), "outbox drop": (Dropped,)}
+    return {"outbox list": (Waiting,), "outbox flush": (RecipientOutcome,), "outbox drop": (Dropped,)}
 
 
 @app.command("list", help=_("Show what waits to be sent, and why."), epilog=examples("medmail outbox list"))
@@ -52,11 +52,11 @@ def flush(
     ] = False,
 ) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.wiring.sending import postage
+    from medmail_cli.wiring.sending import delivery_context
     from medmail_cli.workflows.mail.outbox import flush
 
     session: Session = ctx.obj
-    return show(ctx, "outbox flush", flush(postage(session), ids or (), only_due=due))
+    return show(ctx, "outbox flush", flush(delivery_context(session), ids or (), only_due=due))
 
 
 @app.command(

@@ -18,9 +18,9 @@ app = typer.Typer()
 
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
-    from medmail_cli.workflows.mail.delivery import Recipient, Retried
+    from medmail_cli.workflows.mail.delivery import RecipientOutcome, Retried
 
-    return {"reply": (Recipient, Retried)}
+    return {"reply": (RecipientOutcome, Retried)}
 
 
 @app.command(
@@ -51,8 +51,8 @@ def reply(
     from medmail_cli.model import Note
     from medmail_cli.pki.x509.address import canonical
     from medmail_cli.ui.render import show
-    from medmail_cli.wiring.opening import reader_for, sources_of
-    from medmail_cli.wiring.sending import given, letter, office
+    from medmail_cli.wiring.opening import message_opener, sources_of
+    from medmail_cli.wiring.sending import given, letter, sending_context
     from medmail_cli.workflows.mail import send
     from medmail_cli.workflows.mail.reply import answer
 
@@ -79,7 +79,7 @@ def reply(
         raise typer.BadParameter(_("the file holds several messages; one is answered at a time"))
     made = answer(
         source,
-        reader=reader_for(session, None, instant(at), offline=offline),
+        opener=message_opener(session, None, instant(at), offline=offline),
         log=session.log,
         everybody=everybody,
         sender=sender,
@@ -90,5 +90,9 @@ def reply(
     heading = _("{author} wrote:").format(author=made.author)
     template = f"\n\n{heading}\n{made.quoted}" if made.quoted else "\n"
     draft = replace(made.draft, body=given(session, body))
-    wish = send.Wish(queue=queue, transport_only=named(transport_only), confidential=made.confidential)
-    return show(ctx, "reply", letter(session, draft, office(session, offline=offline), wish, template))
+    options = send.SendOptions(
+        queue=queue, transport_only=named(transport_only), confidential=made.confidential
+    )
+    return show(
+        ctx, "reply", letter(session, draft, sending_context(session, offline=offline), options, template)
+    )

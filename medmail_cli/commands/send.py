@@ -21,10 +21,10 @@ app = typer.Typer()
 
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
-    from medmail_cli.workflows.mail.delivery import Recipient, Retried
+    from medmail_cli.workflows.mail.delivery import RecipientOutcome, Retried
     from medmail_cli.workflows.mail.drafts import Fault
 
-    return {"send": (Recipient, Retried, Fault)}
+    return {"send": (RecipientOutcome, Retried, Fault)}
 
 
 @app.command(
@@ -92,7 +92,7 @@ def send(
 ) -> int:
     from medmail_cli.store.files import check_no_input
     from medmail_cli.ui.render import show
-    from medmail_cli.wiring.sending import letter, office
+    from medmail_cli.wiring.sending import letter, sending_context
     from medmail_cli.workflows.mail import send as workflow
 
     session: Session = ctx.obj
@@ -116,14 +116,14 @@ def send(
         raise typer.BadParameter(
             _("--transport-only excludes --sign-only and --post-quantum"), param_hint="--transport-only"
         )
-    wish = workflow.Wish(partial, sign_only, queue, dry_run, output, force, named(transport_only))
-    sender = office(session, post_quantum=post_quantum, offline=offline)
+    options = workflow.SendOptions(partial, sign_only, queue, dry_run, output, force, named(transport_only))
+    sender = sending_context(session, post_quantum=post_quantum, offline=offline)
     if batch is not None:
         data, folder = _manifest(session, batch)
-        return show(ctx, "send", _shown(workflow.send_manifest(data, folder, sender, wish)))
+        return show(ctx, "send", _shown(workflow.send_manifest(data, folder, sender, options)))
     draft = _draft(session, to or (), cc or (), bcc or (), subject, attach or (), from_, message, id_, body)
     template = "" if subject is not None else "Subject: \n\n"
-    return show(ctx, "send", _shown(letter(session, draft, sender, wish, template)))
+    return show(ctx, "send", _shown(letter(session, draft, sender, options, template)))
 
 
 def _shown(found: "Generator[Event, None, None]") -> "Iterator[Event | Raw]":

@@ -33,19 +33,20 @@ _ONLY_INSIDE = {"keywords", "comments", "bcc"}
 class Signer:
     """Who signs. ``chain`` holds what goes along: intermediates, further certificates to encrypt to.
 
-    ``encryption_certificate`` is where answers go, ``capabilities`` what may stand in them.
+    ``separate_encryption_certificate`` is where answers go, if not to ``certificate``; ``capabilities`` what
+    may stand in them.
     """
 
     key: PrivateKey
     certificate: x509.Certificate
     chain: tuple[x509.Certificate, ...] = ()
-    encryption_certificate: x509.Certificate | None = None
+    separate_encryption_certificate: x509.Certificate | None = None
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
 
     @property
-    def reader(self) -> x509.Certificate:
+    def encryption_certificate(self) -> x509.Certificate:
         """The certificate under which the sender opens what was sent."""
-        return self.encryption_certificate or self.certificate
+        return self.separate_encryption_certificate or self.certificate
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Style:
 
 
 @dataclass(frozen=True)
-class Submission:
+class ProtectedMessage:
     """A message ready for the wire (CRLF line ends) and the addresses it goes to.
 
     ``commitment`` is SHA-256(``salt`` ‖ signed entity) in hex. The entity is what decrypting the message
@@ -94,9 +95,9 @@ def committed(salt: bytes, entity: bytes) -> str:
     return digest.hexdigest()
 
 
-def _submission(recipients: tuple[str, ...], message: bytes, entity: bytes) -> Submission:
+def _submission(recipients: tuple[str, ...], message: bytes, entity: bytes) -> ProtectedMessage:
     salt = secrets.token_bytes(32)
-    return Submission(recipients, message, salt, committed(salt, entity))
+    return ProtectedMessage(recipients, message, salt, committed(salt, entity))
 
 
 def protect(
@@ -106,7 +107,7 @@ def protect(
     recipients: Mapping[str, x509.Certificate],
     signed_at: datetime,
     style: Style = Style(),
-) -> tuple[Submission, ...]:
+) -> tuple[ProtectedMessage, ...]:
     """Sign and encrypt ``letter`` for those of its recipients that ``recipients`` has a certificate for.
 
     ``recipients`` is keyed by the addresses as they stand in the letter. The first submission is for To
@@ -117,7 +118,10 @@ def protect(
         fields = compose.header_fields(letter, bcc=blind)
         outside = compose.header_fields(letter.in_clear) if letter.outside else fields
         outer = _outer_fields(outside, style.outer_subject if _hides(style) else None)
-        sealed_for = [*((a, recipients[a]) for a in addresses), (letter.from_.address, signer.reader)]
+        sealed_for = [
+            *((a, recipients[a]) for a in addresses),
+            (letter.from_.address, signer.encryption_certificate),
+        ]
         named = recipient_emails.values(dict.fromkeys(sealed_for)) if style.recipient_emails else ()
         inner = _signed_entity(letter, fields, outer, signer, signed_at, style, named, encrypted=True)
         sealed = enveloped.encrypt(
@@ -137,7 +141,7 @@ def protect(
 
 def sign_only(
     letter: Letter, *, signer: Signer, signed_at: datetime, style: Style = Style()
-) -> tuple[Submission, ...]:
+) -> tuple[ProtectedMessage, ...]:
     """Sign ``letter`` without encrypting it; headers are protected in the clear (``hp="clear"``)."""
     submissions = []
     everybody = {box.address: None for box in (*letter.to, *letter.cc, *letter.bcc)}
@@ -170,7 +174,7 @@ def estimate(
         names = 3 if style.recipient_emails else 1  # signed, and beside the envelope
         entries = [
             _key_size(one) + names * len(issuer_octets(one)) + names * 250
-            for one in (*recipients, signer.reader)
+            for one in (*recipients, signer.encryption_certificate)
         ]
         size = compose.base64_size(size + sum(entries))
     return size + headers + 1000
@@ -257,7 +261,7 @@ def _signed_entity(
         chain=signer.chain,
         signed_at=signed_at,
         scheme=style.scheme,
-        encryption_certificate=signer.encryption_certificate,
+        encryption_certificate=signer.separate_encryption_certificate,
         capabilities=signer.capabilities,
         detached=detached,
         further={recipient_emails.OID: named} if named else {},

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from medmail_cli.errors import MedmailError
 from medmail_cli.wiring.accounts import source_of
 from medmail_cli.wiring.opening import validator
-from medmail_cli.wiring.sending import postage
+from medmail_cli.wiring.sending import delivery_context
 
 PATIENCE = 120.0
 """Seconds to wait in all, for the challenge mail and for what follows its answer."""
@@ -38,11 +38,11 @@ def acme(
     from medmail_cli.transport.acme import AcmeAuthority
     from medmail_cli.transport.acmeserver import ExternalAccount, endpoint
     from medmail_cli.workflows.enrol.acme_challenge import Correspondence, by_dkim, by_smime
-    from medmail_cli.workflows.mail.opening import Reader
+    from medmail_cli.workflows.mail.opening import MessageOpener
 
     shared = settings.challenge_account is not None
     account = session.account(settings.challenge_account) if shared else _account(session, address)
-    reader = Reader(
+    opener = MessageOpener(
         keys=(),
         own_addresses=() if shared else (address,),
         validator=validator(session, offline=True),
@@ -52,8 +52,8 @@ def acme(
     )
     post = Correspondence(
         source_of(session, account),
-        postage(session),
-        [by_smime(reader), by_dkim(dns.texts, session.now)],
+        delivery_context(session),
+        [by_smime(opener), by_dkim(dns.texts, session.now)],
         settings.unsigned_challenges,
         shared,
     )

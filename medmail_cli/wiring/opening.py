@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medmail_cli.session import Session
     from medmail_cli.smime.layers import Keys
     from medmail_cli.workflows.mail.decrypt import Source
-    from medmail_cli.workflows.mail.opening import Reader
+    from medmail_cli.workflows.mail.opening import MessageOpener
     from medmail_cli.workflows.trust.revocation_fetch import Fetcher
     from medmail_cli.workflows.trust.validator import Validator
 
@@ -91,7 +91,7 @@ def _stored(session: "Session", prefix: str) -> "Source":
     return workflow.Source(found.id, found.size, lambda: session.outbox.read(found))
 
 
-def reader_for(
+def message_opener(
     session: "Session",
     identity: str | None,
     at: "datetime.datetime | None",
@@ -99,12 +99,12 @@ def reader_for(
     offline: bool,
     show_unverified: bool = False,
     allow_weak: bool = False,
-) -> "Reader":
+) -> "MessageOpener":
     """What opens and judges letters in this run. Raises ``no-identity``."""
     from medmail_cli.errors import MedmailError
     from medmail_cli.pki.x509.address import same_address
     from medmail_cli.store.trust.incomplete_chains import Incomplete
-    from medmail_cli.workflows.mail.opening import LazyKeys, Reader
+    from medmail_cli.workflows.mail.opening import LazyKeys, MessageOpener
 
     identities = session.keystore.identities()
     if identity is not None:
@@ -118,7 +118,7 @@ def reader_for(
             return []
         return [(c, key) for c, key in session.unlocked.decryption_keys() if c in chosen]
 
-    return Reader(
+    return MessageOpener(
         keys=LazyKeys(keys),
         own_addresses=tuple(dict.fromkeys(a for one in identities for a in one.addresses)),
         validator=validator(session, offline=offline),

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from medmail_cli.devices.editor import Paper
     from medmail_cli.session import Session
-    from medmail_cli.workflows.mail.delivery import Postage
+    from medmail_cli.workflows.mail.delivery import DeliveryContext
     from medmail_cli.workflows.mail.drafts import Draft
-    from medmail_cli.workflows.mail.send import Event, Wish
-    from medmail_cli.workflows.mail.sending import Office
+    from medmail_cli.workflows.mail.send import Event, SendOptions
+    from medmail_cli.workflows.mail.sending import SendingContext
 
 _SAFE = {"accepted", "queued", "written", "unchanged"}
 """What a recipient's status is once the letter stands in the outbox, a file or the sender's copies."""
@@ -37,7 +37,7 @@ def given(session: "Session", body: str | None) -> str | None:
 
 
 def letter(
-    session: "Session", draft: "Draft", office: "Office", wish: "Wish", template: str
+    session: "Session", draft: "Draft", context: "SendingContext", options: "SendOptions", template: str
 ) -> "Generator[Event, None, None]":
     """Send a draft that has its text, or one whose text is written now, beginning with ``template``.
 
@@ -47,11 +47,11 @@ def letter(
     from medmail_cli.workflows.mail import drafts, send
 
     if draft.body is not None or draft.entity is not None or not session.can_ask:
-        yield from send.send([drafts.finished(draft)], office, wish)
+        yield from send.send([drafts.finished(draft)], context, options)
         return
     from medmail_cli.devices.editor import edit, paper
 
-    yield from send.check([draft], office, wish)
+    yield from send.check([draft], context, options)
     sheet = paper(template.encode())
 
     def written() -> "Generator[Event, None, None]":
@@ -59,16 +59,16 @@ def letter(
         text = drafts.text_of(sheet.read(), str(sheet.path))
         if text.strip() in ("", template.strip()):
             raise MedmailError("empty-letter")
-        return send.send([drafts.finished(replace(draft, body=text))], office, wish)
+        return send.send([drafts.finished(replace(draft, body=text))], context, options)
 
-    yield from _watched(session, sheet, written, office)
+    yield from _watched(session, sheet, written, context)
 
 
 def _watched(
     session: "Session",
     sheet: "Paper",
     written: "Callable[[], Generator[Event, None, None]]",
-    office: "Office",
+    context: "SendingContext",
 ) -> "Generator[Event, None, None]":
     """The events of a letter; what was typed is deleted once one of them says that it is safe."""
     from medmail_cli.model import Note
@@ -77,7 +77,7 @@ def _watched(
     statuses: list[str] = []
 
     def kept() -> Path | None:
-        entered = office.entered and "refused" not in statuses
+        entered = context.entered and "refused" not in statuses
         if entered or _SAFE.intersection(statuses) or not sheet.touched:
             sheet.discard()
             return None
@@ -101,11 +101,13 @@ def _watched(
         yield Note("text-kept", {"path": str(path)})
 
 
-def office(session: "Session", *, post_quantum: bool = False, offline: bool = False) -> "Office":
+def sending_context(
+    session: "Session", *, post_quantum: bool = False, offline: bool = False
+) -> "SendingContext":
     """What sending needs of this run."""
     from medmail_cli.model import Note
-    from medmail_cli.workflows.mail.recipients import Directory, read_whitelist
-    from medmail_cli.workflows.mail.sending import Office
+    from medmail_cli.workflows.mail.recipients import RecipientResolver, read_whitelist
+    from medmail_cli.workflows.mail.sending import SendingContext
 
     profile = session.profile
     added = {name.lower() for name in profile.headers}
@@ -118,10 +120,10 @@ def office(session: "Session", *, post_quantum: bool = False, offline: bool = Fa
         if one.state == "active" and one.certificate is not None and one.purpose in ("encrypt", "both")
         for address in one.addresses
     ]
-    return Office(
+    return SendingContext(
         keystore=session.keystore,
         unlock=lambda: session.unlocked,
-        directory=Directory(
+        resolver=RecipientResolver(
             session.contacts,
             validator(session, offline=offline),
             profile,
@@ -132,22 +134,22 @@ def office(session: "Session", *, post_quantum: bool = False, offline: bool = Fa
         profile=profile,
         account=lambda address: session.account(address=address),
         above=partial(above, session),
-        postage=postage(session),
+        delivery=delivery_context(session),
         whitelist=read_whitelist(profile.whitelist),
     )
 
 
-def postage(session: "Session") -> "Postage":
+def delivery_context(session: "Session") -> "DeliveryContext":
     """What handing over needs of this run; secrets are asked for before a connection is made."""
-    from medmail_cli.workflows.mail.delivery import Postage
+    from medmail_cli.workflows.mail.delivery import DeliveryContext
 
-    return Postage(
+    return DeliveryContext(
         outbox=session.outbox,
         log=session.log,
         mailbox=session.mailbox,
         accounts=session.config.accounts,
         credentials=partial(credentials, session),
-        context=partial(tls_context, session),
+        tls_context=partial(tls_context, session),
         now=session.now,
         ask_dsn=session.profile.request_dsn,
     )

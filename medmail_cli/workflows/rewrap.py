@@ -112,7 +112,7 @@ class _Keys:
         old = self.identity(recipients.own[0])
         # what was safe from quantum computers stays so
         quantum = old.key_type.startswith("ml-kem")
-        return self._store.reader(old.address, at=self._now, post_quantum=quantum)
+        return self._store.opener(old.address, at=self._now, post_quantum=quantum)
 
 
 def check_target(to: Identity) -> None:

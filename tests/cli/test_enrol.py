@@ -194,7 +194,7 @@ def test_import_of_separate_certificates_for_signing_and_encryption(home: Path, 
     }
     keystore = Keystore(home / "keystore")
     assert keystore.signer(ADDRESS).certificate == signing
-    assert keystore.reader(ADDRESS).certificate == encryption
+    assert keystore.decryption_identity(ADDRESS).certificate == encryption
 
 
 def test_import_without_an_address_needs_one_and_warns(home: Path, tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def test_the_certificate_that_a_trusted_letter_asks_for_is_used(alice: Sender) -
     signer = letters.person("bob", purpose="sign")
     answer = protect(
         letters.letter(from_=signer.box, to=(alice.person.box,)),
-        signer=Signer(signer.key, signer.certificate, encryption_certificate=old.certificate),
+        signer=Signer(signer.key, signer.certificate, separate_encryption_certificate=old.certificate),
         recipients={alice.person.address: alice.person.certificate},
         signed_at=dt.datetime.now(dt.UTC),
     )

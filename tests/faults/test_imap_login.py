@@ -370,20 +370,22 @@ def test_copies_do_not_wear_out_a_refused_password(tmp_path: Path, monkeypatch: 
     import hashlib
 
     from medmail_cli.session import Options, Session
-    from medmail_cli.store.queue.outbox import Parcel
-    from medmail_cli.wiring.sending import postage
+    from medmail_cli.store.queue.outbox import QueuedMessage
+    from medmail_cli.wiring.sending import delivery_context
     from medmail_cli.workflows.mail import delivery
 
     monkeypatch.setattr(delivery, "COPIES_AT_ONCE", 1)
     with ImapServer(tmp_path / "imap", acts=REFUSING).running() as imap:
         home = imap.write_config(tmp_path / "home", **{"sent-folder": "Sent"})
         one = Session(Options(home=home, no_input=True))
-        parcels = [
-            Parcel(hashlib.sha256(raw).hexdigest(), raw, "work", "bob@hosp.test", ("a@hosp.test",), "<1@x>")
+        queued = [
+            QueuedMessage(
+                hashlib.sha256(raw).hexdigest(), raw, "work", "bob@hosp.test", ("a@hosp.test",), "<1@x>"
+            )
             for raw in (sample(1), sample(2), sample(3))
         ]
-        waiting = one.outbox.enqueue(parcels, one.now(), claim=True)
-        notes = list(delivery.keep(postage(one), one.account(), waiting))
+        waiting = one.outbox.enqueue(queued, one.now(), claim=True)
+        notes = list(delivery.keep(delivery_context(one), one.account(), waiting))
         one.close()
     assert [note.facts["error"] for note in notes] == ["login-refused"] * 3
     assert words(imap).count(b"AUTHENTICATE") == 1

@@ -30,9 +30,9 @@ from medmail_cli.transport.acmeserver import ExternalAccount
 from medmail_cli.transport.est import sha256
 from medmail_cli.wiring.accounts import source_of
 from medmail_cli.wiring.opening import validator
-from medmail_cli.wiring.sending import postage
+from medmail_cli.wiring.sending import delivery_context
 from medmail_cli.workflows.enrol.acme_challenge import Correspondence, by_dkim, by_smime
-from medmail_cli.workflows.mail.opening import Reader
+from medmail_cli.workflows.mail.opening import MessageOpener
 from tests.support import pki
 from tests.support.acme_server import (
     KID,
@@ -93,13 +93,13 @@ class Applicant:
     def authority(self, url: str, *, unsigned: bool = False, **how: Any) -> Iterator[AcmeAuthority]:
         session = Session(Options(home=self.home))
         account = session.account()
-        reader = Reader(
+        opener = MessageOpener(
             (), (), validator(session, offline=True), session.contacts, session.profile, session.now()
         )
         post = Correspondence(
             source_of(session, account),
-            postage(session),
-            [by_smime(reader), by_dkim(self.lookup, now)],
+            delivery_context(session),
+            [by_smime(opener), by_dkim(self.lookup, now)],
             unsigned,
         )
         how = {"tls_anchors": self.mail.anchors, "patience": 20.0, "roots": self.roots, **how}

@@ -62,7 +62,7 @@ def test_an_identity_that_is_not_there_is_told_of(operator: Operator, tmp_path: 
 
 
 @dataclass
-class Office:
+class SendingContext:
     """A registrar whose key is on a card alone, without the certificate of who issued its own."""
 
     home: Path
@@ -74,7 +74,7 @@ class Office:
 
 
 @pytest.fixture(params=["p256", "rsa3072"])
-def office(operator: Operator, tmp_path: Path, request: pytest.FixtureRequest) -> Office:
+def office(operator: Operator, tmp_path: Path, request: pytest.FixtureRequest) -> SendingContext:
     maker, home = registrar(tmp_path, operator), tmp_path / "office"
     made = medmail(maker, "enrol", "new", REGISTRAR, "--ca", "order", "--key", request.param, "--no-backup")
     assert made.exit == 0, made.stderr
@@ -87,7 +87,7 @@ def office(operator: Operator, tmp_path: Path, request: pytest.FixtureRequest) -
     (tmp_path / "pin").write_text(PIN + "\n")
     home.mkdir()
     passphrase(home)
-    found = Office(home, reader)
+    found = SendingContext(home, reader)
     enrolled = found.run("enrol", "card", "--module", SOFTHSM)
     assert enrolled.exit == 0, enrolled
     (tmp_path / "issuing.pem").write_bytes(one.chain[0].public_bytes(Encoding.PEM))
@@ -96,7 +96,9 @@ def office(operator: Operator, tmp_path: Path, request: pytest.FixtureRequest) -
 
 
 @pytest.mark.parametrize("method", ["est", "cmp"])
-def test_a_card_is_login_enough(operator: Operator, office: Office, tmp_path: Path, method: str) -> None:
+def test_a_card_is_login_enough(
+    operator: Operator, office: SendingContext, tmp_path: Path, method: str
+) -> None:
     settings(office.home, operator, method, f'client-identity = "{REGISTRAR}"')
     address, root = f"{method}.dr@medecin.test", operator.authority.fingerprint
     words = ("--key", "p256", "--ca-fingerprint", root, "--no-backup")

@@ -11,8 +11,8 @@ import pytest
 
 from medmail_cli.model import Note
 from medmail_cli.session import Options, Session
-from medmail_cli.store.queue.outbox import Parcel
-from medmail_cli.wiring.sending import postage
+from medmail_cli.store.queue.outbox import QueuedMessage
+from medmail_cli.wiring.sending import delivery_context
 from medmail_cli.workflows.mail.delivery import Retried, retry_meanwhile
 from medmail_cli.workflows.mail.refusals import Refusals
 from tests.support.servers import sample
@@ -35,9 +35,9 @@ def dovecot(mail_servers: "MailServers") -> "Iterator[MailServers]":
     mail_servers.restart_dovecot()
 
 
-def parcel(sender: str, recipient: str, number: int = 1) -> Parcel:
+def queued(sender: str, recipient: str, number: int = 1) -> QueuedMessage:
     message = sample(number, to=recipient)
-    return Parcel(
+    return QueuedMessage(
         hashlib.sha256(message).hexdigest(), message, "work", sender, (recipient,), "<1@hosp.test>",
         protection="transport-only", keep=False,
     )  # fmt: skip
@@ -95,12 +95,12 @@ def test_what_another_command_has_queued_is_sent_while_idling(
     mail_servers.write_config(tmp_path, bob)
 
     def flush(session: Session, refusals: Refusals) -> Iterator[object]:
-        return retry_meanwhile(postage(session), refusals)
+        return retry_meanwhile(delivery_context(session), refusals)
 
     with watching(tmp_path, PATIENT, flush=flush) as one:
         one.until(lambda: one.uids == [1], "the first letter")
         other = Session(Options(home=tmp_path))
-        other.outbox.enqueue([parcel(bob, carol)], other.now(), claim=False)
+        other.outbox.enqueue([queued(bob, carol)], other.now(), claim=False)
         other.close()
         one.until(lambda: any(isinstance(each, Retried) for each in one.events), "the sending")
         mail_servers.wait_for(carol, 1)
@@ -124,10 +124,10 @@ def test_a_refused_password_is_not_worn_out_by_what_is_due(
         return dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)
 
     def round_() -> list[object]:
-        found = retry_meanwhile(replace(postage(session), now=later), refusals)
+        found = retry_meanwhile(replace(delivery_context(session), now=later), refusals)
         return [event for event in found if event is not None]
 
-    session.outbox.enqueue([parcel(bob, bob, n) for n in (1, 2, 3)], later(), claim=False)
+    session.outbox.enqueue([queued(bob, bob, n) for n in (1, 2, 3)], later(), claim=False)
     codes = []
     for then in (0.0, 0.2, 9.0, 18.0, 27.0):
         hours = then
@@ -145,8 +145,8 @@ def test_a_password_put_right_sends_on(mail_servers: "MailServers", bob: str, tm
     mail_servers.write_config(tmp_path, bob, **keys)
     session = Session(Options(home=tmp_path, no_input=True))
     refusals = Refusals(pause=0.0, forget=lambda _: session.forget("password", owner=bob))
-    session.outbox.enqueue([parcel(bob, bob)], session.now(), claim=False)
-    later = replace(postage(session), now=lambda: session.now() + dt.timedelta(hours=1))
+    session.outbox.enqueue([queued(bob, bob)], session.now(), claim=False)
+    later = replace(delivery_context(session), now=lambda: session.now() + dt.timedelta(hours=1))
     assert [event.code for event in retry_meanwhile(later, refusals) if isinstance(event, Retried)] == [
         "login-refused"
     ]

@@ -323,7 +323,7 @@ OURS = {
     "pki.path.fitness": ("may_speak_for",),
     "pki.issuance.issued": ("checked",),
     "pki.x509.names": ("mail_allowed",),
-    "pki.path.revocation": ("find_words",),
+    "pki.path.revocation": ("find_statements",),
 }  # fmt: skip
 """What takes texts or octets and reads nothing of a stranger's: by module."""
 

@@ -55,7 +55,7 @@ def rsa_key(encoded: str) -> SoftwareKey:
 # -- RSA entries
 
 
-def entry(algorithm: bytes, encrypted_key: bytes) -> recipients.Recipient:
+def entry(algorithm: bytes, encrypted_key: bytes) -> recipients.RecipientInfo:
     """A key transport entry as it is read from a message."""
     info = der.sequence(
         der.integer(2), der.octet_string(b"k", 0x80), algorithm, der.octet_string(encrypted_key)

@@ -23,7 +23,7 @@ from medmail_cli.cms.verify import check_plain
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.path.crl import SKEW, Revocation
 from medmail_cli.pki.path.fitness import weaknesses
-from medmail_cli.pki.path.revocation import ALL_REASONS, Word
+from medmail_cli.pki.path.revocation import ALL_REASONS, RevocationStatement
 from medmail_cli.pki.x509.certificate import WEAK_HASHES, facts, issued, public_key
 from medmail_cli.pki.x509.critical import unknown_critical
 
@@ -76,11 +76,15 @@ class Answer:
         late = at - (self.next_update or self.this_update)
         return late <= (SKEW if self.next_update else NO_NEXT_UPDATE + SKEW)
 
-    def word(self, at: dt.datetime) -> Word | None:
+    def statement(self, at: dt.datetime) -> RevocationStatement | None:
         """What it says to somebody who believes it; None where it is good and may not clear."""
         if self.defect is not None:
-            return Word(self.this_update, self.revoked, frozenset(), current=False) if self.revoked else None
-        return Word(self.this_update, self.revoked, ALL_REASONS, self.current(at))
+            return (
+                RevocationStatement(self.this_update, self.revoked, frozenset(), current=False)
+                if self.revoked
+                else None
+            )
+        return RevocationStatement(self.this_update, self.revoked, ALL_REASONS, self.current(at))
 
     def responder(self, issuer: x509.Certificate) -> x509.Certificate | None:
         """Who signed it, if that is the issuer or somebody it certified for this (RFC 6960 §4.2.2.2)."""

@@ -19,7 +19,7 @@ ALL_REASONS = frozenset(x509.ReasonFlags) - {x509.ReasonFlags.unspecified, x509.
 
 
 @dataclass(frozen=True)
-class Word:
+class RevocationStatement:
     """What a list or an answer that may be believed says of one certificate; ``revoked`` is None for nothing.
 
     One that accuses and may not clear has no ``reasons``.
@@ -32,20 +32,22 @@ class Word:
     current: bool
 
 
-def speaks(words: Iterable[Word]) -> bool:
-    """Whether those of the words that are current speak for all reasons together."""
-    current = [word.reasons for word in words if word.current]
+def speaks(statements: Iterable[RevocationStatement]) -> bool:
+    """Whether those of the statements that are current speak for all reasons together."""
+    current = [statement.reasons for statement in statements if statement.current]
     # as nearly always, and enumerations are slow to hash
     return ALL_REASONS in current or frozenset[x509.ReasonFlags]().union(*current) >= ALL_REASONS
 
 
-def standing(words: Sequence[Word]) -> tuple[Revocation, ...]:
-    """The revocations among the words. A hold ends with any newer word of no revocation (RFC 5280 §5.3.1)."""
+def standing(statements: Sequence[RevocationStatement]) -> tuple[Revocation, ...]:
+    """The revocations among them. A hold ends with any newer statement of no revocation (RFC 5280 §5.3.1)."""
     hold = x509.ReasonFlags.certificate_hold
-    accusing = [(word.told, word.revoked) for word in words if word.revoked is not None]
+    accusing = [
+        (statement.told, statement.revoked) for statement in statements if statement.revoked is not None
+    ]
     if not accusing:
         return ()
-    lifted = max((w.told for w in words if w.revoked is None and hold in w.reasons), default=ALWAYS)
+    lifted = max((w.told for w in statements if w.revoked is None and hold in w.reasons), default=ALWAYS)
     return tuple(dict.fromkeys(one for told, one in accusing if not (one.reason == hold and told < lifted)))
 
 
@@ -57,14 +59,14 @@ class Belief:
     sure: bool
 
 
-def find_words(
+def find_statements(
     serial: int,
     facts: Facts,
     crls: Callable[[NameKey], Sequence[Crl]],
     believe: Callable[[Crl], "Belief | None"],
     *,
     at: dt.datetime,
-) -> Iterator[Word]:
+) -> Iterator[RevocationStatement]:
     """What the CRLs say of a certificate, list by list.
 
     ``crls`` gives the CRLs of an issuer, ``believe`` says who signed one, None if nobody entitled to did.
@@ -144,7 +146,7 @@ def _reasons(
 
 def _look_up(
     issues: Sequence[Crl], serial: int, facts: Facts, reasons: frozenset[x509.ReasonFlags], at: dt.datetime
-) -> Iterator[Word]:
+) -> Iterator[RevocationStatement]:
     """What the issues of one list say, each with its deltas.
 
     A later issue, by number and date, takes the place of an earlier one; but what was issued after the
@@ -174,11 +176,11 @@ def _look_up(
             together = [base, *(one for one in added if one.usable and _extends(one, base))]
         current = any(one.current(at) for one in together)
         if listed is not None and speaker is not None:
-            yield Word(speaker.this_update, listed, reasons, current)
+            yield RevocationStatement(speaker.this_update, listed, reasons, current)
         elif together or lifted:
             told = [one.this_update for one in together if one.this_update <= facts.not_after]
             told += [speaker.this_update] if lifted and speaker is not None else []
-            yield Word(max(told, default=ALWAYS), None, reasons, current)
+            yield RevocationStatement(max(told, default=ALWAYS), None, reasons, current)
 
 
 def _accusations(

@@ -30,7 +30,7 @@ from medmail_cli.pki.path.fitness import (
 )
 from medmail_cli.pki.path.ocsp import read_ocsp, unchecked
 from medmail_cli.pki.path.policies import PolicySettings, policies_hold
-from medmail_cli.pki.path.revocation import Belief, Word, find_words, speaks, standing
+from medmail_cli.pki.path.revocation import Belief, RevocationStatement, find_statements, speaks, standing
 from medmail_cli.pki.x509.certificate import facts, issued, issuer_text, subject_text
 from medmail_cli.pki.x509.names import NameKey
 
@@ -323,10 +323,12 @@ class _Case:
         """The revocation that tells against a certificate, if any, and whether its status is known at all."""
         if facts(certificate).never_revoked:
             return None, True
-        words = (*self._lists(certificate, above, self.at), *self._answers(certificate, above, self.at))
-        revoked = standing(words)
+        statements = (*self._lists(certificate, above, self.at), *self._answers(certificate, above, self.at))
+        revoked = standing(statements)
         against = next((one for one in revoked if one.counts(self.at, self.known_now)), None)
-        return against, bool(revoked) or speaks(word for word in words if word.revoked is None)
+        return against, bool(revoked) or speaks(
+            statement for statement in statements if statement.revoked is None
+        )
 
     def _up_to_date(self, certificate: x509.Certificate, above: Path, *, held: bool) -> bool:
         """Whether what clears a certificate, or only holds it, does so for today too, where today counts."""
@@ -336,10 +338,12 @@ class _Case:
         at = max(today, self.at)
         return speaks(self._answers(certificate, above, at)) or speaks(self._lists(certificate, above, at))
 
-    def _lists(self, certificate: x509.Certificate, above: Path, at: dt.datetime) -> Iterator[Word]:
+    def _lists(
+        self, certificate: x509.Certificate, above: Path, at: dt.datetime
+    ) -> Iterator[RevocationStatement]:
         """What the CRLs at hand and those that came along say (RFC 5280 §6.3)."""
         yield from self._remembered(certificate, above)
-        yield from find_words(
+        yield from find_statements(
             serial_number(certificate),
             facts(certificate),
             lambda issuer: (*self.authorities.crls(issuer), *self.helpers.crls.get(issuer, ())),
@@ -347,7 +351,7 @@ class _Case:
             at=at,
         )
 
-    def _remembered(self, certificate: x509.Certificate, above: Path) -> Iterator[Word]:
+    def _remembered(self, certificate: x509.Certificate, above: Path) -> Iterator[RevocationStatement]:
         """What lists that are no longer at hand left out after the certificate's end; it clears nobody."""
         read = facts(certificate)
         for signed_by, left_out in self.authorities.remembered:
@@ -356,9 +360,11 @@ class _Case:
                 continue
             signers = (one for one in (*above, *self.authorities.helpers) if key_name(one) == signed_by)
             if any(one in above or self._entitled(one, above[-1]) is not None for one in signers):
-                yield Word(found[1], found[0], frozenset(), current=False)
+                yield RevocationStatement(found[1], found[0], frozenset(), current=False)
 
-    def _answers(self, certificate: x509.Certificate, above: Path, at: dt.datetime) -> Iterator[Word]:
+    def _answers(
+        self, certificate: x509.Certificate, above: Path, at: dt.datetime
+    ) -> Iterator[RevocationStatement]:
         """What the OCSP answers about a certificate say that may be believed (RFC 6960 §3.2)."""
         kept = (answer for der in self.authorities.ocsp(certificate) for answer in read_ocsp(der))
         for answer in (*kept, *self.helpers.answers):
@@ -372,8 +378,8 @@ class _Case:
                 revoked = standing(tuple(self._lists(responder, above, self.at)))
                 if any(one.counts(self.at, self.known_now) for one in revoked):
                     continue
-            if word := answer.word(at):
-                yield word
+            if statement := answer.statement(at):
+                yield statement
 
     def _believes(self, crl: Crl, above: Path) -> Belief | None:
         """Who signed a CRL, if entitled to under the same anchor (RFC 5280 §6.3.3 (f), (g))."""

@@ -154,7 +154,7 @@ class Keystore:
         :meth:`find` finds. Raises ``not-found`` and ``ambiguous-identity``.
         """
         found: dict[str, Identity] = {}
-        for use, choose in (("sign", self.signer), ("encrypt", self.reader)):
+        for use, choose in (("sign", self.signer), ("encrypt", self.decryption_identity)):
             if "@" not in name or purpose not in (None, use):
                 continue
             try:
@@ -178,7 +178,9 @@ class Keystore:
         """
         return self._choose(address, "sign", at)
 
-    def reader(self, address: str, *, at: dt.datetime | None = None, post_quantum: bool = False) -> Identity:
+    def decryption_identity(
+        self, address: str, *, at: dt.datetime | None = None, post_quantum: bool = False
+    ) -> Identity:
         """Likewise the identity whose certificate letters to ``address`` are encrypted for.
 
         One with an ML-KEM key if ``post_quantum`` (else ``not-post-quantum``), and only then if another is

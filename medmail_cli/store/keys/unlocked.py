@@ -58,9 +58,11 @@ class Unlocked:
         """As :meth:`Keystore.signer`."""
         return self.keystore.signer(address, at=at)
 
-    def reader(self, address: str, *, at: dt.datetime | None = None, post_quantum: bool = False) -> Identity:
-        """As :meth:`Keystore.reader`."""
-        return self.keystore.reader(address, at=at, post_quantum=post_quantum)
+    def decryption_identity(
+        self, address: str, *, at: dt.datetime | None = None, post_quantum: bool = False
+    ) -> Identity:
+        """As :meth:`Keystore.decryption_identity`."""
+        return self.keystore.decryption_identity(address, at=at, post_quantum=post_quantum)
 
     def private_key(self, identity: Identity) -> "SealedKey":
         """The identity's private key, unsealed when it is first used (``store-damaged`` may come then)."""

@@ -25,10 +25,17 @@ from typing import Any
 from medmail_cli.errors import MedmailError
 from medmail_cli.store import files
 from medmail_cli.store.queue import rows
-from medmail_cli.store.queue.rows import Fate, Parcel, Protection, Recipient, Status, Submission
+from medmail_cli.store.queue.rows import Fate, Protection, QueuedMessage, QueuedRecipient, Status, Submission
 
 __all__ = [
-    "Fate", "Outbox", "Parcel", "Protection", "Recipient", "Status", "Submission", "next_attempt",
+    "Fate",
+    "Outbox",
+    "Protection",
+    "QueuedMessage",
+    "QueuedRecipient",
+    "Status",
+    "Submission",
+    "next_attempt",
     "retry_after",
 ]  # fmt: skip
 
@@ -83,30 +90,32 @@ class Outbox:
 
     # -- submissions
 
-    def enqueue(self, parcels: Sequence[Parcel], now: datetime, *, claim: bool) -> tuple[Submission, ...]:
-        """Make the parcels durable submissions, in one commit, due at once and claimed if asked for.
+    def enqueue(
+        self, messages: Sequence[QueuedMessage], now: datetime, *, claim: bool
+    ) -> tuple[Submission, ...]:
+        """Make the messages durable submissions, in one commit, due at once and claimed if asked for.
 
-        A parcel whose letter another process has entered meanwhile is left out. Raises ``id-reused``.
+        A message whose letter another process has entered meanwhile is left out. Raises ``id-reused``.
         """
         folder = files.make_private(self.folder / "messages")
         # the shared lock keeps a sweep from taking the files for leavings before the commit
         with files.lock(self.folder / "sweep", exclusive=False):
             with self._connected():
                 pass  # a message without a database would be taken for damage
-            _write_all(folder, parcels)
+            _write_all(folder, messages)
             numbers = []
             with self._transaction() as database:
                 known: dict[str, bool] = {}
-                for parcel in parcels:
-                    if parcel.key is not None and parcel.digest is not None:
-                        if parcel.key not in known:
-                            known[parcel.key] = rows.known(database, parcel.key, parcel.digest)
+                for message in messages:
+                    if message.key is not None and message.digest is not None:
+                        if message.key not in known:
+                            known[message.key] = rows.known(database, message.key, message.digest)
                             database.execute(
-                                "INSERT OR REPLACE INTO letters VALUES (?, ?)", (parcel.key, parcel.digest)
+                                "INSERT OR REPLACE INTO letters VALUES (?, ?)", (message.key, message.digest)
                             )
-                        if known[parcel.key]:
+                        if known[message.key]:
                             continue
-                    numbers.append(rows.insert(database, parcel, now))
+                    numbers.append(rows.insert(database, message, now))
                 if claim:
                     # before the commit: nobody else may see them unclaimed
                     for number in numbers:
@@ -254,17 +263,17 @@ class Outbox:
                 f"SELECT {rows.COLUMNS} FROM submissions WHERE {where} ORDER BY number",  # noqa: S608 - own words
                 values,
             ).fetchall()
-            people: dict[int, list[Recipient]] = {row[0]: [] for row in found}
+            people: dict[int, list[QueuedRecipient]] = {row[0]: [] for row in found}
             for number, *columns in database.execute(
                 "SELECT submission, address, status, doubts, reply, certificate, server, server_certificate"
                 " FROM recipients WHERE submission IN (SELECT value FROM json_each(?))"
                 " ORDER BY submission, position",
                 (rows.as_json(people),),
             ):
-                people[number].append(Recipient(*columns))
+                people[number].append(QueuedRecipient(*columns))
         return tuple(self._submission(row, tuple(people[row[0]])) for row in found)
 
-    def _submission(self, row: Sequence[Any], recipients: tuple[Recipient, ...]) -> Submission:
+    def _submission(self, row: Sequence[Any], recipients: tuple[QueuedRecipient, ...]) -> Submission:
         values = dict(zip(rows.COLUMNS.split(", "), row, strict=True))
         copy = values.pop("copy")
         return Submission(
@@ -326,23 +335,23 @@ def retry_after(attempts: int) -> timedelta:
     return min(FIRST_RETRY * (1 << min(attempts, 20)), LAST_RETRY)
 
 
-def _write_all(folder: Path, parcels: Sequence[Parcel]) -> None:
+def _write_all(folder: Path, messages: Sequence[QueuedMessage]) -> None:
     """Write every message, then fsync them all: the first fsync carries most of the others' blocks along."""
     descriptors: list[int] = []
     with files.disk_errors(folder):
         try:
-            for parcel in parcels:
-                path = folder / f"{parcel.id}.eml"
+            for message in messages:
+                path = folder / f"{message.id}.eml"
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
                 descriptors.append(descriptor)
-                rest = memoryview(parcel.message)
+                rest = memoryview(message.message)
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
             for descriptor in descriptors:
                 os.fsync(descriptor)
         except BaseException:
-            for parcel in parcels[: len(descriptors)]:
-                (folder / f"{parcel.id}.eml").unlink(missing_ok=True)
+            for message in messages[: len(descriptors)]:
+                (folder / f"{message.id}.eml").unlink(missing_ok=True)
             raise
         finally:
             for descriptor in descriptors:

@@ -66,7 +66,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Parcel:
+class QueuedMessage:
     """A protected message with its envelope, to be entered; ``id`` is its SHA-256 in hex.
 
     ``key`` and ``digest`` are those of its letter (see :meth:`Outbox.digest`); ``keep`` says whether a copy
@@ -92,7 +92,7 @@ class Parcel:
 
 
 @dataclass(frozen=True)
-class Recipient:
+class QueuedRecipient:
     """One recipient's fate so far; ``doubts`` counts attempts whose end nobody knows.
 
     ``certificate`` (the recipient's) and ``server_certificate`` (of the server whose ``reply`` it is) are
@@ -125,7 +125,7 @@ class Submission:
     due_at: datetime
     attempts: int
     copy_due: bool
-    recipients: tuple[Recipient, ...]
+    recipients: tuple[QueuedRecipient, ...]
     path: Path
     commitment: str | None = None
     sealed_salt: str | None = None
@@ -177,33 +177,33 @@ def known(database: sqlite3.Connection, key: str, digest: bytes) -> bool:
     return True
 
 
-def insert(database: sqlite3.Connection, parcel: Parcel, now: datetime) -> int:
-    """Enter a parcel with its recipients; the number of the submission."""
+def insert(database: sqlite3.Connection, message: QueuedMessage, now: datetime) -> int:
+    """Enter a message with its recipients; the number of the submission."""
     number = database.execute(
         "INSERT INTO submissions (id, key, account, sender, message_id, protection, utf8, size, queued_at,"
         " due_at, copy, commitment, sealed_salt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            parcel.id,
-            parcel.key,
-            parcel.account,
-            parcel.sender,
-            parcel.message_id,
-            parcel.protection,
-            parcel.utf8,
-            len(parcel.message),
+            message.id,
+            message.key,
+            message.account,
+            message.sender,
+            message.message_id,
+            message.protection,
+            message.utf8,
+            len(message.message),
             now.timestamp(),
             now.timestamp(),
-            "due" if parcel.keep else "none",
-            parcel.commitment,
-            parcel.sealed_salt,
+            "due" if message.keep else "none",
+            message.commitment,
+            message.sealed_salt,
         ),
     ).lastrowid
     assert number is not None  # noqa: S101 - SQLite's promise after INSERT
     database.executemany(
         "INSERT INTO recipients (submission, position, address, certificate) VALUES (?, ?, ?, ?)",
         [
-            (number, position, address, parcel.certificates.get(address))
-            for position, address in enumerate(parcel.recipients)
+            (number, position, address, message.certificates.get(address))
+            for position, address in enumerate(message.recipients)
         ],
     )
     return number

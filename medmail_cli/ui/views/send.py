@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from medmail_cli.ui.console import Console, Line
-    from medmail_cli.workflows.mail.delivery import Recipient, Retried
+    from medmail_cli.workflows.mail.delivery import RecipientOutcome, Retried
     from medmail_cli.workflows.mail.drafts import Fault
 
 _STATUS = {
@@ -24,7 +24,7 @@ _STATUS = {
 }
 
 
-def recipient(event: "Recipient | Retried", _console: "Console") -> "Iterable[Line]":
+def recipient(event: "RecipientOutcome | Retried", _console: "Console") -> "Iterable[Line]":
     if str(getattr(event, "saved_as", None)) == "-":
         return  # the message itself stands there
     style, word = _STATUS[event.status]

@@ -27,7 +27,7 @@ from medmail_cli.pki.x509.address import ascii_domain, same_address
 from medmail_cli.smime import acme_challenge, dkim, mime
 from medmail_cli.smime.compose import new_message_id
 from medmail_cli.smime.header import mailboxes
-from medmail_cli.store.queue.outbox import Parcel
+from medmail_cli.store.queue.outbox import QueuedMessage
 from medmail_cli.workflows.mail import delivery
 from medmail_cli.workflows.mail.fetch import Source, connected
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from medmail_cli.smime.acme_challenge import ChallengeMail
     from medmail_cli.smime.fields import Field
     from medmail_cli.transport.imap import Imap
-    from medmail_cli.workflows.mail.opening import Reader
+    from medmail_cli.workflows.mail.opening import MessageOpener
 
 FOLDER = "INBOX"
 MOST_MAILS = 500
@@ -50,11 +50,11 @@ Prove = Callable[[bytes, str], "Sequence[Field] | None"]
 """The header fields of a mail that a signature proves to be of this sender; None where there is none."""
 
 
-def by_smime(reader: "Reader") -> Prove:
+def by_smime(opener: "MessageOpener") -> Prove:
     """Proof by an S/MIME signature that is trusted, of somebody who may sign for From, header included."""
 
     def prove(message: bytes, _sender: str) -> "Sequence[Field] | None":
-        opened = reader.open(message, id="", source=FOLDER)
+        opened = opener.open(message, id="", source=FOLDER)
         verdict = opened.verdict
         proven = verdict.trusted and verdict.headers.protected and "signed" in verdict.layers
         return opened.header if proven else None
@@ -84,7 +84,7 @@ class Correspondence:
     """
 
     source: Source
-    postage: delivery.Postage
+    context: delivery.DeliveryContext
     proofs: Sequence[Prove]
     unsigned: bool = False
     shared: bool = False
@@ -120,31 +120,33 @@ class Correspondence:
 
         Raises what kept it from being sent; it then waits in the outbox.
         """
-        postage = replace(self.postage, ask_dsn=False)
-        outbox = postage.outbox
+        context = replace(self.context, ask_dsn=False)
+        outbox = context.outbox
         digest = outbox.digest(key.encode())
         with _SENDING:
             if outbox.known(key, digest):
                 waiting = tuple(one for one in outbox.open() if one.key == key)
             else:
-                parcel = self._parcel(mail, address, key_authorization, key, digest)
-                waiting = outbox.enqueue([parcel], postage.now(), claim=False)
-            sent = [one for one in delivery.flush(postage, waiting) if isinstance(one, delivery.Recipient)]
-        for _ in delivery.verdict(sent):
-            pass  # what it has to say it raises: there is one recipient
+                queued = self._message(mail, address, key_authorization, key, digest)
+                waiting = outbox.enqueue([queued], context.now(), claim=False)
+            sent = [
+                one for one in delivery.flush(context, waiting) if isinstance(one, delivery.RecipientOutcome)
+            ]
+        if (error := delivery.common_failure(sent)) is not None:
+            raise error
 
-    def _parcel(
+    def _message(
         self, mail: "ChallengeMail", address: str, key_authorization: str, key: str, digest: bytes
-    ) -> Parcel:
+    ) -> QueuedMessage:
         message_id = new_message_id(address.rpartition("@")[2])
         message = acme_challenge.answer(
             mail,
             key_authorization,
             address=address,
             message_id=message_id,
-            date=self.postage.now().astimezone(),
+            date=self.context.now().astimezone(),
         )
-        return Parcel(
+        return QueuedMessage(
             id=hashlib.sha256(message).hexdigest(),
             message=message,
             account=self.source.account.name,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from medmail_cli.store.log.writer import AuditLog
     from medmail_cli.store.mail.mailbox import Mailbox
     from medmail_cli.store.mail.outer_index import Stored
-    from medmail_cli.workflows.mail.opening import Reader
+    from medmail_cli.workflows.mail.opening import MessageOpener
 
 GROUP_MESSAGES = 256
 GROUP_OCTETS = 16 << 20
@@ -138,7 +138,7 @@ def from_mailbox(mailbox: "Mailbox", stored: "Stored") -> Source:
 def decrypt(
     sources: Iterable[Source],
     *,
-    reader: "Reader",
+    opener: "MessageOpener",
     log: "AuditLog",
     actor: str,
     output: Output = Output(),
@@ -161,7 +161,7 @@ def decrypt(
             files.sweep(place)  # in any case: what is left there by a kill is plaintext
     for group in _groups(sources):
         yield from _open_group(
-            group, reader, log, actor, output, explained, flush, mailbox, subkey, met, faults
+            group, opener, log, actor, output, explained, flush, mailbox, subkey, met, faults
         )
     if faults:
         raise faults[0]
@@ -195,7 +195,7 @@ def _groups(sources: Iterable[Source]) -> Iterator[list[_Loaded]]:
 
 def _open_group(
     group: Sequence[_Loaded],
-    reader: "Reader",
+    opener: "MessageOpener",
     log: "AuditLog",
     actor: str,
     output: Output,
@@ -214,7 +214,7 @@ def _open_group(
         for intent, loaded in zip(intents, group, strict=True):
             try:
                 stored = loaded.source.stored
-                opened = reader.open(
+                opened = opener.open(
                     loaded.raw.pop(),
                     id=loaded.id,
                     source=loaded.source.name,
@@ -232,14 +232,14 @@ def _open_group(
             outcomes.append(_outcome(intent, opened, verdict))
             yield verdict
             if explained:
-                yield Explanation(verdict.id, explain(opened, reader.validator.authorities))
+                yield Explanation(verdict.id, explain(opened, opener.validator.authorities))
             may_write = _may_write(opened, output)
             if output.asked and opened.content is not None and not may_write:
                 yield Note("not-written", {"source": loaded.source.name})
             if output.stdout and may_write:
                 yield Content(_rendered(opened, output.format), text=output.format == "text")
             if stored is not None:
-                reader.learn(opened)
+                opener.learn(opened)
                 if may_write if output.asked else opened.content is not None:
                     seen.append(replace(opened, verdict=verdict, content=None, parts=()))
             del opened

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar
 from medmail_cli.audit.entry import Intent, Outcome
 from medmail_cli.errors import OK, MedmailError, combine, exit_of
 from medmail_cli.model import Note
-from medmail_cli.store.queue.outbox import Fate, Outbox, Parcel, Protection, Submission, retry_after
+from medmail_cli.store.queue.outbox import Fate, Outbox, Protection, QueuedMessage, Submission, retry_after
 from medmail_cli.store.room import Room
 from medmail_cli.transport.smtp import Job, Report, Submitter
 from medmail_cli.transport.smtphandover import Envelope, Result
@@ -42,7 +42,7 @@ FATE_SIZE, OUTCOME_SIZE = 32 << 10, 8 << 10
 
 
 @dataclass(frozen=True)
-class Recipient:
+class RecipientOutcome:
     """What became of a letter for one recipient; ``id`` names the message, ``key`` is the letter's ``--id``.
 
     ``reply`` is what the server said. With ``possible_duplicate`` the recipient may have it twice, under
@@ -89,7 +89,7 @@ class Retried:
 
 
 @dataclass
-class Postage:
+class DeliveryContext:
     """What handing over needs; ``credentials`` gives an account's, having asked for secrets it lacks."""
 
     outbox: Outbox
@@ -97,20 +97,20 @@ class Postage:
     mailbox: "Mailbox | None"
     accounts: "Mapping[str, Account]"
     credentials: "Callable[[Account], Credentials]"
-    context: "Callable[[Account], ssl.SSLContext]"
+    tls_context: "Callable[[Account], ssl.SSLContext]"
     now: Callable[[], datetime]
     ask_dsn: bool = True
 
 
 @dataclass
-class Shipment:
+class SubmissionSession:
     """A connection to one account's server, for as many submissions as come; a context manager.
 
     Before the end of a letter goes out there is room for what becomes of it, in the outbox and in the log: a
     disk that fills up stops the sending, and never leaves unrecorded what a server has taken.
     """
 
-    postage: Postage
+    context: DeliveryContext
     account: "Account"
     _under_way: dict[int, tuple[Submission, dict[str, int]]] = field(default_factory=dict)
     _closing: list[tuple[Submission, bool]] = field(default_factory=list)
@@ -126,13 +126,13 @@ class Shipment:
             raise MedmailError("no-smtp-server", account=self.account.name)
         self._submitter = Submitter(
             server,
-            context=self.postage.context(self.account),
+            context=self.context.tls_context(self.account),
             via=self.account.proxy,
-            credentials=self.postage.credentials(self.account),
+            credentials=self.context.credentials(self.account),
             mark=self._mark,
         ).__enter__()
         # where leavings are swept away by the next run
-        self._room = Room(self.postage.outbox.folder / "messages"), Room(self.postage.log.folder)
+        self._room = Room(self.context.outbox.folder / "messages"), Room(self.context.log.folder)
         return self
 
     def __exit__(
@@ -141,7 +141,7 @@ class Shipment:
         self._submitter.__exit__(kind, error, trace)
         for room in self._room:
             room.close()
-        self.postage.outbox.release([*self._under_way, *(one.number for one, _ in self._closing)])
+        self.context.outbox.release([*self._under_way, *(one.number for one, _ in self._closing)])
 
     def offer(self) -> Offer | None:
         """What the server offers; None where it cannot be reached now."""
@@ -156,17 +156,17 @@ class Shipment:
         """Set claimed submissions on their way; ``intents`` has the audit log's index of each recipient."""
         for one in submissions:
             self._under_way[one.number] = (one, {a: intents[one.id, a] for a in one.pending})
-            envelope = Envelope(one.sender, one.pending, one.message_id, one.utf8, self.postage.ask_dsn)
+            envelope = Envelope(one.sender, one.pending, one.message_id, one.utf8, self.context.ask_dsn)
             self._submitter.put(Job(one.number, envelope, one.size, lambda one=one: self._read(one)))  # type: ignore[misc]
 
     def _read(self, submission: Submission) -> bytes:
-        return self.postage.outbox.read(submission)
+        return self.context.outbox.read(submission)
 
-    def arrivals(self, *, wait: bool) -> "Iterator[Recipient | Note]":
+    def arrivals(self, *, wait: bool) -> "Iterator[RecipientOutcome | Note]":
         """What has become of submissions, once it is durable; with ``wait`` that of one at least."""
         yield from self._arrived(self._submitter.reports(wait=wait))
 
-    def carried(self, events: "Iterable[_Event]") -> "Iterator[_Event | Recipient | Note]":
+    def carried(self, events: "Iterable[_Event]") -> "Iterator[_Event | RecipientOutcome | Note]":
         """``events``; where an error ends them, first what becomes of all that a server has begun to take."""
         try:
             yield from events
@@ -174,11 +174,11 @@ class Shipment:
             yield from self._wind_up(error)
             raise
 
-    def _wind_up(self, error: MedmailError) -> "Iterator[Recipient | Note]":
+    def _wind_up(self, error: MedmailError) -> "Iterator[RecipientOutcome | Note]":
         for number in self._submitter.halt():
             submission, _ = self._under_way[number]
             for address in submission.pending:
-                yield Recipient(
+                yield RecipientOutcome(
                     address, "queued", submission.protection, submission.id, submission.key,
                     submission.message_id, code=error.code, retry_at=submission.due_at,
                     exit=exit_of(error.code),
@@ -194,7 +194,7 @@ class Shipment:
             count = len(self._unrecorded.union(pairs))
         for room, size in zip(self._room, (FATE_SIZE, OUTCOME_SIZE), strict=True):
             room.hold(count * size)
-        self.postage.outbox.mark(pairs)
+        self.context.outbox.mark(pairs)
         with self._counting:
             self._unrecorded.update(pairs)
 
@@ -211,13 +211,13 @@ class Shipment:
             self._full = error
             write()
 
-    def _arrived(self, reports: Sequence[Report]) -> "Iterator[Recipient | Note]":
+    def _arrived(self, reports: Sequence[Report]) -> "Iterator[RecipientOutcome | Note]":
         if not reports:
             return
-        now = self.postage.now()
+        now = self.context.now()
         fates: list[Fate] = []
         outcomes: list[Outcome] = []
-        shown: list[Recipient] = []
+        shown: list[RecipientOutcome] = []
         for report in reports:
             submission, intents = self._under_way.pop(report.number)
             some = [self._fate(submission, address, report, now) for address in submission.pending]
@@ -226,10 +226,10 @@ class Shipment:
             shown += some
             accepted = any(one.status == "accepted" for one in some)
             self._closing.append((submission, submission.copy_due and accepted))
-        self._insist(lambda: self.postage.outbox.record(fates, now))
+        self._insist(lambda: self.context.outbox.record(fates, now))
         with self._counting:
             self._unrecorded.difference_update((one.number, one.address) for one in fates)
-        self._insist(lambda: self.postage.log.outcomes(outcomes))
+        self._insist(lambda: self.context.log.outcomes(outcomes))
         # on a full disk the copies wait for the next run
         if self._full is None and (not self.outstanding or len(self._closing) >= CLOSED_AT_ONCE):
             yield from self._close()
@@ -242,7 +242,7 @@ class Shipment:
         if fatal is not None:
             raise fatal
 
-    def _fate(self, submission: Submission, address: str, report: Report, now: datetime) -> Recipient:
+    def _fate(self, submission: Submission, address: str, report: Report, now: datetime) -> RecipientOutcome:
         one, server = _fate(submission, address, report, now), self.account.smtp
         if report.certificate is None or server is None:
             return one
@@ -250,13 +250,13 @@ class Shipment:
 
     def _close(self) -> "Iterator[Note]":
         """Keep the copies and close the submissions; a kill before it leaves that to the next run."""
-        yield from keep(self.postage, self.account, [one for one, copy in self._closing if copy])
-        self.postage.outbox.finish(one.number for one, _ in self._closing)
+        yield from keep(self.context, self.account, [one for one, copy in self._closing if copy])
+        self.context.outbox.finish(one.number for one, _ in self._closing)
         self._closing.clear()
 
 
 def announce(
-    log: "AuditLog", leaving: "Iterable[tuple[Submission | Parcel, Sequence[str], int]]"
+    log: "AuditLog", leaving: "Iterable[tuple[Submission | QueuedMessage, Sequence[str], int]]"
 ) -> dict[tuple[str, str], int]:
     """Log, for each (message, recipients, attempt), that it is about to be sent to each of them."""
     pairs = [(one, address, attempt) for one, addresses, attempt in leaving for address in addresses]
@@ -277,7 +277,7 @@ def announce(
     return {(one.id, address): index for (one, address, _), index in zip(pairs, indices, strict=True)}
 
 
-def provable(one: "Submission | Parcel", address: str) -> "dict[str, Fact]":
+def provable(one: "Submission | QueuedMessage", address: str) -> "dict[str, Fact]":
     """What an intent says of a message so that it can be proved later what went to whom."""
     return {
         "message_id": one.message_id,
@@ -288,62 +288,64 @@ def provable(one: "Submission | Parcel", address: str) -> "dict[str, Fact]":
     }
 
 
-def flush(postage: Postage, submissions: Iterable[Submission]) -> "Iterator[Recipient | Note]":
+def flush(context: DeliveryContext, submissions: Iterable[Submission]) -> "Iterator[RecipientOutcome | Note]":
     """Send what can be claimed of ``submissions``, account by account; what others are sending is left."""
-    for event in _flush(postage, submissions, wait=True):
+    for event in _flush(context, submissions, wait=True):
         if event is not None:
             yield event
 
 
 def _flush(
-    postage: Postage, submissions: Iterable[Submission], *, wait: bool
-) -> "Iterator[Recipient | Note | None]":
+    context: DeliveryContext, submissions: Iterable[Submission], *, wait: bool
+) -> "Iterator[RecipientOutcome | Note | None]":
     """As above; without ``wait`` None says that there is nothing to do before a server answers."""
-    claimed = postage.outbox.claim(submissions)
+    claimed = context.outbox.claim(submissions)
     by_account: dict[str, list[Submission]] = {}
     for one in claimed:
         by_account.setdefault(one.account, []).append(one)
     try:
         for name, some in by_account.items():
-            yield from _flush_account(postage, name, some, wait=wait)
+            yield from _flush_account(context, name, some, wait=wait)
     finally:
-        postage.outbox.release(one.number for one in claimed)
+        context.outbox.release(one.number for one in claimed)
 
 
 def _flush_account(
-    postage: Postage, name: str, submissions: Sequence[Submission], *, wait: bool
-) -> "Iterator[Recipient | Note | None]":
-    account = postage.accounts.get(name)
+    context: DeliveryContext, name: str, submissions: Sequence[Submission], *, wait: bool
+) -> "Iterator[RecipientOutcome | Note | None]":
+    account = context.accounts.get(name)
     if account is None:
         for one in submissions:
             for address in one.pending:
-                yield Recipient(
+                yield RecipientOutcome(
                     address, "queued", one.protection, one.id, one.key, one.message_id,
                     code="no-account", detail=name, exit=exit_of("no-account"),
                 )  # fmt: skip
         return
-    yield from settle(postage, account, [one for one in submissions if not one.pending])
+    yield from settle(context, account, [one for one in submissions if not one.pending])
     waiting = [one for one in submissions if one.pending]
     if waiting:
-        with Shipment(postage, account) as shipment:
-            shipment.ship(
-                waiting, announce(postage.log, [(one, one.pending, one.attempts + 1) for one in waiting])
+        with SubmissionSession(context, account) as session:
+            session.ship(
+                waiting, announce(context.log, [(one, one.pending, one.attempts + 1) for one in waiting])
             )
-            yield from shipment.carried(_arrivals(shipment, wait=wait))
+            yield from session.carried(_arrivals(session, wait=wait))
 
 
-def _arrivals(shipment: Shipment, *, wait: bool) -> "Iterator[Recipient | Note | None]":
-    while shipment.outstanding:
-        yield from shipment.arrivals(wait=wait)
-        if not wait and shipment.outstanding:
+def _arrivals(session: SubmissionSession, *, wait: bool) -> "Iterator[RecipientOutcome | Note | None]":
+    while session.outstanding:
+        yield from session.arrivals(wait=wait)
+        if not wait and session.outstanding:
             yield None
 
 
-def settle(postage: Postage, account: "Account", submissions: Sequence[Submission]) -> "Iterator[Note]":
+def settle(
+    context: DeliveryContext, account: "Account", submissions: Sequence[Submission]
+) -> "Iterator[Note]":
     """Finish what a killed run had sent and recorded, but not yet logged, kept and closed."""
     for one in submissions:
         for recipient in one.recipients:
-            postage.log.event(
+            context.log.event(
                 "send-recovered",
                 actor=one.sender,
                 objects=(one.id,),
@@ -353,64 +355,68 @@ def settle(postage: Postage, account: "Account", submissions: Sequence[Submissio
                 server=recipient.server,
                 server_certificate=recipient.server_certificate,
             )
-    yield from keep(postage, account, [one for one in submissions if one.copy_due])
-    postage.outbox.finish(one.number for one in submissions)
+    yield from keep(context, account, [one for one in submissions if one.copy_due])
+    context.outbox.finish(one.number for one in submissions)
 
 
-def verdict(found: "Sequence[Recipient]") -> "Iterator[Note]":
-    """What the person should hear at the end, several recipients together.
-
-    Raises what happened where all fared alike, and badly.
-    """
-    bad = [one for one in found if one.exit]
-    if not bad:
-        return
+def common_failure(outcomes: "Sequence[RecipientOutcome]") -> MedmailError | None:
+    """What happened to all recipients alike, and badly, if anything did."""
+    bad = [one for one in outcomes if one.exit]
+    if not bad or len(bad) < len(outcomes) or combine(one.exit for one in bad) != bad[0].exit:
+        return None
     first = bad[0]
-    alike = len(bad) == len(found) and combine(one.exit for one in bad) == first.exit
-    if alike and first.code in ("server-unreachable", "server-busy") and first.cause is not None:
+    if first.code in ("server-unreachable", "server-busy") and first.cause is not None:
         facts = first.cause.facts
-        raise MedmailError("letter-queued", **{"reason": facts.get("reply"), **facts})
-    if any(one.status == "queued" for one in bad):
+        return MedmailError("letter-queued", **{"reason": facts.get("reply"), **facts})
+    if first.code is None:
+        return None
+    return first.cause or MedmailError(
+        first.code,
+        address=first.address,
+        addresses=list(dict.fromkeys(one.address for one in bad)),
+        reply=first.reply or "",
+        what=first.id or "",
+        size=first.size or "",
+        limit=first.detail or "",
+    )
+
+
+def concluded(outcomes: "Sequence[RecipientOutcome]") -> "Iterator[Note]":
+    """What the person should hear at the end, several recipients together. Raises :func:`common_failure`."""
+    error = common_failure(outcomes)
+    waits = any(one.exit and one.status == "queued" for one in outcomes)
+    if waits and (error is None or error.code != "letter-queued"):
         yield Note("letter-queued", {})
-    if alike and first.code is not None:
-        addresses = list(dict.fromkeys(one.address for one in bad))
-        raise first.cause or MedmailError(
-            first.code,
-            address=first.address,
-            addresses=addresses,
-            reply=first.reply or "",
-            what=first.id or "",
-            size=first.size or "",
-            limit=first.detail or "",
-        )
+    if error is not None:
+        raise error
 
 
-def retry_due(postage: Postage) -> "Iterator[Retried | Note]":
+def retry_due(context: DeliveryContext) -> "Iterator[Retried | Note]":
     """Send what has waited long enough, besides a command's own work: nothing of it changes its exit."""
-    for event in _retry_due(postage, None):
+    for event in _retry_due(context, None):
         if event is not None:
             yield event
 
 
-def retry_meanwhile(postage: Postage, refusals: "Refusals") -> "Iterator[Retried | Note | None]":
+def retry_meanwhile(context: DeliveryContext, refusals: "Refusals") -> "Iterator[Retried | Note | None]":
     """As :func:`retry_due`, but None is yielded instead of waiting for a server.
 
     Accounts whose password was refused are left out as long as ``refusals`` holds them.
     """
-    return _retry_due(postage, refusals)
+    return _retry_due(context, refusals)
 
 
-def _retry_due(postage: Postage, refusals: "Refusals | None") -> "Iterator[Retried | Note | None]":
-    postage.outbox.sweep()
+def _retry_due(context: DeliveryContext, refusals: "Refusals | None") -> "Iterator[Retried | Note | None]":
+    context.outbox.sweep()
     try:
-        ripe = postage.outbox.ripe(postage.now())
+        ripe = context.outbox.ripe(context.now())
         if refusals is None:
-            yield from map(_retried, _flush(postage, ripe, wait=True))
+            yield from map(_retried, _flush(context, ripe, wait=True))
             return
         accounts = {one.id: one.account for one in ripe if not refusals.holds(one.account)}
         refused: set[str] = set()
-        for event in _flush(postage, [one for one in ripe if one.id in accounts], wait=False):
-            if isinstance(event, Recipient):
+        for event in _flush(context, [one for one in ripe if one.id in accounts], wait=False):
+            if isinstance(event, RecipientOutcome):
                 account = accounts[event.id or ""]
                 if event.code == "login-refused" and account not in refused:
                     # many letters, one refusal
@@ -427,8 +433,8 @@ def _retry_due(postage: Postage, refusals: "Refusals | None") -> "Iterator[Retri
         yield Note("retry-failed", {"error": error.code})
 
 
-def _retried(event: "Recipient | Note | None") -> "Retried | Note | None":
-    if not isinstance(event, Recipient):
+def _retried(event: "RecipientOutcome | Note | None") -> "Retried | Note | None":
+    if not isinstance(event, RecipientOutcome):
         return event
     if event.status not in ("accepted", "queued", "refused"):
         return None
@@ -438,28 +444,28 @@ def _retried(event: "Recipient | Note | None") -> "Retried | Note | None":
     )  # fmt: skip
 
 
-def keep(postage: Postage, account: "Account", submissions: Sequence[Submission]) -> "Iterator[Note]":
+def keep(context: DeliveryContext, account: "Account", submissions: Sequence[Submission]) -> "Iterator[Note]":
     """Keep the sender's copies of what was sent: in the mailbox, and on the server if the account says so."""
     for some in _batches(submissions):
-        messages = [postage.outbox.read(one) for one in some]
-        if postage.mailbox is not None:
-            postage.mailbox.keep_sent(account.name, messages, postage.now())
-        postage.outbox.kept(one.number for one in some)
+        messages = [context.outbox.read(one) for one in some]
+        if context.mailbox is not None:
+            context.mailbox.keep_sent(account.name, messages, context.now())
+        context.outbox.kept(one.number for one in some)
         if account.sent_folder and account.imap is not None:
             try:
-                _append(postage, account, account.imap, account.sent_folder, messages)
+                _append(context, account, account.imap, account.sent_folder, messages)
             except MedmailError as error:
                 # the letter is sent and the copy kept here: that is what counts
                 yield Note("sent-copy-not-appended", {"folder": account.sent_folder, "error": error.code})
 
 
 def _append(
-    postage: Postage, account: "Account", server: "Server", folder: str, messages: Sequence[bytes]
+    context: DeliveryContext, account: "Account", server: "Server", folder: str, messages: Sequence[bytes]
 ) -> None:
     from medmail_cli.transport.imap import Imap
 
-    with Imap(server, postage.context(account), via=account.proxy) as connection:
-        connection.login(postage.credentials(account))
+    with Imap(server, context.tls_context(account), via=account.proxy) as connection:
+        connection.login(context.credentials(account))
         for message in messages:
             connection.append(folder, message)
 
@@ -480,7 +486,7 @@ def _is_ours(error: MedmailError | None) -> bool:
     return error is not None and error.code in ("store-damaged", "disk-full", "not-writable", "store-busy")
 
 
-def _fate(submission: Submission, address: str, report: Report, now: datetime) -> Recipient:
+def _fate(submission: Submission, address: str, report: Report, now: datetime) -> RecipientOutcome:
     result = report.results.get(address, Result("queued", None))
     code: str | None = None
     if result.status == "unknown":
@@ -494,7 +500,7 @@ def _fate(submission: Submission, address: str, report: Report, now: datetime) -
     )
     facts = report.error.facts if report.error is not None else {}
     spoke = report.error is None or result.status in ("accepted", "refused")
-    return Recipient(
+    return RecipientOutcome(
         address,
         status,
         submission.protection,
@@ -517,7 +523,7 @@ def _fate(submission: Submission, address: str, report: Report, now: datetime) -
     )
 
 
-def _recorded(submission: Submission, one: Recipient) -> Fate:
+def _recorded(submission: Submission, one: RecipientOutcome) -> Fate:
     if one.code == "outcome-unknown":
         return Fate(submission.number, one.address, "unknown", one.detail, one.server, one.server_certificate)
     assert one.status in ("accepted", "refused", "queued")  # noqa: S101 - what _fate makes
@@ -525,7 +531,7 @@ def _recorded(submission: Submission, one: Recipient) -> Fate:
     return Fate(submission.number, one.address, one.status, said, one.server, one.server_certificate)
 
 
-def _outcome(intent: int, one: Recipient) -> Outcome:
+def _outcome(intent: int, one: RecipientOutcome) -> Outcome:
     endings: dict[str, Ending] = {"accepted": "done", "refused": "refused", "queued": "queued"}
     return Outcome(
         intent,

@@ -59,7 +59,7 @@ class LazyKeys(Sequence["tuple[x509.Certificate, PrivateKey]"]):
 
 
 @dataclass
-class Reader:
+class MessageOpener:
     """Opens and judges messages; what it finds out about a certificate it remembers for the next message.
 
     ``at`` is ``--at``: None means when a message was first stored, else ``now``, and that revocations known

@@ -9,7 +9,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.store.queue.outbox import Protection, Status, Submission, next_attempt
 from medmail_cli.workflows.audited import logged
 from medmail_cli.workflows.mail import delivery
-from medmail_cli.workflows.mail.delivery import Postage, Recipient
+from medmail_cli.workflows.mail.delivery import DeliveryContext, RecipientOutcome
 
 if TYPE_CHECKING:
     from medmail_cli.model import Note
@@ -75,23 +75,25 @@ def _shown(one: Submission, now: datetime) -> Waiting:
     )  # fmt: skip
 
 
-def flush(postage: Postage, names: Sequence[str], *, only_due: bool) -> "Iterator[Recipient | Note]":
+def flush(
+    context: DeliveryContext, names: Sequence[str], *, only_due: bool
+) -> "Iterator[RecipientOutcome | Note]":
     """Send what waits: all of it, the messages named, or only what is due. Raises what befell all alike.
 
     What another process is sending at this moment is left to it.
     """
-    outbox = postage.outbox
+    outbox = context.outbox
     outbox.sweep()
     if names:
         wanted: tuple[Submission, ...] = tuple(outbox.find(name) for name in dict.fromkeys(names))
     else:
-        wanted = outbox.ripe(postage.now()) if only_due else outbox.open()
-    found: list[Recipient] = []
-    for event in delivery.flush(postage, wanted):
+        wanted = outbox.ripe(context.now()) if only_due else outbox.open()
+    found: list[RecipientOutcome] = []
+    for event in delivery.flush(context, wanted):
         yield event
-        if isinstance(event, Recipient):
+        if isinstance(event, RecipientOutcome):
             found.append(event)
-    yield from delivery.verdict(found)
+    yield from delivery.concluded(found)
 
 
 def drop(outbox: "Outbox", log: "AuditLog", submission: Submission) -> Iterator[Dropped]:

@@ -42,7 +42,7 @@ class Addressee:
 
 
 @dataclass
-class Directory:
+class RecipientResolver:
     """Finds recipients' certificates; each certificate is judged once."""
 
     contacts: "Contacts"
@@ -154,7 +154,7 @@ def check_named(addresses: Iterable[str], boxes: Iterable["Mailbox"]) -> None:
 
 def plan_of(
     boxes: Iterable["Mailbox"],
-    directory: Directory,
+    resolver: RecipientResolver,
     whitelist: frozenset[str],
     *,
     sign_only: bool,
@@ -169,21 +169,21 @@ def plan_of(
     encrypted letter, does not go in clear, whatever the profile says. Who has a certificate but reads only
     ciphers below the floor gets nothing, rather than less than that.
     """
-    everybody = tuple(directory.find(box) for box in boxes)
+    everybody = tuple(resolver.find(box) for box in boxes)
     if sign_only:
         return Plan("signed-only", everybody)
-    policy = "required" if confidential else directory.profile.end_to_end
+    policy = "required" if confidential else resolver.profile.end_to_end
     excluded: list[tuple[Addressee, Exclusion]] = []
-    if policy == "off" and not directory.post_quantum:
+    if policy == "off" and not resolver.post_quantum:
         listed = tuple(one for one in everybody if _domain(one.address) in whitelist)
         excluded += [(one, "not-whitelisted") for one in everybody if one not in listed]
         return Plan("transport-only", listed, tuple(excluded))
-    floor = directory.profile.weakest_cipher
+    floor = resolver.profile.weakest_cipher
     certified = tuple(one for one in everybody if one.certificate is not None)
     able = tuple(one for one in certified if readable(one, floor))
     excluded += [(one, "below-floor") for one in certified if one not in able]
     bare = tuple(one for one in everybody if one.certificate is None)
-    if policy == "when-possible" and not directory.post_quantum:
+    if policy == "when-possible" and not resolver.post_quantum:
         listed = tuple(one for one in everybody if _domain(one.address) in whitelist)
         named = [one for one in bare if exact(one.address) in transport_only]
         excluded += [(one, "not-whitelisted") for one in named if one not in listed]
@@ -199,7 +199,7 @@ def plan_of(
         (one, "not-post-quantum" if one.reason == "not-post-quantum" else "no-recipient-certificate")
         for one in bare
     ]
-    return Plan("end-to-end", able, tuple(excluded), _cipher(directory.profile, able))
+    return Plan("end-to-end", able, tuple(excluded), _cipher(resolver.profile, able))
 
 
 def readable(one: Addressee, weakest: Cipher = "aes-128-cbc") -> tuple[Cipher, ...]:
@@ -283,7 +283,9 @@ def style_of(profile: "Profile", plan: Plan, signer: "Signer") -> Style:
         # who has no certificate hardly has a program that shows what is signed opaque (RFC 8551 §3.5)
         signature="detached" if plan.protection == "transport-only" else profile.signature,
         scheme="rsa-pss-sha256" if pss and isinstance(signer.key.public_key, rsa.RSAPublicKey) else None,
-        oaep_for=frozenset(oaep_for | ({fingerprint(signer.reader)} if wants_oaep else set())),
+        oaep_for=frozenset(
+            oaep_for | ({fingerprint(signer.encryption_certificate)} if wants_oaep else set())
+        ),
         wrapping=profile.wrapping,
         header_protection=profile.header_protection,
         outer_subject=profile.outer_subject,

@@ -17,7 +17,7 @@ from medmail_cli.workflows.mail.drafts import Draft
 if TYPE_CHECKING:
     from medmail_cli.store.log.writer import AuditLog
     from medmail_cli.store.mail.mailbox import Mailbox as Store
-    from medmail_cli.workflows.mail.opening import Reader
+    from medmail_cli.workflows.mail.opening import MessageOpener
 
 _ANSWER = re.compile(r"\s*+(?:re|aw|sv|réf?)\s*+(?:\[\d+\])?\s*+:", re.IGNORECASE)
 _MOST_REFERENCES = 50
@@ -38,7 +38,7 @@ class Answer:
 def answer(
     source: Source,
     *,
-    reader: "Reader",
+    opener: "MessageOpener",
     log: "AuditLog",
     everybody: bool,
     sender: Callable[[Sequence[str]], str | None],
@@ -55,9 +55,9 @@ def answer(
     Raises ``untrusted-letter`` (5) where the letter is not trusted, ``bad-tag``, ``bad-signature`` (6) or
     ``no-key`` (1) where it cannot be opened intact, ``no-reply-address``.
     """
-    own = reader.own_addresses
+    own = opener.own_addresses
     actor = next(iter(own), "medmail")
-    events = list(decrypt([source], reader=reader, log=log, actor=actor, mailbox=mailbox, subkey=subkey))
+    events = list(decrypt([source], opener=opener, log=log, actor=actor, mailbox=mailbox, subkey=subkey))
     verdict = next(event for event in events if isinstance(event, Verdict))
     if not verdict.trusted:
         codes = [problem.code for problem in verdict.problems]

@@ -22,12 +22,12 @@ from medmail_cli.smime.protect import estimate, protect, sign_only
 from medmail_cli.store import files
 from medmail_cli.store.keys import seal
 from medmail_cli.store.keys.identity import fingerprint
-from medmail_cli.store.queue.outbox import Parcel, Submission
+from medmail_cli.store.queue.outbox import QueuedMessage, Submission
 from medmail_cli.workflows.mail import delivery, drafts
-from medmail_cli.workflows.mail.delivery import Recipient, Retried, Shipment
+from medmail_cli.workflows.mail.delivery import RecipientOutcome, Retried, SubmissionSession
 from medmail_cli.workflows.mail.drafts import Draft, Fault
 from medmail_cli.workflows.mail.recipients import Plan, check_named, plan_of, style_of
-from medmail_cli.workflows.mail.sending import Office
+from medmail_cli.workflows.mail.sending import SendingContext
 
 if TYPE_CHECKING:
     from medmail_cli.config import Account
@@ -41,7 +41,7 @@ class Content:
     data: bytes
 
 
-Event = Recipient | Retried | Fault | Note | Content
+Event = RecipientOutcome | Retried | Fault | Note | Content
 
 GROUP_LETTERS = 24
 GROUP_OCTETS = 16 << 20
@@ -55,7 +55,7 @@ ASK_SIZE_FROM = 1 << 20
 
 
 @dataclass(frozen=True)
-class Wish:
+class SendOptions:
     """How the letters shall go; ``output`` is a file, or for a manifest a folder."""
 
     partial: bool = False
@@ -84,58 +84,64 @@ class _Ready:
     """Its own sender has no key of the kind that is wanted."""
 
 
-def send_manifest(data: bytes, folder: Path, office: Office, wish: Wish) -> Generator[Event, None, None]:
+def send_manifest(
+    data: bytes, folder: Path, context: SendingContext, options: SendOptions
+) -> Generator[Event, None, None]:
     """Send every letter of a manifest. Raises ``faulty-manifest`` before the first effect."""
     found, faults = drafts.manifest(data, folder)
     if faults:
         yield from sorted(faults, key=lambda fault: fault.line)
         raise NothingAttemptedError("faulty-manifest", count=len({fault.line for fault in faults}))
-    yield from send(found, office, wish)
+    yield from send(found, context, options)
 
 
-def send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Generator[Event, None, None]:
+def send(
+    wanted: Sequence[Draft], context: SendingContext, options: SendOptions
+) -> Generator[Event, None, None]:
     """Send drafts; each recipient's fate is an event.
 
     Raises ``no-recipient-certificate`` and ``not-whitelisted`` before anything is done, unless ``partial``;
     ``id-reused``; where all recipients fared alike, and badly, what happened to them.
     """
-    found: list[Recipient] = []
-    for event in _send(wanted, office, wish):
+    found: list[RecipientOutcome] = []
+    for event in _send(wanted, context, options):
         yield event
-        if isinstance(event, Recipient):
+        if isinstance(event, RecipientOutcome):
             found.append(event)
-    yield from delivery.verdict(found)
+    yield from delivery.concluded(found)
 
 
-def check(wanted: Sequence[Draft], office: Office, wish: Wish) -> Generator[Event, None, None]:
+def check(
+    wanted: Sequence[Draft], context: SendingContext, options: SendOptions
+) -> Generator[Event, None, None]:
     """All of :func:`send` that can fail and needs no text: recipients, certificates, keys, where to write.
 
     Tells of recipients only where it raises. The drafts' keys are not looked at.
     """
-    check_named(wish.transport_only, [box for draft in wanted for box in draft.everybody])
-    if wish.output is not None and str(wish.output) != "-" and not wish.output.is_dir():
-        files.check_output(wish.output, force=wish.force)
-        if wish.output.exists() and not wish.force:
-            raise MedmailError("exists", path=str(wish.output))
+    check_named(options.transport_only, [box for draft in wanted for box in draft.everybody])
+    if options.output is not None and str(options.output) != "-" and not options.output.is_dir():
+        files.check_output(options.output, force=options.force)
+        if options.output.exists() and not options.force:
+            raise MedmailError("exists", path=str(options.output))
     ready = [
         one
-        for one in (_decide(replace(d, key=None), office, wish) for d in wanted)
+        for one in (_decide(replace(d, key=None), context, options) for d in wanted)
         if isinstance(one, _Ready)
     ]
-    if not wish.partial or any(one.unreadable for one in ready):
-        yield from _excluded(ready, wish)
+    if not options.partial or any(one.unreadable for one in ready):
+        yield from _excluded(ready, options)
     for one in ready:
-        office.signer(one.sender.address)
+        context.signer(one.sender.address)
 
 
-def _send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event]:
+def _send(wanted: Sequence[Draft], context: SendingContext, options: SendOptions) -> Iterator[Event]:
     ready: list[_Ready] = []
-    unchanged: list[Recipient] = []
+    unchanged: list[RecipientOutcome] = []
     reused: list[str] = []
-    check_named(wish.transport_only, [box for draft in wanted for box in draft.everybody])
+    check_named(options.transport_only, [box for draft in wanted for box in draft.everybody])
     for draft in wanted:
         try:
-            decided = _decide(draft, office, wish)
+            decided = _decide(draft, context, options)
         except MedmailError as error:
             if error.code != "id-reused":
                 raise
@@ -148,51 +154,52 @@ def _send(wanted: Sequence[Draft], office: Office, wish: Wish) -> Iterator[Event
     if reused:
         raise NothingAttemptedError("id-reused", key=reused)
     yield from unchanged
-    yield from _excluded(ready, wish)
+    yield from _excluded(ready, options)
     ready = [one for one in ready if one.plan.addressees]
-    if wish.dry_run:
+    if options.dry_run:
         for one in ready:
             for addressee in one.plan.addressees:
-                yield Recipient(addressee.address, "ready", one.plan.protection, key=one.draft.key)
+                yield RecipientOutcome(addressee.address, "ready", one.plan.protection, key=one.draft.key)
         return
-    if wish.output is not None:
-        yield from _write_out(ready, office, wish)
+    if options.output is not None:
+        yield from _write_out(ready, context, options)
         return
     sent = False
     for account, some in _by_account(ready):
-        for event in _send_by(account, some, office, wish):
-            sent = sent or (isinstance(event, Recipient) and event.status == "accepted")
+        for event in _send_by(account, some, context, options):
+            sent = sent or (isinstance(event, RecipientOutcome) and event.status == "accepted")
             yield event
-    if not wish.queue and (sent or not ready):
-        yield from delivery.retry_due(office.postage)
+    if not options.queue and (sent or not ready):
+        yield from delivery.retry_due(context.delivery)
 
 
-def _decide(draft: Draft, office: Office, wish: Wish) -> "_Ready | list[Recipient]":
+def _decide(draft: Draft, context: SendingContext, options: SendOptions) -> "_Ready | list[RecipientOutcome]":
     sender, account = draft.sender, None
-    if sender is None or wish.output is None:
-        account = office.account(sender.address if sender else None)
+    if sender is None or options.output is None:
+        account = context.account(sender.address if sender else None)
         sender = sender or Mailbox(account.address, "")
     plan = plan_of(
         draft.everybody,
-        office.directory,
-        office.whitelist,
-        sign_only=wish.sign_only,
-        transport_only=wish.transport_only,
-        confidential=wish.confidential,
+        context.resolver,
+        context.whitelist,
+        sign_only=options.sign_only,
+        transport_only=options.transport_only,
+        confidential=options.confidential,
     )
     digest = None
     if draft.key is not None:
-        digest = office.postage.outbox.digest(*_content(draft, sender, office, wish))
-        if office.postage.outbox.known(draft.key, digest):
+        digest = context.delivery.outbox.digest(*_content(draft, sender, context, options))
+        if context.delivery.outbox.known(draft.key, digest):
             return [
-                Recipient(box.address, "unchanged", plan.protection, key=draft.key) for box in draft.everybody
+                RecipientOutcome(box.address, "unchanged", plan.protection, key=draft.key)
+                for box in draft.everybody
             ]
-    office.check_own(sender.address)
-    lacks = plan.protection == "end-to-end" and office.lacks_post_quantum(sender.address)
+    context.check_own(sender.address)
+    lacks = plan.protection == "end-to-end" and context.lacks_post_quantum(sender.address)
     return _Ready(draft, sender, account, plan, digest, lacks)
 
 
-def _content(draft: Draft, sender: Mailbox, office: Office, wish: Wish) -> Iterator[bytes]:
+def _content(draft: Draft, sender: Mailbox, context: SendingContext, options: SendOptions) -> Iterator[bytes]:
     """What makes two letters the same under one key."""
     heads = {
         "from": sender.address,
@@ -201,9 +208,9 @@ def _content(draft: Draft, sender: Mailbox, office: Office, wish: Wish) -> Itera
         "body": draft.body or "",
         "attach": [path.name for path in draft.attach],
         "in_reply_to": draft.in_reply_to,
-        "sign_only": wish.sign_only,
+        "sign_only": options.sign_only,
         **({"reply_to": [box.address for box in draft.reply_to]} if draft.reply_to else {}),
-        **({"post_quantum": True} if office.directory.post_quantum else {}),
+        **({"post_quantum": True} if context.resolver.post_quantum else {}),
     }
     yield json.dumps(heads, sort_keys=True).encode()
     yield draft.entity or b""
@@ -211,20 +218,20 @@ def _content(draft: Draft, sender: Mailbox, office: Office, wish: Wish) -> Itera
         yield drafts.read(path)
 
 
-def _excluded(ready: Sequence[_Ready], wish: Wish) -> Iterator[Event]:
+def _excluded(ready: Sequence[_Ready], options: SendOptions) -> Iterator[Event]:
     """Tell of recipients who cannot be sent to; unless ``partial`` was wished, that is the end of it."""
     names: dict[str, list[str]] = {}
     for one in ready:
         for addressee, code in one.plan.excluded:
             names.setdefault(code, []).append(addressee.address)
-            yield Recipient(
+            yield RecipientOutcome(
                 addressee.address, "not-sent", one.plan.protection, key=one.draft.key, code=code,
                 detail=addressee.reason or None, exit=exit_of(code),
             )  # fmt: skip
     unreadable = [one.sender.address for one in ready if one.unreadable]
     if unreadable:
         names = {"not-post-quantum": [*unreadable, *names.get("not-post-quantum", ())]}
-    if unreadable or (names and not wish.partial):
+    if unreadable or (names and not options.partial):
         first, addresses = next(iter(names.items()))
         raise NothingAttemptedError(
             first, addresses=list(dict.fromkeys(addresses)), count=len(set(addresses))
@@ -239,66 +246,74 @@ def _by_account(ready: Sequence[_Ready]) -> "list[tuple[Account, list[_Ready]]]"
     return list(groups.values())
 
 
-def _send_by(account: "Account", ready: Sequence[_Ready], office: Office, wish: Wish) -> Iterator[Event]:
+def _send_by(
+    account: "Account", ready: Sequence[_Ready], context: SendingContext, options: SendOptions
+) -> Iterator[Event]:
     for address in {one.sender.address for one in ready}:
-        office.signer(address)  # whatever must be asked for is asked now, and not by another thread
-    if wish.queue:
-        for group in _groups(ready, office):
-            yield from _queued(_protected(group, office), office)
+        context.signer(address)  # whatever must be asked for is asked now, and not by another thread
+    if options.queue:
+        for group in _groups(ready, context):
+            yield from _queued(_protected(group, context), context)
         return
-    with Shipment(office.postage, account) as shipment:
-        yield from shipment.carried(_sent(ready, shipment, office))
+    with SubmissionSession(context.delivery, account) as session:
+        yield from session.carried(_sent(ready, session, context))
 
 
-def _sent(ready: Sequence[_Ready], shipment: Shipment, office: Office) -> Iterator[Event]:
+def _sent(ready: Sequence[_Ready], session: SubmissionSession, context: SendingContext) -> Iterator[Event]:
     with ThreadPoolExecutor(1, "protect") as ahead:
         # a group is made while the one before is entered, sent and accounted for
-        making: Future[list[Parcel]] | None = None
-        for group in _groups(ready, office):
+        making: Future[list[QueuedMessage]] | None = None
+        for group in _groups(ready, context):
             fitting = group
-            if sum(size for _, size in group) >= ASK_SIZE_FROM and (offer := shipment.offer()) and offer.size:
+            if sum(size for _, size in group) >= ASK_SIZE_FROM and (offer := session.offer()) and offer.size:
                 limit = offer.size
                 fitting = [(one, size) for one, size in group if size <= limit]
                 yield from _too_large([each for each in group if each[1] > limit], limit)
             made = making.result() if making else []
-            making = ahead.submit(_protected, fitting, office)
-            yield from _shipped(made, shipment, office)
+            making = ahead.submit(_protected, fitting, context)
+            yield from _shipped(made, session, context)
         if making:
-            yield from _shipped(making.result(), shipment, office)
-        while shipment.outstanding:
-            yield from shipment.arrivals(wait=True)
+            yield from _shipped(making.result(), session, context)
+        while session.outstanding:
+            yield from session.arrivals(wait=True)
 
 
-def _shipped(parcels: Sequence[Parcel], shipment: Shipment, office: Office) -> Iterator[Event]:
-    intents = delivery.announce(office.postage.log, [(one, one.recipients, 1) for one in parcels])
-    submissions = yield from _entered(parcels, intents, office, claim=True)
-    shipment.ship(submissions, intents)
-    yield from shipment.arrivals(wait=False)
-    while shipment.outstanding > UNDER_WAY:
-        yield from shipment.arrivals(wait=True)
+def _shipped(
+    messages: Sequence[QueuedMessage], session: SubmissionSession, context: SendingContext
+) -> Iterator[Event]:
+    intents = delivery.announce(context.delivery.log, [(one, one.recipients, 1) for one in messages])
+    submissions = yield from _entered(messages, intents, context, claim=True)
+    session.ship(submissions, intents)
+    yield from session.arrivals(wait=False)
+    while session.outstanding > UNDER_WAY:
+        yield from session.arrivals(wait=True)
 
 
-def _queued(parcels: Sequence[Parcel], office: Office) -> Iterator[Event]:
-    intents = delivery.announce(office.postage.log, [(one, one.recipients, 0) for one in parcels])
-    submissions = yield from _entered(parcels, intents, office, claim=False)
-    office.postage.log.outcomes(
+def _queued(messages: Sequence[QueuedMessage], context: SendingContext) -> Iterator[Event]:
+    intents = delivery.announce(context.delivery.log, [(one, one.recipients, 0) for one in messages])
+    submissions = yield from _entered(messages, intents, context, claim=False)
+    context.delivery.log.outcomes(
         Outcome(intents[one.id, address], "queued", OK) for one in submissions for address in one.pending
     )
     for one in submissions:
         for address in one.pending:
-            yield Recipient(
+            yield RecipientOutcome(
                 address, "queued", one.protection, one.id, one.key, one.message_id, retry_at=one.due_at
             )
 
 
 def _entered(
-    parcels: Sequence[Parcel], intents: Mapping[tuple[str, str], int], office: Office, *, claim: bool
+    messages: Sequence[QueuedMessage],
+    intents: Mapping[tuple[str, str], int],
+    context: SendingContext,
+    *,
+    claim: bool,
 ) -> Generator[Event, None, tuple[Submission, ...]]:
-    """Put parcels into the outbox; another process may have entered a letter of the same key meanwhile."""
-    log = office.postage.log
+    """Put messages into the outbox; another process may have entered a letter of the same key meanwhile."""
+    log = context.delivery.log
     try:
-        submissions = office.postage.outbox.enqueue(parcels, office.postage.now(), claim=claim)
-        office.entered = office.entered or bool(submissions)
+        submissions = context.delivery.outbox.enqueue(messages, context.delivery.now(), claim=claim)
+        context.entered = context.entered or bool(submissions)
     except MedmailError as error:
         with contextlib.suppress(MedmailError):  # a full disk is the log's too; the first error counts
             log.outcomes(
@@ -307,20 +322,20 @@ def _entered(
             )
         raise
     entered = {one.id for one in submissions}
-    late = [one for one in parcels if one.id not in entered]
+    late = [one for one in messages if one.id not in entered]
     log.outcomes(Outcome(intents[one.id, a], "unchanged", OK) for one in late for a in one.recipients)
     for one in late:
         for address in one.recipients:
-            yield Recipient(address, "unchanged", one.protection, key=one.key)
+            yield RecipientOutcome(address, "unchanged", one.protection, key=one.key)
     return submissions
 
 
-def _groups(ready: Sequence[_Ready], office: Office) -> Iterator[list[tuple[_Ready, int]]]:
+def _groups(ready: Sequence[_Ready], context: SendingContext) -> Iterator[list[tuple[_Ready, int]]]:
     """Letters in groups, each with the size its message will have; the first is small, so as to begin."""
     group: list[tuple[_Ready, int]] = []
     octets, most = 0, GROUP_LETTERS // 3
     for one in ready:
-        size = _estimate(one, office)
+        size = _estimate(one, context)
         if group and (len(group) >= most or octets + size > GROUP_OCTETS):
             yield group
             group, octets, most = [], 0, GROUP_LETTERS
@@ -330,11 +345,11 @@ def _groups(ready: Sequence[_Ready], office: Office) -> Iterator[list[tuple[_Rea
         yield group
 
 
-def _estimate(one: _Ready, office: Office) -> int:
+def _estimate(one: _Ready, context: SendingContext) -> int:
     """The size on the wire, known before a file is read."""
-    letter = drafts.letter(replace(one.draft, attach=()), one.sender, office.postage.now())
-    signer = office.signer(one.sender.address)
-    style = style_of(office.profile, one.plan, signer)
+    letter = drafts.letter(replace(one.draft, attach=()), one.sender, context.delivery.now())
+    signer = context.signer(one.sender.address)
+    style = style_of(context.profile, one.plan, signer)
     attached = sum(path.stat().st_size + 1000 for path in one.draft.attach)
     recipients = None
     if one.plan.protection == "end-to-end":
@@ -345,19 +360,19 @@ def _estimate(one: _Ready, office: Office) -> int:
 def _too_large(ready: Sequence[tuple[_Ready, int]], limit: int) -> Iterator[Event]:
     for one, size in ready:
         for addressee in one.plan.addressees:
-            yield Recipient(
+            yield RecipientOutcome(
                 addressee.address, "not-sent", one.plan.protection, key=one.draft.key, code="too-large",
                 detail=str(limit), size=size, exit=exit_of("too-large"),
             )  # fmt: skip
 
 
-def _protected(group: Sequence[tuple[_Ready, int]], office: Office) -> list[Parcel]:
-    return [parcel for one, _ in group for parcel in _parcels(one, office)]
+def _protected(group: Sequence[tuple[_Ready, int]], context: SendingContext) -> list[QueuedMessage]:
+    return [message for one, _ in group for message in _protected_messages(one, context)]
 
 
-def _parcels(one: _Ready, office: Office) -> Iterator[Parcel]:
+def _protected_messages(one: _Ready, context: SendingContext) -> Iterator[QueuedMessage]:
     """The messages of one letter, signed and encrypted."""
-    now = office.postage.now()
+    now = context.delivery.now()
     wanted = {addressee.address: addressee for addressee in one.plan.addressees}
     draft = one.draft
     to, cc, bcc = (
@@ -365,9 +380,9 @@ def _parcels(one: _Ready, office: Office) -> Iterator[Parcel]:
     )
     draft = replace(draft, to=to, cc=cc, bcc=bcc)
     letter = drafts.letter(draft, one.sender, now.astimezone())
-    letter = replace(letter, headers=(*letter.headers, *office.profile.headers.items()))
-    signer = office.signer(one.sender.address)
-    style = style_of(office.profile, one.plan, signer)
+    letter = replace(letter, headers=(*letter.headers, *context.profile.headers.items()))
+    signer = context.signer(one.sender.address)
+    style = style_of(context.profile, one.plan, signer)
     if one.plan.protection == "end-to-end":
         certificates = {
             name: addressee.certificate
@@ -378,10 +393,10 @@ def _parcels(one: _Ready, office: Office) -> Iterator[Parcel]:
     else:
         certificates = {}
         made = sign_only(letter, signer=signer, signed_at=now, style=style)
-    salts = office.unlock().subkey(SALTS)
+    salts = context.unlock().subkey(SALTS)
     for submission in made:
         message = submission.message
-        yield Parcel(
+        yield QueuedMessage(
             id=hashlib.sha256(message).hexdigest(),
             message=message,
             account=one.account.name if one.account else "",
@@ -398,45 +413,45 @@ def _parcels(one: _Ready, office: Office) -> Iterator[Parcel]:
         )
 
 
-def _write_out(ready: Sequence[_Ready], office: Office, wish: Wish) -> Iterator[Event]:
+def _write_out(ready: Sequence[_Ready], context: SendingContext, options: SendOptions) -> Iterator[Event]:
     """Write the messages instead of sending them: FILE, and beside it one for each Bcc recipient.
 
     Raises ``several-to-stdout`` where there is more than one and FILE is ``-``.
     """
-    target = wish.output
+    target = options.output
     assert target is not None  # noqa: S101 - the caller's condition
     to_stdout = str(target) == "-"
     for one in ready:
-        parcels = list(_parcels(one, office))
-        if to_stdout and len(ready) * len(parcels) > 1:
+        messages = list(_protected_messages(one, context))
+        if to_stdout and len(ready) * len(messages) > 1:
             raise MedmailError("several-to-stdout")
-        for number, parcel in enumerate(parcels):
+        for number, message in enumerate(messages):
             if to_stdout:
                 path = target
             elif target.is_dir():
-                path = target / f"{parcel.id}.eml"
+                path = target / f"{message.id}.eml"
             else:
                 path = (
                     target if not number else target.with_name(f"{target.stem}-{number + 1}{target.suffix}")
                 )
-            intents = office.postage.log.intents(
+            intents = context.delivery.log.intents(
                 Intent(
-                    "protect", parcel.sender, (parcel.id,),
-                    {"recipient": address, **delivery.provable(parcel, address)},
+                    "protect", message.sender, (message.id,),
+                    {"recipient": address, **delivery.provable(message, address)},
                 )
-                for address in parcel.recipients
+                for address in message.recipients
             )  # fmt: skip
             try:
                 if not to_stdout:
-                    files.write_output(path, parcel.message, force=wish.force)
+                    files.write_output(path, message.message, force=options.force)
             except MedmailError as error:
-                office.postage.log.outcomes(Outcome(i, "failed", exit_of(error.code)) for i in intents)
+                context.delivery.log.outcomes(Outcome(i, "failed", exit_of(error.code)) for i in intents)
                 raise
-            office.postage.log.outcomes(Outcome(i, "done", OK) for i in intents)
+            context.delivery.log.outcomes(Outcome(i, "done", OK) for i in intents)
             if to_stdout:
-                yield Content(parcel.message)
-            for address in parcel.recipients:
-                yield Recipient(
-                    address, "written", parcel.protection, parcel.id, parcel.key, parcel.message_id,
+                yield Content(message.message)
+            for address in message.recipients:
+                yield RecipientOutcome(
+                    address, "written", message.protection, message.id, message.key, message.message_id,
                     saved_as=path,
                 )  # fmt: skip

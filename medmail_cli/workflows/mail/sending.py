@@ -8,8 +8,8 @@ from medmail_cli.errors import MedmailError, NothingAttemptedError
 from medmail_cli.smime.protect import Signer
 from medmail_cli.store.keys.identity import CARD
 from medmail_cli.workflows.enrol.certified import speaks_for
-from medmail_cli.workflows.mail.delivery import Postage
-from medmail_cli.workflows.mail.recipients import Directory
+from medmail_cli.workflows.mail.delivery import DeliveryContext
+from medmail_cli.workflows.mail.recipients import RecipientResolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Office:
+class SendingContext:
     """What sending needs.
 
     ``account`` finds the account for a From address, or the default one; ``above`` gives what stands above an
@@ -32,11 +32,11 @@ class Office:
 
     keystore: "Keystore"
     unlock: "Callable[[], Unlocked]"
-    directory: Directory
+    resolver: RecipientResolver
     profile: "Profile"
     account: "Callable[[str | None], Account]"
     above: "Callable[[Identity], Sequence[x509.Certificate]]"
-    postage: Postage
+    delivery: DeliveryContext
     whitelist: frozenset[str] = frozenset()
     entered: bool = False
     """Whether a letter of this run stands in the outbox."""
@@ -46,21 +46,23 @@ class Office:
     def signer(self, address: str) -> Signer:
         """Who signs for an address. Raises ``no-identity``, ``wrong-passphrase`` …"""
         if address not in self._signers:
-            now = self.postage.now()
+            now = self.delivery.now()
             unlocked = self.unlock()
             identity = unlocked.signer(address, at=now)
-            kem = self._post_quantum_reader(address)
-            reader = kem[0] if kem and self.directory.post_quantum else unlocked.reader(address, at=now)
-            readers = [reader, *kem]
-            along = [
-                one for each in readers for one in (each.certificate, *self.above(each)) if one is not None
-            ]
+            kem = self._post_quantum_identity(address)
+            opens = (
+                kem[0]
+                if kem and self.resolver.post_quantum
+                else unlocked.decryption_identity(address, at=now)
+            )
+            ours = [opens, *kem]
+            along = [one for each in ours for one in (each.certificate, *self.above(each)) if one is not None]
             self._signers[address] = Signer(
                 unlocked.private_key(identity),
                 identity.certified,
                 tuple(dict.fromkeys([*self.above(identity), *along])),
-                reader.certificate if reader.id != identity.id else None,
-                (*_capabilities(reader), *(one.key_type for one in kem)),
+                opens.certificate if opens.id != identity.id else None,
+                (*_capabilities(opens), *(one.key_type for one in kem)),
             )
         return self._signers[address]
 
@@ -68,9 +70,9 @@ class Office:
         """Raises ``identity-unfit`` where ``address`` signs or reads by a certificate past use."""
         if address in self._checked:
             return
-        now = self.postage.now()
+        now = self.delivery.now()
         try:
-            own = [self.keystore.signer(address, at=now), self.keystore.reader(address, at=now)]
+            own = [self.keystore.signer(address, at=now), self.keystore.decryption_identity(address, at=now)]
         except MedmailError as error:
             if error.code == "no-identity":
                 # one that its revocation retired is not nobody, but somebody who may not sign
@@ -83,14 +85,14 @@ class Office:
     def _check_fit(self, address: str, own: "Sequence[Identity]") -> None:
         withdrawn = self.keystore.revoked()
         for one in own:
-            problem = "revoked" if one.sha256 in withdrawn else self.directory.own_problem(one.certified)
+            problem = "revoked" if one.sha256 in withdrawn else self.resolver.own_problem(one.certified)
             if problem:
                 raise NothingAttemptedError("identity-unfit", address=address, problem=problem)
 
-    def _post_quantum_reader(self, address: str) -> "list[Identity]":
+    def _post_quantum_identity(self, address: str) -> "list[Identity]":
         """One's identity with an ML-KEM key, which correspondents shall hear of; () where there is none."""
         try:
-            return [self.keystore.reader(address, at=self.postage.now(), post_quantum=True)]
+            return [self.keystore.decryption_identity(address, at=self.delivery.now(), post_quantum=True)]
         except MedmailError as error:
             if error.code not in ("not-post-quantum", "no-identity"):
                 raise
@@ -98,10 +100,10 @@ class Office:
 
     def lacks_post_quantum(self, address: str) -> bool:
         """Whether ML-KEM is wanted, and nobody who sends as ``address`` could open the letter by it."""
-        return self.directory.post_quantum and not self._post_quantum_reader(address)
+        return self.resolver.post_quantum and not self._post_quantum_identity(address)
 
 
-def _capabilities(reader: "Identity") -> tuple[str, ...]:
+def _capabilities(opens: "Identity") -> tuple[str, ...]:
     """What correspondents may use for us: not every card does OAEP with the digest they would choose."""
-    on_card = reader.method == CARD
+    on_card = opens.method == CARD
     return tuple(name for name in DEFAULT_CAPABILITIES if not (on_card and name == "rsa-oaep-sha256"))

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from medmail_cli.pki.path.validation import Authorities, Judgement
     from medmail_cli.store.log.writer import AuditLog
-    from medmail_cli.workflows.mail.send import Event, Wish
-    from medmail_cli.workflows.mail.sending import Office
+    from medmail_cli.workflows.mail.send import Event, SendOptions
+    from medmail_cli.workflows.mail.sending import SendingContext
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,13 @@ def _certificate(known: Known, authorities: "Authorities", now: dt.datetime) -> 
 
 
 def invite(
-    office: "Office", address: str, sender: str | None, wish: "Wish", *, subject: str, text: str
+    context: "SendingContext",
+    address: str,
+    sender: str | None,
+    options: "SendOptions",
+    *,
+    subject: str,
+    text: str,
 ) -> "Iterator[Event]":
     """Open a first contact: a fixed text, signed only, which carries our certificates and capabilities.
 
@@ -281,4 +287,4 @@ def invite(
         subject=subject,
         body=text,
     )
-    yield from send([draft], office, replace(wish, sign_only=True))
+    yield from send([draft], context, replace(options, sign_only=True))

@@ -318,7 +318,7 @@ def test_failures_take_the_same_work(kind: pki.KeyType) -> None:
     spoiled = entry.encrypted_key[:-1] + bytes([entry.encrypted_key[-1] ^ 1])
 
     def seconds(**changes: Any) -> float:
-        damaged = enveloped.Envelope(**{**vars(envelope), **changes})
+        damaged = enveloped.EnvelopedData(**{**vars(envelope), **changes})
         best = 60.0
         for _ in range(5):
             started = time.process_time()

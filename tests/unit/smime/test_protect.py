@@ -196,7 +196,7 @@ def test_long_keys_and_many_recipients_count(signs: pki.KeyType, reads: pki.KeyT
         for box, one in zip(boxes, people, strict=True)
     ]
     signer = person("alice", key_type=signs, purpose="sign").signer
-    signer = replace(signer, encryption_certificate=person("bob").certificate)
+    signer = replace(signer, separate_encryption_certificate=person("bob").certificate)
     written = letter(to=tuple(boxes))
     recipients = {box.address: one for box, one in zip(boxes, certificates, strict=True)}
     raw = protect(written, signer=signer, recipients=recipients, signed_at=NOW)[0].message

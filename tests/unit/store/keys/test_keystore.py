@@ -169,7 +169,7 @@ def test_the_signer_is_one_valid_at_the_time_and_meant_for_it(tmp_path: Path) ->
     assert store.signer("a@x.test", at=NOW).id == valid.id
     store.keystore.delete(valid)
     assert store.signer("a@x.test", at=NOW).id == expired.id
-    assert store.reader("a@x.test", at=NOW).purpose == "encrypt"
+    assert store.decryption_identity("a@x.test", at=NOW).purpose == "encrypt"
     assert code_of(lambda: store.signer("b@x.test"))[0] == "no-identity"
 
 

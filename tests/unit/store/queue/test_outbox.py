@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.store.queue.outbox import Fate, Outbox, Parcel, next_attempt, retry_after
+from medmail_cli.store.queue.outbox import Fate, Outbox, QueuedMessage, next_attempt, retry_after
 
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 A, B = "a@hosp.test", "b@hosp.test"
 
 
-def parcel(
+def queued(
     text: bytes = b"message", *recipients: str, key: str | None = None, digest: bytes | None = None
-) -> Parcel:
-    return Parcel(
+) -> QueuedMessage:
+    return QueuedMessage(
         id=hashlib.sha256(text).hexdigest(),
         message=text,
         account="work",
@@ -34,7 +34,7 @@ def parcel(
 
 
 def test_what_is_to_be_proved_later_stays_with_the_letter(outbox: Outbox) -> None:
-    proof = replace(parcel(), commitment="c" * 64, sealed_salt="sealed", certificates={A: "a" * 64})
+    proof = replace(queued(), commitment="c" * 64, sealed_salt="sealed", certificates={A: "a" * 64})
     (one,) = outbox.enqueue([proof], NOW, claim=True)
     outbox.record([Fate(one.number, B, "accepted", "250 ok", "mail.test:587", "5" * 64)], NOW)
     (one,) = outbox.open()
@@ -46,7 +46,7 @@ def test_what_is_to_be_proved_later_stays_with_the_letter(outbox: Outbox) -> Non
 
 
 def test_an_outbox_of_an_earlier_version_goes_on(outbox: Outbox) -> None:
-    outbox.enqueue([parcel()], NOW, claim=False)
+    outbox.enqueue([queued()], NOW, claim=False)
     outbox.close()
     with sqlite3.connect(outbox.folder / "outbox.db") as database:
         for table, names in (
@@ -59,7 +59,7 @@ def test_an_outbox_of_an_earlier_version_goes_on(outbox: Outbox) -> None:
     database.close()
     (one,) = outbox.open()
     assert (one.pending, one.commitment, one.certificates) == ((A, B), None, {})
-    outbox.enqueue([replace(parcel(b"next"), commitment="c" * 64)], NOW, claim=False)
+    outbox.enqueue([replace(queued(b"next"), commitment="c" * 64)], NOW, claim=False)
     assert [each.commitment for each in outbox.open()] == [None, "c" * 64]
 
 
@@ -71,7 +71,7 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 
 
 def test_what_was_enqueued_is_there_for_the_next_process(outbox: Outbox) -> None:
-    (entered,) = outbox.enqueue([parcel()], NOW, claim=False)
+    (entered,) = outbox.enqueue([queued()], NOW, claim=False)
     again = Outbox(outbox.folder)
     assert again.open() == (entered,)
     assert again.read(entered) == b"message"
@@ -80,7 +80,7 @@ def test_what_was_enqueued_is_there_for_the_next_process(outbox: Outbox) -> None
 
 
 def test_files_are_for_the_owner_alone(outbox: Outbox) -> None:
-    outbox.enqueue([parcel()], NOW, claim=True)
+    outbox.enqueue([queued()], NOW, claim=True)
     for path in [outbox.folder, *outbox.folder.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
 
@@ -96,26 +96,26 @@ def test_a_key_is_taken_once_and_for_one_content(outbox: Outbox) -> None:
     digest = outbox.digest(b"text")
     assert not outbox.known("K", digest)
     outbox.enqueue(
-        [parcel(b"1", A, key="K", digest=digest), parcel(b"2", B, key="K", digest=digest)], NOW, claim=False
+        [queued(b"1", A, key="K", digest=digest), queued(b"2", B, key="K", digest=digest)], NOW, claim=False
     )
     assert outbox.known("K", digest)
     assert len(outbox.open()) == 2
     with pytest.raises(MedmailError) as error:
         outbox.known("K", outbox.digest(b"other"))
     assert error.value.code == "id-reused"
-    assert outbox.enqueue([parcel(b"3", A, key="K", digest=digest)], NOW, claim=False) == ()
+    assert outbox.enqueue([queued(b"3", A, key="K", digest=digest)], NOW, claim=False) == ()
 
 
 def test_a_key_whose_letter_everybody_refused_is_free_again(outbox: Outbox) -> None:
     digest = outbox.digest(b"text")
-    (one,) = outbox.enqueue([parcel(b"1", A, key="K", digest=digest)], NOW, claim=True)
+    (one,) = outbox.enqueue([queued(b"1", A, key="K", digest=digest)], NOW, claim=True)
     outbox.record([Fate(one.number, A, "refused", "550 no")], NOW)
     outbox.finish([one.number])
     assert not outbox.known("K", outbox.digest(b"corrected"))
 
 
 def test_each_recipients_fate_is_recorded_and_the_rest_is_tried_later(outbox: Outbox) -> None:
-    (one,) = outbox.enqueue([parcel()], NOW, claim=True)
+    (one,) = outbox.enqueue([queued()], NOW, claim=True)
     outbox.mark([(one.number, A), (one.number, B)])
     outbox.record(
         [Fate(one.number, A, "accepted", "250 ok"), Fate(one.number, B, "queued", "451 later")], NOW
@@ -131,7 +131,7 @@ def test_each_recipients_fate_is_recorded_and_the_rest_is_tried_later(outbox: Ou
 @pytest.mark.parametrize("ahead", [dt.timedelta(minutes=30), dt.timedelta(hours=3), dt.timedelta(days=10)])
 @pytest.mark.parametrize("attempts", [0, 1, 12])
 def test_a_clock_that_was_ahead_delays_nothing(outbox: Outbox, ahead: dt.timedelta, attempts: int) -> None:
-    (one,) = outbox.enqueue([parcel()], NOW + ahead, claim=True)
+    (one,) = outbox.enqueue([queued()], NOW + ahead, claim=True)
     for _ in range(attempts):
         outbox.record([Fate(one.number, A, "queued", "451 later")], NOW + ahead)
     (waiting,) = outbox.open()
@@ -140,7 +140,7 @@ def test_a_clock_that_was_ahead_delays_nothing(outbox: Outbox, ahead: dt.timedel
 
 
 def test_what_is_due_and_what_is_not(outbox: Outbox) -> None:
-    (one,) = outbox.enqueue([parcel()], NOW, claim=True)
+    (one,) = outbox.enqueue([queued()], NOW, claim=True)
     assert outbox.ripe(NOW)
     outbox.record([Fate(one.number, A, "queued", "451 later")], NOW)
     assert outbox.ripe(NOW + dt.timedelta(seconds=59)) == ()
@@ -151,7 +151,7 @@ def test_what_is_due_and_what_is_not(outbox: Outbox) -> None:
 
 
 def test_an_attempt_without_an_end_leaves_a_doubt_that_stays(outbox: Outbox) -> None:
-    (one,) = outbox.enqueue([parcel()], NOW, claim=True)
+    (one,) = outbox.enqueue([queued()], NOW, claim=True)
     outbox.mark([(one.number, A)])
     outbox.close()
     (again,) = outbox.claim(outbox.open())
@@ -164,7 +164,7 @@ def test_an_attempt_without_an_end_leaves_a_doubt_that_stays(outbox: Outbox) -> 
 
 
 def test_an_unknown_end_is_a_doubt(outbox: Outbox) -> None:
-    (one,) = outbox.enqueue([parcel(b"x", A)], NOW, claim=True)
+    (one,) = outbox.enqueue([queued(b"x", A)], NOW, claim=True)
     outbox.mark([(one.number, A)])
     outbox.record([Fate(one.number, A, "unknown")], NOW)
     (again,) = outbox.open()
@@ -173,7 +173,7 @@ def test_an_unknown_end_is_a_doubt(outbox: Outbox) -> None:
 
 
 def test_finishing_deletes_the_message_only_when_nobody_waits(outbox: Outbox) -> None:
-    (one,) = outbox.enqueue([parcel()], NOW, claim=True)
+    (one,) = outbox.enqueue([queued()], NOW, claim=True)
     outbox.record([Fate(one.number, A, "accepted")], NOW)
     outbox.finish([one.number])
     (left,) = outbox.open()
@@ -191,7 +191,7 @@ def _claim_elsewhere(folder: Path, queue: "multiprocessing.queues.SimpleQueue[in
 
 
 def test_a_claim_excludes_other_processes_and_dies_with_its_own(outbox: Outbox) -> None:
-    outbox.enqueue([parcel(b"1"), parcel(b"2")], NOW, claim=False)
+    outbox.enqueue([queued(b"1"), queued(b"2")], NOW, claim=False)
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
 
@@ -211,7 +211,7 @@ def test_a_claim_excludes_other_processes_and_dies_with_its_own(outbox: Outbox) 
 
 
 def test_what_another_process_has_finished_is_not_claimed(outbox: Outbox) -> None:
-    (one,) = outbox.enqueue([parcel(b"x", A)], NOW, claim=False)
+    (one,) = outbox.enqueue([queued(b"x", A)], NOW, claim=False)
     other = Outbox(outbox.folder)
     other.claim([one])
     other.record([Fate(one.number, A, "accepted")], NOW)
@@ -221,7 +221,7 @@ def test_what_another_process_has_finished_is_not_claimed(outbox: Outbox) -> Non
 
 
 def test_the_sweep_takes_only_what_no_submission_needs(outbox: Outbox) -> None:
-    (one,) = outbox.enqueue([parcel()], NOW, claim=False)
+    (one,) = outbox.enqueue([queued()], NOW, claim=False)
     leaving = outbox.folder / "messages" / ("0" * 64 + ".eml")
     leaving.write_bytes(b"killed before its commit")
     outbox.sweep()
@@ -231,7 +231,7 @@ def test_the_sweep_takes_only_what_no_submission_needs(outbox: Outbox) -> None:
 
 @pytest.mark.parametrize("damage", ["message", "missing", "database"])
 def test_damage_is_seen_and_named(outbox: Outbox, damage: str) -> None:
-    (one,) = outbox.enqueue([parcel()], NOW, claim=False)
+    (one,) = outbox.enqueue([queued()], NOW, claim=False)
     outbox.close()
     named = one.path
     if damage == "message":
@@ -250,7 +250,7 @@ def test_damage_is_seen_and_named(outbox: Outbox, damage: str) -> None:
 
 
 def test_commits_are_durable(outbox: Outbox) -> None:
-    outbox.enqueue([parcel()], NOW, claim=False)
+    outbox.enqueue([queued()], NOW, claim=False)
     with outbox._connected() as database:
         assert database.execute("PRAGMA synchronous").fetchone() == (2,)
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -271,7 +271,7 @@ def test_reading_an_outbox_that_is_not_there_makes_nothing(tmp_path: Path) -> No
 @pytest.mark.parametrize("lost", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
 def test_a_lost_database_loses_no_letter_in_silence(tmp_path: Path, lost: Callable[[Path], object]) -> None:
     outbox = Outbox(tmp_path / "outbox")
-    outbox.enqueue([parcel()], NOW, claim=False)
+    outbox.enqueue([queued()], NOW, claim=False)
     outbox.close()
     for path in (tmp_path / "outbox").glob("outbox.db-*"):
         path.unlink()

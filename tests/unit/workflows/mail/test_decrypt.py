@@ -12,7 +12,7 @@ from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.store.trust.contacts import Contacts
 from medmail_cli.workflows.audit import read_entries
 from medmail_cli.workflows.mail.decrypt import Source, decrypt
-from medmail_cli.workflows.mail.opening import Reader
+from medmail_cli.workflows.mail.opening import MessageOpener
 from medmail_cli.workflows.trust.validator import Validator
 from tests.support.letters import NOW, authority, person, sealed
 
@@ -20,21 +20,21 @@ from tests.support.letters import NOW, authority, person, sealed
 def test_a_fault_of_ours_with_one_letter_is_raised_when_the_others_are_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bob, profile, real = person("bob"), Profile(), Reader.open
+    bob, profile, real = person("bob"), Profile(), MessageOpener.open
     validator = Validator(Authorities([authority("Health Root").certificate]), profile)
     contacts = Contacts(tmp_path / "contacts")
-    reader = Reader([(bob.certificate, bob.key)], [bob.address], validator, contacts, profile, NOW)
+    opener = MessageOpener([(bob.certificate, bob.key)], [bob.address], validator, contacts, profile, NOW)
 
-    def faulty(self: Reader, raw: bytes, *, source: str, **how: object) -> Opened:
+    def faulty(self: MessageOpener, raw: bytes, *, source: str, **how: object) -> Opened:
         if source == "2":
             raise OverflowError
         return real(self, raw, source=source, **how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Reader, "open", faulty)
+    monkeypatch.setattr(MessageOpener, "open", faulty)
     raw = sealed()
     sources = [Source(name, len(raw), lambda: raw) for name in "123"]
     with AuditLog(tmp_path / "audit", lambda: NOW) as log:
-        events = decrypt(sources, reader=reader, log=log, actor=bob.address)
+        events = decrypt(sources, opener=opener, log=log, actor=bob.address)
         opened = [next(events), next(events)]
         with pytest.raises(OverflowError):
             next(events)

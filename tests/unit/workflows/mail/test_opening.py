@@ -7,7 +7,7 @@ from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.pki.path.validation import Authorities
 from medmail_cli.profile import Profile
 from medmail_cli.store.trust.contacts import Contacts
-from medmail_cli.workflows.mail.opening import Reader
+from medmail_cli.workflows.mail.opening import MessageOpener
 from medmail_cli.workflows.trust.validator import Validator
 from tests.support import pki
 from tests.support.letters import NOW, OUTER, TEXT, authority, encrypt, entity, person
@@ -24,14 +24,14 @@ def test_a_certificate_that_another_key_signed_waits_whatever_it_says_of_its_iss
     contacts, profile = Contacts(tmp_path / "contacts"), Profile()
     contacts.add(ALICE, [person("alice").certificate], now=NOW)
     trusted = Authorities([order.certificate, other.certificate])
-    reader = Reader(
+    opener = MessageOpener(
         [(bob.certificate, bob.key)], [bob.address], Validator(trusted, profile), contacts, profile, NOW
     )
 
     def learned(raw: bytes) -> list[int]:
-        opened = reader.open(raw, id="0" * 64, source="test")
+        opened = opener.open(raw, id="0" * 64, source="test")
         assert opened.verdict.trusted, opened.verdict.problems
-        reader.learn(opened)
+        opener.learn(opened)
         contact = contacts.lookup(ALICE)
         assert contact is not None
         return [len(contact.certificates), len(contact.waiting)]

@@ -18,7 +18,7 @@ from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.store.trust.contacts import Contacts
 from medmail_cli.workflows.mail import drafts
 from medmail_cli.workflows.mail.decrypt import from_bytes
-from medmail_cli.workflows.mail.opening import Reader
+from medmail_cli.workflows.mail.opening import MessageOpener
 from medmail_cli.workflows.mail.reply import Answer, answer
 from medmail_cli.workflows.trust.validator import Validator
 from tests.support.letters import NOW, OUTER, TEXT, authority, encrypt, letter, opened, person, sealed, sign
@@ -34,7 +34,7 @@ def answering(tmp_path: Path) -> Iterator[Answering]:
         def made(raw: bytes, who: str = "bob", *, everybody: bool = False, added: bool = False) -> Answer:
             me = person(who)
             profile = Profile()
-            reader = Reader(
+            opener = MessageOpener(
                 [(me.certificate, me.key)],
                 [me.address],
                 Validator(Authorities([authority("Health Root").certificate]), profile),
@@ -44,7 +44,7 @@ def answering(tmp_path: Path) -> Iterator[Answering]:
             )
             return answer(
                 from_bytes(raw)[0],
-                reader=reader,
+                opener=opener,
                 log=log,
                 everybody=everybody,
                 sender=lambda named: next(iter(named), None),
