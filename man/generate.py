@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from medmail_cli import __version__
 from medmail_cli.app import VERBS, command_tree
-from medmail_cli.errors import EXITS
+from medmail_cli.codes import EXITS
 from medmail_cli.ui.error_messages import ERRORS
 
 if TYPE_CHECKING:

@@ -136,6 +136,7 @@ def _language(args: list[str]) -> str:
 
     from medmail_cli import config
     from medmail_cli.errors import MedmailError
+    from medmail_cli.registers import LANGUAGES
     from medmail_cli.ui import i18n
 
     home: Path | None = None
@@ -146,11 +147,11 @@ def _language(args: list[str]) -> str:
             value = value if equals else "".join(args[position + 1 : position + 2])
             if name == "--home":
                 home = Path(value)
-            elif value in i18n.LANGUAGES:
+            elif value in LANGUAGES:
                 asked = value
         elif word == "--":
             break
-    if asked or (asked := os.environ.get("MEDMAIL_LANG")) in i18n.LANGUAGES:
+    if asked or (asked := os.environ.get("MEDMAIL_LANG")) in LANGUAGES:
         return str(asked)
     try:
         chosen = config.load(config.paths(home or config.environment_home()).config).lang

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.registers import BY_HAND, LANGUAGES, MECHANISMS, PROTOCOLS
 from medmail_cli.toml import NOWHERE, SecretSource, Table, read_toml
 
 SECRETS = ("passphrase", "password", "p12-password", "pin", "backup-passphrase", "token")
@@ -66,7 +67,8 @@ class Authority:
 
     name: str
     url: str
-    method: Literal["est", "cmp", "acme", "csr"] = "est"
+    method: str
+    """One of ``PROTOCOLS``, or ``BY_HAND``."""
     tls_anchors: Path | None = None
     login: str = ""
     password: SecretSource = NOWHERE
@@ -141,7 +143,7 @@ def load(path: Path) -> Config:
     config = Config(
         path=path,
         profile=profile,
-        lang=top.take("lang", str, None, ("en", "fr")),
+        lang=top.take("lang", str, None, LANGUAGES),
         accounts=_named(top, "accounts", _account),
         authorities=_named(top, "authorities", _authority),
         secrets=secrets,
@@ -225,10 +227,6 @@ def _server(table: Table | None) -> Server | None:
     return server
 
 
-AUTH = ("auto", "plain", "login", "scram-sha-256", "xoauth2", "oauthbearer", "external")
-"""The SASL mechanisms an account may name (RFC 4616, 5802, 7677, 7628, 4422)."""
-
-
 def _proxy(table: Table) -> str | None:
     value = table.take("proxy", str)
     if value is not None and not re.match(r"(http|socks5h?)://[^/?#]", value):
@@ -246,7 +244,7 @@ def _account(name: str, table: Table) -> Account:
         smtp=_server(table.table("smtp")),
         imap=_server(table.table("imap")),
         login=table.take("login", str, address),
-        auth=table.take("auth", str, "auto", AUTH),
+        auth=table.take("auth", str, "auto", ("auto", *MECHANISMS)),
         password=table.source("password"),
         token=table.source("token"),
         client_identity=table.take("client-identity", str),
@@ -260,7 +258,7 @@ def _authority(name: str, table: Table) -> Authority:
     return Authority(
         name=name,
         url=table.require("url", str),
-        method=table.take("method", str, "est", ("est", "cmp", "acme", "csr")),
+        method=table.take("method", str, next(iter(PROTOCOLS)), (*PROTOCOLS, BY_HAND)),
         tls_anchors=table.take_path("tls-anchors"),
         login=table.take("login", str, ""),
         password=table.source("password"),

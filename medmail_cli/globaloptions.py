@@ -30,7 +30,8 @@ def _global_options(*, root: bool) -> "list[Parameter]":
     from typer.core import TyperOption
 
     from medmail_cli.config import SECRETS
-    from medmail_cli.ui.i18n import LANGUAGES, _
+    from medmail_cli.registers import LANGUAGES
+    from medmail_cli.ui.i18n import _
 
     panel = _("Global options")
 
@@ -153,7 +154,8 @@ def _version(ctx: "Context", _param: "Parameter", value: bool) -> None:
 
 def _set(options: Any, attribute: str, value: Any) -> None:
     kind, _space, name = attribute.partition(" ")
-    from medmail_cli.ui.i18n import LANGUAGES, _
+    from medmail_cli.registers import LANGUAGES
+    from medmail_cli.ui.i18n import _
 
     if kind == "lang" and value not in LANGUAGES:
         from typer import BadParameter

@@ -25,6 +25,10 @@ SignatureScheme = Literal[
 ]
 
 
+ContentCipher = Literal["aes-256-gcm", "chacha20-poly1305", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"]
+"""What letters are encrypted by, the strongest first; identifiers and modes stand in ``cms.algorithms``."""
+
+
 @dataclass(frozen=True)
 class Oaep:
     """RSAES-OAEP's parameters (RFC 8017 7.1): digests by name ("sha1", "sha256" …) and the label."""
@@ -129,3 +133,11 @@ def listed(parts: Sequence[str]) -> str:
     # halved, as whoever translates a phrase goes down into it: a stranger's letter can bring a thousand parts
     middle = len(parts) // 2
     return phrase("{0}; {1}", listed(parts[:middle]), listed(parts[middle:]))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A reason why not (or, among notes, a doubt): a registered code, and what it is about."""
+
+    code: str
+    detail: str = ""

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.model import ContentCipher
 from medmail_cli.toml import Table, read_toml
-
-Cipher = Literal["aes-256-gcm", "chacha20-poly1305", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"]
-"""Content ciphers, the strongest first."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +17,8 @@ class Profile:
 
     name: str = "generic"
     end_to_end: Literal["required", "when-possible", "off"] = "required"
-    cipher: Cipher = "aes-256-gcm"
-    weakest_cipher: Cipher = "aes-128-cbc"
+    cipher: ContentCipher = "aes-256-gcm"
+    weakest_cipher: ContentCipher = "aes-128-cbc"
     """The floor: a recipient who reads only less is not sent to."""
     post_quantum: bool = False
     certificates: Literal["one", "two"] = "one"

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from medmail_cli.audit import tree
 from medmail_cli.audit.checkpoint import Checkpoint
 from medmail_cli.audit.entry import index_of
-from medmail_cli.errors import DAMAGED
+from medmail_cli.codes import DAMAGED
 
 Problem = Literal[
     "changed", "removed", "moved", "repeated", "no-such-intent", "stored-hash", "rewritten", "unvouched"

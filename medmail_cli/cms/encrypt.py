@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,11 +18,10 @@ from medmail_cli.cms.agreement import derive, derive_content_key, derive_kem
 from medmail_cli.cms.keywrap import wrap_for, wrap_key
 from medmail_cli.cms.publickey import pss_restriction
 from medmail_cli.errors import MedmailError
+from medmail_cli.model import ContentCipher
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-
-ContentCipher = Literal["aes-256-gcm", "aes-128-gcm", "chacha20-poly1305", "aes-256-cbc", "aes-128-cbc"]
 
 _Sealed = tuple[list[der.Piece], tuple[bytes, ...]]
 """The ciphertext in pieces, and the encoded tag where there is one."""

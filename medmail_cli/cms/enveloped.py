@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC, GCM
 
 from medmail_cli.cms import algorithms, ber, content, der
 from medmail_cli.cms.agreement import derive_content_key
-from medmail_cli.cms.encrypt import ContentCipher, encrypt
+from medmail_cli.cms.encrypt import encrypt
 from medmail_cli.cms.recipients import RecipientInfo, read_recipients, unwrap
 from medmail_cli.errors import MedmailError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.model import PrivateKey
 
-__all__ = ["ContentCipher", "Decrypted", "EnvelopedData", "decrypt", "encrypt", "parse_enveloped"]
+__all__ = ["Decrypted", "EnvelopedData", "decrypt", "encrypt", "parse_enveloped"]
 
 _RC2_KEY_SIZES = {160: 5, 120: 8, 58: 16}
 """RC2ParameterVersion (RFC 2268 6) → octets of the key."""

@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.registers import PROTOCOLS
 from medmail_cli.ui.i18n import _
-from medmail_cli.wiring.authorities import reach, settings_of, settings_of_identity
-from medmail_cli.wiring.authority_acme import acme
-from medmail_cli.wiring.backups import check, escrow_of, kept
-from medmail_cli.wiring.options import (
+from medmail_cli.wiring.authorities import (
     AgreeTerms,
-    Backup,
+    Asking,
     Fingerprint,
     Key,
     Method,
-    NoBackup,
     TlsAnchors,
-    examples,
     fingerprint_of,
+    reach,
+    settings_of,
+    settings_of_identity,
 )
+from medmail_cli.wiring.backups import check, escrow_of, kept
+from medmail_cli.wiring.options import Backup, NoBackup, examples
+from medmail_cli.workflows.enrol.key_kinds import KEY_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +32,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.session import Session
     from medmail_cli.store.keys.identity import Identity
-    from medmail_cli.transport.acme import AcmeAuthority
-    from medmail_cli.transport.cmp import CmpAuthority
-    from medmail_cli.transport.est import EstAuthority
+    from medmail_cli.workflows.enrol.authority import Authority
 
 app = typer.Typer(help=_("Get a professional identity: a key and its certificate."))
 
@@ -109,29 +109,24 @@ def new(
     session: Session = ctx.obj
     if not is_address(address):
         raise typer.BadParameter(_("this is no mail address"), param_hint="ADDRESS")
-    if server_key and key not in (None, Key.rsa3072, Key.rsa4096, Key.p256, Key.p384):
+    if server_key and key is not None and not (KEY_KINDS[key].signs and KEY_KINDS[key].encrypts):
         raise typer.BadParameter(_("an authority makes RSA and NIST curve keys"), param_hint="--key")
     check(session, backup, no_backup=no_backup)
     wanted = fingerprint_of(ca_fingerprint)
     with contextlib.ExitStack() as opened:
 
-        def authority() -> "EstAuthority | CmpAuthority | AcmeAuthority | None":
+        def authority() -> "Authority | None":
             settings = settings_of(session, address, ca, method)
-            if server_key and (settings is None or settings.method != "est"):
+            if server_key and (settings is None or not PROTOCOLS[settings.method].makes_keys):
                 said = _("only an authority that speaks EST makes keys")
                 raise typer.BadParameter(said, param_hint="--server-key")
             if settings is None:
                 return None
-            server: EstAuthority | CmpAuthority | AcmeAuthority
-            if settings.method == "acme":
-                if name or rpps:
-                    said = _("an authority that speaks ACME certifies the address alone")
-                    raise typer.BadParameter(said, param_hint="--name" if name else "--rpps")
-                server = acme(session, settings, address, tls_anchors, wanted, agreed=agree_terms)
-            else:
-                server = reach(session, settings, address, tls_anchors, wanted, None)
-            opened.callback(server.close)
-            return server
+            if (name or rpps) and not PROTOCOLS[settings.method].certifies_names:
+                said = _("an authority that speaks ACME certifies the address alone")
+                raise typer.BadParameter(said, param_hint="--name" if name else "--rpps")
+            asking = Asking(session, settings, address, tls_anchors, wanted, agreed=agree_terms)
+            return opened.enter_context(contextlib.closing(reach(asking)))
 
         events = enrol_new(
             session.keystore,
@@ -303,17 +298,12 @@ def renew(
     check(session, backup, no_backup=no_backup)
     with contextlib.ExitStack() as opened:
 
-        def authority(one: "Identity") -> "EstAuthority | CmpAuthority | AcmeAuthority | None":
+        def authority(one: "Identity") -> "Authority | None":
             settings = settings_of_identity(session, one, ca)
             if settings is None:
                 return None
-            server: EstAuthority | CmpAuthority | AcmeAuthority
-            if settings.method == "acme":
-                server = acme(session, settings, one.address, tls_anchors, None, agreed=agree_terms)
-            else:
-                server = reach(session, settings, one.address, tls_anchors, None, one)
-            opened.callback(server.close)
-            return server
+            asking = Asking(session, settings, one.address, tls_anchors, presented=one, agreed=agree_terms)
+            return opened.enter_context(contextlib.closing(reach(asking)))
 
         events = enrol_renew(
             session.keystore,

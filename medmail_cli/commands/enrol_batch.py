@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medmail_cli.registers import PROTOCOLS
 from medmail_cli.ui.i18n import _
-from medmail_cli.wiring.authorities import reach, settings_of
-from medmail_cli.wiring.authority_acme import acme
+from medmail_cli.wiring.authorities import (
+    AgreeTerms,
+    Asking,
+    Fingerprint,
+    Key,
+    TlsAnchors,
+    fingerprint_of,
+    reach,
+    settings_of,
+)
 from medmail_cli.wiring.backups import escrow_of
-from medmail_cli.wiring.options import AgreeTerms, Fingerprint, Key, TlsAnchors, examples, fingerprint_of
+from medmail_cli.wiring.options import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,14 +31,11 @@ if TYPE_CHECKING:
     from medmail_cli.config import Authority as Settings
     from medmail_cli.model import Note, Progress
     from medmail_cli.session import Session
-    from medmail_cli.transport.acme import AcmeAuthority
-    from medmail_cli.transport.cmp import CmpAuthority
-    from medmail_cli.transport.est import EstAuthority
     from medmail_cli.workflows.batch.person import Handout
     from medmail_cli.workflows.batch.report import BatchRow
     from medmail_cli.workflows.batch.roster import Columns, Fault, Professional
     from medmail_cli.workflows.batch.run import Ask, Registry
-    from medmail_cli.workflows.enrol.key_pairs import KeyChoice, Pair
+    from medmail_cli.workflows.enrol.key_pairs import Pair
 
 app = typer.Typer()
 
@@ -180,20 +186,14 @@ def _column(text: str) -> tuple[str, str]:
 
 
 def _pairs(
-    session: "Session", wanted: "KeyChoice | None", kinds: "Sequence[str]", *, p12: bool
+    session: "Session", wanted: str | None, kinds: "Sequence[str]", *, p12: bool
 ) -> "tuple[Pair, ...]":
     """The key pairs that everybody gets; one that encrypts only is beside others, one of which signs.
 
     ``kinds`` are those that the authority certifies.
     """
-    from medmail_cli.workflows.enrol.key_pairs import (
-        ENCRYPTION_ONLY,
-        GENERAL,
-        SIGNING,
-        Pair,
-        pairs,
-        preferred,
-    )
+    from medmail_cli.workflows.enrol.key_kinds import ENCRYPTION_ONLY, GENERAL, SIGNING
+    from medmail_cli.workflows.enrol.key_pairs import Pair, pairs, preferred
 
     usual = preferred(kinds, GENERAL if p12 else SIGNING)
     two = session.profile.certificates == "two"
@@ -242,30 +242,34 @@ def _reach(
     agreed: bool,
 ) -> _Asked:
     """The authority, asked for its certificates, so that nothing is begun with one that is away."""
+    from medmail_cli.workflows.enrol.authority import MailProving
+
     settings = settings_of(session, "", ca, None)
     if settings is None:
         raise typer.BadParameter(_("a batch needs an authority that answers"), param_hint="--ca")
-    if settings.method == "acme" and settings.challenge_account is None:
+    protocol = PROTOCOLS[settings.method]
+    if protocol.by_mail and settings.challenge_account is None:
         said = _("for a batch by ACME, challenge-account names the account that gets everybody's mails")
         raise typer.BadParameter(said, param_hint="--ca")
 
-    def reached() -> "EstAuthority | CmpAuthority | AcmeAuthority":
-        if settings.method == "acme":
-            return acme(
-                session, settings, "", tls_anchors, fingerprint, agreed=agreed, patience=_MAIL_PATIENCE
-            )
-        return reach(session, settings, settings.login, tls_anchors, fingerprint, None, _PATIENCE)
+    asking = Asking(
+        session,
+        settings,
+        "" if protocol.by_mail else settings.login,
+        tls_anchors,
+        fingerprint,
+        agreed=agreed,
+        patience=_MAIL_PATIENCE if protocol.by_mail else _PATIENCE,
+    )
 
     def way() -> "Ask":
-        worker = reached()
-        opened.enter_context(contextlib.closing(worker))
-        return worker.enrol
+        return opened.enter_context(contextlib.closing(reach(asking))).enrol
 
-    with reached() as found:
-        if found.method == "acme":
-            found.sign_up(session.account(settings.challenge_account).address)
-        roots = found.anchors()
-        return _Asked(settings, found.fingerprint, way, found.url, found.key_kinds(), roots)
+    with contextlib.closing(reach(asking)) as authority:
+        if isinstance(authority, MailProving):
+            authority.sign_up(session.account(settings.challenge_account).address)
+        roots = authority.anchors()
+        return _Asked(settings, fingerprint, way, authority.url, authority.key_kinds(), roots)
 
 
 def _untrusted(asked: _Asked, out: "Handout") -> "Iterator[Note]":
@@ -368,7 +372,6 @@ def _registry(
         out=out,
         now=session.now,
         interval=60 / rate if rate else 0.0,
-        # what CMP has issued and we have not confirmed is void; of ACME we keep the order
-        same_answer=asked.settings.same_answer or asked.settings.method in ("cmp", "acme"),
+        same_answer=asked.settings.same_answer or PROTOCOLS[asked.settings.method].same_answer,
         escrow=escrow_of(session),
     )

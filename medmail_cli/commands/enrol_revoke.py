@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.registers import PROTOCOLS
 from medmail_cli.ui.i18n import _
-from medmail_cli.wiring.authorities import PATIENCE, settings_of_identity
-from medmail_cli.wiring.authority_acme import acme
-from medmail_cli.wiring.authority_cmp import cmp
-from medmail_cli.wiring.options import AgreeTerms, TlsAnchors, examples
+from medmail_cli.wiring.authorities import AgreeTerms, Asking, TlsAnchors, reach, settings_of_identity
+from medmail_cli.wiring.options import examples
 
 if TYPE_CHECKING:
     from medmail_cli.session import Session
     from medmail_cli.store.keys.identity import Identity
-    from medmail_cli.workflows.enrol.revoke import Revoking
 
 app = typer.Typer()
 
@@ -57,7 +55,7 @@ def revoke(
 ) -> int:
     from medmail_cli.errors import MedmailError
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.enrol.revoke import chosen, enrol_revoke
+    from medmail_cli.workflows.enrol.revoke import Revoking, chosen, enrol_revoke
 
     session: Session = ctx.obj
     session.keystore.recall()  # the way back where the file was lost
@@ -67,16 +65,13 @@ def revoke(
         raise MedmailError("declined")
     with contextlib.ExitStack() as opened:
 
-        def authority(one: "Identity") -> "Revoking | None":
+        def authority(one: "Identity") -> Revoking | None:
             settings = settings_of_identity(session, one, ca)
-            if settings is None or settings.method not in ("cmp", "acme"):
+            if settings is None or not PROTOCOLS[settings.method].revokes:
                 return None
-            if settings.method == "acme":
-                by_acme = acme(session, settings, one.address, tls_anchors, None, agreed=agree_terms)
-                opened.callback(by_acme.close)
-                return by_acme
-            server = cmp(session, settings, one.address, tls_anchors, None, one, PATIENCE)
-            opened.callback(server.close)
+            asking = Asking(session, settings, one.address, tls_anchors, presented=one, agreed=agree_terms)
+            server = opened.enter_context(contextlib.closing(reach(asking)))
+            assert isinstance(server, Revoking)  # noqa: S101 - the register says so, and a test
             return server
 
         asked = enrol_revoke(session.keystore, session.believed, authority, found, reason.value)

@@ -34,7 +34,8 @@ def schema(
     errors: Annotated[bool, typer.Option("--errors", help=_("List every code with its exit."))] = False,
 ) -> int:
     from medmail_cli.app import VERBS, events_of
-    from medmail_cli.errors import EXITS, MedmailError
+    from medmail_cli.codes import EXITS
+    from medmail_cli.errors import MedmailError
     from medmail_cli.ui.error_messages import ERRORS
     from medmail_cli.ui.render import show
     from medmail_cli.ui.schema import of_command

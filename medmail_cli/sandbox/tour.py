@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from medmail_cli.errors import FAILED, OK, MedmailError
+from medmail_cli.codes import FAILED, OK
+from medmail_cli.errors import MedmailError
 from medmail_cli.store.files import make_private, write_atomic
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from medmail_cli.cms import algorithms
+from medmail_cli.codes import of_step
 from medmail_cli.model import phrase
 from medmail_cli.pki.path import explain as paths
 from medmail_cli.pki.path.validation import Authorities
@@ -18,21 +19,6 @@ Check = (
 Result = Literal["held", "failed", "noted", "not-made"]
 
 _WEAK = {"weak-algorithm", "unsupported-algorithm"}
-_CODES: dict[str, set[str]] = {
-    "decryption": {"no-key", "bad-tag", "malformed", "unauthenticated-encryption", *_WEAK},
-    "coverage": {"no-signature", "partly-signed", "content-twice"},
-    "signature": {"bad-signature", "implausible-time", "line-endings-repaired", *_WEAK},
-    "sender": {
-        "signer-is-not-sender",
-        "no-address-in-certificate",
-        "several-from",
-        "address-resembles",
-        "mixed-scripts",
-    },
-    "headers": {"header-mismatch", "headers-unprotected", "replayed"},
-    "addressee": {"not-addressed-to-you"},
-}
-"""What the verdict may say of each step; of certificates the path itself tells."""
 _ATTRIBUTES = {
     algorithms.CONTENT_TYPE: "content-type",
     algorithms.MESSAGE_DIGEST: "message-digest",
@@ -89,7 +75,7 @@ def _told(opened: Opened, authorities: Authorities) -> Iterator[Step]:
 
 
 def _step(verdict: Verdict, check: Check, rule: str, evidence: str, *, made: bool) -> Step:
-    codes = _CODES[check]
+    codes = of_step(check)
     failed = [p for p in verdict.problems if p.code in codes and _belongs(verdict, check, p.code)]
     noted = [p for p in verdict.notes if p.code in codes]
     said = [paths.told(p) for p in (*failed, *noted)]
@@ -119,7 +105,7 @@ def _signer(judged: Judged, opened: Opened, authorities: Authorities) -> Iterato
     ]
     if signer.signed_at:
         evidence.append(f"{signer.signed_at:%Y-%m-%dT%H:%M:%SZ}")
-    codes = _CODES["signature"]
+    codes = of_step("signature")
     failed = [p for p in judged.problems if p.code in codes and p.code in signer.problems]
     if judged.judgement is not None:
         failed = [p for p in failed if p not in judged.judgement.problems]

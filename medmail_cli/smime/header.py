@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from medmail_cli.pki.path.fitness import Problem
+from medmail_cli.model import Problem
 from medmail_cli.pki.x509 import address
 from medmail_cli.smime.fields import Field, Mailbox, to_text
 from medmail_cli.smime.mime import Entity

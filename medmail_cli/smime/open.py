@@ -13,9 +13,9 @@ from datetime import datetime
 
 from medmail_cli.cms import ber
 from medmail_cli.cms.signed import unsigned_attributes
-from medmail_cli.errors import INTEGRITY, MedmailError
-from medmail_cli.model import phrase
-from medmail_cli.pki.path.fitness import Problem
+from medmail_cli.codes import INTEGRITY
+from medmail_cli.errors import MedmailError
+from medmail_cli.model import Problem, phrase
 from medmail_cli.pki.path.validation import Judgement
 from medmail_cli.pki.x509 import address
 from medmail_cli.smime import display, mime, recipient_emails, transfer
@@ -23,12 +23,11 @@ from medmail_cli.smime.fields import Field
 from medmail_cli.smime.header import choose, headers, in_clear, mailboxes, shown
 from medmail_cli.smime.layers import Keys, Unwrapped, holds_signature, unwrap, with_line_ends_repaired
 from medmail_cli.smime.mime import Entity
+from medmail_cli.smime.policy import DEFAULT_POLICY, Policy
 from medmail_cli.smime.signers import (
-    DEFAULT_POLICY,
     Judge,
     Judged,
     Lookup,
-    Policy,
     Proven,
     addresses_of,
     check_sender,
@@ -47,7 +46,7 @@ from medmail_cli.smime.verdict import (
     unique,
 )
 
-__all__ = ["Judge", "Judgement", "Lookup", "Opened", "Policy", "Proven", "open_message"]
+__all__ = ["Judge", "Judgement", "Lookup", "Opened", "Proven", "open_message"]
 
 _TOLD_BY_HEADERS = {"several-from", "header-mismatch", "signer-is-not-sender"}
 """Problems whose detail cites header fields, perhaps decrypted ones."""

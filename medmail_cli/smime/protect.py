@@ -21,7 +21,7 @@ from medmail_cli.cms import enveloped, signed
 from medmail_cli.cms.algorithms import DEFAULT_CAPABILITIES
 from medmail_cli.cms.identifiers import issuer_octets
 from medmail_cli.errors import MedmailError
-from medmail_cli.model import PrivateKey, SignatureScheme
+from medmail_cli.model import ContentCipher, PrivateKey, SignatureScheme
 from medmail_cli.smime import compose, recipient_emails
 from medmail_cli.smime.compose import CRLF, FieldLine, Letter
 from medmail_cli.smime.fields import Mailbox
@@ -53,7 +53,7 @@ class Signer:
 class Style:
     """How a profile, and what is known of the recipients, want the letter made."""
 
-    cipher: enveloped.ContentCipher = "aes-256-gcm"
+    cipher: ContentCipher = "aes-256-gcm"
     derive_key: bool = False
     """Every recipient said that it reads keys derived for the cipher (RFC 9709)."""
     signature: Literal["opaque", "detached"] = "opaque"

@@ -11,7 +11,7 @@ from cryptography import x509
 
 from medmail_cli.cms import ber, der, identifiers
 from medmail_cli.errors import MedmailError
-from medmail_cli.pki.path.fitness import Problem
+from medmail_cli.model import Problem
 from medmail_cli.pki.x509 import address
 
 OID = "1.2.276.0.76.4.173"

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -14,15 +13,16 @@ from medmail_cli.cms.identifiers import nameable, serial_number
 from medmail_cli.cms.signed import SignerInfo, check_signer
 from medmail_cli.cms.verify import Content, certificate_meant
 from medmail_cli.errors import MedmailError
-from medmail_cli.model import phrase
+from medmail_cli.model import Problem, phrase
 from medmail_cli.pki.path.evidence import MOST_HELPERS, NOTHING, Enclosed
-from medmail_cli.pki.path.fitness import Problem, may_speak_for
+from medmail_cli.pki.path.fitness import may_speak_for
 from medmail_cli.pki.path.validation import Judgement
 from medmail_cli.pki.x509 import address, dn
 from medmail_cli.pki.x509.certificate import facts
 from medmail_cli.smime.fields import Field, Mailbox, addresses_in
 from medmail_cli.smime.header import all_of, mailboxes
 from medmail_cli.smime.layers import SignatureLayer
+from medmail_cli.smime.policy import Policy
 from medmail_cli.smime.verdict import Signer, unique
 
 SKEW = timedelta(minutes=5)
@@ -44,23 +44,6 @@ Lookup = Callable[[str], Sequence[x509.Certificate]]
 def nobody(_address: str) -> Sequence[x509.Certificate]:
     """The look-up of somebody who knows no certificates."""
     return ()
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the profile and the person decide."""
-
-    not_addressed: Literal["problem", "note"] = "note"
-    unauthenticated_encryption: Literal["problem", "note"] = "note"
-    domain_bound: bool = False
-    """A certificate for a whole domain speaks for its mailboxes (Direct)."""
-    delegates: frozenset[str] = frozenset()
-    """Addresses that the user lets stand in Sender beside somebody else's From."""
-    show_unverified: bool = False
-    allow_weak: bool = False
-
-
-DEFAULT_POLICY = Policy()
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Literal
 
-from medmail_cli.errors import FAILED, INTEGRITY, OK, UNTRUSTED, exit_of
-from medmail_cli.pki.path.fitness import Problem
+from medmail_cli.codes import CODES, FAILED, INTEGRITY, OK, UNTRUSTED
+from medmail_cli.errors import exit_of
+from medmail_cli.model import Problem
 
 Layer = Literal["encrypted", "signed", "compressed", "wrapped"]
 SignatureStatus = Literal["valid", "invalid", "untrusted", "indeterminate", "none"]
-
-UNDECIDED = {"revocation-unknown", "unsupported-algorithm"}
-"""Problems that leave a signature undecided rather than rejected."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,8 @@ def status_of(signers: Iterable[Signer], *, holds: bool) -> SignatureStatus:
         return "invalid"
     if holds:
         return "valid"
-    return "indeterminate" if problems <= UNDECIDED else "untrusted"
+    undecided = all(CODES[code].undecided for code in problems)
+    return "indeterminate" if undecided else "untrusted"
 
 
 def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:

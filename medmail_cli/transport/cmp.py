@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from medmail_cli.errors import TRY_LATER, MedmailError, exit_of
+from medmail_cli.codes import TRY_LATER
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.pki.issuance import cmp, cmp_request
 from medmail_cli.pki.issuance.cmp_protection import Protection, SharedSecret
 from medmail_cli.pki.issuance.issued import checked

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass, field
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.registers import MECHANISMS
 
 FEWEST_ITERATIONS = 4096
 """RFC 7677 §4: with fewer, whoever poses as the server learns the password more easily."""
@@ -68,11 +69,9 @@ def fitting(offered: Collection[str], credentials: Credentials) -> list[str]:
 def _wanted(credentials: Credentials) -> tuple[str, ...]:
     if credentials.auth != "auto":
         return (credentials.auth.upper(),)
-    if credentials.certificate:
-        return ("EXTERNAL",)
-    if credentials.token is not None:
-        return ("OAUTHBEARER", "XOAUTH2")
-    return ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+    needs = "certificate" if credentials.certificate else "token" if credentials.token else "password"
+    known = [(mechanism.place, name) for name, mechanism in MECHANISMS.items() if mechanism.needs == needs]
+    return tuple(name.upper() for _place, name in sorted(known))
 
 
 class Exchange:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
+from medmail_cli.registers import LANGUAGES
 from medmail_cli.ui import sanitize
 from medmail_cli.ui.error_messages import ERRORS
 from medmail_cli.ui.messages import N_, NOTES, QUESTIONS, REASONS, SECRETS, THINGS
 
-LANGUAGES = ("en", "fr")
 _LOCALE = Path(__file__).parent.parent / "locale"
 
 
@@ -29,8 +29,8 @@ def locale_language() -> str:
     """The language of the environment (POSIX precedence), English where it is neither."""
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         if value := os.environ.get(name):
-            return "fr" if value.lower().startswith("fr") else "en"
-    return "en"
+            return next((lang for lang in LANGUAGES if value.lower().startswith(lang)), LANGUAGES[0])
+    return LANGUAGES[0]
 
 
 def _(sentence: str) -> str:

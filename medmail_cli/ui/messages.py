@@ -91,14 +91,6 @@ NOTES: dict[str, str] = {
 }
 """Code of a note to its sentence."""
 
-ADVICE = frozenset(
-    {"address-pinned", "address-resembles", "certificate-without-key", "identity-expired", "mixed-scripts"}
-    | {"identity-not-yet-valid", "not-backed-up", "not-for-mail", "request-waits", "root-not-trusted"}
-    | {"audit-none", "homes-trust-no-root", "signer-first", "secret-readable", "signs-only"}
-    | {"weak-identity"}
-)
-"""Notes about what went well: off a terminal success writes nothing to stderr (contract, Streams)."""
-
 QUESTIONS: dict[str, str] = {
     "no-backup": N_(
         "No backup holds the new key of {addresses}; if it is lost, nobody opens letters to it. Do without?"

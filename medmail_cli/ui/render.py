@@ -20,11 +20,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from medmail_cli.codes import CODES
 from medmail_cli.errors import MedmailError, NothingAttemptedError, combine, exit_of
 from medmail_cli.model import Note, Progress
 from medmail_cli.ui import i18n
 from medmail_cli.ui.console import OutputGoneError
-from medmail_cli.ui.messages import ADVICE
 
 if TYPE_CHECKING:
     import typer
@@ -218,7 +218,7 @@ def note(console: "Console", event: Note) -> None:
     said = i18n.note(event)
     if console.json:
         console.out_json(dumps({"type": "note", "code": event.code, "message": said, **event.facts}))
-    elif event.code in ADVICE:
+    elif CODES[event.code].of_run == "advice":
         console.say([("yellow", "medmail: "), said])
     elif not console.quiet:
         console.err([("yellow", "medmail: "), said])

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medmail_cli.registers import MECHANISMS
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Sequence
@@ -34,7 +36,8 @@ def credentials(session: "Session", account: "Account") -> "Credentials":
     from medmail_cli.transport.sasl import Credentials
 
     auth = account.auth
-    if auth == "external" or (auth == "auto" and account.client_identity is not None):
+    needs = MECHANISMS[auth].needs if auth != "auto" else None
+    if needs == "certificate" or (needs is None and account.client_identity is not None):
         return Credentials(account.login, auth, certificate=True)
 
     def token() -> bytes:
@@ -42,7 +45,7 @@ def credentials(session: "Session", account: "Account") -> "Credentials":
         return session.secret("token", account.token, owner=account.address) if given is None else given
 
     has_token = session.is_offered("token", account.token)
-    if auth in ("xoauth2", "oauthbearer") or (auth == "auto" and has_token):
+    if needs == "token" or (needs is None and has_token):
         return Credentials(account.login, auth, token=token)
     password = session.secret("password", account.password, owner=account.address)
     key = ("password", account.address)

@@ -1,28 +1,95 @@
-"""What every way of enrolling shares: which authority is asked, how it is reached, and their options."""
+"""Which authority is asked, how it is reached by what it speaks, and the options for it."""
 
+import importlib
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.wiring.authority_cmp import cmp
-from medmail_cli.wiring.authority_est import est
-from medmail_cli.wiring.options import Method
+from medmail_cli.registers import BY_HAND, PROTOCOLS
+from medmail_cli.ui.i18n import _
+from medmail_cli.workflows.enrol.key_kinds import KEY_KINDS
 
 if TYPE_CHECKING:
     from medmail_cli.config import Authority as Settings
     from medmail_cli.session import Session
     from medmail_cli.store.keys.identity import Identity
-    from medmail_cli.transport.cmp import CmpAuthority
-    from medmail_cli.transport.est import EstAuthority
+    from medmail_cli.workflows.enrol.authority import Authority
 
-_SPOKEN: "dict[str | None, Literal['est', 'cmp', 'acme']]" = {"cmp": "cmp", "acme": "acme"}
-"""What an authority speaks where it is named; EST where nothing is."""
+Fingerprint = Annotated[
+    str | None,
+    typer.Option(
+        "--ca-fingerprint", metavar="SHA256", help=_("Trust the root with this fingerprint, unasked.")
+    ),
+]
+TlsAnchors = Annotated[
+    Path | None,
+    typer.Option("--tls-anchors", metavar="FILE", help=_("Trust the authority's server by these.")),
+]
+AgreeTerms = Annotated[
+    bool, typer.Option("--agree-terms", help=_("Agree to the authority's terms of service (ACME)."))
+]
 
-PATIENCE = 60.0
-"""Seconds to wait for what an authority decides upon later."""
+if TYPE_CHECKING:
+
+    class Method(StrEnum):
+        """How a certificate is asked for: a protocol, or by hand."""
+
+    class Key(StrEnum):
+        """A kind of key."""
+
+else:
+    Method = StrEnum("Method", [(name, name) for name in (*PROTOCOLS, BY_HAND)])
+    Key = StrEnum("Key", [(name, name) for name in KEY_KINDS])
 
 
-def settings_of(session: "Session", address: str, ca: str | None, method: Method | None) -> "Settings | None":
+@dataclass(frozen=True)
+class Asking:
+    """An authority as somebody asks it: ``settings`` are its table in config.toml, or what stands for one.
+
+    ``presented`` is the identity to be renewed or revoked; ``agreed`` says that the terms of service were
+    agreed to on the command line; ``patience`` is how many seconds to wait for what is decided upon later,
+    None as long as is usual.
+    """
+
+    session: "Session"
+    settings: "Settings"
+    address: str
+    tls_anchors: Path | None = None
+    fingerprint: str | None = None
+    presented: "Identity | None" = None
+    agreed: bool = False
+    patience: float | None = None
+
+
+def reach(asking: Asking) -> "Authority":
+    """The authority, by the module that speaks its protocol; nothing is asked of it yet."""
+    authority: Authority = _speaks(asking.settings.method).reach(asking)
+    return authority
+
+
+def _speaks(method: str) -> Any:
+    return importlib.import_module(f"medmail_cli.wiring.authority_{method}")
+
+
+def _spoken(method: str | None) -> str:
+    """What an authority speaks where it is named; the first protocol where nothing is."""
+    return method if method in PROTOCOLS else next(iter(PROTOCOLS))
+
+
+def fingerprint_of(text: str | None) -> str | None:
+    """The fingerprint as lower-case hex. Raises ``usage``."""
+    if text is None:
+        return None
+    from medmail_cli.transport.est import read_fingerprint
+
+    return read_fingerprint(text)
+
+
+def settings_of(session: "Session", address: str, ca: str | None, method: str | None) -> "Settings | None":
     """The authority to ask, None for a request by hand.
 
     By ``--ca``, else the first of config.toml, else the one a waiting request went to.
@@ -32,10 +99,10 @@ def settings_of(session: "Session", address: str, ca: str | None, method: Method
     from medmail_cli.config import Authority
 
     known = session.config.authorities
-    if method is Method.csr:
+    if method == BY_HAND:
         return None
     if ca is not None and "://" in ca:
-        return Authority(ca, ca, method=_SPOKEN.get(method, "est"))
+        return Authority(ca, ca, _spoken(method))
     if ca is not None and ca not in known:
         raise MedmailError("not-found", what="authority", name=ca)
     settings = known[ca] if ca is not None else next(iter(known.values()), None)
@@ -47,11 +114,11 @@ def settings_of(session: "Session", address: str, ca: str | None, method: Method
             if speaks_for(one, address):
                 return _asked(one)
         raise MedmailError("no-authority")
-    if settings.method == "csr" and method is None:
+    if settings.method == BY_HAND and method is None:
         return None
     if method is None:
         return settings
-    return replace(settings, method=_SPOKEN.get(method, "est"))
+    return replace(settings, method=_spoken(method))
 
 
 def _asked(one: "Identity") -> "Settings | None":
@@ -60,7 +127,7 @@ def _asked(one: "Identity") -> "Settings | None":
 
     if one.authority is None:
         return None
-    return Authority(one.authority, one.authority, method=_SPOKEN.get(one.method, "est"))
+    return Authority(one.authority, one.authority, _spoken(one.method))
 
 
 def settings_of_identity(session: "Session", one: "Identity", ca: str | None) -> "Settings | None":
@@ -68,33 +135,14 @@ def settings_of_identity(session: "Session", one: "Identity", ca: str | None) ->
 
     None for a request by hand, where no authority is known.
     """
-    from medmail_cli.transport import acmeserver, cmp, est
-
-    endpoints = {"est": est.endpoint, "cmp": cmp.endpoint, "acme": acmeserver.endpoint}
     if ca is None and one.authority is not None:
         for settings in session.config.authorities.values():
-            endpoint = endpoints.get(settings.method)
-            if endpoint is not None and endpoint(settings.url) == one.authority:
+            if (
+                settings.method in PROTOCOLS
+                and _speaks(settings.method).endpoint(settings.url) == one.authority
+            ):
                 return settings
         return _asked(one)
     if ca is None and not session.config.authorities:
         return None
     return settings_of(session, one.address, ca, None)
-
-
-def reach(
-    session: "Session",
-    settings: "Settings",
-    address: str,
-    tls_anchors: Path | None,
-    fingerprint: str | None,
-    presented: "Identity | None",
-    patience: float = PATIENCE,
-) -> "EstAuthority | CmpAuthority":
-    """The authority of ``settings``, by whatever it speaks; ``presented`` is the identity to be renewed.
-
-    ``patience`` is how many seconds to wait for a certificate that is decided upon later.
-    """
-    if settings.method == "cmp":
-        return cmp(session, settings, address, tls_anchors, fingerprint, presented, patience)
-    return est(session, settings, address, tls_anchors, fingerprint, presented, patience)

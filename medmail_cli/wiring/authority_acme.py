@@ -1,50 +1,40 @@
-"""Reaching an authority that speaks ACME, with what its table in config.toml says."""
+"""Reaching an authority that speaks ACME (RFC 8555, RFC 8823), with what its table in config.toml says."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.store.keys.acme_accounts import account_key
+from medmail_cli.transport import dns
+from medmail_cli.transport.acme import AcmeAuthority
+from medmail_cli.transport.acmeserver import ExternalAccount, endpoint
 from medmail_cli.wiring.accounts import source_of
+from medmail_cli.wiring.authorities import Asking
 from medmail_cli.wiring.opening import validator
 from medmail_cli.wiring.sending import delivery_context
-
-PATIENCE = 120.0
-"""Seconds to wait in all, for the challenge mail and for what follows its answer."""
+from medmail_cli.workflows.enrol.acme_challenge import Correspondence, by_dkim, by_smime
+from medmail_cli.workflows.mail.opening import MessageOpener
 
 if TYPE_CHECKING:
     from medmail_cli.config import Account
-    from medmail_cli.config import Authority as Settings
     from medmail_cli.session import Session
-    from medmail_cli.transport.acme import AcmeAuthority
+
+__all__ = ["endpoint", "reach"]
+
+_PATIENCE = 120.0
+"""Seconds to wait in all, for the challenge mail and for what follows its answer."""
 
 
-def acme(
-    session: "Session",
-    settings: "Settings",
-    address: str,
-    tls_anchors: Path | None,
-    fingerprint: str | None,
-    *,
-    agreed: bool,
-    patience: float = PATIENCE,
-) -> "AcmeAuthority":
+def reach(asking: Asking) -> AcmeAuthority:
     """The login is the id of an external account, and the password's place is where its MAC key is.
 
-    ``agreed`` says that the terms of service were agreed to on the command line. The challenge mail comes to
-    the account of the address, or to the one that gets everybody's.
+    The challenge mail comes to the account of the address, or to the one that gets everybody's.
     """
-    from medmail_cli.store.keys.acme_accounts import account_key
-    from medmail_cli.transport import dns
-    from medmail_cli.transport.acme import AcmeAuthority
-    from medmail_cli.transport.acmeserver import ExternalAccount, endpoint
-    from medmail_cli.workflows.enrol.acme_challenge import Correspondence, by_dkim, by_smime
-    from medmail_cli.workflows.mail.opening import MessageOpener
-
+    session, settings = asking.session, asking.settings
     shared = settings.challenge_account is not None
-    account = session.account(settings.challenge_account) if shared else _account(session, address)
+    account = session.account(settings.challenge_account) if shared else _account(session, asking.address)
     opener = MessageOpener(
         keys=(),
-        own_addresses=() if shared else (address,),
+        own_addresses=() if shared else (asking.address,),
         validator=validator(session, offline=True),
         contacts=session.contacts,
         profile=session.profile,
@@ -60,7 +50,7 @@ def acme(
     kid = settings.login
 
     def agree(terms: str) -> bool:
-        return agreed or session.ask("acme-terms", "--agree-terms", url=terms)
+        return asking.agreed or session.ask("acme-terms", "--agree-terms", url=terms)
 
     def mac_key() -> bytes:
         return session.secret("mac-key", settings.password, owner=kid)
@@ -72,10 +62,10 @@ def acme(
         now=session.now,
         agree=agree,
         external=ExternalAccount(kid, mac_key) if kid else None,
-        tls_anchors=tls_anchors or settings.tls_anchors,
+        tls_anchors=asking.tls_anchors or settings.tls_anchors,
         roots=session.trust.anchors(),
-        fingerprint=fingerprint,
-        patience=patience,
+        fingerprint=asking.fingerprint,
+        patience=_PATIENCE if asking.patience is None else asking.patience,
     )
 
 

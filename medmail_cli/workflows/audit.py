@@ -14,7 +14,8 @@ from medmail_cli.audit import entry as entries
 from medmail_cli.audit import proof as proofs
 from medmail_cli.audit.check import Fault
 from medmail_cli.audit.entry import Fact
-from medmail_cli.errors import DAMAGED, MedmailError, exit_of
+from medmail_cli.codes import DAMAGED
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Note, Progress
 from medmail_cli.store import files
 from medmail_cli.store.keys import seal

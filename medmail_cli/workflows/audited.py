@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from medmail_cli.audit.entry import Outcome
-from medmail_cli.errors import OK, REFUSED, UNTRUSTED, MedmailError, exit_of
+from medmail_cli.codes import OK, REFUSED, UNTRUSTED
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.store.log import reserve
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms.certificates import unrepaired
-from medmail_cli.errors import OK, MedmailError
+from medmail_cli.codes import OK
+from medmail_cli.errors import MedmailError
 from medmail_cli.pki.x509 import pkcs12
 from medmail_cli.pki.x509.bundle import pem
 from medmail_cli.pki.x509.certificate import issuer_text, subject_text

@@ -12,7 +12,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.audit.entry import Intent, Outcome
-from medmail_cli.errors import OK, MedmailError, exit_of
+from medmail_cli.codes import OK
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Progress
 from medmail_cli.store.keys.identity import Identity, fingerprint
 
@@ -112,7 +113,7 @@ class _Keys:
         old = self.identity(recipients.own[0])
         # what was safe from quantum computers stays so
         quantum = old.key_type.startswith("ml-kem")
-        return self._store.opener(old.address, at=self._now, post_quantum=quantum)
+        return self._store.decryption_identity(old.address, at=self._now, post_quantum=quantum)
 
 
 def check_target(to: Identity) -> None:

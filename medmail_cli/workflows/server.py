@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from medmail_cli.errors import OK, MedmailError, exit_of
+from medmail_cli.codes import OK
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.workflows.audited import logged
 
 if TYPE_CHECKING:

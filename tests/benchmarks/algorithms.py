@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from medmail_cli.cms import ber, enveloped, signed
 from medmail_cli.cms.encrypt import encrypt
-from medmail_cli.cms.enveloped import ContentCipher
-from medmail_cli.model import SignatureScheme
+from medmail_cli.model import ContentCipher, SignatureScheme
 from tests.support import libcrypto
 from tests.support.letters import NOW, Person, person
 from tests.support.peers import Peer, PeerError, bouncy_castle

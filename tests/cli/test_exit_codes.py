@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medmail_cli.errors import EXITS
+from medmail_cli.codes import EXITS
 from tests.support.cli import MEDMAIL, Done, check_json, medmail
 from tests.support.homes import make_home
 from tests.support.letters import OUTER, TEXT, encrypt, letter, person, sealed, sign

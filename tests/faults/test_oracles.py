@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from medmail_cli.cms import algorithms, ber, der, enveloped
 from medmail_cli.errors import MedmailError
+from medmail_cli.model import ContentCipher
 from tests.support import pki
 from tests.support.cli import medmail
 from tests.support.homes import make_home
 from tests.support.letters import OUTER, TEXT, Person, entity, opened, person, sign
 
 KINDS: tuple[pki.KeyType, ...] = ("rsa2048", "p256", "x25519", "ml-kem-768")
-CIPHERS: tuple[enveloped.ContentCipher, ...] = ("aes-256-gcm", "aes-256-cbc", "chacha20-poly1305")
+CIPHERS: tuple[ContentCipher, ...] = ("aes-256-gcm", "aes-256-cbc", "chacha20-poly1305")
 
 
 def who(kind: pki.KeyType) -> Person:
@@ -43,7 +44,7 @@ def changed(data: bytes, chosen: Callable[[ber.Node, bytes], bytes | None]) -> b
     return rebuilt(ber.parse(data))
 
 
-def ways_to_fail(kind: pki.KeyType, cipher: enveloped.ContentCipher) -> dict[str, bytes]:
+def ways_to_fail(kind: pki.KeyType, cipher: ContentCipher) -> dict[str, bytes]:
     """The same letter damaged in each place, as CMS."""
     bob = who(kind)
     good = enveloped.encrypt(sign(TEXT), [bob.certificate], cipher=cipher)
@@ -98,7 +99,7 @@ def ways_to_fail(kind: pki.KeyType, cipher: enveloped.ContentCipher) -> dict[str
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cipher", CIPHERS)
-def test_every_failure_has_one_verdict(kind: pki.KeyType, cipher: enveloped.ContentCipher) -> None:
+def test_every_failure_has_one_verdict(kind: pki.KeyType, cipher: ContentCipher) -> None:
     bob = who(kind)
     seen = {}
     for way, data in ways_to_fail(kind, cipher).items():

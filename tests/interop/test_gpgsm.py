@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 
 from medmail_cli.cms import ber, enveloped, signed
 from medmail_cli.cms.keys import SoftwareKey
-from medmail_cli.model import SignatureScheme
+from medmail_cli.model import ContentCipher, SignatureScheme
 from tests.support import pki
 from tests.support.tools import require, run
 
@@ -97,13 +97,13 @@ def test_we_verify_what_gpgsm_signs(gpgsm: Gpgsm, options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("cipher", ["aes-256-cbc", "aes-128-cbc"])
-def test_gpgsm_opens_what_we_encrypt(gpgsm: Gpgsm, cipher: enveloped.ContentCipher) -> None:
+def test_gpgsm_opens_what_we_encrypt(gpgsm: Gpgsm, cipher: ContentCipher) -> None:
     ours = enveloped.encrypt(LETTER, [gpgsm.certificate], cipher=cipher)
     assert gpgsm("--decrypt", stdin=ours) == LETTER
 
 
 @pytest.mark.parametrize(("cipher", "oaep"), [("aes-256-gcm", False), ("aes-256-cbc", True)])
-def test_what_gpgsm_does_not_open(gpgsm: Gpgsm, cipher: enveloped.ContentCipher, oaep: bool) -> None:
+def test_what_gpgsm_does_not_open(gpgsm: Gpgsm, cipher: ContentCipher, oaep: bool) -> None:
     """It finds no nonce in GCM's parameters, OpenSSL's neither (2.4.9 too), and knows no OAEP."""
     us = {gpgsm.certificate.fingerprint(hashes.SHA256()).hex()} if oaep else set()
     ours = enveloped.encrypt(LETTER, [gpgsm.certificate], cipher=cipher, oaep_for=us)

@@ -12,8 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from medmail_cli.cms import ber, content, enveloped, signed
-from medmail_cli.cms.enveloped import ContentCipher
-from medmail_cli.model import SignatureScheme
+from medmail_cli.model import ContentCipher, SignatureScheme
 from medmail_cli.smime import mime
 from medmail_cli.smime.open import Opened
 from medmail_cli.smime.protect import Style, protect

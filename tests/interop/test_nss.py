@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from medmail_cli.cms import ber, enveloped, signed
-from medmail_cli.cms.enveloped import ContentCipher
-from medmail_cli.model import SignatureScheme
+from medmail_cli.model import ContentCipher, SignatureScheme
 from tests.support import pki
 from tests.support.letters import Person, authority, person
 from tests.support.tools import require, run

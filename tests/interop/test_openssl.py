@@ -12,7 +12,7 @@ from medmail_cli.cms import ber, enveloped, signed
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.cms.rewrap import rewrap
 from medmail_cli.errors import MedmailError
-from medmail_cli.model import SignatureScheme
+from medmail_cli.model import ContentCipher, SignatureScheme
 from tests.support import pki
 from tests.support.tools import require, run
 
@@ -175,7 +175,7 @@ def test_sha1_is_weak_whoever_signed(people: People) -> None:
 
 @pytest.mark.parametrize("cipher", ["aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_openssl_opens_what_we_encrypt(people: People, kind: str, cipher: enveloped.ContentCipher) -> None:
+def test_openssl_opens_what_we_encrypt(people: People, kind: str, cipher: ContentCipher) -> None:
     made, _, _ = people
     person = made[kind]
     everybody = [made[each].certificate for each in KINDS]

@@ -15,7 +15,8 @@ from medmail_cli.pki.path.validation import Authorities
 from medmail_cli.smime import compose
 from medmail_cli.smime.compose import Attachment, Letter
 from medmail_cli.smime.fields import Mailbox
-from medmail_cli.smime.open import Judgement, Opened, Policy, open_message
+from medmail_cli.smime.open import Judgement, Opened, open_message
+from medmail_cli.smime.policy import Policy
 from medmail_cli.smime.protect import Signer, Style, protect
 from tests.support import pki
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medmail_cli.smime.open import Opened, Policy, open_message
+from medmail_cli.smime.open import Opened, open_message
+from medmail_cli.smime.policy import Policy
 from tests.support import letters
 from tests.support.cli import Done, medmail
 from tests.support.homes import knowing, make_home

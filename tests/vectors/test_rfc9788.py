@@ -18,7 +18,8 @@ from medmail_cli.cms import enveloped, signed
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.pki.path.evidence import Enclosed
 from medmail_cli.pki.path.validation import Authorities, Judgement
-from medmail_cli.smime.open import Opened, Policy, open_message
+from medmail_cli.smime.open import Opened, open_message
+from medmail_cli.smime.policy import Policy
 from tests.support.letters import PLAIN, entity, opened, person
 from tests.vectors import samples
 

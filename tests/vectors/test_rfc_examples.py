@@ -16,7 +16,8 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.pki.path.evidence import Enclosed
 from medmail_cli.pki.path.validation import Authorities, Judgement
 from medmail_cli.pki.x509.keyfile import read_keys
-from medmail_cli.smime.open import Policy, open_message
+from medmail_cli.smime.open import open_message
+from medmail_cli.smime.policy import Policy
 from tests.support.letters import OUTER, codes, entity, opened
 from tests.vectors import samples
 from tests.vectors.test_wycheproof_signatures import certificate as certify

@@ -240,7 +240,7 @@ def in_cbc(certificate: x509.Certificate, key: bytes, iv: bytes, encrypted: byte
     return der.sequence(der.oid(algorithms.ENVELOPED_DATA), der.tlv(0xA0, whole))
 
 
-def sealed(cipher: str, key: bytes, test: dict[str, Any]) -> tuple[enveloped.Envelope, x509.Certificate]:
+def sealed(cipher: str, key: bytes, test: dict[str, Any]) -> tuple[enveloped.EnvelopedData, x509.Certificate]:
     """An AuthEnvelopedData for Bob, read; the associated data are put where its attributes belong."""
     bob = person("bob", key_type="rsa2048")
     nonce, associated, encrypted, tag = octets(test, "iv", "aad", "ct", "tag")

@@ -8,7 +8,7 @@ from typing import Literal
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from medmail_cli.model import listed, phrase
+from medmail_cli.model import Problem, listed, phrase
 from medmail_cli.pki.path import fitness
 from medmail_cli.pki.path.crl import Crl
 from medmail_cli.pki.path.evidence import NOTHING, Enclosed
@@ -160,12 +160,12 @@ def _with_defect(what: str, defect: str | None) -> str:
     return what if defect is None else phrase("{0}, which clears nobody ({1})", what, defect)
 
 
-def told(problem: fitness.Problem) -> str:
+def told(problem: Problem) -> str:
     """A problem's code, and what it is about."""
     return phrase("{0}: {1}", problem.code, problem.detail) if problem.detail else problem.code
 
 
-def _all(problems: list[fitness.Problem]) -> str:
+def _all(problems: list[Problem]) -> str:
     return listed([told(one) for one in problems])
 
 

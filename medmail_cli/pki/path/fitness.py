@@ -5,7 +5,6 @@ Signatures, revocation and policies are looked at in ``path``, which finds the p
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from cryptography import x509
@@ -14,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from medmail_cli.cms.algorithms import ml_name
 from medmail_cli.cms.publickey import pss_restriction
-from medmail_cli.model import phrase
+from medmail_cli.model import Problem, phrase
 from medmail_cli.pki.x509 import dn
 from medmail_cli.pki.x509.certificate import Facts, facts, public_key, subject_text
 from medmail_cli.pki.x509.names import mail_allowed, violates
@@ -32,14 +31,6 @@ _SERVER = {
     ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE.dotted_string,
 }
 _EXTENDED = {"sign": _MAIL, "encrypt": _MAIL, "tls": _SERVER}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A reason why not (or, among notes, a doubt): a code of the contract's list, and what it is about."""
-
-    code: str
-    detail: str = ""
 
 
 def fit(certificate: x509.Certificate, purpose: Purpose) -> bool:

@@ -15,12 +15,11 @@ from cryptography import x509
 
 from medmail_cli.cms.certificates import inherits, with_parameters
 from medmail_cli.cms.identifiers import key_sha256, public_key_octets, serial_number
-from medmail_cli.model import phrase
+from medmail_cli.model import Problem, phrase
 from medmail_cli.pki.path.crl import SKEW, Crl, LeftOut, Revocation, read_crl
 from medmail_cli.pki.path.evidence import NOTHING, Enclosed, Helpers, by_issuer, by_subject, indexed
 from medmail_cli.pki.path.fitness import (
     LONGEST_PATH,
-    Problem,
     Purpose,
     dates,
     name_constraints,

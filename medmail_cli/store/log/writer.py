@@ -22,7 +22,8 @@ from medmail_cli.audit import checkpoint as checkpoints
 from medmail_cli.audit import entry as entries
 from medmail_cli.audit import tree
 from medmail_cli.audit.entry import Ending, Fact, Intent, Outcome
-from medmail_cli.errors import INTERRUPTED, MedmailError
+from medmail_cli.codes import INTERRUPTED
+from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.store import files
 from medmail_cli.store.log import reader, reserve

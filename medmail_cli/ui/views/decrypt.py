@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medmail_cli.ui.console import Console, Line
     from medmail_cli.workflows.mail.decrypt import Explanation
 
-_NOTES = {
+NOTES = {
     "not-encrypted": N_("it was not encrypted"),
     "headers-unprotected": N_("its subject, date and addresses are not under the signature"),
     "replayed": N_("another letter bore the same Message-ID"),
@@ -164,7 +164,7 @@ def _verdict(event: "Verdict") -> "Iterator[Line]":
 
 
 def _belief(event: "Verdict") -> "Iterator[Line]":
-    notes = [_(_NOTES[note.code]) for note in event.notes if note.code in _NOTES]
+    notes = [_(NOTES.get(note.code) or ERRORS[note.code][0]) for note in event.notes]
     reserve = f" ({'; '.join(notes)})" if notes else ""
     if event.trusted:
         yield [("bold green", _("Believe it: every check held")), sanitize.line(reserve)]

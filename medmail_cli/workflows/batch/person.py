@@ -35,7 +35,8 @@ from medmail_cli.store.keys.identity import fingerprint, key_digest
 from medmail_cli.store.keys.keystore import Keystore
 from medmail_cli.store.keys.pending_requests import FileMemory
 from medmail_cli.workflows.enrol.certified import REGISTRAR_HELD, serves_for, whom
-from medmail_cli.workflows.enrol.key_pairs import ENCRYPTION_ONLY, Pair, make_key, request
+from medmail_cli.workflows.enrol.key_kinds import ENCRYPTION_ONLY
+from medmail_cli.workflows.enrol.key_pairs import Pair, make_key, request
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from cryptography import x509
 
-from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, combine
+from medmail_cli.codes import OK
+from medmail_cli.errors import MedmailError, NothingAttemptedError, combine
 from medmail_cli.pki.x509.address import canonical
 from medmail_cli.pki.x509.usage import Purpose, key_type
 from medmail_cli.store import files

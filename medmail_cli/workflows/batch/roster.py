@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
-from medmail_cli.errors import FAILED, MedmailError
+from medmail_cli.codes import FAILED
+from medmail_cli.errors import MedmailError
 from medmail_cli.pki.x509.address import ascii_domain, canonical
 from medmail_cli.workflows.batch.roster_csv import decoded, rows
 

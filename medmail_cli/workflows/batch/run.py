@@ -20,9 +20,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.audit.entry import Intent, Outcome
-from medmail_cli.errors import OK, MedmailError, exit_of
+from medmail_cli.codes import OK
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Progress
 from medmail_cli.pki.x509.address import canonical
+from medmail_cli.registers import PROTOCOLS
 from medmail_cli.store.batch_journal import Journal, Record, State, received
 from medmail_cli.workflows.batch import person
 from medmail_cli.workflows.batch.choice import is_done
@@ -179,8 +181,9 @@ class _Run:
 
     def _prepare(self, one: _Row) -> None:
         row, registry = one.row, self.registry
-        # ACME certifies an address and nothing else
-        asks_for = replace(row, name="", rpps="", organisation="") if registry.method == "acme" else row
+        asks_for = row
+        if not PROTOCOLS[registry.method].certifies_names:
+            asks_for = replace(row, name="", rpps="", organisation="")
         self._submit("prepare", one, person.prepare, asks_for, registry.pairs, one.state.chains, registry.out)
 
     def _prepared(self, one: _Row, prepared: Prepared) -> None:

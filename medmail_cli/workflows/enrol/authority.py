@@ -1,7 +1,7 @@
 """Who makes certificates, as the verbs see it, and who asks."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cryptography import x509
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Authority(Protocol):
-    """Who makes certificates, by EST, CMP or ACME; a certificate by hand has no such object."""
+    """Who makes certificates, by one of the registered protocols; by hand there is no such object."""
 
     @property
-    def method(self) -> Literal["est", "cmp", "acme"]:
-        """How it is spoken to."""
+    def method(self) -> str:
+        """How it is spoken to: one of the registered protocols."""
 
     url: str
 
@@ -40,6 +40,17 @@ class Authority(Protocol):
         self, csr: x509.CertificateSigningRequest, key: "PrivateKey", memory: "Memory", /
     ) -> tuple[x509.Certificate, ...]:
         """The same for the holder of a certificate with the same names."""
+
+    def close(self) -> None:
+        """End the connection; the next question opens another."""
+
+
+@runtime_checkable
+class MailProving(Authority, Protocol):
+    """An authority that proves addresses by mail, and makes an account of one's own first (ACME)."""
+
+    def sign_up(self, contact: str, /) -> None:
+        """Have the account at hand before many ask at once; ``contact`` is its address."""
 
 
 @runtime_checkable

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from medmail_cli.errors import OK, MedmailError
+from medmail_cli.codes import OK
+from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.pki.path.chain import is_root
 from medmail_cli.pki.x509 import dn

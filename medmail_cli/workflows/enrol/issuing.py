@@ -11,6 +11,7 @@ from cryptography import x509
 
 from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Note
+from medmail_cli.registers import BY_HAND
 from medmail_cli.store.files import write_output
 from medmail_cli.store.keys.identity import CARD, Identity, key_digest, request_pem
 from medmail_cli.store.keys.pending_requests import memory_of
@@ -25,10 +26,8 @@ from medmail_cli.workflows.enrol.certified import (
     speaks_for,
     warnings,
 )
+from medmail_cli.workflows.enrol.key_kinds import GENERAL, SIGNING
 from medmail_cli.workflows.enrol.key_pairs import (
-    GENERAL,
-    SIGNING,
-    KeyChoice,
     Pair,
     check_kind,
     kind_after,
@@ -60,7 +59,7 @@ def enrol_new(
     subject: Subject,
     *,
     now: Callable[[], dt.datetime],
-    key: KeyChoice | None = None,
+    key: str | None = None,
     two: bool = False,
     replace: bool = False,
     output: Path | None = None,
@@ -180,7 +179,7 @@ def enrol_renew(
     *,
     now: Callable[[], dt.datetime],
     within: dt.timedelta | None = None,
-    key: KeyChoice | None = None,
+    key: str | None = None,
     escrow: "Escrow | None" = None,
     same_key: bool = False,
 ) -> Iterator[Enrolment | Note]:
@@ -226,7 +225,7 @@ def _renew(
     log: "AuditLog",
     ca: Authority | None,
     old: Identity,
-    key: KeyChoice | None,
+    key: str | None,
     now: Callable[[], dt.datetime],
     escrow: "Escrow | None",
 ) -> Iterator[Enrolment | Note]:
@@ -289,7 +288,7 @@ def _request(
     signer = voucher(store, subject.address, pair.kind)
     private_key = make_key(pair.kind)
     digest = key_digest(private_key.public_key())
-    method = ca.method if ca else "csr"
+    method = ca.method if ca else BY_HAND
     with logged(log, "enrol-request", subject.address, (digest,), method=method, key=pair.kind):
         wanted = request(
             private_key,

@@ -2,15 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mlkem, rsa, x25519
 
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.issuance.csr import build_request, usage_of
 from medmail_cli.store.keys.identity import Identity
+from medmail_cli.workflows.enrol.key_kinds import (
+    ENCRYPTION_ONLY,
+    GENERAL,
+    KEY_KINDS,
+    SIGNING,
+    USUAL,
+    is_post_quantum,
+)
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -21,100 +28,75 @@ if TYPE_CHECKING:
     from medmail_cli.pki.x509.usage import Purpose
     from medmail_cli.store.keys.keystore import Unlocked
 
-KeyChoice = Literal[
-    "rsa3072", "rsa4096", "p256", "p384", "ed25519", "x25519", "ml-kem-768", "ml-kem-1024"
-]  # fmt: skip
-"""What ``--key`` takes. ``ed25519`` brings ``x25519`` along; ML-KEM and X25519 encrypt and sign nothing."""
-GENERAL: tuple[KeyChoice, ...] = ("rsa3072", "rsa4096", "p256", "p384")
-"""Kinds that both sign and encrypt."""
-SIGNING: tuple[KeyChoice, ...] = (*GENERAL, "ed25519")
-"""Kinds that sign."""
-ENCRYPTION_ONLY = frozenset({"x25519", "ml-kem-768", "ml-kem-1024"})
-
 
 @dataclass(frozen=True)
 class Pair:
     """A key pair that there shall be."""
 
-    kind: KeyChoice
+    kind: str
     purpose: "Purpose"
 
     @property
     def post_quantum(self) -> bool:
         """ML-KEM stands beside another encryption key, and replaces none."""
-        return self.kind.startswith("ml-kem")
+        return is_post_quantum(self.kind)
 
     def fits(self, waiting: Identity) -> bool:
         """Whether a key that waits for its certificate is one of this pair's."""
-        alike = waiting.key_type.startswith("ml-kem") == self.post_quantum
+        alike = is_post_quantum(waiting.key_type) == self.post_quantum
         return alike and waiting.purpose == self.purpose
 
     def replaces(self, one: Identity) -> bool:
         """Whether an identity is retired when this pair comes in its place."""
-        alike = one.key_type.startswith("ml-kem") == self.post_quantum
+        alike = is_post_quantum(one.key_type) == self.post_quantum
         return alike and (self.purpose == "both" or one.purpose == self.purpose)
 
 
-def pairs(choice: KeyChoice | None, *, two: bool) -> tuple[Pair, ...]:
+def pairs(choice: str | None, *, two: bool) -> tuple[Pair, ...]:
     """What ``--key`` (by default RSA, which everybody reads) means, with one certificate or with two."""
-    kind = choice or "rsa3072"
+    kind = choice or USUAL
     if kind in ENCRYPTION_ONLY:
         return (Pair(kind, "encrypt"),)
-    if kind == "ed25519":
-        return (Pair("ed25519", "sign"), Pair("x25519", "encrypt"))
+    if beside := KEY_KINDS[kind].beside:
+        return (Pair(kind, "sign"), Pair(beside, "encrypt"))
     return (Pair(kind, "sign"), Pair(kind, "encrypt")) if two else (Pair(kind, "both"),)
 
 
-def preferred(
-    kinds: Sequence[str], among: Sequence[KeyChoice] = SIGNING, usual: KeyChoice = "rsa3072"
-) -> KeyChoice:
+def preferred(kinds: Sequence[str], among: Sequence[str] = SIGNING, usual: str = USUAL) -> str:
     """The first of the ``kinds`` that an authority certifies which is of use, else the usual one."""
     return next((each for kind in kinds for each in among if each == kind), usual)
 
 
-def check_kind(choice: KeyChoice | None, kinds: Sequence[str], url: str) -> None:
+def check_kind(choice: str | None, kinds: Sequence[str], url: str) -> None:
     """Raises ``key-not-wanted`` where the authority certifies other ``kinds`` than the one chosen."""
     if choice is not None and not _certified(choice, kinds):
         raise MedmailError("key-not-wanted", url=url, key=choice, kinds=list(kinds))
 
 
-def _certified(kind: KeyChoice, kinds: Sequence[str]) -> bool:
+def _certified(kind: str, kinds: Sequence[str]) -> bool:
     # who names Ed25519 alone has no other word for the key that encrypts beside it
-    return not kinds or kind in kinds or (kind == "x25519" and "ed25519" in kinds)
+    return (
+        not kinds or kind in kinds or any(KEY_KINDS[one].beside == kind for one in kinds if one in KEY_KINDS)
+    )
 
 
-def kind_after(old: Identity, kinds: Sequence[str]) -> KeyChoice:
+def kind_after(old: Identity, kinds: Sequence[str]) -> str:
     """The kind that follows an identity's key: the same, or what the authority certifies nowadays."""
     kind = kind_of(old)
-    if kind.startswith("ml-kem") or _certified(kind, kinds):
+    if is_post_quantum(kind) or _certified(kind, kinds):
         return kind
     among = {"both": GENERAL, "sign": SIGNING, "encrypt": (*GENERAL, "x25519")}
     return preferred(kinds, among[old.purpose], kind)
 
 
-def kind_of(old: Identity) -> KeyChoice:
+def kind_of(old: Identity) -> str:
     """The kind of an identity's key, or the default where that is not made any more."""
-    kinds: dict[str, KeyChoice] = {kind: kind for kind in get_args(KeyChoice)}
-    return kinds.get(old.key_type, "rsa3072")
+    return old.key_type if old.key_type in KEY_KINDS else USUAL
 
 
-def make_key(kind: KeyChoice) -> "PrivateKeyTypes":
+def make_key(kind: str) -> "PrivateKeyTypes":
     """A fresh private key; RSA takes a second or so."""
-    match kind:
-        case "p256":
-            return ec.generate_private_key(ec.SECP256R1())
-        case "p384":
-            return ec.generate_private_key(ec.SECP384R1())
-        case "ed25519":
-            return ed25519.Ed25519PrivateKey.generate()
-        case "x25519":
-            return x25519.X25519PrivateKey.generate()
-        case "ml-kem-768":
-            return mlkem.MLKEM768PrivateKey.generate()
-        case "ml-kem-1024":
-            return mlkem.MLKEM1024PrivateKey.generate()
-        case _:
-            return rsa.generate_private_key(65537, int(kind[3:]))
+    return KEY_KINDS[kind].make()
 
 
 def voucher(store: "Unlocked", address: str, kind: str) -> "tuple[PrivateKey, x509.Certificate] | None":

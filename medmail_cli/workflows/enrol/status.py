@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from medmail_cli.errors import FAILED, OK
+from medmail_cli.codes import FAILED, OK
 from medmail_cli.pki.x509.usage import Purpose
 from medmail_cli.store.keys.identity import Identity
 from medmail_cli.workflows.enrol.certified import covers

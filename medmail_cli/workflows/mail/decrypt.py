@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.audit.entry import Intent, Outcome
-from medmail_cli.errors import FAILED, INTEGRITY, UNTRUSTED, MedmailError, exit_of
-from medmail_cli.model import Note
-from medmail_cli.pki.path.fitness import Problem
+from medmail_cli.codes import FAILED, INTEGRITY, UNTRUSTED
+from medmail_cli.errors import MedmailError, exit_of
+from medmail_cli.model import Note, Problem
 from medmail_cli.smime import mbox
 from medmail_cli.smime.explain import Step, explain
 from medmail_cli.smime.filenames import distinct, safe_name

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar
 
 from medmail_cli.audit.entry import Intent, Outcome
-from medmail_cli.errors import OK, MedmailError, combine, exit_of
+from medmail_cli.codes import OK
+from medmail_cli.errors import MedmailError, combine, exit_of
 from medmail_cli.model import Note
 from medmail_cli.store.queue.outbox import Fate, Outbox, Protection, QueuedMessage, Submission, retry_after
 from medmail_cli.store.room import Room

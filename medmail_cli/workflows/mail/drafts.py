@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from medmail_cli.errors import FAILED, MedmailError
+from medmail_cli.codes import FAILED
+from medmail_cli.errors import MedmailError
 from medmail_cli.pki.x509.address import ascii_domain
 from medmail_cli.smime import compose, mime
 from medmail_cli.smime.compose import Attachment, Letter

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.audit.entry import Outcome
-from medmail_cli.errors import OK, PARTIAL, MedmailError, combine, exit_of
+from medmail_cli.codes import OK, PARTIAL
+from medmail_cli.errors import MedmailError, combine, exit_of
 from medmail_cli.model import Note, Progress
 
 if TYPE_CHECKING:

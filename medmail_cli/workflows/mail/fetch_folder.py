@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medmail_cli.audit.entry import Outcome
-from medmail_cli.errors import OK, MedmailError, exit_of
+from medmail_cli.codes import OK
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Progress
 from medmail_cli.workflows.mail.fetch import Event, FetchedMessage, Source, Stores, Tally
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, overload
 from cryptography import x509
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.model import Problem
 from medmail_cli.pki.path.evidence import Enclosed
-from medmail_cli.pki.path.fitness import Problem
 from medmail_cli.pki.path.validation import Judgement
 from medmail_cli.pki.x509.address import binds, looks_mixed, unicode_domain
 from medmail_cli.pki.x509.locations import issuer_urls
 from medmail_cli.pki.x509.usage import is_ml_kem
 from medmail_cli.smime.fields import parse_mailboxes
 from medmail_cli.smime.layers import Keys
-from medmail_cli.smime.open import Opened, Policy, open_message
+from medmail_cli.smime.open import Opened, open_message
+from medmail_cli.smime.policy import Policy
 from medmail_cli.smime.verdict import unique
 
 if TYPE_CHECKING:

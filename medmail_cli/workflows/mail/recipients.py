@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from medmail_cli.cms.algorithms import is_older_cipher
 from medmail_cli.cms.signed import certified_capabilities
 from medmail_cli.errors import MedmailError, NothingAttemptedError
+from medmail_cli.model import ContentCipher
 from medmail_cli.pki.path.evidence import Enclosed
 from medmail_cli.pki.path.fitness import dates, fit, unfit
 from medmail_cli.pki.x509.address import ascii_domain, exact
 from medmail_cli.pki.x509.usage import is_ml_kem
-from medmail_cli.profile import Cipher
 from medmail_cli.smime.protect import Style
 from medmail_cli.store.keys.identity import fingerprint
 
@@ -141,7 +141,7 @@ class Plan:
     protection: "Protection"
     addressees: tuple[Addressee, ...]
     excluded: tuple[tuple[Addressee, Exclusion], ...] = ()
-    cipher: Cipher = "aes-256-gcm"
+    cipher: ContentCipher = "aes-256-gcm"
 
 
 def check_named(addresses: Iterable[str], boxes: Iterable["Mailbox"]) -> None:
@@ -202,7 +202,7 @@ def plan_of(
     return Plan("end-to-end", able, tuple(excluded), _cipher(resolver.profile, able))
 
 
-def readable(one: Addressee, weakest: Cipher = "aes-128-cbc") -> tuple[Cipher, ...]:
+def readable(one: Addressee, weakest: ContentCipher = "aes-128-cbc") -> tuple[ContentCipher, ...]:
     """The ciphers that a recipient reads, no weaker than the floor, the strongest first.
 
     Without a word from them these are the ones RFC 8551 §2.7 makes everybody read. Who names ciphers, and
@@ -220,11 +220,11 @@ def readable(one: Addressee, weakest: Cipher = "aes-128-cbc") -> tuple[Cipher, .
     return tuple(cipher for cipher in allowed if cipher in said)
 
 
-CIPHERS: tuple[Cipher, ...] = get_args(Cipher)
+CIPHERS: tuple[ContentCipher, ...] = get_args(ContentCipher)
 _MANDATORY = frozenset({"aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"})
 
 
-def _cipher(profile: "Profile", addressees: Sequence[Addressee]) -> Cipher:
+def _cipher(profile: "Profile", addressees: Sequence[Addressee]) -> ContentCipher:
     """The profile's, else the strongest that everybody reads. Raises ``no-common-cipher``."""
     sets = [set(readable(one, profile.weakest_cipher)) for one in addressees]
     # ChaCha20 goes out only where the profile says so, or to those who named nothing else

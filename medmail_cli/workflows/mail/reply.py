@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from medmail_cli.errors import UNTRUSTED, MedmailError, exit_of
+from medmail_cli.codes import UNTRUSTED
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.pki.x509.address import canonical, same_address
 from medmail_cli.smime.compose import Outside
 from medmail_cli.smime.fields import Mailbox, parse_mailboxes

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from medmail_cli.audit.entry import Intent, Outcome
-from medmail_cli.errors import OK, MedmailError, NothingAttemptedError, exit_of
+from medmail_cli.codes import OK
+from medmail_cli.errors import MedmailError, NothingAttemptedError, exit_of
 from medmail_cli.model import Note
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import estimate, protect, sign_only

@@ -10,7 +10,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from medmail_cli.errors import TRY_LATER, MedmailError, exit_of
+from medmail_cli.codes import TRY_LATER
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Note
 from medmail_cli.workflows.mail.fetch import Source, Stores, Tally, connected, recorded
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cryptography import x509
 
-from medmail_cli.errors import OK, MedmailError
+from medmail_cli.codes import OK
+from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.pki.path.evidence import Enclosed
 from medmail_cli.pki.path.validation import Authorities, Judgement, Path

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from medmail_cli.errors import OK, MedmailError
+from medmail_cli.codes import OK
+from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.pki.path.evidence import Enclosed
 from medmail_cli.pki.x509.address import addresses, looks_mixed
 from medmail_cli.pki.x509.bundle import read_bundle
 from medmail_cli.pki.x509.certificate import facts, issuer_text, subject_text
-from medmail_cli.store.trust.contact import Contact, Known
+from medmail_cli.store.trust.contact import Contact, Known, Origin
 from medmail_cli.store.trust.contacts import Contacts
 from medmail_cli.workflows.audited import logged
 
@@ -33,7 +34,7 @@ class ContactCertificate:
     issuer: str
     not_before: dt.datetime
     not_after: dt.datetime
-    origin: Literal["added", "learned", "pinned"]
+    origin: Origin
     since: dt.datetime
     problems: tuple[str, ...]
     """Why it cannot be encrypted to now; empty if it can."""

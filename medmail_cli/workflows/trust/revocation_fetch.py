@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.errors import DAMAGED, OK, MedmailError, exit_of
+from medmail_cli.codes import DAMAGED, OK
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.pki.path.crl import SKEW, read_crl
 from medmail_cli.pki.path.fitness import fit
 from medmail_cli.pki.path.validation import Judgement
@@ -233,9 +234,9 @@ def _check_answer(
             raise MedmailError("not-yet-valid")
         if not answer.current(now):
             raise MedmailError("expired")
-        if answer.word(now) is None and answer.defect == "critical":
+        if answer.statement(now) is None and answer.defect == "critical":
             raise MedmailError("server-answer-malformed", host=url, detail="ocsp critical extension")
-        if answer.word(now) is None:
+        if answer.statement(now) is None:
             raise MedmailError("weak-algorithm", detail=answer.defect)
 
 

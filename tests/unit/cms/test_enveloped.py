@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from medmail_cli.cms import agreement, algorithms, ber, der, enveloped, identifiers
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
-from medmail_cli.model import KeyTransport
+from medmail_cli.model import ContentCipher, KeyTransport
 from tests.support import pki
 from tests.support.ber import restyle
 from tests.support.people import LETTER, Person, person
@@ -28,7 +28,7 @@ KINDS: tuple[pki.KeyType, ...] = (
     "rsa2048", "p256", "p384", "p521", "brainpoolp256r1", "brainpoolp384r1", "brainpoolp512r1",
     "x25519", "x448", "ml-kem-768", "ml-kem-1024",
 )  # fmt: skip
-CIPHERS: tuple[enveloped.ContentCipher, ...] = get_args(enveloped.ContentCipher)
+CIPHERS: tuple[ContentCipher, ...] = get_args(ContentCipher)
 
 
 def opened(encoded: bytes, *readers: Person, **options: Any) -> enveloped.Decrypted:
@@ -55,7 +55,7 @@ def failure(encoded: bytes, *readers: Person) -> MedmailError:
 )
 def test_round_trip(
     kinds: list[pki.KeyType],
-    cipher: enveloped.ContentCipher,
+    cipher: ContentCipher,
     oaep: bool,
     derive_key: bool,
     content: bytes,

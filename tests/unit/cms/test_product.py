@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.keywrap import aes_key_wrap, aes_key_wrap_wi
 
 from medmail_cli.cms import agreement, algorithms, ber, der, enveloped, identifiers, keywrap
 from medmail_cli.errors import MedmailError
+from medmail_cli.model import ContentCipher
 from tests.support import pki
 from tests.support.people import LETTER, Person, person
 
@@ -20,7 +21,7 @@ KINDS: tuple[pki.KeyType, ...] = (
     "rsa2048", "p256", "p384", "p521", "brainpoolp256r1", "brainpoolp384r1", "brainpoolp512r1",
     "x25519", "x448", "ml-kem-768", "ml-kem-1024",
 )  # fmt: skip
-CIPHERS: tuple[enveloped.ContentCipher, ...] = get_args(enveloped.ContentCipher)
+CIPHERS: tuple[ContentCipher, ...] = get_args(ContentCipher)
 
 
 def opened(encoded: bytes, reader: Person) -> enveloped.Decrypted:
@@ -109,7 +110,7 @@ def test_an_encapsulated_key_is_wrapped_by_what_every_reader_has(kind: pki.KeyTy
 @pytest.mark.parametrize(("kind", "derive_key"), [(kind, at % 2 == 1) for at, kind in enumerate(KINDS)])
 def test_no_changed_bit_and_no_cut_is_opened(kind: pki.KeyType, derive_key: bool) -> None:
     reader = person(kind)
-    cipher: enveloped.ContentCipher = "chacha20-poly1305" if kind in ("p384", "x448") else "aes-256-gcm"
+    cipher: ContentCipher = "chacha20-poly1305" if kind in ("p384", "x448") else "aes-256-gcm"
     encoded = bytearray(enveloped.encrypt(LETTER, [reader.certificate], cipher=cipher, derive_key=derive_key))
     codes = set()
     for bit in range(len(encoded) * 8):

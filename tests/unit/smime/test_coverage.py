@@ -3,7 +3,7 @@
 import pytest
 
 from medmail_cli.cms import ber, der
-from medmail_cli.smime.open import Policy
+from medmail_cli.smime.policy import Policy
 from tests.support.letters import OUTER, TEXT, codes, encrypt, entity, opened, person, sign
 from tests.unit.smime.test_signers import together
 

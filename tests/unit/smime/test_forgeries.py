@@ -13,7 +13,8 @@ from medmail_cli.cms import algorithms, ber, der, identifiers, signed
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.pki.path.validation import Authorities
 from medmail_cli.smime import compose
-from medmail_cli.smime.open import Opened, Policy
+from medmail_cli.smime.open import Opened
+from medmail_cli.smime.policy import Policy
 from medmail_cli.smime.protect import Signer, protect, sign_only
 from tests.support import pki
 from tests.support.letters import (

@@ -6,7 +6,8 @@ import pytest
 
 from medmail_cli.cms import algorithms, ber, der, signed
 from medmail_cli.smime.fields import Mailbox, parse_mailboxes
-from medmail_cli.smime.open import Opened, Policy
+from medmail_cli.smime.open import Opened
+from medmail_cli.smime.policy import Policy
 from tests.support.letters import NOW, OUTER, TEXT, codes, encrypt, entity, opened, person, sign
 
 HEAD = b"From: alice@medecin.test\r\nTo: bob@medecin.test\r\nSubject: inside\r\n"

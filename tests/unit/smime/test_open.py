@@ -6,7 +6,8 @@ import pytest
 
 from medmail_cli.cms import enveloped, signed
 from medmail_cli.smime import compose
-from medmail_cli.smime.open import Opened, Policy
+from medmail_cli.smime.open import Opened
+from medmail_cli.smime.policy import Policy
 from medmail_cli.smime.protect import sign_only
 from tests.support.letters import (
     FILE,

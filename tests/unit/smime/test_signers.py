@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.cms import algorithms, ber, der, identifiers, signed
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.smime import compose
-from medmail_cli.smime.open import Opened, Policy
+from medmail_cli.smime.open import Opened
+from medmail_cli.smime.policy import Policy
 from tests.support import pki
 from tests.support.letters import NOW, OUTER, TEXT, Person, authority, codes, entity, opened, person
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from medmail_cli.smime.open import Policy
+from medmail_cli.smime.policy import Policy
 from tests.support.letters import OUTER, codes, encrypt, opened, sign
 
 Words = list[tuple[str, tuple[str, ...]]]

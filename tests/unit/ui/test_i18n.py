@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 import medmail_cli
-from medmail_cli.errors import EXITS, MedmailError
+from medmail_cli.codes import CODES, EXITS, UNTRUSTED, Code, of_step
+from medmail_cli.errors import MedmailError
+from medmail_cli.smime.verdict import exit_for
 from medmail_cli.ui import i18n, sanitize
 from medmail_cli.ui.error_messages import ERRORS
 from medmail_cli.ui.messages import NOTES, QUESTIONS, REASONS
+from medmail_cli.ui.views import decrypt
 
 PACKAGE = Path(medmail_cli.__file__).parent
 CATALOGUE = PACKAGE / "locale" / "fr" / "LC_MESSAGES"
@@ -21,7 +24,7 @@ def sentences() -> dict[str, str]:
     found = {}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("_", "N_", "words._", "words.N_"):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("_", "N_", "i18n._", "i18n.N_"):
                 argument = node.args[0]
                 if isinstance(argument, ast.Constant) and isinstance(argument.value, str) and argument.value:
                     found[argument.value] = str(path.relative_to(PACKAGE))
@@ -73,8 +76,11 @@ def test_the_compiled_catalogue_is_current() -> None:
     assert compiled == {m.id: m.string for m in read_mo(fresh) if m.id}
 
 
-def test_every_code_has_words_and_an_exit() -> None:
+def test_every_code_has_words() -> None:
     assert set(ERRORS) == set(EXITS)
+    assert set(NOTES) == {name for name, code in CODES.items() if code.of_run}
+    assert set(decrypt.NOTES) == {name for name, code in CODES.items() if code.of_letter}
+    assert all(code.exit is not None or code.of_run or code.of_letter for code in CODES.values())
 
 
 @pytest.mark.parametrize("code", sorted(EXITS))
@@ -83,39 +89,45 @@ def test_words_are_filled_even_where_a_fact_is_missing(code: str) -> None:
     assert "{" not in i18n.hint(MedmailError(code))
 
 
-def test_every_code_that_is_raised_is_known() -> None:
+def test_every_code_that_is_made_is_known() -> None:
     """MedmailError refuses unknown codes when it is made; this finds those that no test has made yet."""
-    unknown = set()
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "MedmailError":
-                code = node.args[0]
-                if isinstance(code, ast.Constant) and code.value not in EXITS:
-                    unknown.add(code.value)
-            if (
-                isinstance(node, ast.Call)
-                and ast.unparse(node.func).rpartition(".")[2] == "Note"
-                and node.args
-            ):
-                code = node.args[0]
-                if (
-                    isinstance(code, ast.Constant)
-                    and code.value not in NOTES
-                    and path.parent.name == "workflows"
-                ):
-                    unknown.add(code.value)
+    known = {
+        "MedmailError": set(EXITS),
+        "NothingAttemptedError": set(EXITS),
+        "Problem": set(CODES),
+        "Note": {name for name, code in CODES.items() if code.of_run},
+    }
+    unknown = {
+        (path.name, code.value)
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and node.args
+        for made, code in [(ast.unparse(node.func).rpartition(".")[2], node.args[0])]
+        if made in known and isinstance(code, ast.Constant) and code.value not in known[made]
+    }
     assert not unknown
 
 
-def test_no_code_stands_in_the_table_without_being_used() -> None:
-    text = "\n".join(
-        path.read_text() for path in PACKAGE.rglob("*.py") if path.name not in ("errors.py", "sentences.py")
-    )
-    assert not {code for code in EXITS if f'"{code}"' not in text}
+def test_no_code_stands_in_the_register_without_being_used() -> None:
+    register = {"codes.py", "error_messages.py", "messages.py"}
+    text = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name not in register)
+    assert not {code for code in CODES if f'"{code}"' not in text}
+
+
+def test_a_code_in_the_register_is_found_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line adds a code; only its words stand elsewhere."""
+    monkeypatch.setitem(CODES, "fake-code", Code(UNTRUSTED, steps=("headers",), of_letter=True))
+    monkeypatch.setitem(EXITS, "fake-code", UNTRUSTED)
+    monkeypatch.setitem(ERRORS, "fake-code", ("a fake", ""))
+    assert MedmailError("fake-code").code == "fake-code"
+    assert exit_for(["fake-code"]) == UNTRUSTED
+    assert "fake-code" in of_step("headers")
 
 
 def test_every_reason_and_question_is_used() -> None:
-    text = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "sentences.py")
+    text = "\n".join(
+        path.read_text() for path in PACKAGE.rglob("*.py") if path.name not in ("codes.py", "messages.py")
+    )
     assert not {name for name in (*REASONS, *QUESTIONS, *NOTES) if f'"{name}"' not in text}
 
 
