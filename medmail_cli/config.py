@@ -17,7 +17,7 @@ from medmail_cli.registers import BY_HAND, LANGUAGES, MECHANISMS, PROTOCOLS
 from medmail_cli.toml import NOWHERE, SecretSource, Table, read_toml
 
 SECRETS = ("passphrase", "password", "p12-password", "pin", "backup-passphrase", "token")
-"""The secrets a run may need; each has the same ways in (contract, Secrets)."""
+"""The secrets a run may need; each has the same ways in."""
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Note:
-    """Something worth telling that changes no outcome; its words stand in ``ui/words.py``."""
+    """Something worth telling that changes no outcome; its words stand in ``ui/i18n.py``."""
 
     type: ClassVar[str] = "note"
     code: str

@@ -30,7 +30,10 @@ from medmail_cli.toml import SecretSource
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
     from medmail_cli.devices.card import Cards
+    from medmail_cli.model import CardPlace, PrivateKey
     from medmail_cli.profile import Profile
     from medmail_cli.store.keys.keystore import Keystore, Unlocked
     from medmail_cli.store.log.writer import AuditLog
@@ -362,7 +365,12 @@ class Session:
         return self.unlocked
 
     def _with_cards(self, unlocked: "Unlocked") -> "Unlocked":
-        unlocked.open_card = lambda place, public_key: self.cards.key(place, public_key)
+        def open_card(place: "CardPlace", public_key: "PublicKeyTypes") -> "PrivateKey":
+            from medmail_cli.devices.cardkey import key_at
+
+            return key_at(self.cards, place, public_key)
+
+        unlocked.open_card = open_card
         return unlocked
 
     @cached_property
@@ -411,11 +419,16 @@ class Session:
     @cached_property
     def believed(self) -> "Believed":
         """What the audit log says of anchors and contacts."""
-        from medmail_cli.store.trust import believed
+        from medmail_cli.store.trust.believed import Believed, Home, TakenOver
 
-        places = self._folders
-        home = believed.Home(places.trust, places.cache, places.contacts, places.keystore)
-        return believed.Believed(self.log, places.cache, home)
+        folders = self._folders
+
+        def held() -> TakenOver:
+            from medmail_cli.store.trust.adoption import Folders, everything
+
+            return everything(Folders(folders.trust, folders.cache, folders.contacts, folders.keystore))
+
+        return Believed(self.log, folders.cache, Home(folders.keystore, held))
 
     def _sealed(self, unlocked: "Unlocked") -> "Unlocked":
         """Now that it is open, its seal over whom one trusts is held against the log."""

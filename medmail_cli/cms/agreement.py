@@ -11,7 +11,7 @@ _CURVE_NAMES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
 
 
 def curve_name(curve: ec.EllipticCurve) -> str:
-    """A curve as the contract names it: ``p256``, ``brainpoolp256r1``."""
+    """A curve by our name: ``p256``, ``brainpoolp256r1``."""
     return _CURVE_NAMES.get(curve.name, curve.name.lower())
 
 

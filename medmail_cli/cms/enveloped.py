@@ -61,7 +61,7 @@ class EnvelopedData:
 
 @dataclass(frozen=True)
 class Decrypted:
-    """What an envelope held, and how: ``key_management`` as the contract names it, whose key opened it.
+    """What an envelope held, and how: ``key_management`` as verdicts name it, whose key opened it.
 
     Content that is not ``authenticated`` (CBC) may be somebody else's choice: release it only under a trusted
     signature.

@@ -52,7 +52,7 @@ class RecipientInfo:
             return False
 
     def key_management(self, public_key: "PublicKeyTypes") -> str:
-        """How the key is wrapped for ``public_key``, in the contract's words."""
+        """How the key is wrapped for ``public_key``, as verdicts name it."""
         oid = self.algorithm.oid
         if oid == algorithms.RSA:
             return "rsa-pkcs1v15"

@@ -3,8 +3,6 @@
 import contextlib
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast, get_args
@@ -17,100 +15,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from medmail_cli.cms import algorithms, ber, content, der, enclosed, identifiers, pss
 from medmail_cli.cms.certificates import UNREADABLE
 from medmail_cli.cms.publickey import pss_restriction
-from medmail_cli.cms.verify import check_signer
+from medmail_cli.cms.signerinfo import SignedData, SignerInfo, capability_name
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import SignatureScheme
 
 if TYPE_CHECKING:
     from medmail_cli.model import PrivateKey
 
-__all__ = ["SignedData", "SignerInfo", "check_signer", "parse_signed", "sign"]
-
 _MOST_SIGNERS = 32
 _ED448_DIGEST = algorithms.identifier(algorithms.SHAKE256_LEN, der.integer(512))
 """RFC 8419 3.1."""
 _ML_DSA_OIDS = {name: oid for oid, name in algorithms.ML_DSA.items()}
-
-
-@dataclass(frozen=True)
-class SignerInfo:
-    """One signer of a SignedData, as received and not yet checked.
-
-    ``signed_attributes`` and ``unsigned_attributes`` map an attribute's identifier to its values (a repeated
-    attribute's values are in one tuple); ``signed_node`` is None where there are no signed attributes.
-    """
-
-    id: identifiers.CertificateId
-    digest_algorithm: algorithms.Algorithm
-    signature_algorithm: algorithms.Algorithm
-    signature: bytes
-    signed_node: ber.Node | None
-    signed_attributes: dict[str, tuple[ber.Node, ...]]
-    unsigned_attributes: dict[str, tuple[ber.Node, ...]]
-
-    @property
-    def digest(self) -> str:
-        """The digest's name ("sha256"), or its dotted identifier if it is unknown."""
-        try:
-            return algorithms.digest_name(self.digest_algorithm)
-        except MedmailError:
-            return self.digest_algorithm.oid
-
-    @property
-    def signature_scheme(self) -> str:
-        """The scheme's name ("rsa-pkcs1v15", "rsa-pss", "ecdsa", "ed25519"), else the dotted identifier."""
-        oid = self.signature_algorithm.oid
-        return algorithms.SIGNATURES.get(oid, (oid, ""))[0]
-
-    @cached_property
-    def signed_at(self) -> dt.datetime | None:
-        """The signingTime the signer claims, aware, in UTC; None without one."""
-        value = self._one(algorithms.SIGNING_TIME)
-        return value.time() if value else None
-
-    @cached_property
-    def capabilities(self) -> tuple[str, ...] | None:
-        """What the signer says it reads (sMIMECapabilities): our names, else dotted numbers."""
-        value = self._one(algorithms.CAPABILITIES)
-        if value is None:
-            return None
-        return tuple(_capability(entry) for entry in value.elements(ber.SEQUENCE))
-
-    @cached_property
-    def encryption_key_preference(self) -> identifiers.CertificateId | None:
-        """The certificate the signer wants used to answer (RFC 8551 2.5.3); None without one."""
-        value = self._one(algorithms.ENCRYPTION_KEY_PREFERENCE)
-        if value is None:
-            return None
-        if value.tag == 0x80:
-            return identifiers.issuer_and_serial(value, 0x80)
-        if value.tag == 0x81:
-            octets = value.fields(0x81).take(ber.OCTET_STRING).octets()
-            return identifiers.CertificateId(key_identifier=bytes(octets))
-        return identifiers.CertificateId(key_identifier=bytes(value.octets(0x82)))
-
-    def _one(self, oid: str) -> ber.Node | None:
-        values = self.signed_attributes.get(oid)
-        if values is None:
-            return None
-        if len(values) != 1:
-            raise ber.malformed("attribute")
-        return values[0]
-
-
-@dataclass(frozen=True)
-class SignedData:
-    """A SignedData as received: ``content`` is None where the content stands elsewhere (detached)."""
-
-    content_type: str
-    content: memoryview | None
-    certificates: tuple[x509.Certificate, ...]
-    crls: tuple[x509.CertificateRevocationList, ...]
-    signers: tuple[SignerInfo, ...]
-    ocsp: tuple[bytes, ...] = ()
-    """OCSPResponses in DER that came along (RFC 5940, RFC 5126 6.3.4)."""
-    unread: tuple[identifiers.CertificateId, ...] = ()
-    """Whose certificates came along and cannot be read."""
 
 
 def parse_signed(node: ber.Node) -> SignedData:
@@ -210,15 +125,9 @@ def certified_capabilities(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         found = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(algorithms.CAPABILITIES))
         entries = ber.parse(found.value.public_bytes()).elements(ber.SEQUENCE)
-        return tuple(map(_capability, entries))
+        return tuple(map(capability_name, entries))
     except (x509.ExtensionNotFound, *UNREADABLE, MedmailError):
         return ()
-
-
-def _capability(entry: ber.Node) -> str:
-    oid = entry.fields().take(ber.OID).oid()
-    encoded = der.canonical(entry)
-    return algorithms.CAPABILITY_NAMES.get(encoded) or algorithms.CAPABILITY_OIDS.get(oid, oid)
 
 
 def default_scheme(key: "PrivateKey") -> "SignatureScheme":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-    from medmail_cli.cms.signed import SignedData, SignerInfo
+    from medmail_cli.cms.signerinfo import SignedData, SignerInfo
 
 _PURE = frozenset({"ed25519", "ed448", *algorithms.ML_DSA.values()})
 """Schemes that sign the octets themselves, not a digest of them (RFC 8419, 9882)."""
@@ -50,7 +50,7 @@ def check_signer(
     certificate: "x509.Certificate",
     content: bytes | memoryview | Content | None = None,
 ) -> tuple[str, ...]:
-    """What is wrong with one signature, as the contract's problem codes; nothing means it holds.
+    """What is wrong with one signature, as registered codes; nothing means it holds.
 
     ``content`` is what a detached signature is over; by default the content inside. Codes: "bad-signature"
     (also where messageDigest, contentType, signingCertificate or CMSAlgorithmProtection disagree, where they

@@ -21,7 +21,7 @@ def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
     from medmail_cli.model import Note, Progress
     from medmail_cli.workflows.mail.delivery import Retried
-    from medmail_cli.workflows.mail.fetch import FetchedAccount, FetchedFolder, FetchedMessage
+    from medmail_cli.workflows.mail.fetched import FetchedAccount, FetchedFolder, FetchedMessage
 
     return {"fetch": (FetchedMessage, FetchedFolder, FetchedAccount, Retried, Progress, Note)}
 
@@ -57,6 +57,7 @@ def fetch(
     from medmail_cli.ui.render import show
     from medmail_cli.wiring.accounts import source_of
     from medmail_cli.workflows.mail import fetch as workflow
+    from medmail_cli.workflows.mail.fetched import Stores
 
     session: Session = ctx.obj
     if folder and all_folders:
@@ -66,7 +67,7 @@ def fetch(
     if command is not None and not watch:
         raise typer.BadParameter(_("--exec goes with --watch"))
     folders = None if all_folders else tuple(folder or ["INBOX"])
-    stores = workflow.Stores(session.mailbox, session.log, session.now)
+    stores = Stores(session.mailbox, session.log, session.now)
     if all_accounts:
         session.account()
         sources = [source_of(session, one, folders) for one in session.config.accounts.values()]

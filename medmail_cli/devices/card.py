@@ -21,9 +21,7 @@ from medmail_cli.errors import MedmailError
 
 if TYPE_CHECKING:
     import pkcs11
-    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-    from medmail_cli.devices.cardkey import CardKey
     from medmail_cli.model import CardPlace
 
 Pin = Callable[[str], bytes]
@@ -313,18 +311,9 @@ class Cards:
             raise MedmailError("several-cards", labels=[f"{card.label} ({card.serial})" for card in fitting])
         return self._kept(fitting[0])
 
-    def key(self, place: "CardPlace", public_key: "PublicKeyTypes", key_id: bytes | None = None) -> "CardKey":
-        """The key at ``place``, or that of ``key_id`` on the same card.
-
-        Raises ``no-card-module``, ``card-absent``, ``extra-missing``.
-        """
-        from medmail_cli.devices.cardkey import CardKey
-
-        return CardKey(self.at(place), bytes.fromhex(place.key_id) if key_id is None else key_id, public_key)
-
     @alone
     def at(self, place: "CardPlace") -> Card:
-        """The card of ``place``. Raises as :meth:`key` does."""
+        """The card of ``place``. Raises ``no-card-module``, ``card-absent``, ``extra-missing``."""
         if (place.serial, place.label) in self._cards:
             return self._cards[place.serial, place.label]
         if not place.module:  # of a backup: which code is loaded is for this machine to say

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import pkcs11
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-    from medmail_cli.devices.card import Card
-    from medmail_cli.model import KeyTransport, Primitive, SignatureScheme
+    from medmail_cli.devices.card import Card, Cards
+    from medmail_cli.model import CardPlace, KeyTransport, Primitive, SignatureScheme
 
 _SAMPLE = 32
 _MOST_WAYS, _LONGEST_LABEL = 64, 255
@@ -371,3 +371,13 @@ def ecdsa_der(raw: bytes) -> bytes:
     """An ECDSA signature in DER (RFC 3279 2.2.3) of the two numbers that a card gives (PKCS#11 2.3.1)."""
     half = len(raw) // 2
     return encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
+
+
+def key_at(
+    cards: "Cards", place: "CardPlace", public_key: "PublicKeyTypes", key_id: bytes | None = None
+) -> CardKey:
+    """The key at ``place``, or that of ``key_id`` on the same card.
+
+    Raises ``no-card-module``, ``card-absent``, ``extra-missing``.
+    """
+    return CardKey(cards.at(place), bytes.fromhex(place.key_id) if key_id is None else key_id, public_key)

@@ -8,12 +8,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from medmail_cli.devices.cardkey import CardKey, key_at
 from medmail_cli.pki.path.chain import chain_of
 from medmail_cli.pki.x509.usage import purpose
 
 if TYPE_CHECKING:
     from medmail_cli.devices.card import Cards
-    from medmail_cli.devices.cardkey import CardKey
     from medmail_cli.model import CardPlace
 
 
@@ -35,10 +35,10 @@ def login_key(
     pool = [*(one for _, one in held), *known]
     for key_id, one in sorted(held, key=lambda pair: pair[1].not_valid_before_utc, reverse=True):
         if _for_logins(one) and one.not_valid_before_utc <= now <= one.not_valid_after_utc:
-            key = cards.key(place, one.public_key(), key_id)
+            key = key_at(cards, place, one.public_key(), key_id)
             if key.is_there():
                 return key, (one, *chain_of(one, pool))
-    return cards.key(place, certificate.public_key()), (certificate, *chain_of(certificate, pool))
+    return key_at(cards, place, certificate.public_key()), (certificate, *chain_of(certificate, pool))
 
 
 def _for_logins(certificate: x509.Certificate) -> bool:

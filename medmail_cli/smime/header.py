@@ -11,7 +11,7 @@ from medmail_cli.smime.syntax import parse_date, parse_ids, without_comments
 from medmail_cli.smime.verdict import Headers
 
 if TYPE_CHECKING:
-    from medmail_cli.smime.layers import Unwrapped
+    from medmail_cli.smime.unwrapped import Unwrapped
 
 
 def choose(
@@ -118,7 +118,7 @@ def _ids(fields: Sequence[Field], name: str) -> tuple[str, ...]:
 
 
 def headers(fields: Sequence[Field], *, protected: bool) -> Headers:
-    """The contract's object for these fields, decoded for showing."""
+    """These fields as the verdict has them, decoded for showing."""
     dates = all_of(fields, "date")
     # one identifier, or what stands there: a letter's own name is not pieced together (RFC 5322 3.6.4)
     own = without_comments(found[0].value) if (found := all_of(fields, "message-id")) else ""

@@ -21,7 +21,7 @@ from medmail_cli.pki.x509 import address
 from medmail_cli.smime import display, mime, recipient_emails, transfer
 from medmail_cli.smime.fields import Field
 from medmail_cli.smime.header import choose, headers, in_clear, mailboxes, shown
-from medmail_cli.smime.layers import Keys, Unwrapped, holds_signature, unwrap, with_line_ends_repaired
+from medmail_cli.smime.layers import Keys, holds_signature, unwrap, with_line_ends_repaired
 from medmail_cli.smime.mime import Entity
 from medmail_cli.smime.policy import DEFAULT_POLICY, Policy
 from medmail_cli.smime.signers import (
@@ -35,6 +35,7 @@ from medmail_cli.smime.signers import (
     nobody,
     subject_of,
 )
+from medmail_cli.smime.unwrapped import Unwrapped
 from medmail_cli.smime.verdict import (
     Attachment,
     Encryption,
@@ -93,7 +94,7 @@ def _is_of_mime(field: Field) -> bool:
 def open_message(
     raw: bytes,
     *,
-    id: str,  # noqa: A002 - the contract's word
+    id: str,  # noqa: A002 - the word of the JSON
     source: str,
     keys: Keys,
     judge: Judge,

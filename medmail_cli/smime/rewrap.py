@@ -9,7 +9,8 @@ from medmail_cli.cms import rewrap as cms
 from medmail_cli.cms.enveloped import parse_enveloped
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import PrivateKey
-from medmail_cli.smime.layers import Keys, Unwrapped, outer_envelope, unwrap, with_cms
+from medmail_cli.smime.layers import Keys, outer_envelope, unwrap, with_cms
+from medmail_cli.smime.unwrapped import Unwrapped
 
 Pair = tuple[x509.Certificate, PrivateKey]
 

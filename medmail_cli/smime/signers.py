@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import hashes
 
 from medmail_cli.cms.certificates import UNREADABLE
 from medmail_cli.cms.identifiers import nameable, serial_number
-from medmail_cli.cms.signed import SignerInfo, check_signer
-from medmail_cli.cms.verify import Content, certificate_meant
+from medmail_cli.cms.signerinfo import SignerInfo
+from medmail_cli.cms.verify import Content, certificate_meant, check_signer
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Problem, phrase
 from medmail_cli.pki.path.evidence import MOST_HELPERS, NOTHING, Enclosed
@@ -21,12 +21,12 @@ from medmail_cli.pki.x509 import address, dn
 from medmail_cli.pki.x509.certificate import facts
 from medmail_cli.smime.fields import Field, Mailbox, addresses_in
 from medmail_cli.smime.header import all_of, mailboxes
-from medmail_cli.smime.layers import SignatureLayer
 from medmail_cli.smime.policy import Policy
+from medmail_cli.smime.unwrapped import SignatureLayer
 from medmail_cli.smime.verdict import Signer, unique
 
 SKEW = timedelta(minutes=5)
-"""How far a signing time may lie ahead of the time of judgement (contract, decrypt)."""
+"""How far a signing time may lie ahead of the time of judgement."""
 
 
 MOST_CANDIDATES = 8

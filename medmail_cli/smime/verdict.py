@@ -1,6 +1,6 @@
 """The verdict on a message: the one value from which text, JSON, exit and audit entry are made.
 
-Its shape is the contract's ``decrypt`` object, field for field.
+Its shape is that of ``decrypt --json``, field for field.
 """
 
 from collections.abc import Iterable
@@ -94,7 +94,7 @@ class Attachment:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The contract's object for one message."""
+    """What ``decrypt --json`` prints for one message."""
 
     type: ClassVar[str] = "message"
     id: str

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from medmail_cli.session import Session
     from medmail_cli.store.keys.identity import Identity
     from medmail_cli.transport.sasl import Credentials
-    from medmail_cli.workflows.mail.fetch import Source
+    from medmail_cli.workflows.mail.fetched import Source
 
 
 def source_of(session: "Session", account: "Account", folders: tuple[str, ...] | None = None) -> "Source":
     """Where an account's mail is fetched from; nothing is asked for before it is used."""
-    from medmail_cli.workflows.mail.fetch import Source
+    from medmail_cli.workflows.mail.fetched import Source
 
     return Source(
         account, lambda: tls_context(session, account), lambda: credentials(session, account), folders

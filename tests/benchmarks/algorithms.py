@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from medmail_cli.cms import ber, enveloped, signed
+from medmail_cli.cms import ber, enveloped, signed, verify
 from medmail_cli.cms.encrypt import encrypt
 from medmail_cli.model import ContentCipher, SignatureScheme
 from tests.support import libcrypto
@@ -99,7 +99,7 @@ def verifying(kind: KeyType, scheme: SignatureScheme, castle: Peer) -> None:
     def ours() -> bytes:
         read = signed.parse_signed(ber.parse(message))
         (info,) = read.signers
-        assert signed.check_signer(read, info, alice.certificate, None) == ()
+        assert verify.check_signer(read, info, alice.certificate, None) == ()
         assert read.content is not None
         return bytes(read.content)
 

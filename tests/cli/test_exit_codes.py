@@ -1,4 +1,4 @@
-"""Every exit of the contract, once as text and once as JSON, and how a run is interrupted."""
+"""Every exit, once as text and once as JSON, and how a run is interrupted."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What ``medmail decrypt`` releases, row by row of the contract, and which message an argument means."""
+"""What ``medmail decrypt`` releases, row by row, and which message an argument means."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The three streams: data, messages and what never goes to a terminal (contract, Streams)."""
+"""The three streams: data, messages and what never goes to a terminal."""
 
 import os
 import subprocess

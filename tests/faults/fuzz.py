@@ -46,7 +46,7 @@ def ber(data: bytes) -> None:
 
 def cms(data: bytes) -> None:
     """All structures, with keys of every kind at hand."""
-    from medmail_cli.cms import ber, content, enveloped, signed
+    from medmail_cli.cms import ber, content, enveloped, signed, verify
     from tests.support.people import person
 
     node = ber.parse(data)
@@ -55,7 +55,7 @@ def cms(data: bytes) -> None:
         read = signed.parse_signed(node)
         for info in read.signers:
             for certificate in read.certificates[:4]:
-                found = signed.check_signer(read, info, certificate, None)
+                found = verify.check_signer(read, info, certificate, None)
                 assert found or read.content is not None
             for look in ("signed_at", "capabilities", "encryption_key_preference"):
                 with contextlib.suppress(MedmailError):

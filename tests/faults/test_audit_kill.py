@@ -17,7 +17,7 @@ RUN = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from medmail_cli.store.auditlog import AuditLog, Intent, Outcome
+from medmail_cli.store.log.writer import AuditLog, Intent, Outcome
 
 def tell(kind, number) -> None:
     print(kind, number, flush=True)

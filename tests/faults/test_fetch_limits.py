@@ -17,7 +17,8 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.session import Options, Session
 from medmail_cli.transport import proxy
 from medmail_cli.wiring.accounts import source_of
-from medmail_cli.workflows.mail.fetch import Event, FetchedMessage, Stores, fetch
+from medmail_cli.workflows.mail.fetch import fetch
+from medmail_cli.workflows.mail.fetched import Event, FetchedMessage, Stores
 from tests.support.cli import MEDMAIL, medmail
 from tests.support.imapserver import Act, ImapServer, Peer, _uids
 from tests.support.servers import sample, until

@@ -13,7 +13,7 @@ import pytest
 from medmail_cli.errors import exit_of
 from medmail_cli.model import Note
 from medmail_cli.session import Session
-from medmail_cli.workflows.mail.fetch import Source
+from medmail_cli.workflows.mail.fetched import Source
 from medmail_cli.workflows.mail.refusals import Refusals
 from medmail_cli.workflows.mail.watch import Pace
 from tests.support.cli import medmail

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from medmail_cli.cms import ber, enveloped, signed
+from medmail_cli.cms import ber, enveloped, signed, verify
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.model import ContentCipher, SignatureScheme
 from tests.support import pki
@@ -93,7 +93,7 @@ def test_we_verify_what_gpgsm_signs(gpgsm: Gpgsm, options: list[str]) -> None:
     read = signed.parse_signed(ber.parse(theirs))
     assert (read.content is None) == bool(options)
     assert pki.named(read.signers[0], read.certificates) == gpgsm.certificate
-    assert signed.check_signer(read, read.signers[0], gpgsm.certificate, LETTER) == ()
+    assert verify.check_signer(read, read.signers[0], gpgsm.certificate, LETTER) == ()
 
 
 @pytest.mark.parametrize("cipher", ["aes-256-cbc", "aes-128-cbc"])

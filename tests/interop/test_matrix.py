@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from medmail_cli.cms import ber, content, enveloped, signed
+from medmail_cli.cms import ber, content, enveloped, signed, verify
 from medmail_cli.model import ContentCipher, SignatureScheme
 from medmail_cli.smime import mime
 from medmail_cli.smime.open import Opened
@@ -54,8 +54,8 @@ def checked(theirs: bytes, signer: Person, over: bytes | None = None) -> tuple[s
     (info,) = read.signers
     assert info.id.names(signer.certificate)
     assert read.content == (CONTENT if over is None else None)
-    assert "bad-signature" in signed.check_signer(read, info, signer.certificate, CONTENT + b"!")
-    return signed.check_signer(read, info, signer.certificate, over)
+    assert "bad-signature" in verify.check_signer(read, info, signer.certificate, CONTENT + b"!")
+    return verify.check_signer(read, info, signer.certificate, over)
 
 
 def unsealed(theirs: bytes, reader: Person, **options: Any) -> enveloped.Decrypted:

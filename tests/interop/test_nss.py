@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medmail_cli.cms import ber, enveloped, signed
+from medmail_cli.cms import ber, enveloped, signed, verify
 from medmail_cli.model import ContentCipher, SignatureScheme
 from tests.support import pki
 from tests.support.letters import Person, authority, person
@@ -68,8 +68,8 @@ def test_we_verify_what_nss_signs(nss: Nss, kind: pki.KeyType, detached: bool) -
     (info,) = read.signers
     assert info.id.names(alice.certificate)
     assert (read.content is None) == detached
-    assert signed.check_signer(read, info, alice.certificate, CONTENT) == ()
-    assert signed.check_signer(read, info, alice.certificate, CONTENT + b"!") == ("bad-signature",)
+    assert verify.check_signer(read, info, alice.certificate, CONTENT) == ()
+    assert verify.check_signer(read, info, alice.certificate, CONTENT + b"!") == ("bad-signature",)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from medmail_cli.cms import ber, enveloped, signed
+from medmail_cli.cms import ber, enveloped, signed, verify
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.cms.rewrap import rewrap
 from medmail_cli.errors import MedmailError
@@ -99,8 +99,8 @@ def test_we_verify_what_openssl_signs(people: People, kind: str, options: list[s
     assert found is not None
     assert found == person.certificate
     assert (read.content is None) == (options == [])
-    assert signed.check_signer(read, signer, found, LETTER) == ()
-    assert signed.check_signer(read, signer, found, LETTER + b" ") == ("bad-signature",)
+    assert verify.check_signer(read, signer, found, LETTER) == ()
+    assert verify.check_signer(read, signer, found, LETTER + b" ") == ("bad-signature",)
     assert (signer.signed_at is None) == ("-noattr" in options)
 
 
@@ -112,7 +112,7 @@ def test_we_verify_any_digest(people: People, digest: str) -> None:
     theirs = cms("-sign", "-outform", "DER", "-binary", "-nodetach", *names, "-md", digest)
     read = signed.parse_signed(ber.parse(theirs))
     assert read.signers[0].digest == digest
-    assert signed.check_signer(read, read.signers[0], person.certificate) == ()
+    assert verify.check_signer(read, read.signers[0], person.certificate) == ()
 
 
 @pytest.mark.parametrize("salt", ["digest", "0", "20", "max"])
@@ -128,7 +128,7 @@ def test_we_verify_pss_with_any_parameters(people: People, salt: str, mgf: str) 
     )  # fmt: skip
     read = signed.parse_signed(ber.parse(theirs))
     assert read.signers[0].signature_scheme == "rsa-pss"
-    assert signed.check_signer(read, read.signers[0], person.certificate) == ()
+    assert verify.check_signer(read, read.signers[0], person.certificate) == ()
 
 
 def test_keys_for_pss_alone_sign_for_each_other(people: People, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_keys_for_pss_alone_sign_for_each_other(people: People, tmp_path: Path) 
     names = ("-signer", cert_file, "-inkey", key_file, "-keyopt", "rsa_padding_mode:pss", "-md", "sha384")
     read = signed.parse_signed(ber.parse(cms("-sign", "-outform", "DER", "-binary", "-nodetach", *names)))
     assert read.signers[0].signature_scheme == "rsa-pss"
-    assert signed.check_signer(read, read.signers[0], certificate) == ()
+    assert verify.check_signer(read, read.signers[0], certificate) == ()
     ours = signed.sign(LETTER, key=SoftwareKey(key), certificate=certificate, signed_at=AT)
     letter.write_bytes(ours)
     check = ("-verify", "-inform", "DER", "-CAfile", cert_file, "-partial_chain", "-binary", "-in", letter)
@@ -161,7 +161,7 @@ def test_several_signers_are_each_checked(people: People) -> None:
     found = {pki.named(signer, read.certificates): signer for signer in read.signers}
     assert set(found) == {each.certificate for each in two}
     for each in two:
-        assert signed.check_signer(read, found[each.certificate], each.certificate) == ()
+        assert verify.check_signer(read, found[each.certificate], each.certificate) == ()
 
 
 def test_sha1_is_weak_whoever_signed(people: People) -> None:
@@ -170,7 +170,7 @@ def test_sha1_is_weak_whoever_signed(people: People) -> None:
     names = ("-signer", person.cert_file, "-inkey", person.key_file)
     theirs = cms("-sign", "-outform", "DER", "-binary", "-nodetach", "-md", "sha1", *names)
     read = signed.parse_signed(ber.parse(theirs))
-    assert signed.check_signer(read, read.signers[0], person.certificate) == ("weak-algorithm",)
+    assert verify.check_signer(read, read.signers[0], person.certificate) == ("weak-algorithm",)
 
 
 @pytest.mark.parametrize("cipher", ["aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"])

@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from medmail_cli.cms import enveloped
 from medmail_cli.devices.card import Cards
+from medmail_cli.devices.cardkey import key_at
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace
 from medmail_cli.store.keys.keystore import fingerprint
@@ -327,7 +328,7 @@ def test_after_the_card_has_gone_good_and_bad_letters_fail_alike(
     for cards in _cards(desk, monkeypatch):
         card = cards.choose(SOFTHSM, None)
         place = CardPlace(card.module, card.label, card.serial, "01")
-        key = cards.key(place, alice.certificate.public_key())
+        key = key_at(cards, place, alice.certificate.public_key())
         assert key.can_sign()
         assert key.can_decrypt()
         desk.reader.pull()

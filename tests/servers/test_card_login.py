@@ -173,14 +173,15 @@ import socket, ssl, sys
 from pathlib import Path
 from cryptography import x509
 from medmail_cli.devices.card import Cards
+from medmail_cli.devices.cardkey import key_at
 from medmail_cli.model import CardPlace
-from medmail_cli.store.refusedpins import RefusedPins
+from medmail_cli.store.keys.refused_pins import RefusedPins
 from medmail_cli.transport import tlskey
 module, port, bare = sys.argv[1:]
 certificate = x509.load_pem_x509_certificate(sys.stdin.buffer.read())
 cards = Cards(lambda _label: b"1234", lambda: RefusedPins(Path("/nonexistent"), bytes(32)))
 card = cards.choose(Path(module), None)
-key = cards.key(CardPlace(card.module, card.label, card.serial, "01"), certificate.public_key())
+key = key_at(cards, CardPlace(card.module, card.label, card.serial, "01"), certificate.public_key())
 if bare == "False":
     key._primitives = frozenset({"rsa-pkcs1v15"})
 made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

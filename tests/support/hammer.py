@@ -24,7 +24,7 @@ METHODS = ("est", "same-answer", "cmp", "two")
 """Plain EST, EST where a request that comes again gets the same certificate, CMP, and plain EST where each
 person gets one certificate to sign and one to be written to."""
 
-_PERSON, _JOURNAL = "medmail_cli.workflows.batch.run.person", "medmail_cli.store.batch_journal.Journal"
+_PERSON, _JOURNAL = "medmail_cli.workflows.batch.person", "medmail_cli.store.batch_journal.Journal"
 _LOG, _TRANSPORT = "medmail_cli.store.log.writer.AuditLog", "medmail_cli.transport"
 STEPS: dict[str, str] = {
     "before the journal is open": f"call {_JOURNAL}.__enter__",

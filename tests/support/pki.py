@@ -23,7 +23,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from medmail_cli.cms import ber, der
-from medmail_cli.cms.signed import SignerInfo
+from medmail_cli.cms.signerinfo import SignerInfo
 
 KeyType = Literal[
     "rsa1024", "rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521",

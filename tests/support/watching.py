@@ -10,7 +10,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.session import Options, Session
 from medmail_cli.wiring.accounts import source_of
-from medmail_cli.workflows.mail.fetch import FetchedMessage, Source, Stores
+from medmail_cli.workflows.mail.fetched import FetchedMessage, Source, Stores
 from medmail_cli.workflows.mail.refusals import Refusals
 from medmail_cli.workflows.mail.watch import Pace, watch
 from tests.support.servers import until

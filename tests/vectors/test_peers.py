@@ -6,7 +6,7 @@ RSASSA-PSS over SHAKE and authenticated attributes, the key agreement of gpgsm 2
 
 import pytest
 
-from medmail_cli.cms import ber, content, enveloped, signed
+from medmail_cli.cms import ber, content, enveloped, signed, verify
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
 from tests.vectors import samples
@@ -27,8 +27,8 @@ def test_message(heading: str) -> None:
         read = signed.parse_signed(node)
         (signer,) = read.signers
         assert bytes(read.content or b"") == TEXT
-        assert signed.check_signer(read, signer, certificate) == ()
-        assert signed.check_signer(read, signer, certificate, TEXT + b"!") == ("bad-signature",)
+        assert verify.check_signer(read, signer, certificate) == ()
+        assert verify.check_signer(read, signer, certificate, TEXT + b"!") == ("bad-signature",)
         return
     key = SoftwareKey(samples.key(FILE, kind))
     envelope = enveloped.parse_enveloped(node)

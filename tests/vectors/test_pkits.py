@@ -79,7 +79,7 @@ SETTINGS: dict[str, list[tuple[PolicySettings, bool]]] = {
     # 4.12
     "inhibitAnyPolicyTest3": [(DEFAULT, True), (PolicySettings(inhibit_any=True), False)],
 }
-# what an invalid path must be called where the contract has a word of its own for it
+# what an invalid path must be called where there is a code of our own for it
 CODES = {
     r"InvalidRevoked|InvaliddeltaCRLTest[3469]|InvalidonlySomeReasonsTest(16|20|21)|InvalidcRLIssuerTest(31|32)"
     r"|InvalidNegativeSerial|InvalidLongSerial|InvalidIDPwithindirectCRLTest23|InvaliddistributionPointTest[26]$"

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 
-from medmail_cli.cms import ber, enveloped, signed
+from medmail_cli.cms import ber, enveloped, signed, verify
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.path.evidence import Enclosed
@@ -59,8 +59,8 @@ def test_signatures_of_1999_hold_and_are_weak(name: str, signer: str) -> None:
     assert (read.content is None) == (name == "4.3")
     over = CONTENT if read.content is None else bytes(read.content)
     assert over == CONTENT
-    assert signed.check_signer(read, info, alice, over) == WEAK
-    assert signed.check_signer(read, info, alice, over + b"!") == ("bad-signature", *WEAK)
+    assert verify.check_signer(read, info, alice, over) == WEAK
+    assert verify.check_signer(read, info, alice, over + b"!") == ("bad-signature", *WEAK)
 
 
 def test_certificates_only() -> None:
@@ -114,7 +114,7 @@ def test_a_signer_whose_certificate_is_not_enclosed() -> None:
         assert bytes(body.content or b"").endswith(b"\r\n\r\nWatson, come here - I want to see you.\r\n")
         (info,) = body.signers
         assert info.id.names(alice)
-        assert signed.check_signer(body, info, alice) == ()
+        assert verify.check_signer(body, info, alice) == ()
 
 
 def test_ml_dsa() -> None:
@@ -124,8 +124,8 @@ def test_ml_dsa() -> None:
     (pem,) = next(iter(samples.pems("rfc9882.pem").values()))
     read = signed.parse_signed(ber.parse(samples.der_of(pem)))
     assert bytes(read.content or b"") == b"ML-DSA-44 signed-data example with signed attributes"
-    assert signed.check_signer(read, read.signers[0], signer) == ()
-    assert signed.check_signer(read, read.signers[0], signer, b"another") == ("bad-signature",)
+    assert verify.check_signer(read, read.signers[0], signer) == ()
+    assert verify.check_signer(read, read.signers[0], signer, b"another") == ("bad-signature",)
 
 
 @pytest.mark.parametrize("heading", [name for name in samples.pems("housley.pem") if "3274" not in name])
@@ -138,8 +138,8 @@ def test_signatures_of_others(heading: str) -> None:
     for info in read.signers:
         signer = next(one for one in read.certificates if info.id.names(one))
         expected = WEAK if info.signature_scheme == "dsa" else ()
-        assert signed.check_signer(read, info, signer) == expected
-        assert signed.check_signer(read, info, signer, b"another") == ("bad-signature", *expected)
+        assert verify.check_signer(read, info, signer) == expected
+        assert verify.check_signer(read, info, signer, b"another") == ("bad-signature", *expected)
 
 
 def test_compressed_data() -> None:
@@ -183,7 +183,7 @@ def test_keys_fit_their_certificates(person: str) -> None:
     signer, reader = (samples.certificate(FILE, person + end) for end in (".1", ".3"))
     key, reading = (SoftwareKey(samples.key(FILE, person + end)) for end in (".2", ".4"))
     read = signed.parse_signed(ber.parse(signed.sign(CONTENT, key=key, certificate=signer, signed_at=AT)))
-    assert signed.check_signer(read, read.signers[0], signer) == ()
+    assert verify.check_signer(read, read.signers[0], signer) == ()
     sealed = enveloped.encrypt(CONTENT, [reader], cipher="aes-256-gcm")
     found = enveloped.decrypt(enveloped.parse_enveloped(ber.parse(sealed)), [(reader, reading)])
     assert found.content == CONTENT

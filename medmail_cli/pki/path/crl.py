@@ -1,6 +1,6 @@
 """A certificate revocation list: its fields, its entries, what it may be used for (RFC 5280 §5).
 
-What several of them say together of one certificate is :mod:`medmail_cli.pki.path.validation.revocation`.
+What several of them say together of one certificate is :mod:`medmail_cli.pki.path.revocation`.
 """
 
 import datetime as dt

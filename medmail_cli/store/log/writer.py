@@ -96,7 +96,7 @@ class AuditLog:
         intent: int,
         outcome: Ending,
         *,
-        exit: int,  # noqa: A002 - the contract's own word
+        exit: int,  # noqa: A002 - the word of the JSON
         reply: str | None = None,
         objects: Sequence[str] = (),
         **facts: Fact,

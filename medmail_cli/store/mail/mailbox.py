@@ -246,7 +246,7 @@ class Mailbox:
             raise MedmailError("not-found", what="message", name=prefix)
         return found[0]
 
-    def read(self, id: str) -> bytes:  # noqa: A002 - the contract's word
+    def read(self, id: str) -> bytes:  # noqa: A002 - the word of the JSON
         """The bytes of a message as it is stored. Raises ``message-damaged`` where they have changed."""
         for again in (True, True, False) if self._exists() else ():
             for stored in self._opened().with_prefix(id):

@@ -15,7 +15,7 @@ in its folders is taken over once, as entries, and told of.
 
 import hmac
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,12 +52,13 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True)
 class Home:
-    """The folders about which a log speaks."""
+    """What a log speaks about, as far as it was there before trust stood in logs.
 
-    trust: Path
-    cache: Path
-    contacts: Path
+    ``keystore`` is its folder; ``held`` gives what is to be taken over of a home of an older version.
+    """
+
     keystore: Path
+    held: "Callable[[], TakenOver]"
 
 
 class Believed:
@@ -122,7 +123,7 @@ class Believed:
         """The state as the log has it now."""
         found = self._read()
         if self._home is not None and self._is_older(found):
-            held = everything(self._home)
+            held = self._home.held()
             if found.size or held.said:
                 adopt(self.log, held)
                 found = self._read()
@@ -225,7 +226,7 @@ class Believed:
         """
         signer = self.log.signer()
         if seal is None:
-            adopt(self.log, everything(self._home) if self._home is not None else Found())
+            adopt(self.log, self._home.held() if self._home is not None else TakenOver())
         elif (sealed := open_seal(seal, key)) is None:
             raise MedmailError("trust-seal-broken", path=SEAL)
         elif signer is None or sealed.origin != signer.name:
@@ -258,7 +259,7 @@ def _opened(head: bytes, body: bytes, key: bytes) -> Belief | None:
 
 
 @dataclass
-class Found:
+class TakenOver:
     """What is to be taken over, as entries, and what a person is told of it."""
 
     said: list[Intent] = field(default_factory=list)
@@ -271,15 +272,15 @@ class Found:
             self.said.append(Intent(ADOPT, "medmail", chosen, {"kind": kind, **facts}))
 
 
-def adopt(log: "AuditLog", found: Found) -> None:
+def adopt(log: "AuditLog", found: TakenOver) -> None:
     """Write into the log what is taken over and, last, that it has been: after a kill it begins anew."""
     log.events([*found.said, Intent(ADOPT, "medmail", (), {"kind": "end"})])
     log.notes += found.notes
 
 
-def _vouched_for(sealed: Belief) -> Found:
+def _vouched_for(sealed: Belief) -> TakenOver:
     """What a seal says, but for what is remembered of lists: those files are in no backup."""
-    found = Found()
+    found = TakenOver()
     for kind in ("anchor", "revoked"):
         found.adopt(kind, [words[0] for words in sealed.all(kind)])
     marks = [words[0] for words in sealed.all("contact")]
@@ -355,27 +356,3 @@ def _parts(path: Path, count: int) -> tuple[list[bytes], bytes]:
     if not all(line.endswith(b"\n") for line in head):
         raise ValueError(head)
     return head, rest
-
-
-def everything(home: Home) -> Found:
-    """What an older home holds: anchors, contacts taken by hand, what is remembered of revocations."""
-    from medmail_cli.pki.x509.certificate import subject_text
-    from medmail_cli.store.keys.own_revoked import revoked
-    from medmail_cli.store.trust.anchors import Trust
-    from medmail_cli.store.trust.contacts import Contacts
-
-    found, store = Found(), Trust(home.trust, home.cache)
-    anchors = [item for item in store.items() if item.kind == "anchor"]
-    found.adopt("anchor", [item.sha256 for item in anchors])
-    for item in anchors:
-        told: dict[str, str | int] = {"subject": subject_text(item.certificate), "sha256": item.sha256}
-        found.notes.append(Note("anchor-adopted", told))
-    for contact in Contacts(home.contacts).all():
-        digests = [known.sha256 for known in contact.by_hand]
-        found.adopt("contact", digests, address=contact.address)
-        for sha256 in digests:
-            found.notes.append(Note("contact-adopted", {"address": contact.address, "sha256": sha256}))
-    found.adopt("revoked", sorted(revoked(home.keystore)))
-    for name, octets, sha256 in store.remembered():
-        found.said.append(Intent(KEEP, "medmail", (sha256,), {"list": name, "octets": octets}))
-    return found

@@ -6,6 +6,7 @@ from medmail_cli.ui import sanitize
 from medmail_cli.ui.i18n import _
 from medmail_cli.ui.messages import FAULTS, N_
 from medmail_cli.ui.render import Column
+from medmail_cli.ui.views.keys import PURPOSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from medmail_cli.workflows.enrol.offered_roots import Anchor
     from medmail_cli.workflows.keys import KeystoreChange
 
-PURPOSES = {"sign": N_("signing"), "encrypt": N_("encryption"), "both": N_("signing and encryption")}
 STATUSES = {
     "enrolled": N_("enrolled"),
     "possible-duplicate": N_("enrolled, perhaps twice"),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from medmail_cli.ui.console import Console, Line
-    from medmail_cli.workflows.mail.fetch import FetchedAccount, FetchedFolder, FetchedMessage
+    from medmail_cli.workflows.mail.fetched import FetchedAccount, FetchedFolder, FetchedMessage
 
 
 def message(event: "FetchedMessage", console: "Console") -> "Iterable[Line]":

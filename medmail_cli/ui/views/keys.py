@@ -7,7 +7,6 @@ from medmail_cli.ui import i18n, sanitize
 from medmail_cli.ui.i18n import _
 from medmail_cli.ui.messages import N_
 from medmail_cli.ui.render import Column
-from medmail_cli.ui.views.enrol import PURPOSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from medmail_cli.workflows.keys import KeyDetails, KeyExport, KeystoreChange
     from medmail_cli.workflows.rewrap import Rewrap, RewrapSummary
 
+PURPOSES = {"sign": N_("signing"), "encrypt": N_("encryption"), "both": N_("signing and encryption")}
 STATES = {
     "active": N_("in use"),
     "expired": N_("has ended"),

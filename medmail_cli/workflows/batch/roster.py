@@ -225,7 +225,7 @@ def _named(header: Sequence[str]) -> list[str]:
 
 
 def _places(header: Sequence[str]) -> dict[str, int]:
-    """Where each column that we know stands; the contract's own names before others."""
+    """Where each column that we know stands; our own names before others."""
     plain = [_plain(name) for name in header]
     return {
         meaning: plain.index(name)

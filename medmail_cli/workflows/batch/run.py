@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from medmail_cli.workflows.enrol.escrow import Escrow
 
 Ask = Callable[[x509.CertificateSigningRequest, "PrivateKey", "Memory"], Chain]
-"""An authority's ``enrol``: see :class:`medmail_cli.workflows.enrol.issuing.authority.Authority`."""
+"""An authority's ``enrol``: see :class:`medmail_cli.workflows.enrol.authority.Authority`."""
 
 _NO_LOGIN = {"no-secret", "secret-unreadable", "client-key-unusable", "no-identity", "wrong-passphrase"}
 """We could not say who asks."""

@@ -29,7 +29,8 @@ from medmail_cli.smime.compose import new_message_id
 from medmail_cli.smime.header import mailboxes
 from medmail_cli.store.queue.outbox import QueuedMessage
 from medmail_cli.workflows.mail import delivery
-from medmail_cli.workflows.mail.fetch import Source, connected
+from medmail_cli.workflows.mail.fetch import connected
+from medmail_cli.workflows.mail.fetched import Source
 
 if TYPE_CHECKING:
     from medmail_cli.smime.acme_challenge import ChallengeMail

@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from medmail_cli.devices.cardkey import key_at
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace, Note
 from medmail_cli.pki.path.chain import chain_of, is_root
@@ -130,7 +131,7 @@ def _tried(cards: "Cards", card: "Card", key_id: bytes, certificate: x509.Certif
         return replace(found, code="malformed")
     if meant is None or key is None:
         return replace(found, code="wrong-key-usage")
-    on_card = cards.key(_place(card, key_id), key)
+    on_card = key_at(cards, _place(card, key_id), key)
     signs = meant in ("sign", "both") and on_card.can_sign()
     reads = meant in ("encrypt", "both") and on_card.can_decrypt()
     if signs or reads:

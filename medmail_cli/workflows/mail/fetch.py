@@ -6,25 +6,26 @@ stored or gone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING
 
 from medmail_cli.audit.entry import Outcome
 from medmail_cli.codes import OK, PARTIAL
 from medmail_cli.errors import MedmailError, combine, exit_of
-from medmail_cli.model import Note, Progress
+from medmail_cli.workflows.mail.fetched import (
+    Event,
+    FetchedAccount,
+    FetchedFolder,
+    FetchedMessage,
+    Source,
+    Stores,
+    Tally,
+)
 
 if TYPE_CHECKING:
-    import ssl
     from contextlib import AbstractContextManager
 
     from medmail_cli.audit.entry import Ending, Fact
-    from medmail_cli.config import Account
-    from medmail_cli.store.log.writer import AuditLog
-    from medmail_cli.store.mail.mailbox import Mailbox
     from medmail_cli.transport.imap import Imap
-    from medmail_cli.transport.sasl import Credentials
 
 ONE_FOLDERS = {"malformed", "not-found", "server-refused"}
 """What ends the fetching of one folder and not that of the others."""
@@ -32,84 +33,6 @@ CONNECTIONS = {"server-answer-malformed", "server-busy", "server-unreachable"}
 """What ends a connection. The next folder is fetched over another one,"""
 LOST = 3
 """unless as many in turn have ended so: then it is the server that has failed."""
-
-
-@dataclass(frozen=True)
-class FetchedMessage:
-    """A message that has come; ``known`` if the folder held its bytes already, by the outer header.
-
-    ``failed`` if the server names it and does not give it: ``error`` says how, ``reason`` with what facts.
-    """
-
-    type: ClassVar[str] = "message"
-    id: str | None
-    account: str
-    folder: str
-    uid: int
-    status: Literal["new", "known", "too-large", "failed"]
-    size: int
-    stored_at: datetime | None = None
-    from_: str = ""
-    subject: str = ""
-    date: datetime | None = None
-    exit: int = OK
-    error: str | None = None
-    reason: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class FetchedAccount:
-    """How one of several accounts ended."""
-
-    type: ClassVar[str] = "account"
-    account: str
-    status: Literal["done", "failed"]
-    exit: int
-    error: str | None = None
-    reason: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class FetchedFolder:
-    """How one folder ended; ``incomplete`` where messages that the server names did not come."""
-
-    type: ClassVar[str] = "folder"
-    account: str
-    name: str
-    status: Literal["done", "incomplete", "failed"]
-    exit: int
-    new: int
-    known: int
-    error: str | None = None
-    reason: dict[str, str] = field(default_factory=dict)
-    told: bool = field(default=False, metadata={"json": False})
-    """The error is the whole run's and told as such."""
-
-
-Event = FetchedMessage | FetchedFolder | FetchedAccount | Progress | Note
-
-
-@dataclass(frozen=True)
-class Source:
-    """An account as a run reads it: how to log in, and which folders (None: all of them).
-
-    ``patience`` is how many seconds the server may take for an answer.
-    """
-
-    account: "Account"
-    context: "Callable[[], ssl.SSLContext]"
-    credentials: "Callable[[], Credentials]"
-    folders: tuple[str, ...] | None = ("INBOX",)
-    patience: float = 60.0
-
-
-@dataclass(frozen=True)
-class Stores:
-    """Where messages and the trace of them go."""
-
-    mailbox: "Mailbox"
-    log: "AuditLog"
-    now: Callable[[], datetime]
 
 
 def fetch(source: Source, stores: Stores) -> Iterator[Event]:
@@ -164,26 +87,6 @@ def connected(source: Source) -> "Imap":
         imap.close(politely=False)
         raise
     return imap
-
-
-def append_sent(source: Source, messages: Sequence[bytes]) -> None:
-    """Put copies of what was sent into the server's folder for them, where the account names one."""
-    folder = source.account.sent_folder
-    if folder is None or not messages:
-        return
-    with connected(source) as imap:
-        for message in messages:
-            imap.append(folder, message)
-
-
-@dataclass
-class Tally:
-    """What a run has brought so far: ids that are new, and how many were not."""
-
-    new: list[str] = field(default_factory=list)
-    known: int = 0
-    too_large: int = 0
-    failed: int = 0
 
 
 def _begin(source: Source, stores: Stores) -> int:

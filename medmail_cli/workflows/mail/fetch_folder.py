@@ -14,7 +14,7 @@ from medmail_cli.audit.entry import Outcome
 from medmail_cli.codes import OK
 from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Progress
-from medmail_cli.workflows.mail.fetch import Event, FetchedMessage, Source, Stores, Tally
+from medmail_cli.workflows.mail.fetched import Event, FetchedMessage, Source, Stores, Tally
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -85,7 +85,7 @@ class MessageOpener:
         self,
         raw: bytes,
         *,
-        id: str,  # noqa: A002 - the contract's word
+        id: str,  # noqa: A002 - the word of the JSON
         source: str,
         stored_at: datetime | None = None,
     ) -> Opened:

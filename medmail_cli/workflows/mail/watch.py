@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from medmail_cli.codes import TRY_LATER
 from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Note
-from medmail_cli.workflows.mail.fetch import Source, Stores, Tally, connected, recorded
+from medmail_cli.workflows.mail.fetch import connected, recorded
+from medmail_cli.workflows.mail.fetched import Source, Stores, Tally
 
 if TYPE_CHECKING:
     from medmail_cli.transport.imap import Examined, Imap

@@ -10,7 +10,7 @@ from cryptography.x509 import ocsp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medmail_cli.cms import algorithms, ber, der, enveloped, identifiers, signed
+from medmail_cli.cms import algorithms, ber, der, enveloped, identifiers, signed, signerinfo, verify
 from medmail_cli.errors import MedmailError
 from tests.support import pki
 from tests.support.people import AT, LETTER, Person, authority, person
@@ -57,10 +57,10 @@ def message(
     return der.sequence(der.oid(algorithms.SIGNED_DATA), der.tlv(0xA0, inner))
 
 
-def read(encoded: bytes, who: Person) -> signed.SignedData:
+def read(encoded: bytes, who: Person) -> signerinfo.SignedData:
     """The message, whose only signature must hold."""
     found = signed.parse_signed(ber.parse(encoded))
-    assert signed.check_signer(found, found.signers[0], who.certificate) == ()
+    assert verify.check_signer(found, found.signers[0], who.certificate) == ()
     assert found.content is not None
     assert bytes(found.content) == LETTER
     return found

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medmail_cli.cms import algorithms, ber, der, identifiers, signed
+from medmail_cli.cms import algorithms, ber, der, identifiers, signed, verify
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import SignatureScheme
@@ -34,7 +34,7 @@ def check(encoded: bytes, certificate: x509.Certificate, content: bytes | None =
     """What is wrong with the only signature in a message."""
     read = signed.parse_signed(ber.parse(encoded))
     (signer,) = read.signers
-    return signed.check_signer(read, signer, certificate, content)
+    return verify.check_signer(read, signer, certificate, content)
 
 
 def attributes_of(encoded: bytes) -> bytes:
@@ -69,8 +69,8 @@ def test_round_trip(
         assert read.content == (None if detached else content)
         assert set(read.certificates) == included
         assert pki.named(info, read.certificates) == signer.certificate
-        assert signed.check_signer(read, info, signer.certificate, content) == ()
-        assert signed.check_signer(read, info, signer.certificate, content + b"!") == ("bad-signature",)
+        assert verify.check_signer(read, info, signer.certificate, content) == ()
+        assert verify.check_signer(read, info, signer.certificate, content + b"!") == ("bad-signature",)
         assert info.signed_at == AT
         assert info.capabilities == algorithms.DEFAULT_CAPABILITIES
         preference = info.encryption_key_preference
@@ -92,7 +92,7 @@ def test_no_changed_bit_is_believed(kind: pki.KeyType, step: int) -> None:
                 read = signed.parse_signed(ber.parse(bytes(encoded)))
             (info,) = read.signers
             found = pki.named(info, (*read.certificates, who.certificate))
-            if found and signed.check_signer(read, info, found) == ():
+            if found and verify.check_signer(read, info, found) == ():
                 assert bytes(read.content or b"") == LETTER
                 assert read.content_type == algorithms.DATA
                 assert der.canonical(info.signed_node) == attributes  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from medmail_cli.cms import algorithms, ber, der, enveloped, identifiers, signed
+from medmail_cli.cms import algorithms, ber, der, enveloped, identifiers, signed, verify
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.cms.verify import check_plain
 from medmail_cli.errors import MedmailError
@@ -59,7 +59,7 @@ def message(
 def check(encoded: bytes, certificate: x509.Certificate) -> tuple[str, ...]:
     """What is wrong with the only signature in a message."""
     read = signed.parse_signed(ber.parse(encoded))
-    return signed.check_signer(read, read.signers[0], certificate)
+    return verify.check_signer(read, read.signers[0], certificate)
 
 
 def with_key(certificate: x509.Certificate, algorithm: bytes, octets: bytes) -> x509.Certificate:
@@ -335,7 +335,7 @@ def test_a_pure_signature_over_attributes_is_not_one_over_content() -> None:
         who.certificate, lambda _: info.signature, algorithms.identifier(info.signature_algorithm.oid)
     )
     read = signed.parse_signed(ber.parse(moved))
-    assert signed.check_signer(read, read.signers[0], who.certificate, attributes) == ("bad-signature",)
+    assert verify.check_signer(read, read.signers[0], who.certificate, attributes) == ("bad-signature",)
 
 
 def test_software_keys_sign_only_as_they_are() -> None:

@@ -123,7 +123,7 @@ def test_all_failures_after_our_key_was_named_are_one() -> None:
 
 
 def test_a_letter_that_grows_without_end_is_malformed() -> None:
-    """Told in the contract's words, under a tag that has held too."""
+    """Told in our own codes, under a tag that has held too."""
     bomb = compressed(bytes(17 << 20))
     for raw, told in ((OUTER + bomb, (1, "malformed")), (OUTER + encrypt(bomb), (1, "malformed"))):
         verdict = opened(raw).verdict

@@ -163,7 +163,7 @@ def test_all_that_is_evidence_can_be_said_in_french(monkeypatch: pytest.MonkeyPa
     templates = {
         node.args[0].value
         for room in ("pki", "smime", "cms")
-        for file in (Path(medmail_cli.__file__).parent / room).glob("*.py")
+        for file in (Path(medmail_cli.__file__).parent / room).rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "phrase"
         if isinstance(node.args[0], ast.Constant)

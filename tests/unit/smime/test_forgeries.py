@@ -34,7 +34,7 @@ from tests.support.letters import (
 from tests.support.tools import run
 
 
-def distrusted(result: Opened, *expected: str, exit: int = 5) -> None:  # noqa: A002 - the contract's word
+def distrusted(result: Opened, *expected: str, exit: int = 5) -> None:  # noqa: A002 - the word of the JSON
     assert codes(result) == list(expected)
     assert not result.verdict.trusted
     assert result.verdict.exit == exit

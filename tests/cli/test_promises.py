@@ -1,4 +1,4 @@
-"""Sentences of the contract that belong to no single command: help, places, secrets, strangers' strings."""
+"""Promises that belong to no single command: help, places, secrets, strangers' strings."""
 
 import re
 from collections.abc import Iterator
