@@ -6,7 +6,7 @@ TOOLS := openssl=openssl postfix=postfix dovecot=dovecot-imapd,dovecot-lmtpd gpg
   bash=bash zsh=zsh fish=fish groff=groff-base javac=default-jdk-headless node=nodejs npm=npm \
   cmsutil=libnss3-tools pebble=pebble softhsm2-util=softhsm2 pkcs11-tool=opensc /usr/share/java/bcmail.jar=libbcmail-java
 
-.PHONY: demo test lint bench soak generated translations setup servers clean
+.PHONY: demo test quick format lint bench soak generated translations setup servers clean
 
 # a virtual environment with medmail and what develops it
 setup: $(VENV)/.ready
@@ -33,9 +33,19 @@ demo: setup
 	$(BIN)/medmail demo
 
 # compiled first, as an installed package is: under PYTHONDONTWRITEBYTECODE each command under test would do it again
+# T=tests/unit/cms is a part of it
+T :=
 test: setup servers
 	$(BIN)/python -m compileall -q medmail_cli
-	$(BIN)/pytest
+	$(BIN)/pytest $(T)
+
+# between two thoughts: no servers, no commands, a few examples of each property
+quick: setup
+	$(BIN)/pytest -q --hypothesis-profile=quick tests/unit
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 lint: setup
 	$(BIN)/ruff check .

@@ -50,7 +50,7 @@ def start(alice: Sender, script: str, *argv: str | Path, passphrase: bool = True
     if passphrase:
         around["MEDMAIL_PASSPHRASE_FILE"] = str(folder / "home.passphrase")
     return pexpect.spawn(
-        MEDMAIL, [str(word) for word in argv], env=around, timeout=60, encoding="utf-8", dimensions=(24, 500)
+        MEDMAIL, [str(word) for word in argv], env=around, timeout=300, encoding="utf-8", dimensions=(24, 500)
     )
 
 
@@ -155,7 +155,8 @@ def test_a_failure_after_the_editor_keeps_the_text(alice: Sender, how: str) -> N
 
 
 def test_an_interrupt_during_the_editor_keeps_the_text(alice: Sender) -> None:
-    script = f"{writes(alice)}; echo now; sleep 60"
+    # a shell that hears it before it has started the next command waits for that to end
+    script = f"{writes(alice)}; echo now; while :; do sleep 0.1; done"
     child = start(alice, script, "send", "--to", BOB.address, "--queue")
     child.expect("now")
     child.sendintr()
