@@ -32,6 +32,12 @@ class NothingAttemptedError(MedmailError):
     """An error before the first effect, though items may have been told of (faulty rows, no certificate)."""
 
 
+def not_readable(path: object, error: Exception) -> MedmailError:
+    """What a file or folder comes to that cannot be read: ``not-readable``, with the system's reason."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return MedmailError("not-readable", path=str(path), reason=reason)
+
+
 def exit_of(code: str) -> int:
     """The process exit that belongs to an error or problem code."""
     return EXITS[code]

@@ -23,7 +23,7 @@ from medmail_cli.config import (
     paths,
 )
 from medmail_cli.devices import coredumps
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, not_readable
 from medmail_cli.model import Note
 from medmail_cli.toml import SecretSource
 
@@ -167,8 +167,7 @@ class Session:
         except FileNotFoundError:
             raise MedmailError("not-found", what="file", name=str(path)) from None
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise MedmailError("not-readable", path=str(path), reason=reason) from None
+            raise not_readable(path, error) from None
 
     @property
     def can_ask(self) -> bool:

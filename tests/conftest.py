@@ -11,6 +11,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # the cores are shared: what must be quick measures processor time itself
 settings.register_profile("shared", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=5)
 settings.load_profile("shared")
 
 # what these assert is shown when it fails, as a test's own is

@@ -43,6 +43,11 @@ _VERSIONS = {_V1: b"", _V2: _V3}
 """The first is not written; of the second, whose fields the third has too, cryptography knows nothing."""
 
 
+def fingerprint(certificate: x509.Certificate) -> str:
+    """The SHA-256 of a certificate (its DER) in lower-case hex: its name wherever one is wanted."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
 def load(data: bytes, *, slips: bool = True) -> x509.Certificate:
     """A certificate (DER), with ``slips`` or without.
 

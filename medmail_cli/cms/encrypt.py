@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from medmail_cli.cms import algorithms, der, identifiers
 from medmail_cli.cms.agreement import derive, derive_content_key, derive_kem
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.cms.keywrap import wrap_for, wrap_key
 from medmail_cli.cms.publickey import pss_restriction
 from medmail_cli.errors import MedmailError
@@ -119,7 +120,7 @@ def entry_for(certificate: x509.Certificate, key: bytes, oaep_for: Collection[st
     """The RecipientInfo (RFC 5652 6.2) that wraps ``key`` for one recipient, as :func:`encrypt` says."""
     public_key = _public_key(certificate)
     if isinstance(public_key, rsa.RSAPublicKey):
-        oaep = bool(oaep_for) and certificate.fingerprint(hashes.SHA256()).hex() in oaep_for
+        oaep = bool(oaep_for) and fingerprint(certificate) in oaep_for
         return _transport(certificate, public_key, key, oaep)
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         ephemeral = ec.generate_private_key(public_key.curve)

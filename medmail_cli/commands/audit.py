@@ -75,7 +75,7 @@ def verify(
         Path | None, typer.Option(metavar="FILE", help=_("A checkpoint kept elsewhere; - is stdin."))
     ] = None,
 ) -> int:
-    from medmail_cli.errors import MedmailError
+    from medmail_cli.errors import MedmailError, not_readable
     from medmail_cli.ui.render import show
     from medmail_cli.workflows import audit
 
@@ -87,8 +87,7 @@ def verify(
         except FileNotFoundError:
             raise MedmailError("not-found", what="checkpoint", name=str(checkpoint)) from None
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise MedmailError("not-readable", path=str(checkpoint), reason=reason) from None
+            raise not_readable(checkpoint, error) from None
     home = audit.Home(session.believed, session.trust, session.contacts, session.keystore)
     return show(ctx, "audit verify", audit.verify(session.paths.audit, kept, home))
 
@@ -120,7 +119,7 @@ def prove(
         file = _file(output)
         yield proof if file is None else audit.write_file(file, proof.proof.encode(), force=force)
         if salt:
-            from medmail_cli.workflows.mail.send import SALTS
+            from medmail_cli.workflows.mail.sealing import SALTS
 
             yield audit.salt(proof, session.unlocked.subkey(SALTS))
 

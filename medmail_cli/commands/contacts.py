@@ -18,7 +18,7 @@ Address = Annotated[str, typer.Argument(metavar="ADDR", help=_("The contact's ad
 
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
-    from medmail_cli.workflows.mail.delivery import RecipientOutcome, Retried
+    from medmail_cli.workflows.mail.outcomes import RecipientOutcome, Retried
     from medmail_cli.workflows.trust.contacts import ContactItem
 
     commands = ("find", "add", "list", "remove", "set", "accept")

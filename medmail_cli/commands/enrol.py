@@ -353,8 +353,8 @@ def _ask_trust(session: "Session") -> "Callable[[x509.Certificate], bool] | None
         return None
 
     def ask(root: "x509.Certificate") -> bool:
+        from medmail_cli.cms.certificates import fingerprint
         from medmail_cli.pki.x509.certificate import subject_text
-        from medmail_cli.store.keys.identity import fingerprint
 
         subject = subject_text(root)
         return session.ask("trust-root", "--ca-fingerprint", subject=subject, sha256=fingerprint(root))

@@ -274,9 +274,9 @@ def _reach(
 
 def _untrusted(asked: _Asked, out: "Handout") -> "Iterator[Note]":
     """Tell of the roots that the homes will not trust, while there is time to break off."""
+    from medmail_cli.cms.certificates import fingerprint
     from medmail_cli.model import Note
     from medmail_cli.pki.x509.certificate import subject_text
-    from medmail_cli.store.keys.identity import fingerprint
 
     for root in dict.fromkeys(asked.roots):
         if asked.vouched is None and fingerprint(root) not in out.trusted:
@@ -286,7 +286,7 @@ def _untrusted(asked: _Asked, out: "Handout") -> "Iterator[Note]":
 def _handout(
     session: "Session", folder: Path, letters: Path | None, asked: _Asked, *, p12: bool
 ) -> "Handout":
-    from medmail_cli.store.keys.identity import fingerprint
+    from medmail_cli.cms.certificates import fingerprint
     from medmail_cli.workflows.batch.person import Handout
 
     def letter(row: "Professional", password: str) -> tuple[str, bytes]:

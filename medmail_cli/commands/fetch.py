@@ -20,8 +20,8 @@ app = typer.Typer()
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
     from medmail_cli.model import Note, Progress
-    from medmail_cli.workflows.mail.delivery import Retried
     from medmail_cli.workflows.mail.fetched import FetchedAccount, FetchedFolder, FetchedMessage
+    from medmail_cli.workflows.mail.outcomes import Retried
 
     return {"fetch": (FetchedMessage, FetchedFolder, FetchedAccount, Retried, Progress, Note)}
 
@@ -101,6 +101,6 @@ def _react(command: str | None, ids: "Sequence[str]") -> "Note | None":
 
 def _flush(session: "Session", refusals: "Refusals") -> "Iterator[object]":
     from medmail_cli.wiring.sending import delivery_context
-    from medmail_cli.workflows.mail.delivery import retry_meanwhile
+    from medmail_cli.workflows.mail.retrying import retry_meanwhile
 
     return retry_meanwhile(delivery_context(session), refusals)

@@ -19,8 +19,8 @@ app = typer.Typer(help=_("What waits to be sent."))
 
 def events() -> dict[str, tuple[type, ...]]:
     """What each command may print, for its schema."""
-    from medmail_cli.workflows.mail.delivery import RecipientOutcome
     from medmail_cli.workflows.mail.outbox import Dropped, Waiting
+    from medmail_cli.workflows.mail.outcomes import RecipientOutcome
 
     return {"outbox list": (Waiting,), "outbox flush": (RecipientOutcome,), "outbox drop": (Dropped,)}
 

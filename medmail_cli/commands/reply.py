@@ -18,7 +18,7 @@ app = typer.Typer()
 
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
-    from medmail_cli.workflows.mail.delivery import RecipientOutcome, Retried
+    from medmail_cli.workflows.mail.outcomes import RecipientOutcome, Retried
 
     return {"reply": (RecipientOutcome, Retried)}
 

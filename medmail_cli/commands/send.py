@@ -21,8 +21,8 @@ app = typer.Typer()
 
 def events() -> dict[str, tuple[type, ...]]:
     """What the command may print, for its schema."""
-    from medmail_cli.workflows.mail.delivery import RecipientOutcome, Retried
     from medmail_cli.workflows.mail.drafts import Fault
+    from medmail_cli.workflows.mail.outcomes import RecipientOutcome, Retried
 
     return {"send": (RecipientOutcome, Retried, Fault)}
 

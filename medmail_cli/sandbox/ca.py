@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, m
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.pki.issuance.csr import general_name
 from medmail_cli.pki.issuance.issued import requested_addresses
 from medmail_cli.pki.x509.address import addresses, same_address
@@ -91,7 +92,7 @@ class IdentityAuthority:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the root, in lower-case hex."""
-        return self.root.certificate.fingerprint(hashes.SHA256()).hex()
+        return fingerprint(self.root.certificate)
 
     def server(self, now: dt.datetime) -> bytes:
         """Certificate and key for the authority's own server, under the root, as one PEM text."""

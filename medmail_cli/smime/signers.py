@@ -6,9 +6,8 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
-from medmail_cli.cms.certificates import UNREADABLE
+from medmail_cli.cms.certificates import UNREADABLE, fingerprint
 from medmail_cli.cms.identifiers import nameable, serial_number
 from medmail_cli.cms.signerinfo import SignerInfo
 from medmail_cli.cms.verify import Content, certificate_meant, check_signer
@@ -163,7 +162,7 @@ def _judge_signer(
         subject=subject,
         issuer=_issuer_of(certificate),
         anchor=judgement.anchor,
-        sha256=_sha256(certificate),
+        sha256=_fingerprint(certificate),
         signed_at=signed_at,
         problems=tuple(problem.code for problem in unique(found)),
     )
@@ -223,6 +222,7 @@ def _speaks_for(judged: Judged, wanted: str, policy: Policy, pinned: Lookup) -> 
 
 _remembered = lru_cache(maxsize=256)
 addresses_of = _remembered(address.addresses)
+_fingerprint = _remembered(fingerprint)
 
 
 @_remembered
@@ -240,8 +240,3 @@ def _issuer_of(certificate: x509.Certificate) -> str:
         return dn.issuer(certificate).rfc4514_string()
     except UNREADABLE:
         return ""
-
-
-@_remembered
-def _sha256(certificate: x509.Certificate) -> str:
-    return certificate.fingerprint(hashes.SHA256()).hex()

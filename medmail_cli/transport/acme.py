@@ -29,15 +29,16 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.issuance import acme, jose
 from medmail_cli.pki.issuance.cmp_request import Reason
 from medmail_cli.pki.issuance.issued import checked
 from medmail_cli.pki.x509.address import same_address
-from medmail_cli.pki.x509.bundle import read_bundle
 from medmail_cli.pki.x509.certificate import facts
+from medmail_cli.transport import tls
 from medmail_cli.transport.acmeserver import AcmeServer, ExternalAccount
-from medmail_cli.transport.est import read_fingerprint, sha256
+from medmail_cli.transport.est import read_fingerprint
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -121,7 +122,7 @@ class AcmeAuthority:
         self.fingerprint = None if fingerprint is None else read_fingerprint(fingerprint)
         self._account_key, self._post, self._now = account_key, post, now
         self._agree, self._external = agree, external
-        self._known = (*roots, *_certificates(tls_anchors))
+        self._known = (*roots, *tls.anchors_in(tls_anchors))
         self._patience = patience
         self._roots: tuple[x509.Certificate, ...] = ()
 
@@ -291,9 +292,9 @@ class AcmeAuthority:
         received = self._server.read(acme.chain, self._server.post(order.certificate))
         roots = dict.fromkeys((*self._known, *(one for one in received if facts(one).self_issued)))
         if self.fingerprint is not None:
-            bearing = [one for one in roots if sha256(one) == self.fingerprint]
+            bearing = [one for one in roots if fingerprint(one) == self.fingerprint]
             if not bearing:
-                offered = [sha256(one) for one in roots]
+                offered = [fingerprint(one) for one in roots]
                 raise self._server.error("ca-fingerprint-mismatch", expected=self.fingerprint, found=offered)
             roots = dict.fromkeys(bearing)
         chain = checked(csr, received, anchors=tuple(roots), at=self._now(), url=self.url)
@@ -317,14 +318,3 @@ def _address(csr: x509.CertificateSigningRequest) -> str:
     except (x509.ExtensionNotFound, ValueError):
         raise MedmailError("needs-address", subject=csr.subject.rfc4514_string()) from None
     return address
-
-
-def _certificates(path: "Path | None") -> tuple[x509.Certificate, ...]:
-    """The certificates in a file. Raises ``not-readable`` and ``malformed``."""
-    if path is None:
-        return ()
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MedmailError("not-readable", path=str(path), reason=error.strerror or "") from None
-    return read_bundle(data, str(path)).certificates

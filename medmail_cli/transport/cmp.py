@@ -21,16 +21,17 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.codes import TRY_LATER
 from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.pki.issuance import cmp, cmp_request
 from medmail_cli.pki.issuance.cmp_protection import Protection, SharedSecret
 from medmail_cli.pki.issuance.issued import checked
-from medmail_cli.pki.x509.bundle import read_bundle
 from medmail_cli.pki.x509.certificate import facts
+from medmail_cli.transport import tls
 from medmail_cli.transport.cmpexchange import CmpServer
 from medmail_cli.transport.cmptransaction import Transaction, recall
-from medmail_cli.transport.est import read_fingerprint, sha256
+from medmail_cli.transport.est import read_fingerprint
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -74,7 +75,7 @@ class CmpAuthority:
             now=now,
             credentials=credentials,
             tls_anchors=tls_anchors,
-            anchors=(*roots, *_certificates(tls_anchors)),
+            anchors=(*roots, *tls.anchors_in(tls_anchors)),
             fingerprint=self.fingerprint,
             timeout=timeout,
             patience=patience,
@@ -241,10 +242,10 @@ class CmpAuthority:
             return known
         came = (*known, *issued.authorities, *server.helpers)
         self._match_fingerprint(came)
-        return [one for one in dict.fromkeys(came) if sha256(one) == self.fingerprint]
+        return [one for one in dict.fromkeys(came) if fingerprint(one) == self.fingerprint]
 
     def _match_fingerprint(self, found: Sequence[x509.Certificate]) -> None:
-        roots = [sha256(one) for one in dict.fromkeys(found) if facts(one).self_issued]
+        roots = [fingerprint(one) for one in dict.fromkeys(found) if facts(one).self_issued]
         if self.fingerprint is not None and self.fingerprint not in roots:
             raise MedmailError(
                 "ca-fingerprint-mismatch", url=self.url, expected=self.fingerprint, found=roots
@@ -274,17 +275,6 @@ def _says(error: MedmailError, failure: str) -> bool:
     """Whether an authority that is vouched for says so."""
     failures = error.facts.get("failures", ())
     return bool(error.facts.get("believed")) and isinstance(failures, tuple) and failure in failures
-
-
-def _certificates(path: "Path | None") -> tuple[x509.Certificate, ...]:
-    """The certificates in a file. Raises ``not-readable`` and ``malformed``."""
-    if path is None:
-        return ()
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MedmailError("not-readable", path=str(path), reason=error.strerror or "") from None
-    return read_bundle(data, str(path)).certificates
 
 
 def _own(csr: x509.CertificateSigningRequest, key: "PrivateKey") -> bool:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.issuance import cmp, cmp_request
 from medmail_cli.pki.issuance.cmp_protection import (
@@ -29,7 +30,6 @@ from medmail_cli.pki.issuance.cmp_protection import (
 from medmail_cli.pki.path.evidence import Enclosed
 from medmail_cli.pki.path.validation import judge
 from medmail_cli.transport.cmptransaction import Transaction
-from medmail_cli.transport.est import sha256
 from medmail_cli.transport.exchange import Https, refusal
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class CmpServer:
         if isinstance(self.protection, SharedSecret):
             return authentic(message, self.protection.secret)
         came = (*message.certificates, *self.helpers)
-        anchors = [*self.anchors, *(one for one in came if sha256(one) == self.fingerprint)]
+        anchors = [*self.anchors, *(one for one in came if fingerprint(one) == self.fingerprint)]
         for certificate in dict.fromkeys((*came, *anchors)):
             if not signed_by(message, certificate):
                 continue

@@ -11,7 +11,6 @@ root. Redirects are not followed: they would move the trust given to one server 
 
 import base64
 import binascii
-import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms import ber
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.cms.signed import parse_signed
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.issuance import csrattrs
@@ -103,7 +103,7 @@ class EstAuthority:
         roots = tuple(c for c in self._known() if facts(c).self_issued)
         if self.fingerprint is None:
             return roots
-        return tuple(c for c in roots if sha256(c) == self.fingerprint)
+        return tuple(c for c in roots if fingerprint(c) == self.fingerprint)
 
     def csr_attributes(self) -> tuple[CsrAttribute, ...]:
         """What the authority wants requests to hold (``/csrattrs``), nothing where it does not say."""
@@ -227,7 +227,7 @@ class EstAuthority:
                 if error.code != "server-untrusted" or not self._may_bootstrap:
                     raise
                 found = self._bootstrap()
-            if self.fingerprint is not None and self.fingerprint not in map(sha256, found):
+            if self.fingerprint is not None and self.fingerprint not in map(fingerprint, found):
                 raise self._mismatch(found)
             self._certificates = found
         return self._certificates
@@ -239,14 +239,14 @@ class EstAuthority:
         with Https(self.url, anchors=None, verified=False, timeout=self._server.timeout) as unverified:
             answer = unverified.ask("GET", f"{self._server.path}/cacerts")
         found = self._read(self._successful(answer), certificates)
-        root = next((c for c in found if sha256(c) == self.fingerprint and facts(c).self_issued), None)
+        root = next((c for c in found if fingerprint(c) == self.fingerprint and facts(c).self_issued), None)
         if root is None:
             raise self._mismatch(found)
         self._server.trust(root)
         return self._fetch_known()
 
     def _mismatch(self, found: Sequence[x509.Certificate]) -> MedmailError:
-        roots = [sha256(c) for c in found if facts(c).self_issued]
+        roots = [fingerprint(c) for c in found if facts(c).self_issued]
         return self._error("ca-fingerprint-mismatch", expected=self.fingerprint, found=roots)
 
     def _ask(self, method: str, operation: str, body: Body | None = None) -> Answer:
@@ -308,11 +308,6 @@ def read_fingerprint(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", plain):
         raise MedmailError("bad-fingerprint", value=text)
     return plain
-
-
-def sha256(certificate: x509.Certificate) -> str:
-    """A certificate's fingerprint in lower-case hex."""
-    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 
 def certificates(body: bytes) -> tuple[x509.Certificate, ...]:

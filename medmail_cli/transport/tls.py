@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, not_readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,19 @@ def context(
         except (OSError, ValueError) as error:
             raise _unusable(client_identity, error) from None
     return made
+
+
+def anchors_in(path: Path | None) -> "tuple[x509.Certificate, ...]":
+    """The certificates in a file, none without one. Raises ``not-readable`` and ``malformed``."""
+    from medmail_cli.pki.x509.bundle import read_bundle
+
+    if path is None:
+        return ()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise not_readable(path, error) from None
+    return read_bundle(data, str(path)).certificates
 
 
 def present(made: ssl.SSLContext, key: "PrivateKeyTypes", chain: "Sequence[x509.Certificate]") -> None:

@@ -12,10 +12,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.audit.entry import Intent, Outcome
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.codes import OK
 from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Progress
-from medmail_cli.store.keys.identity import Identity, fingerprint
+from medmail_cli.store.keys.identity import Identity
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -12,9 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from medmail_cli.cms.certificates import load
+from medmail_cli.cms.certificates import fingerprint, load
 from medmail_cli.commands.enrol import events
-from medmail_cli.store.keys.identity import Identity, fingerprint
+from medmail_cli.store.keys.identity import Identity
 from medmail_cli.store.keys.keystore import Keystore
 from medmail_cli.store.trust.anchors import Trust
 from medmail_cli.ui.schema import of_command

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medmail_cli.store.keys.keystore import fingerprint
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.store.keys.own_revoked import REVOKED, add_revoked
 from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.store.trust.anchors import Trust

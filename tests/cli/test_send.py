@@ -11,9 +11,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import sign_only
-from medmail_cli.store.keys.identity import fingerprint
 from medmail_cli.workflows.audit import read_entries
 from tests.support import letters
 from tests.support.cli import MEDMAIL, Done

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.audit import belief as beliefs
 from medmail_cli.audit import checkpoint as checkpoints
-from medmail_cli.store.keys.keystore import fingerprint
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.store.trust.believed import SEAL, STATE
 from medmail_cli.store.trust.contact import Origin, dump

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.errors import MedmailError
 from medmail_cli.store.keys.backup import write_backup
-from medmail_cli.store.keys.keystore import Keystore, Unlocked, fingerprint
+from medmail_cli.store.keys.keystore import Keystore, Unlocked
 from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki

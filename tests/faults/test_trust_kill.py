@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.store.keys.keystore import fingerprint
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.store.trust.believed import SEAL, STATE
 from tests.support import pki
 from tests.support.cli import medmail

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.pki.issuance import acme, jose
@@ -27,7 +28,6 @@ from medmail_cli.session import Options, Session
 from medmail_cli.transport.acme import AcmeAuthority
 from medmail_cli.transport.acmeserver import AcmeServer as Client
 from medmail_cli.transport.acmeserver import ExternalAccount
-from medmail_cli.transport.est import sha256
 from medmail_cli.wiring.accounts import source_of
 from medmail_cli.wiring.opening import validator
 from medmail_cli.wiring.sending import delivery_context
@@ -534,8 +534,8 @@ def test_the_root_that_comes_along_must_bear_the_fingerprint(
     applicant.roots = applicant.roots[1:]
     error = refused("ca-fingerprint-mismatch", lambda: applicant.enrol(server.url, fingerprint="ab" * 32))
     assert exit_of(error.code) == 5
-    assert sha256(server.ca.certificate) in error.facts["found"]  # type: ignore[operator]
-    with applicant.authority(server.url, fingerprint=sha256(server.ca.certificate)) as authority:
+    assert fingerprint(server.ca.certificate) in error.facts["found"]  # type: ignore[operator]
+    with applicant.authority(server.url, fingerprint=fingerprint(server.ca.certificate)) as authority:
         assert authority.anchors() == ()
         authority.enrol(applicant.csr, NO_KEY, applicant.memory)
         assert authority.anchors() == (server.ca.certificate,)

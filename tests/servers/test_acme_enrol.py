@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.store.keys.keystore import Keystore
-from medmail_cli.transport.est import sha256
 from tests.support import pki
 from tests.support.acme_server import KID, MAC_KEY, SENDER, AcmeServer, Signer
 from tests.support.cli import MEDMAIL, medmail, passphrase
@@ -56,7 +56,7 @@ class Place:
 
     @property
     def fingerprint(self) -> str:
-        return sha256(self.server.ca.certificate)
+        return fingerprint(self.server.ca.certificate)
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from medmail_cli.cms import enveloped
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.devices.card import Cards
 from medmail_cli.devices.cardkey import key_at
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace
-from medmail_cli.store.keys.keystore import fingerprint
 from medmail_cli.store.keys.refused_pins import RefusedPins
 from tests.faults.test_oracles import ways_to_fail
 from tests.support import letters, pki, tokens

@@ -14,8 +14,8 @@ import pytest
 import tomli_w
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.smime.protect import sign_only
-from medmail_cli.store.keys.identity import fingerprint
 from medmail_cli.store.mail.mailbox import Mailbox
 from tests.support import letters, senders
 from tests.support.letters import Person, person

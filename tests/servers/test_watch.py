@@ -13,8 +13,9 @@ from medmail_cli.model import Note
 from medmail_cli.session import Options, Session
 from medmail_cli.store.queue.outbox import QueuedMessage
 from medmail_cli.wiring.sending import delivery_context
-from medmail_cli.workflows.mail.delivery import Retried, retry_meanwhile
+from medmail_cli.workflows.mail.outcomes import Retried
 from medmail_cli.workflows.mail.refusals import Refusals
+from medmail_cli.workflows.mail.retrying import retry_meanwhile
 from tests.support.servers import sample
 from tests.support.watching import PATIENT, watching
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.sandbox.operator import Operator
-from medmail_cli.store.keys.keystore import Keystore, Unlocked, fingerprint
+from medmail_cli.store.keys.keystore import Keystore, Unlocked
 from medmail_cli.store.keys.seal import Cost
 from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.store.trust.anchors import Trust

@@ -8,6 +8,7 @@ from typing import Literal
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.model import Problem, listed, phrase
 from medmail_cli.pki.path import fitness
 from medmail_cli.pki.path.crl import Crl
@@ -65,7 +66,7 @@ def _findings(
     said = {(one.code, one.detail) for one in (*judgement.problems, *judgement.notes)}
     top, end = subject_text(chain[-1]), subject_text(chain[0])
     trusted = judgement.anchor is not None
-    yield Finding("anchor", "RFC 5280 §6.1.1 (d)", top, trusted, f"sha256:{_digest(chain[-1])}")
+    yield Finding("anchor", "RFC 5280 §6.1.1 (d)", top, trusted, f"sha256:{fingerprint(chain[-1])}")
     for index in range(len(chain) - 2, -1, -1):
         certificate, issuer = chain[index], chain[index + 1]
         name = subject_text(certificate)
@@ -203,12 +204,6 @@ def _made(certificate: x509.Certificate) -> str:
 def _key(certificate: x509.Certificate) -> str:
     key = public_key(certificate)
     return key_type(key) if key is not None else certificate.public_key_algorithm_oid.dotted_string
-
-
-def _digest(certificate: x509.Certificate) -> str:
-    from cryptography.hazmat.primitives import hashes
-
-    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def _time(moment: dt.datetime) -> str:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from medmail_cli.cms.certificates import UNREADABLE, load_pems
-from medmail_cli.errors import MedmailError
+from medmail_cli.cms.certificates import UNREADABLE, fingerprint, load_pems
+from medmail_cli.errors import MedmailError, not_readable
 from medmail_cli.pki.x509.usage import Purpose
 from medmail_cli.store.keys import seal
 
@@ -126,11 +126,6 @@ class Identity:
         return CHAIN, chain_pem((self.certificate, *self.chain))
 
 
-def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of the certificate's DER, in hex."""
-    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
-
-
 def key_digest(key: "PublicKeyTypes") -> str:
     """SHA-256 of the SubjectPublicKeyInfo, in hex: the name of a key pair."""
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -203,4 +198,4 @@ def _bytes(folder: Path, name: str) -> bytes:
             raise
         raise MedmailError("store-damaged", path=str(folder / name)) from None
     except OSError as error:
-        raise MedmailError("not-readable", path=str(folder / name), reason=error.strerror or "") from None
+        raise not_readable(folder / name, error) from None

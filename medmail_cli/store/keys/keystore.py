@@ -32,20 +32,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, not_readable
 from medmail_cli.pki.x509.address import same_address
 from medmail_cli.store import files
 from medmail_cli.store.keys import seal
-from medmail_cli.store.keys.identity import (
-    CARD,
-    FILES,
-    ID,
-    ID_DIGITS,
-    Identity,
-    fingerprint,
-    key_digest,
-    read,
-)
+from medmail_cli.store.keys.identity import CARD, FILES, ID, ID_DIGITS, Identity, key_digest, read
 from medmail_cli.store.keys.own_revoked import REVOKED, add_revoked, revoked
 from medmail_cli.store.keys.seal import Cost
 from medmail_cli.store.keys.unlocked import SealedKey, Unlocked
@@ -55,7 +46,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.pki.x509.usage import Purpose
 
-__all__ = ["Identity", "Keystore", "SealedKey", "Unlocked", "fingerprint", "key_digest"]
+__all__ = ["Identity", "Keystore", "SealedKey", "Unlocked", "key_digest"]
 
 HEADER, LOCK, UNFINISHED = "keystore.json", "lock", ".restoring"
 VERSION = 1
@@ -288,8 +279,7 @@ class Keystore:
                 except FileNotFoundError:  # a transaction that has just ended
                     continue
                 except OSError as error:
-                    reason = error.strerror or ""
-                    raise MedmailError("not-readable", path=str(path), reason=reason) from None
+                    raise not_readable(path, error) from None
         return found
 
     # --- writing ---------------------------------------------------------------------------------------
@@ -351,7 +341,7 @@ class Keystore:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise MedmailError("not-readable", path=str(self.folder), reason=error.strerror or "") from None
+            raise not_readable(self.folder, error) from None
 
     def read_header(self) -> dict[str, Any]:
         """What ``keystore.json`` says, its checksum verified. Raises ``no-keystore``, ``store-damaged``."""
@@ -362,7 +352,7 @@ class Keystore:
                 raise self._damaged() from None
             raise MedmailError("no-keystore", path=str(self.folder)) from None
         except OSError as error:
-            raise MedmailError("not-readable", path=str(self.header), reason=error.strerror or "") from None
+            raise not_readable(self.header, error) from None
         except ValueError:
             raise self._damaged() from None
         if header.get("medmail-keystore") != VERSION:

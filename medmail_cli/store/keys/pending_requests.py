@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import not_readable
 from medmail_cli.store import files
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class FileMemory:
         except FileNotFoundError:
             return b""
         except OSError as error:
-            raise MedmailError("not-readable", path=str(self.path), reason=error.strerror or "") from None
+            raise not_readable(self.path, error) from None
 
     def save(self, state: bytes) -> None:
         """Keep ``state``, on disk when this returns. Raises ``disk-full`` or ``not-writable``."""

@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Iterator
 from pathlib import Path
 
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import not_readable
 from medmail_cli.store import files
 
 _NAME = "refused-pins"
@@ -53,7 +53,7 @@ class RefusedPins:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise MedmailError("not-readable", path=str(self.path), reason=error.strerror or "") from None
+            raise not_readable(self.path, error) from None
         except ValueError:
             return []  # nothing that was written here; what it said is lost
 

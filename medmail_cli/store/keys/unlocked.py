@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace
 from medmail_cli.pki.x509.usage import Purpose, key_type
 from medmail_cli.store.keys import seal
-from medmail_cli.store.keys.identity import CARD, ID_DIGITS, METADATA, Identity, fingerprint, key_digest
+from medmail_cli.store.keys.identity import CARD, ID_DIGITS, METADATA, Identity, key_digest
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes

@@ -26,7 +26,7 @@ from typing import BinaryIO
 from medmail_cli.audit import checkpoint as checkpoints
 from medmail_cli.audit import entry as entries
 from medmail_cli.audit.tree import HASH_SIZE, size_of_stored
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, not_readable
 from medmail_cli.store import files
 
 ENTRIES, HASHES, CHECKPOINT, KEY, PUBLIC_KEY, RUNS = (
@@ -183,7 +183,7 @@ def snapshot(folder: Path) -> Iterator[Snapshot | None]:
         yield None
         return
     except OSError as error:
-        raise MedmailError("not-readable", path=str(path), reason=error.strerror or str(error)) from error
+        raise not_readable(path, error) from None
     with file, contextlib.ExitStack() as stack:
         with locked(file.fileno(), path, exclusive=False):
             length = os.fstat(file.fileno()).st_size

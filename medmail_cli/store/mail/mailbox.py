@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, not_readable
 from medmail_cli.store import files
 from medmail_cli.store.mail import maildir
 from medmail_cli.store.mail.incoming import Incoming
@@ -266,7 +266,7 @@ class Mailbox:
         except FileNotFoundError:  # gone since it was looked for
             return None
         except OSError as error:
-            raise MedmailError("not-readable", path=str(path), reason=error.strerror or str(error)) from None
+            raise not_readable(path, error) from None
         if hashlib.sha256(raw).hexdigest() != maildir.named(stored.name).sha256:
             raise MedmailError("message-damaged", path=str(path))
         return raw

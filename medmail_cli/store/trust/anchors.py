@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms.certificates import UNREADABLE, load_crl, load_pem
+from medmail_cli.cms.certificates import UNREADABLE, fingerprint, load_crl, load_pem
 from medmail_cli.cms.identifiers import serial_number
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.path.crl import dropped_entries, list_name, newer, read_crl
@@ -190,7 +190,7 @@ class Trust:
         if not self._answered:
             return ()
         kept = []
-        for path in self._answered.get(_sha256(certificate), ()):
+        for path in self._answered.get(fingerprint(certificate), ()):
             try:
                 der = path.read_bytes()
             except FileNotFoundError:
@@ -213,7 +213,7 @@ class Trust:
         ended = at > facts(certificate).not_after
         if ended and not _revokes(der, certificate) and any(_revokes(one, certificate) for one in held):
             return False
-        name = _sha256(certificate)
+        name = fingerprint(certificate)
         path = self._ocsp_folder / f"{name}.{hashlib.sha256(der).hexdigest()}.ocsp"
         with files.lock(self._folder / ".lock"):
             files.write_atomic(path, der)
@@ -289,7 +289,7 @@ class Trust:
             files.sync_folder(path.parent)
 
     def _item(self, kind: Kind, certificate: x509.Certificate) -> Item:
-        sha256 = _sha256(certificate)
+        sha256 = fingerprint(certificate)
         return Item(kind, sha256, certificate, self._folder / _FOLDERS[kind] / f"{sha256}.pem")
 
     def _list(self, crl: x509.CertificateRevocationList, signer: x509.Certificate | None) -> Item:
@@ -354,10 +354,6 @@ def _signer(
         return None
     issuers = (one for one in at_hand if facts(one).subject == read.issuer)
     return next((one for one in issuers if read.signed_by(one)), None)
-
-
-def _sha256(certificate: x509.Certificate) -> str:
-    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 
 
 def _answered_at(der: bytes) -> dt.datetime | None:

@@ -25,7 +25,7 @@ from medmail_cli.audit import belief as beliefs
 from medmail_cli.audit import entry as entries
 from medmail_cli.audit.belief import ADOPT, KEEP, Belief, contact_mark
 from medmail_cli.audit.entry import FORMAT, Intent
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, not_readable
 from medmail_cli.model import Note
 from medmail_cli.pki.x509.address import exact
 from medmail_cli.store import files
@@ -301,7 +301,7 @@ def read_on(folder: Path, base: Belief, key: bytes) -> tuple[Belief, list[int]]:
     except FileNotFoundError:
         raise MedmailError("audit-damaged", path=str(path), entry=0) from None
     except OSError as error:
-        raise MedmailError("not-readable", path=str(path), reason=error.strerror or "") from error
+        raise not_readable(path, error) from None
     with os.fdopen(descriptor, "rb") as file:
         with reader.locked(descriptor, path, exclusive=False):
             _, end = reader.last_line(descriptor, os.fstat(descriptor).st_size)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms.certificates import UNREADABLE, load
+from medmail_cli.cms.certificates import UNREADABLE, fingerprint, load
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.path.fitness import fit
 from medmail_cli.pki.x509.address import binds
@@ -46,7 +46,7 @@ class Known:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the certificate, hex."""
-        return hashlib.sha256(self.certificate.public_bytes(Encoding.DER)).hexdigest()
+        return fingerprint(self.certificate)
 
 
 @dataclass(frozen=True)

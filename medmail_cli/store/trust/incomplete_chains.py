@@ -4,14 +4,13 @@
 SHA-256: the certificate, then those above it that came along. Losing one costs opening its letter again.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms.certificates import UNREADABLE, load_pems
+from medmail_cli.cms.certificates import UNREADABLE, fingerprint, load_pems
 from medmail_cli.store import files
 
 _MOST = 64
@@ -49,7 +48,7 @@ class Incomplete:
         self._path(certificate).unlink(missing_ok=True)
 
     def _path(self, certificate: x509.Certificate) -> Path:
-        digest = hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+        digest = fingerprint(certificate)
         return self._folder / f"{digest}.pem"
 
 

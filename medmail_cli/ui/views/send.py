@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from medmail_cli.ui.console import Console, Line
-    from medmail_cli.workflows.mail.delivery import RecipientOutcome, Retried
     from medmail_cli.workflows.mail.drafts import Fault
+    from medmail_cli.workflows.mail.outcomes import RecipientOutcome, Retried
 
 _STATUS = {
     "accepted": ("green", N_("accepted")),

@@ -24,14 +24,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from medmail_cli.cms.certificates import load, unrepaired
+from medmail_cli.cms.certificates import fingerprint, load, unrepaired
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.path.chain import is_root
 from medmail_cli.pki.x509.address import canonical
 from medmail_cli.store import files
 from medmail_cli.store.keys import seal
-from medmail_cli.store.keys.identity import fingerprint, key_digest
+from medmail_cli.store.keys.identity import key_digest
 from medmail_cli.store.keys.keystore import Keystore
 from medmail_cli.store.keys.pending_requests import FileMemory
 from medmail_cli.workflows.enrol.certified import REGISTRAR_HELD, serves_for, whom

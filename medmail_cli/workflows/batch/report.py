@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from cryptography import x509
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.codes import OK
-from medmail_cli.errors import MedmailError, NothingAttemptedError, combine
+from medmail_cli.errors import MedmailError, NothingAttemptedError, combine, not_readable
 from medmail_cli.pki.x509.address import canonical
 from medmail_cli.pki.x509.usage import Purpose, key_type
 from medmail_cli.store import files
 from medmail_cli.store.batch_journal import State
-from medmail_cli.store.keys.identity import fingerprint
 from medmail_cli.workflows.batch.roster import Columns, Fault, Professional
 from medmail_cli.workflows.enrol.certified import serves_for
 
@@ -234,7 +234,7 @@ def _read(path: Path, stdin: Callable[[str], bytes] | None) -> tuple[Part, list[
     try:
         data = stdin("REPORT") if stdin and str(path) == "-" else path.read_bytes()
     except OSError as error:
-        raise MedmailError("not-readable", path=str(path), reason=error.strerror or str(error)) from None
+        raise not_readable(path, error) from None
     try:
         head, *rows, summary = map(json.loads, data.splitlines())
         if (head.pop("type"), head.pop("version"), summary["type"]) != ("report", VERSION, "summary"):

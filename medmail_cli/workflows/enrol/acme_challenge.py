@@ -31,6 +31,7 @@ from medmail_cli.store.queue.outbox import QueuedMessage
 from medmail_cli.workflows.mail import delivery
 from medmail_cli.workflows.mail.fetch import connected
 from medmail_cli.workflows.mail.fetched import Source
+from medmail_cli.workflows.mail.outcomes import RecipientOutcome, common_failure
 
 if TYPE_CHECKING:
     from medmail_cli.smime.acme_challenge import ChallengeMail
@@ -130,10 +131,8 @@ class Correspondence:
             else:
                 queued = self._message(mail, address, key_authorization, key, digest)
                 waiting = outbox.enqueue([queued], context.now(), claim=False)
-            sent = [
-                one for one in delivery.flush(context, waiting) if isinstance(one, delivery.RecipientOutcome)
-            ]
-        if (error := delivery.common_failure(sent)) is not None:
+            sent = [one for one in delivery.flush(context, waiting) if isinstance(one, RecipientOutcome)]
+        if (error := common_failure(sent)) is not None:
             raise error
 
     def _message(

@@ -16,13 +16,14 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.devices.cardkey import key_at
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace, Note
 from medmail_cli.pki.path.chain import chain_of, is_root
 from medmail_cli.pki.x509.certificate import public_key, subject_text
 from medmail_cli.pki.x509.usage import Purpose, for_mail, purpose
-from medmail_cli.store.keys.identity import CARD, Identity, fingerprint
+from medmail_cli.store.keys.identity import CARD, Identity
 from medmail_cli.workflows.audited import logged
 from medmail_cli.workflows.enrol.certified import Enrolment, common_name, enrolment, warnings, whom
 from medmail_cli.workflows.enrol.offered_roots import Anchor, AskTrust, check_fingerprint, offer_roots

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.codes import OK
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
@@ -18,7 +19,7 @@ from medmail_cli.pki.x509.address import addresses as addresses_of
 from medmail_cli.pki.x509.address import same_address
 from medmail_cli.pki.x509.certificate import facts
 from medmail_cli.pki.x509.usage import Purpose, for_mail, purpose
-from medmail_cli.store.keys.identity import Identity, fingerprint
+from medmail_cli.store.keys.identity import Identity
 
 if TYPE_CHECKING:
     from medmail_cli.store.keys.keystore import Unlocked

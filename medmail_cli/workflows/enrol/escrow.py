@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from medmail_cli.errors import MedmailError
+from medmail_cli.cms.certificates import fingerprint
+from medmail_cli.errors import MedmailError, not_readable
 from medmail_cli.pki.x509.address import addresses
 from medmail_cli.pki.x509.usage import key_type
 from medmail_cli.smime.compose import Attachment, Letter
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import Signer, protect
 from medmail_cli.store import files
-from medmail_cli.store.keys.identity import chain_pem, fingerprint, key_digest
+from medmail_cli.store.keys.identity import chain_pem, key_digest
 from medmail_cli.workflows.audited import logged
 from medmail_cli.workflows.enrol.key_pairs import signer_beside
 
@@ -50,7 +51,7 @@ def read_organisation(path: Path, now: dt.datetime) -> x509.Certificate:
     try:
         found = read_bundle(path.read_bytes(), str(path)).certificates
     except OSError as error:
-        raise MedmailError("not-readable", path=str(path), reason=error.strerror or str(error)) from None
+        raise not_readable(path, error) from None
     usable = [one for one in found if fit(one, "encrypt")]
     if len(usable) != 1:
         raise MedmailError("malformed", what=str(path))

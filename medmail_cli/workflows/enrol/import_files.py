@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.pki.path.chain import chain_of, is_root
 from medmail_cli.pki.x509.certificate import issuer_text, public_key
 from medmail_cli.pki.x509.keyfile import KeyFile
 from medmail_cli.pki.x509.usage import Purpose
-from medmail_cli.store.keys.identity import Identity, fingerprint, key_digest
+from medmail_cli.store.keys.identity import Identity, key_digest
 from medmail_cli.workflows.audited import logged
 from medmail_cli.workflows.enrol.certified import (
     Enrolment,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.codes import OK
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.pki.x509.certificate import subject_text
-from medmail_cli.store.keys.identity import fingerprint
 from medmail_cli.workflows.audited import logged
 
 if TYPE_CHECKING:

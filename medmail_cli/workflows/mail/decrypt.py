@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.audit.entry import Intent, Outcome
 from medmail_cli.codes import FAILED, INTEGRITY, UNTRUSTED
-from medmail_cli.errors import MedmailError, exit_of
+from medmail_cli.errors import MedmailError, exit_of, not_readable
 from medmail_cli.model import Note, Problem
 from medmail_cli.smime import mbox
 from medmail_cli.smime.explain import Step, explain
@@ -127,7 +127,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MedmailError("not-readable", path=str(path), reason=error.strerror or "") from error
+        raise not_readable(path, error) from None
 
 
 def from_mailbox(mailbox: "Mailbox", stored: "Stored") -> Source:

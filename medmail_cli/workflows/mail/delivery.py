@@ -9,19 +9,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from medmail_cli.audit.entry import Intent, Outcome
 from medmail_cli.codes import OK
-from medmail_cli.errors import MedmailError, combine, exit_of
+from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Note
-from medmail_cli.store.queue.outbox import Fate, Outbox, Protection, QueuedMessage, Submission, retry_after
+from medmail_cli.store.queue.outbox import Fate, Outbox, QueuedMessage, Submission, retry_after
 from medmail_cli.store.room import Room
 from medmail_cli.transport.smtp import Job, Report, Submitter
 from medmail_cli.transport.smtphandover import Envelope, Result
 from medmail_cli.transport.smtpwire import Offer
+from medmail_cli.workflows.mail.outcomes import RecipientOutcome
 
 if TYPE_CHECKING:
     import ssl
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from medmail_cli.store.log.writer import AuditLog
     from medmail_cli.store.mail.mailbox import Mailbox
     from medmail_cli.transport.sasl import Credentials
-    from medmail_cli.workflows.mail.refusals import Refusals
 
 _Event = TypeVar("_Event")
 
@@ -40,53 +39,6 @@ COPIES_AT_ONCE = 32 << 20
 """Octets of sent messages held in memory while their copies are written."""
 FATE_SIZE, OUTCOME_SIZE = 32 << 10, 8 << 10
 """Octets that one recipient's fate takes in the outbox (pages of 4096), and in the audit log, at most."""
-
-
-@dataclass(frozen=True)
-class RecipientOutcome:
-    """What became of a letter for one recipient; ``id`` names the message, ``key`` is the letter's ``--id``.
-
-    ``reply`` is what the server said. With ``possible_duplicate`` the recipient may have it twice, under
-    the same Message-ID: an earlier attempt broke off after the letter had gone and before the reply.
-    """
-
-    type: ClassVar[str] = "recipient"
-    address: str
-    status: Literal["accepted", "queued", "refused", "unchanged", "not-sent", "ready", "written"]
-    protection: Protection
-    id: str | None = None
-    key: str | None = None
-    message_id: str | None = None
-    code: str | None = None
-    detail: str | None = None
-    reply: str | None = None
-    possible_duplicate: bool = False
-    retry_at: datetime | None = None
-    saved_as: Path | None = None
-    exit: int = OK
-    cause: MedmailError | None = field(default=None, compare=False, repr=False, metadata={"json": False})
-    """What kept the server from having a say."""
-    size: int | None = field(default=None, compare=False, repr=False, metadata={"json": False})
-    """Of the message on the wire, in octets."""
-    server: str | None = field(default=None, compare=False, repr=False, metadata={"json": False})
-    server_certificate: str | None = field(default=None, compare=False, repr=False, metadata={"json": False})
-    """Whose reply it is, and the SHA-256 (hex) of the certificate shown with it."""
-
-
-@dataclass(frozen=True)
-class Retried:
-    """What became of a letter that had been waiting in the outbox when another one was sent."""
-
-    type: ClassVar[str] = "retried"
-    address: str
-    status: Literal["accepted", "queued", "refused"]
-    protection: Protection
-    id: str
-    key: str | None
-    code: str | None
-    reply: str | None
-    possible_duplicate: bool
-    retry_at: datetime | None
 
 
 @dataclass
@@ -239,7 +191,7 @@ class SubmissionSession:
             if one.possible_duplicate:
                 code = "outcome-unknown" if one.code == "outcome-unknown" else "possible-duplicate"
                 yield Note(code, {"address": one.address, "message_id": one.message_id or ""})
-        fatal = next((report.error for report in reports if _is_ours(report.error)), self._full)
+        fatal = next((report.error for report in reports if is_ours(report.error)), self._full)
         if fatal is not None:
             raise fatal
 
@@ -291,12 +243,12 @@ def provable(one: "Submission | QueuedMessage", address: str) -> "dict[str, Fact
 
 def flush(context: DeliveryContext, submissions: Iterable[Submission]) -> "Iterator[RecipientOutcome | Note]":
     """Send what can be claimed of ``submissions``, account by account; what others are sending is left."""
-    for event in _flush(context, submissions, wait=True):
+    for event in attempt(context, submissions, wait=True):
         if event is not None:
             yield event
 
 
-def _flush(
+def attempt(
     context: DeliveryContext, submissions: Iterable[Submission], *, wait: bool
 ) -> "Iterator[RecipientOutcome | Note | None]":
     """As above; without ``wait`` None says that there is nothing to do before a server answers."""
@@ -306,12 +258,12 @@ def _flush(
         by_account.setdefault(one.account, []).append(one)
     try:
         for name, some in by_account.items():
-            yield from _flush_account(context, name, some, wait=wait)
+            yield from _attempt_account(context, name, some, wait=wait)
     finally:
         context.outbox.release(one.number for one in claimed)
 
 
-def _flush_account(
+def _attempt_account(
     context: DeliveryContext, name: str, submissions: Sequence[Submission], *, wait: bool
 ) -> "Iterator[RecipientOutcome | Note | None]":
     account = context.accounts.get(name)
@@ -360,91 +312,6 @@ def settle(
     context.outbox.finish(one.number for one in submissions)
 
 
-def common_failure(outcomes: "Sequence[RecipientOutcome]") -> MedmailError | None:
-    """What happened to all recipients alike, and badly, if anything did."""
-    bad = [one for one in outcomes if one.exit]
-    if not bad or len(bad) < len(outcomes) or combine(one.exit for one in bad) != bad[0].exit:
-        return None
-    first = bad[0]
-    if first.code in ("server-unreachable", "server-busy") and first.cause is not None:
-        facts = first.cause.facts
-        return MedmailError("letter-queued", **{"reason": facts.get("reply"), **facts})
-    if first.code is None:
-        return None
-    return first.cause or MedmailError(
-        first.code,
-        address=first.address,
-        addresses=list(dict.fromkeys(one.address for one in bad)),
-        reply=first.reply or "",
-        what=first.id or "",
-        size=first.size or "",
-        limit=first.detail or "",
-    )
-
-
-def concluded(outcomes: "Sequence[RecipientOutcome]") -> "Iterator[Note]":
-    """What the person should hear at the end, several recipients together. Raises :func:`common_failure`."""
-    error = common_failure(outcomes)
-    waits = any(one.exit and one.status == "queued" for one in outcomes)
-    if waits and (error is None or error.code != "letter-queued"):
-        yield Note("letter-queued", {})
-    if error is not None:
-        raise error
-
-
-def retry_due(context: DeliveryContext) -> "Iterator[Retried | Note]":
-    """Send what has waited long enough, besides a command's own work: nothing of it changes its exit."""
-    for event in _retry_due(context, None):
-        if event is not None:
-            yield event
-
-
-def retry_meanwhile(context: DeliveryContext, refusals: "Refusals") -> "Iterator[Retried | Note | None]":
-    """As :func:`retry_due`, but None is yielded instead of waiting for a server.
-
-    Accounts whose password was refused are left out as long as ``refusals`` holds them.
-    """
-    return _retry_due(context, refusals)
-
-
-def _retry_due(context: DeliveryContext, refusals: "Refusals | None") -> "Iterator[Retried | Note | None]":
-    context.outbox.sweep()
-    try:
-        ripe = context.outbox.ripe(context.now())
-        if refusals is None:
-            yield from map(_retried, _flush(context, ripe, wait=True))
-            return
-        accounts = {one.id: one.account for one in ripe if not refusals.holds(one.account)}
-        refused: set[str] = set()
-        for event in _flush(context, [one for one in ripe if one.id in accounts], wait=False):
-            if isinstance(event, RecipientOutcome):
-                account = accounts[event.id or ""]
-                if event.code == "login-refused" and account not in refused:
-                    # many letters, one refusal
-                    refused.add(account)
-                    refusals.add("smtp", account)
-                    if refusals.spent("smtp", account):
-                        yield Note("watch-sends-no-more", {"account": account})
-                elif event.status == "accepted":
-                    refusals.clear("smtp", account)
-            yield _retried(event)
-    except MedmailError as error:
-        if _is_ours(error):
-            raise
-        yield Note("retry-failed", {"error": error.code})
-
-
-def _retried(event: "RecipientOutcome | Note | None") -> "Retried | Note | None":
-    if not isinstance(event, RecipientOutcome):
-        return event
-    if event.status not in ("accepted", "queued", "refused"):
-        return None
-    return Retried(
-        event.address, event.status, event.protection, event.id or "", event.key, event.code,
-        event.reply, event.possible_duplicate, event.retry_at,
-    )  # fmt: skip
-
-
 def keep(context: DeliveryContext, account: "Account", submissions: Sequence[Submission]) -> "Iterator[Note]":
     """Keep the sender's copies of what was sent: in the mailbox, and on the server if the account says so."""
     for some in _batches(submissions):
@@ -482,7 +349,7 @@ def _batches(submissions: Sequence[Submission]) -> Iterator[list[Submission]]:
         yield batch
 
 
-def _is_ours(error: MedmailError | None) -> bool:
+def is_ours(error: MedmailError | None) -> bool:
     """A full disk or a damaged outbox is no matter between us and the server: it must stop the run."""
     return error is not None and error.code in ("store-damaged", "disk-full", "not-writable", "store-busy")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from medmail_cli.codes import FAILED
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, not_readable
 from medmail_cli.pki.x509.address import ascii_domain
 from medmail_cli.smime import compose, mime
 from medmail_cli.smime.compose import Attachment, Letter
@@ -107,7 +107,7 @@ def read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise MedmailError("not-readable", path=str(path), reason=error.strerror or str(error)) from error
+        raise not_readable(path, error) from None
 
 
 def finished(draft: Draft) -> Draft:
@@ -348,8 +348,7 @@ def check_readable(path: Path) -> None:
         with path.open("rb"):
             pass
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise MedmailError("not-readable", path=str(path), reason=reason) from None
+        raise not_readable(path, error) from None
 
 
 def _lone_surrogates(text: str) -> bool:

@@ -9,7 +9,8 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.store.queue.outbox import Protection, Status, Submission, next_attempt
 from medmail_cli.workflows.audited import logged
 from medmail_cli.workflows.mail import delivery
-from medmail_cli.workflows.mail.delivery import DeliveryContext, RecipientOutcome
+from medmail_cli.workflows.mail.delivery import DeliveryContext
+from medmail_cli.workflows.mail.outcomes import RecipientOutcome, concluded
 
 if TYPE_CHECKING:
     from medmail_cli.model import Note
@@ -93,7 +94,7 @@ def flush(
         yield event
         if isinstance(event, RecipientOutcome):
             found.append(event)
-    yield from delivery.concluded(found)
+    yield from concluded(found)
 
 
 def drop(outbox: "Outbox", log: "AuditLog", submission: Submission) -> Iterator[Dropped]:

@@ -10,15 +10,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from medmail_cli.cms.algorithms import is_older_cipher
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.cms.signed import certified_capabilities
-from medmail_cli.errors import MedmailError, NothingAttemptedError
+from medmail_cli.errors import MedmailError, NothingAttemptedError, not_readable
 from medmail_cli.model import ContentCipher
 from medmail_cli.pki.path.evidence import Enclosed
 from medmail_cli.pki.path.fitness import dates, fit, unfit
 from medmail_cli.pki.x509.address import ascii_domain, exact
 from medmail_cli.pki.x509.usage import is_ml_kem
 from medmail_cli.smime.protect import Style
-from medmail_cli.store.keys.identity import fingerprint
 
 if TYPE_CHECKING:
     from medmail_cli.profile import Profile
@@ -241,7 +241,7 @@ def read_whitelist(path: Path | None) -> frozenset[str]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise MedmailError("not-readable", path=str(path), reason=str(error)) from error
+        raise not_readable(path, error) from None
     names = (line.partition("#")[0].strip() for line in lines)
     return frozenset(ascii_domain(name) for name in names if name)
 

@@ -6,7 +6,6 @@ outbox; from there on no kill loses it.
 """
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,15 +18,15 @@ from medmail_cli.codes import OK
 from medmail_cli.errors import MedmailError, NothingAttemptedError, exit_of
 from medmail_cli.model import Note
 from medmail_cli.smime.fields import Mailbox
-from medmail_cli.smime.protect import estimate, protect, sign_only
 from medmail_cli.store import files
-from medmail_cli.store.keys import seal
-from medmail_cli.store.keys.identity import fingerprint
 from medmail_cli.store.queue.outbox import QueuedMessage, Submission
 from medmail_cli.workflows.mail import delivery, drafts
-from medmail_cli.workflows.mail.delivery import RecipientOutcome, Retried, SubmissionSession
+from medmail_cli.workflows.mail.delivery import SubmissionSession
 from medmail_cli.workflows.mail.drafts import Draft, Fault
-from medmail_cli.workflows.mail.recipients import Plan, check_named, plan_of, style_of
+from medmail_cli.workflows.mail.outcomes import RecipientOutcome, Retried, concluded
+from medmail_cli.workflows.mail.recipients import check_named, plan_of
+from medmail_cli.workflows.mail.retrying import retry_due
+from medmail_cli.workflows.mail.sealing import ASK_SIZE_FROM, UNDER_WAY, Ready, groups, messages_of, protected
 from medmail_cli.workflows.mail.sending import SendingContext
 
 if TYPE_CHECKING:
@@ -44,16 +43,6 @@ class Content:
 
 Event = RecipientOutcome | Retried | Fault | Note | Content
 
-GROUP_LETTERS = 24
-GROUP_OCTETS = 16 << 20
-"""Letters are made, entered and fsynced in groups of so many, while the group before is on its way."""
-UNDER_WAY = 96
-"""Letters handed to the connections and not yet answered for."""
-SALTS = "send salts"
-"""The keystore's subkey under which the salts of commitments are sealed, bound to the commitment."""
-ASK_SIZE_FROM = 1 << 20
-"""From this estimated size on, the server's limit is asked for before anything is encrypted."""
-
 
 @dataclass(frozen=True)
 class SendOptions:
@@ -69,20 +58,6 @@ class SendOptions:
     """To whom, by ``exact``, the sender knows that a letter goes under the network's protection alone."""
     confidential: bool = False
     """They answer encrypted letters, so none goes in clear."""
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """A draft with all decided: who sends it, by which account, to whom, how."""
-
-    draft: Draft
-    sender: Mailbox
-    account: "Account | None"
-    """None where no server is asked, and the sender is known without."""
-    plan: Plan
-    digest: bytes | None
-    unreadable: bool = False
-    """Its own sender has no key of the kind that is wanted."""
 
 
 def send_manifest(
@@ -109,7 +84,7 @@ def send(
         yield event
         if isinstance(event, RecipientOutcome):
             found.append(event)
-    yield from delivery.concluded(found)
+    yield from concluded(found)
 
 
 def check(
@@ -127,7 +102,7 @@ def check(
     ready = [
         one
         for one in (_decide(replace(d, key=None), context, options) for d in wanted)
-        if isinstance(one, _Ready)
+        if isinstance(one, Ready)
     ]
     if not options.partial or any(one.unreadable for one in ready):
         yield from _excluded(ready, options)
@@ -136,7 +111,7 @@ def check(
 
 
 def _send(wanted: Sequence[Draft], context: SendingContext, options: SendOptions) -> Iterator[Event]:
-    ready: list[_Ready] = []
+    ready: list[Ready] = []
     unchanged: list[RecipientOutcome] = []
     reused: list[str] = []
     check_named(options.transport_only, [box for draft in wanted for box in draft.everybody])
@@ -148,7 +123,7 @@ def _send(wanted: Sequence[Draft], context: SendingContext, options: SendOptions
                 raise
             reused.append(str(draft.key))
             continue
-        if isinstance(decided, _Ready):
+        if isinstance(decided, Ready):
             ready.append(decided)
         else:
             unchanged += decided
@@ -171,10 +146,10 @@ def _send(wanted: Sequence[Draft], context: SendingContext, options: SendOptions
             sent = sent or (isinstance(event, RecipientOutcome) and event.status == "accepted")
             yield event
     if not options.queue and (sent or not ready):
-        yield from delivery.retry_due(context.delivery)
+        yield from retry_due(context.delivery)
 
 
-def _decide(draft: Draft, context: SendingContext, options: SendOptions) -> "_Ready | list[RecipientOutcome]":
+def _decide(draft: Draft, context: SendingContext, options: SendOptions) -> "Ready | list[RecipientOutcome]":
     sender, account = draft.sender, None
     if sender is None or options.output is None:
         account = context.account(sender.address if sender else None)
@@ -197,7 +172,7 @@ def _decide(draft: Draft, context: SendingContext, options: SendOptions) -> "_Re
             ]
     context.check_own(sender.address)
     lacks = plan.protection == "end-to-end" and context.lacks_post_quantum(sender.address)
-    return _Ready(draft, sender, account, plan, digest, lacks)
+    return Ready(draft, sender, account, plan, digest, lacks)
 
 
 def _content(draft: Draft, sender: Mailbox, context: SendingContext, options: SendOptions) -> Iterator[bytes]:
@@ -219,7 +194,7 @@ def _content(draft: Draft, sender: Mailbox, context: SendingContext, options: Se
         yield drafts.read(path)
 
 
-def _excluded(ready: Sequence[_Ready], options: SendOptions) -> Iterator[Event]:
+def _excluded(ready: Sequence[Ready], options: SendOptions) -> Iterator[Event]:
     """Tell of recipients who cannot be sent to; unless ``partial`` was wished, that is the end of it."""
     names: dict[str, list[str]] = {}
     for one in ready:
@@ -239,8 +214,8 @@ def _excluded(ready: Sequence[_Ready], options: SendOptions) -> Iterator[Event]:
         )
 
 
-def _by_account(ready: Sequence[_Ready]) -> "list[tuple[Account, list[_Ready]]]":
-    groups: dict[str, tuple[Account, list[_Ready]]] = {}
+def _by_account(ready: Sequence[Ready]) -> "list[tuple[Account, list[Ready]]]":
+    groups: dict[str, tuple[Account, list[Ready]]] = {}
     for one in ready:
         assert one.account is not None  # noqa: S101 - what is written to files has left before
         groups.setdefault(one.account.name, (one.account, []))[1].append(one)
@@ -248,30 +223,30 @@ def _by_account(ready: Sequence[_Ready]) -> "list[tuple[Account, list[_Ready]]]"
 
 
 def _send_by(
-    account: "Account", ready: Sequence[_Ready], context: SendingContext, options: SendOptions
+    account: "Account", ready: Sequence[Ready], context: SendingContext, options: SendOptions
 ) -> Iterator[Event]:
     for address in {one.sender.address for one in ready}:
         context.signer(address)  # whatever must be asked for is asked now, and not by another thread
     if options.queue:
-        for group in _groups(ready, context):
-            yield from _queued(_protected(group, context), context)
+        for group in groups(ready, context):
+            yield from _queued(protected(group, context), context)
         return
     with SubmissionSession(context.delivery, account) as session:
         yield from session.carried(_sent(ready, session, context))
 
 
-def _sent(ready: Sequence[_Ready], session: SubmissionSession, context: SendingContext) -> Iterator[Event]:
+def _sent(ready: Sequence[Ready], session: SubmissionSession, context: SendingContext) -> Iterator[Event]:
     with ThreadPoolExecutor(1, "protect") as ahead:
         # a group is made while the one before is entered, sent and accounted for
         making: Future[list[QueuedMessage]] | None = None
-        for group in _groups(ready, context):
+        for group in groups(ready, context):
             fitting = group
             if sum(size for _, size in group) >= ASK_SIZE_FROM and (offer := session.offer()) and offer.size:
                 limit = offer.size
                 fitting = [(one, size) for one, size in group if size <= limit]
                 yield from _too_large([each for each in group if each[1] > limit], limit)
             made = making.result() if making else []
-            making = ahead.submit(_protected, fitting, context)
+            making = ahead.submit(protected, fitting, context)
             yield from _shipped(made, session, context)
         if making:
             yield from _shipped(making.result(), session, context)
@@ -331,34 +306,7 @@ def _entered(
     return submissions
 
 
-def _groups(ready: Sequence[_Ready], context: SendingContext) -> Iterator[list[tuple[_Ready, int]]]:
-    """Letters in groups, each with the size its message will have; the first is small, so as to begin."""
-    group: list[tuple[_Ready, int]] = []
-    octets, most = 0, GROUP_LETTERS // 3
-    for one in ready:
-        size = _estimate(one, context)
-        if group and (len(group) >= most or octets + size > GROUP_OCTETS):
-            yield group
-            group, octets, most = [], 0, GROUP_LETTERS
-        group.append((one, size))
-        octets += size
-    if group:
-        yield group
-
-
-def _estimate(one: _Ready, context: SendingContext) -> int:
-    """The size on the wire, known before a file is read."""
-    letter = drafts.letter(replace(one.draft, attach=()), one.sender, context.delivery.now())
-    signer = context.signer(one.sender.address)
-    style = style_of(context.profile, one.plan, signer)
-    attached = sum(path.stat().st_size + 1000 for path in one.draft.attach)
-    recipients = None
-    if one.plan.protection == "end-to-end":
-        recipients = [each.certificate for each in one.plan.addressees if each.certificate is not None]
-    return estimate(letter, signer=signer, style=style, recipients=recipients) + attached * 16 // 9
-
-
-def _too_large(ready: Sequence[tuple[_Ready, int]], limit: int) -> Iterator[Event]:
+def _too_large(ready: Sequence[tuple[Ready, int]], limit: int) -> Iterator[Event]:
     for one, size in ready:
         for addressee in one.plan.addressees:
             yield RecipientOutcome(
@@ -367,54 +315,7 @@ def _too_large(ready: Sequence[tuple[_Ready, int]], limit: int) -> Iterator[Even
             )  # fmt: skip
 
 
-def _protected(group: Sequence[tuple[_Ready, int]], context: SendingContext) -> list[QueuedMessage]:
-    return [message for one, _ in group for message in _protected_messages(one, context)]
-
-
-def _protected_messages(one: _Ready, context: SendingContext) -> Iterator[QueuedMessage]:
-    """The messages of one letter, signed and encrypted."""
-    now = context.delivery.now()
-    wanted = {addressee.address: addressee for addressee in one.plan.addressees}
-    draft = one.draft
-    to, cc, bcc = (
-        tuple(box for box in boxes if box.address in wanted) for boxes in (draft.to, draft.cc, draft.bcc)
-    )
-    draft = replace(draft, to=to, cc=cc, bcc=bcc)
-    letter = drafts.letter(draft, one.sender, now.astimezone())
-    letter = replace(letter, headers=(*letter.headers, *context.profile.headers.items()))
-    signer = context.signer(one.sender.address)
-    style = style_of(context.profile, one.plan, signer)
-    if one.plan.protection == "end-to-end":
-        certificates = {
-            name: addressee.certificate
-            for name, addressee in wanted.items()
-            if addressee.certificate is not None
-        }
-        made = protect(letter, signer=signer, recipients=certificates, signed_at=now, style=style)
-    else:
-        certificates = {}
-        made = sign_only(letter, signer=signer, signed_at=now, style=style)
-    salts = context.unlock().subkey(SALTS)
-    for submission in made:
-        message = submission.message
-        yield QueuedMessage(
-            id=hashlib.sha256(message).hexdigest(),
-            message=message,
-            account=one.account.name if one.account else "",
-            sender=one.sender.address,
-            recipients=submission.recipients,
-            message_id=letter.message_id,
-            protection=one.plan.protection,
-            utf8=not message[: message.find(b"\r\n\r\n")].isascii(),
-            key=one.draft.key,
-            digest=one.digest,
-            commitment=submission.commitment,
-            sealed_salt=seal.sealed_line(salts, submission.salt, submission.commitment.encode()),
-            certificates={name: fingerprint(certificate) for name, certificate in certificates.items()},
-        )
-
-
-def _write_out(ready: Sequence[_Ready], context: SendingContext, options: SendOptions) -> Iterator[Event]:
+def _write_out(ready: Sequence[Ready], context: SendingContext, options: SendOptions) -> Iterator[Event]:
     """Write the messages instead of sending them: FILE, and beside it one for each Bcc recipient.
 
     Raises ``several-to-stdout`` where there is more than one and FILE is ``-``.
@@ -423,7 +324,7 @@ def _write_out(ready: Sequence[_Ready], context: SendingContext, options: SendOp
     assert target is not None  # noqa: S101 - the caller's condition
     to_stdout = str(target) == "-"
     for one in ready:
-        messages = list(_protected_messages(one, context))
+        messages = list(messages_of(one, context))
         if to_stdout and len(ready) * len(messages) > 1:
             raise MedmailError("several-to-stdout")
         for number, message in enumerate(messages):

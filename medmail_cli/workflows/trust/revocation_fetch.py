@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.codes import DAMAGED, OK
 from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.pki.path.crl import SKEW, read_crl
@@ -161,7 +162,7 @@ class Fetcher:
         from medmail_cli.pki.path import ocsp
         from medmail_cli.transport.http import Form
 
-        digest = sha256(certificate)
+        digest = fingerprint(certificate)
         try:
             form = Form(ocsp.request(certificate, issuer), "application/ocsp-request")
             der = self.get(url, form, size=ocsp.LARGEST)
@@ -270,10 +271,3 @@ def failed(
     return Fetched(
         url, kind, "failed", error.code, str(reason) if reason else None, exit_of(error.code), certificate
     )
-
-
-def sha256(certificate: x509.Certificate) -> str:
-    """The SHA-256 of a certificate's DER, in hex."""
-    import hashlib
-
-    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
