@@ -103,15 +103,15 @@ def run(args: list[str]) -> int:
         session.console.flush()
     except OutputGoneError as gone:
         # a reader that went away has seen what it wanted
-        code = 1 if gone.unread else report_fatal(session.console, gone.error)
+        code = 1 if gone.unread else report_fatal(session, gone.error)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost frame: all ends as an error with an exit
         if isinstance(error, KeyboardInterrupt):
             # perhaps before the words were read
-            session.options.json |= "--json" in args
+            _json_if_asked(session, args)
         elif session.options.debug:
             _traceback()
         with contextlib.suppress(OutputGoneError):
-            report_fatal(session.console, understood(error))
+            report_fatal(session, understood(error))
         code = exit_of(understood(error).code)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # how it ended is told and stands
@@ -121,6 +121,11 @@ def run(args: list[str]) -> int:
 
 def _interrupt(_signal: int, _frame: "FrameType | None") -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _json_if_asked(session: "Session", args: list[str]) -> None:
+    if "--json" in args:
+        session.options.format = "json"
 
 
 def _traceback() -> None:
@@ -179,7 +184,8 @@ def _invoke(args: list[str], session: "Session") -> int:
         return error.exit_code
     except exceptions.ClickException as error:
         # an error in the words before --json is told as JSON too
-        session.options.json, session.options.debug = "--json" in args, "--debug" in args
+        _json_if_asked(session, args)
+        session.options.debug = "--debug" in args
         if not isinstance(error, exceptions.UsageError):
             raise MedmailError("usage", detail=error.format_message(), command="medmail") from None
         command = error.ctx.command_path if error.ctx else "medmail"
@@ -193,7 +199,7 @@ def _show_commands(ctx: "Context", session: "Session") -> None:
     """What might have been meant, for a person who names no command; stdout is for what was asked for."""
     from contextlib import redirect_stdout
 
-    if not session.options.json and not session.options.quiet:
+    if session.options.format != "json" and not session.options.quiet:
         with redirect_stdout(sys.stderr):
             sys.stdout.write(ctx.get_help())
 

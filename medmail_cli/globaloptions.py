@@ -168,5 +168,7 @@ def _set(options: Any, attribute: str, value: Any) -> None:
         options.secret_fds[name] = value
     elif kind == "no-color":
         options.color = False
+    elif kind == "json":
+        options.format = "json"
     else:
         setattr(options, kind, value)

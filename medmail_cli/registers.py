@@ -1,8 +1,9 @@
-"""Lists from which several rooms derive: languages, ways to log in, protocols of enrolment.
+"""Lists from which several rooms derive: languages, formats, ways to log in, protocols of enrolment.
 
-To add one is its line here and its implementation: a catalogue in ``locale/``, a mechanism in
-``transport.sasl``, a module ``wiring.authority_<name>`` that reaches an authority. Codes stand in ``codes``,
-kinds of keys in ``workflows.enrol.key_kinds``, content ciphers and signature schemes in ``model``.
+To add one is its line here and its implementation: a catalogue in ``locale/``, a module of ``ui.formats``,
+a mechanism in ``transport.sasl``, a module ``wiring.authority_<name>`` that reaches an authority. Codes are
+in ``codes``, kinds of keys in ``workflows.enrol.key_kinds``, content ciphers and signature schemes in
+``model``.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ from typing import Literal
 
 LANGUAGES = ("en", "fr")
 """Those medmail speaks; the first needs no catalogue."""
+
+
+FORMATS = ("text", "json", "csv")
+"""How output is written, each a module of ``ui.formats``; csv where things are listed."""
 
 
 @dataclass(frozen=True)

@@ -43,13 +43,15 @@ if TYPE_CHECKING:
     from medmail_cli.store.trust.believed import Believed
     from medmail_cli.store.trust.contacts import Contacts
     from medmail_cli.ui.console import Console
+    from medmail_cli.ui.formats import Format
 
 
 @dataclass
 class Options:
     """The global options; they may stand before or after the verb, so parsing fills them in bit by bit."""
 
-    json: bool = False
+    format: str = "text"
+    """One of ``registers.FORMATS``."""
     quiet: bool = False
     verbose: int = 0
     color: bool = True
@@ -140,7 +142,13 @@ class Session:
         from medmail_cli.ui.console import Console
 
         options = self.options
-        return Console(json=options.json, quiet=options.quiet, verbose=options.verbose, color=options.color)
+        return Console(quiet=options.quiet, verbose=options.verbose, color=options.color)
+
+    def format(self) -> "Format":
+        """The form in which one command's events are told."""
+        from medmail_cli.ui import formats
+
+        return formats.opened(self.options.format, self.console)
 
     def stdin(self, reader: str) -> bytes:
         """All of stdin, for ``reader`` (an option's or argument's name).

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmail_cli.ui.i18n import _
-from medmail_cli.wiring.options import examples, instant
+from medmail_cli.wiring.options import OutputFormat, examples, instant, write_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,11 +55,13 @@ def log(
     since: Annotated[str | None, typer.Option(metavar="TIME", help=_("Entries from this time on."))] = None,
     action: Annotated[str | None, typer.Option(help=_("Entries of this action: send, decrypt, …"))] = None,
     last: Annotated[int | None, typer.Option(min=0, metavar="N", help=_("The last N of them."))] = None,
+    form: OutputFormat = None,
 ) -> int:
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.audit import read_entries
 
     session: Session = ctx.obj
+    write_as(session, form)
     found = read_entries(session.paths.audit, since=instant(since, "--since"), action=action, last=last)
     return show(ctx, "audit log", found)
 
@@ -159,7 +161,7 @@ def export(ctx: typer.Context, output: Output = None, force: Force = False) -> i
     def events() -> "Iterator[AuditEntry | AuditFile | Raw]":
         if (file := _file(output)) is not None:
             yield audit.write_file(file, b"".join(audit.export(session.paths.audit)), force=force)
-        elif session.options.json:
+        elif session.options.format == "json":
             yield from audit.read_entries(session.paths.audit)
         else:
             for block in audit.export(session.paths.audit):

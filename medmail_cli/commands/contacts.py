@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medmail_cli.ui.i18n import _
-from medmail_cli.wiring.options import examples
+from medmail_cli.wiring.options import OutputFormat, examples, write_as
 
 if TYPE_CHECKING:
     from medmail_cli.session import Session
@@ -46,13 +46,14 @@ def find(
 @app.command(
     "list",
     help=_("List every contact."),
-    epilog=examples("medmail contacts list --json"),
+    epilog=examples("medmail contacts list --json", "medmail contacts list --format csv"),
 )
-def list_(ctx: typer.Context) -> int:
+def list_(ctx: typer.Context, form: OutputFormat = None) -> int:
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.trust import contacts
 
     session: Session = ctx.obj
+    write_as(session, form)
     found = contacts.listed(session.contacts, session.trust.authorities, "", now=session.now())
     return show(ctx, "contacts list", found)
 

@@ -95,7 +95,7 @@ def decrypt(
     to_stdout = str(output) == "-" or (form is not None and output is None and out_dir is None)
     if output is not None and out_dir is not None:
         raise typer.BadParameter(_("--output and --out-dir exclude each other"))
-    if to_stdout and session.options.json:
+    if to_stdout and session.options.format == "json":
         raise typer.BadParameter(_("with --json, content goes to a file (-o FILE, --out-dir DIR)"))
     if to_stdout and form is Format.eml and session.console.interactive_out:
         raise MedmailError("binary-to-terminal")
@@ -136,7 +136,7 @@ def decrypt(
         mailbox=session.mailbox if stored else None,
         subkey=lambda: session.unlocked.subkey("learned"),
     )
-    named = 0 if session.options.json or len(sources) == 1 else len(sources)
+    named = 0 if session.options.format == "json" or len(sources) == 1 else len(sources)
     return show(ctx, "decrypt", _shown(found, named))
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmail_cli.ui.i18n import _
-from medmail_cli.wiring.options import examples, instant
+from medmail_cli.wiring.options import OutputFormat, examples, instant, write_as
 
 if TYPE_CHECKING:
     from medmail_cli.session import Session
@@ -43,11 +43,13 @@ def inbox(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help=_("Make the index anew from the stored messages."))
     ] = False,
+    form: OutputFormat = None,
 ) -> int:
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.mail import inbox as workflow
 
     session: Session = ctx.obj
+    write_as(session, form)
     if rebuild:
         return show(ctx, "inbox", workflow.rebuild(session.mailbox))
     account = session.options.account

@@ -8,7 +8,7 @@ import typer
 
 from medmail_cli.ui.i18n import _
 from medmail_cli.wiring.backups import check, kept
-from medmail_cli.wiring.options import Backup, NoBackup, examples
+from medmail_cli.wiring.options import Backup, NoBackup, OutputFormat, examples, write_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -70,11 +70,12 @@ def events() -> dict[str, tuple[type, ...]]:
     help=_("List your identities; no passphrase is needed."),
     epilog=examples("medmail keys list"),
 )
-def list_(ctx: typer.Context) -> int:
+def list_(ctx: typer.Context, form: OutputFormat = None) -> int:
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.keys import keys
 
     session: Session = ctx.obj
+    write_as(session, form)
     return show(ctx, "keys list", keys(session.keystore, session.now()))
 
 
@@ -332,7 +333,7 @@ def rewrap_(
 def _place(session: "Session", output: Path | None, *, binary: bool) -> Path | None:
     """Where to write, None for stdout. Raises ``usage`` where binary data would stand between JSON Lines."""
     place = None if output is None or str(output) == "-" else output
-    if place is None and binary and session.options.json:
+    if place is None and binary and session.options.format == "json":
         raise typer.BadParameter(_("--json needs a FILE for binary data"), param_hint="--output")
     if place is None and binary and session.console.interactive_out:
         from medmail_cli.errors import MedmailError

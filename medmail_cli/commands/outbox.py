@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmail_cli.ui.i18n import _
-from medmail_cli.wiring.options import examples
+from medmail_cli.wiring.options import OutputFormat, examples, write_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +26,12 @@ def events() -> dict[str, tuple[type, ...]]:
 
 
 @app.command("list", help=_("Show what waits to be sent, and why."), epilog=examples("medmail outbox list"))
-def list_(ctx: typer.Context) -> int:
+def list_(ctx: typer.Context, form: OutputFormat = None) -> int:
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.mail.outbox import listing
 
     session: Session = ctx.obj
+    write_as(session, form)
     return show(ctx, "outbox list", listing(session.outbox, session.now()))
 
 

@@ -109,7 +109,7 @@ def send(
         read = (message, batch, None if body is None else Path(body), *(attach or ()))
         check_no_input(output, (one for one in read if one is not None))
     if str(output) == "-":
-        if session.options.json:
+        if session.options.format == "json":
             raise typer.BadParameter(_("with --json, the message goes to a file"), param_hint="--output")
         session.console.stdout_taken = True
     if transport_only and (post_quantum or sign_only):

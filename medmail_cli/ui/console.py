@@ -49,10 +49,10 @@ def data_stream() -> Iterator[TextIO]:
 
 
 class Console:
-    """What one run writes; ``json`` and ``quiet`` as asked for on the command line."""
+    """What one run writes; ``quiet`` and ``verbose`` as asked for on the command line."""
 
-    def __init__(self, *, json: bool, quiet: bool, verbose: int, color: bool) -> None:
-        self.json, self.quiet, self.verbose = json, quiet, verbose
+    def __init__(self, *, quiet: bool, verbose: int, color: bool) -> None:
+        self.quiet, self.verbose = quiet, verbose
         self._color = color and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._bar_drawn_at = 0.0
         self._pace = Pace()
@@ -100,6 +100,11 @@ class Console:
             stdout.buffer.write(sanitize.json_text(encoded).encode() + b"\n")
             stdout.buffer.flush()
 
+    def out_line(self, line: str) -> None:
+        """Write one line of data as it is, its end included; UTF-8 in any locale."""
+        with data_stream() as stdout:
+            stdout.buffer.write(line.encode())
+
     def flush(self) -> None:
         """Let a reader at the other end of a pipe see what was written so far."""
         with data_stream() as stdout:
@@ -138,7 +143,7 @@ class Console:
 
         After two seconds it tells the rate too and, where the total is known, the time left.
         """
-        if not self.interactive or self.quiet or self.json or os.environ.get("TERM") == "dumb":
+        if not self.interactive or self.quiet or os.environ.get("TERM") == "dumb":
             return
         now = time.monotonic()
         rate = self._pace.rate(now, done)

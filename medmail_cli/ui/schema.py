@@ -69,7 +69,7 @@ def _object(properties: dict[str, Any], optional: tuple[str, ...] = ()) -> dict[
 
 
 def of_class(cls: type) -> dict[str, Any]:
-    """The schema of a frozen dataclass as ``ui.render.dumps`` writes it."""
+    """The schema of a frozen dataclass as ``ui.formats.json`` writes it."""
     properties: dict[str, Any] = {}
     if isinstance(kind := getattr(cls, "type", None), str):
         properties["type"] = {"const": kind}

@@ -1,15 +1,19 @@
 """Options and parts of a help page that several verbs share, and what their values come to."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmail_cli.registers import FORMATS
 from medmail_cli.ui.i18n import _
 
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Sequence
+
+    from medmail_cli.session import Session
 
 At = Annotated[
     str | None,
@@ -23,6 +27,17 @@ TransportOnly = Annotated[
         metavar="ADDR",
         help=_("Send although this recipient cannot be encrypted to; repeatable."),
     ),
+]
+if TYPE_CHECKING:
+
+    class Format(StrEnum):
+        """How output is written."""
+
+else:
+    Format = StrEnum("Format", [(name, name) for name in FORMATS])
+
+OutputFormat = Annotated[
+    Format | None, typer.Option("--format", help=_("Write text, JSON Lines, or CSV for a spreadsheet."))
 ]
 Backup = Annotated[
     Path | None,
@@ -59,3 +74,12 @@ def named(addresses: "Sequence[str] | None") -> frozenset[str]:
     from medmail_cli.workflows.mail import drafts
 
     return frozenset(exact(drafts.mailbox(one).address) for one in addresses or ())
+
+
+def write_as(session: "Session", form: Format | None) -> None:
+    """Have the run's output written in the format that ``--format`` names, if it does."""
+    if form is None:
+        return
+    if session.options.format not in ("text", form):
+        raise typer.BadParameter(_("--json and --format exclude each other"), param_hint="--format")
+    session.options.format = form.value

@@ -90,7 +90,7 @@ def _watched(
                 yield event
     except GeneratorExit:
         if (path := kept()) is not None:
-            render.note(session.console, Note("text-kept", {"path": str(path)}))
+            session.format().note(Note("text-kept", {"path": str(path)}))
         raise
     except (Exception, KeyboardInterrupt) as raised:
         error = render.understood(raised)

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.ui.formats.text import plain
 from medmail_cli.ui.i18n import _, hint
 from medmail_cli.ui.messages import N_
-from medmail_cli.ui.render import Column, plain
+from medmail_cli.ui.render import Column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

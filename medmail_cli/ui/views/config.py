@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from medmail_cli.ui import sanitize
+from medmail_cli.ui.formats.text import plain
 from medmail_cli.ui.i18n import _
-from medmail_cli.ui.render import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
