@@ -83,7 +83,9 @@ def _open_streams() -> None:
 def run(args: list[str]) -> int:
     """Run one command line and give its exit; errors are reported here and nowhere else."""
     import contextlib
+    import os
     import signal
+    from pathlib import Path
 
     from medmail_cli.errors import exit_of
     from medmail_cli.session import Options, Session
@@ -97,6 +99,10 @@ def run(args: list[str]) -> int:
     try:
         i18n.set_language(_language(args))
         try:
+            if path := os.environ.get("MEDMAIL_TRACE"):
+                from medmail_cli.transport import trace
+
+                trace.begin(Path(path))
             code = _invoke(args, session)
         finally:
             session.close()

@@ -80,6 +80,14 @@ def _global_options(*, root: bool) -> "list[Parameter]":
             hidden=not root,
         ),
         option(
+            "--trace",
+            attribute="trace",
+            type=Path,
+            metavar="FILE",
+            help=_("Write what is said to servers and by them to FILE, without secrets and letters."),
+            hidden=not root,
+        ),
+        option(
             "--debug",
             attribute="debug",
             is_flag=True,
@@ -168,6 +176,10 @@ def _set(options: Any, attribute: str, value: Any) -> None:
         options.secret_fds[name] = value
     elif kind == "no-color":
         options.color = False
+    elif kind == "trace":
+        from medmail_cli.transport import trace
+
+        trace.begin(value)
     elif kind == "json":
         options.format = "json"
     else:

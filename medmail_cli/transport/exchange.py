@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport import proxy, tls
+from medmail_cli.transport import proxy, tls, trace
 
 LARGEST_ANSWER = 1 << 20
 """In octets; the certificates of a national authority take some 20,000."""
@@ -180,9 +180,11 @@ class Https:
         try:
             with tls.network_errors(self.name, self._context), self._deadline() as connection:
                 content = body(self.binding) if callable(body) else body
+                trace.sent(self.name, f"{method} {path} {trace.octets(content or b'')}")
                 connection.request(method, path, content, {"User-Agent": "medmail", **headers})
                 with connection.getresponse() as response:
                     answer = self._read(response)
+                trace.received(self.name, f"{answer.status} {trace.octets(answer.body)}")
         except http.client.IncompleteRead:
             raise MedmailError("server-unreachable", host=self.name, reason="cut-off") from None
         except http.client.HTTPException:

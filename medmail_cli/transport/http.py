@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport import proxy, tls
+from medmail_cli.transport import proxy, tls, trace
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _LOCAL_NAMES = ("localhost", "local", "internal", "home.arpa", "lan", "intranet", "private", "corp", "home")
@@ -100,9 +100,12 @@ def _exchange(url: str, limits: Limits, form: Form | None, give_up: float) -> tu
                 context = ssl.create_default_context()
                 connection.sock = context.wrap_socket(connected, server_hostname=host.removesuffix("."))
             method, body = ("GET", None) if form is None else ("POST", form.body)
+            trace.sent(f"{host}:{port}", f"{method} {target} {trace.octets(body or b'')}")
             connection.request(method, target, body, headers)
             with connection.getresponse() as response:
-                return response.status, response.getheader("Location") or "", _read(response, url, limits)
+                found = _read(response, url, limits)
+                trace.received(f"{host}:{port}", f"{response.status} {trace.octets(found)}")
+                return response.status, response.getheader("Location") or "", found
     except OSError as error:
         raise tls.explained(error, host, ours=False) from None
     except (http.client.HTTPException, ValueError):

@@ -15,7 +15,7 @@ from typing import Self
 
 from medmail_cli.config import Server
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport import imapanswers, imapwire, reaching, sasl, tls
+from medmail_cli.transport import imapanswers, imapwire, reaching, sasl, tls, trace
 from medmail_cli.transport.imapwire import Response, Wanted, Wire
 
 TIMEOUT = 60.0
@@ -80,7 +80,7 @@ class ImapSession:
         if politely:
             with suppress(OSError):
                 # nobody waits for the answer: nothing is left to lose
-                self._wire.send(b"Z LOGOUT\r\n")
+                self._wire.send(b"Z LOGOUT\r\n", "Z LOGOUT")
         with suppress(OSError):
             self._wire.connection.close()
 
@@ -136,7 +136,8 @@ class ImapSession:
     def _send(self, command: bytes) -> bytes:
         self._number += 1
         tag = b"M%d" % self._number
-        self._wire.send(tag + b" " + command + b"\r\n")
+        line = tag + b" " + command
+        self._wire.send(line + b"\r\n", trace.imap_command(line) if trace.is_on() else "")
         return tag
 
     def _until(
@@ -209,7 +210,7 @@ class ImapSession:
         yield changed
         if idle is not None and self._idles:
             with self._errors():
-                self._wire.send(b"DONE\r\n")
+                self._wire.send(b"DONE\r\n", "DONE")
                 self._wire.begin()
                 for response in idle:
                     self._hear(response)
@@ -280,11 +281,13 @@ class ImapSession:
             return "PREAUTH"
         refused: Response | None = None
         for way in self._ways(credentials):
+            self._wire.secret = True
             with self._errors():
                 if way == LOGIN_COMMAND:
                     refused = self._login_command(credentials)
                 else:
                     refused = self._authenticate(way, credentials, at_once=at_once)
+            self._wire.secret = False
             if refused is None:
                 self._known()
                 return way

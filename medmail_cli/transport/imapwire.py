@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.transport import trace
 
 LINE_LIMIT = 16 * 1024 * 1024
 """Octets of text in one response: the numbers of two million messages found by one SEARCH."""
@@ -175,6 +176,8 @@ class Wire:
         self.host = host
         self.literal_limit = literal_limit
         self.patience = patience
+        self.secret = False
+        """Somebody logs in: what is said is not shown."""
         self._buffer = b""
         self._at = 0
         self.begin()
@@ -199,8 +202,10 @@ class Wire:
         """The error for an answer that is not IMAP."""
         return MedmailError("server-answer-malformed", host=self.host, detail=detail)
 
-    def send(self, data: bytes) -> None:
-        """Send all of ``data``."""
+    def send(self, data: bytes, shown: str = "") -> None:
+        """Send all of ``data``, which a trace shows as ``shown``, else as its length."""
+        if trace.is_on():
+            trace.sent(self.host, shown or trace.octets(data))
         self.connection.sendall(data)
 
     def wait(self, seconds: float) -> bool:
@@ -240,6 +245,8 @@ class Wire:
         except BaseException:
             discard(chunks)
             raise
+        if trace.is_on():
+            trace.received(self.host, trace.imap_response(line, secret=self.secret))
         chunks.append(rest)
         return Response(tag.strip(), tuple(chunks))
 

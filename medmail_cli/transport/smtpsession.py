@@ -66,6 +66,7 @@ async def _connect(
     name = f"{server.host}:{server.port}"
     tls.refusals(context).clear()
     wire = Wire(expected=1)
+    wire.name = name
     try:
         await _greeted(wire, server, context, via)
         extensions = await _hello(wire, name)
@@ -216,6 +217,7 @@ async def _authenticate(wire: Wire, offer: Offer, server: "Server", credentials:
         whole = command + b" " + (base64.b64encode(waiting) or b"=")
         if len(whole) + 2 <= COMMAND_LINE:
             command, waiting = whole, None
+    wire.secret = True
     reply = await wire.ask(command)
     for _ in range(_CHALLENGES):
         if reply.code != 334:
@@ -233,6 +235,7 @@ async def _authenticate(wire: Wire, offer: Offer, server: "Server", credentials:
             credentials.refused(refused)
         raise refused
     exchange.finish()
+    wire.secret = False
 
 
 def _decoded(text: str) -> bytes:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn, cast
 
+from medmail_cli.transport import trace
+
 LINE_LIMIT = 4096
 """Octets in a line of a reply; RFC 5321 §4.5.3.1.5 says 512."""
 LINES_LIMIT = 128
@@ -137,6 +139,10 @@ class Wire(asyncio.Protocol):
         self._drained.set()
         self._lost: Lost | None = None
         self._transport: asyncio.Transport | None = None
+        self.name = ""
+        """The server, in a trace."""
+        self.secret = False
+        """Somebody logs in: what is said is not shown."""
         self.certificate: str | None = None
         """The SHA-256 (hex) of the certificate the server showed; None outside of TLS."""
         if transport is not None:
@@ -174,6 +180,9 @@ class Wire(asyncio.Protocol):
         self._lines.append(line)
         if match[2] != b"-":
             said = tuple(one[4:].strip().decode("utf-8", "replace") for one in self._lines)
+            if trace.is_on():
+                words = trace.octets(b"".join(self._lines)) if self.secret else " / ".join(said)
+                trace.received(self.name, f"{int(match[1])} {trace.text(words.encode())}")
             self._answered(Reply(int(match[1]), said))
             self._lines = []
         if len(self._lines) > LINES_LIMIT:
@@ -234,6 +243,10 @@ class Wire(asyncio.Protocol):
         """Hand ``data`` to the connection, which asks for so many replies. Raises Lost."""
         self._check()
         self._expected += replies
+        if trace.is_on():
+            shown = trace.smtp_commands(data, secret=self.secret) if replies else [trace.octets(data)]
+            for line in shown:
+                trace.sent(self.name, line)
         self.transport.write(data)
 
     async def drain(self, seconds: float = END_TIMEOUT) -> None:

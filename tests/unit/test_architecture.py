@@ -15,8 +15,8 @@ PURE = {"smime", "cms", "pki", "audit"}
 ADAPTERS = {"transport", "devices", "store"}
 BOTTOM = {"model", "errors", "codes", "registers"}
 ALLOWED = {
-    "app": {"commands", "globaloptions", "session", "ui", "config", "profile"} | BOTTOM,
-    "globaloptions": {"config", "ui"} | BOTTOM,
+    "app": {"commands", "globaloptions", "session", "ui", "config", "profile", "transport"} | BOTTOM,
+    "globaloptions": {"config", "ui", "transport"} | BOTTOM,
     "commands": {"wiring", "session", "workflows", "ui", "app", "config", "profile", "sandbox"}
     | ADAPTERS
     | PURE
