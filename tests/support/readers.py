@@ -24,6 +24,7 @@ from medmail_cli.cms import (
     pss,
     recipients,
     signed,
+    signerinfo,
 )
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.issuance import csrattrs
@@ -263,6 +264,7 @@ CALLS: dict[str, tuple[Callable[[str], object], ...]] = {
     "pki.x509.bundle.decoded": (octets(lambda data: bundle.decoded(data, "f")),),
     "pki.x509.critical.unknown_critical": (octets(lambda data: critical.unknown_critical(data, set())),),
     "pki.issuance.csrattrs.attribute": (node(csrattrs.attribute),),
+    "cms.signerinfo.capability_name": (node(signerinfo.capability_name),),
     "pki.x509.keyfile.read_keys": (octets(lambda data: keyfile.read_keys(data, "f", no_password)),),
     "pki.x509.pkcs12.read": (octets(lambda data: pkcs12.read(data, list)),),
     "pki.x509.pkcs8.open_key": (octets(lambda data: pkcs8.open_key(data, ())),),
