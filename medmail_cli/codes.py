@@ -6,15 +6,13 @@ its words are in ``ui.error_messages`` (with an exit), ``ui.messages`` (notes of
 steps of ``decrypt --explain``, ``schema --errors``, the man page.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 OK, FAILED, USAGE, PARTIAL, REFUSED, UNTRUSTED, INTEGRITY, DAMAGED = range(8)
 TRY_LATER, CONFIGURATION, INTERRUPTED = 75, 78, 130
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(NamedTuple):
     """What a code leads to. ``exit`` is None for what is only ever noted."""
 
     exit: int | None = None

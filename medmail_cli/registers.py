@@ -6,8 +6,7 @@ in ``codes``, kinds of keys in ``workflows.enrol.key_kinds``, content ciphers an
 ``model``.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 LANGUAGES = ("en", "fr")
 """Those medmail speaks; the first needs no catalogue."""
@@ -17,8 +16,7 @@ FORMATS = ("text", "json", "csv")
 """How output is written, each a module of ``ui.formats``; csv where things are listed."""
 
 
-@dataclass(frozen=True)
-class Mechanism:
+class Mechanism(NamedTuple):
     """A SASL mechanism: what it proves oneself by, and which of several of that kind is tried first."""
 
     needs: Literal["password", "token", "certificate"]
@@ -36,8 +34,7 @@ MECHANISMS = {
 """What an account's ``auth`` may name beside ``auto`` (RFC 4616, 5802, 7677, 7628, 4422)."""
 
 
-@dataclass(frozen=True)
-class EnrolmentProtocol:
+class EnrolmentProtocol(NamedTuple):
     """What an authority can do by how it is spoken to."""
 
     makes_keys: bool = False

@@ -337,7 +337,8 @@ def readers() -> Iterator[tuple[str, Callable[..., object], list[inspect.Paramet
     modules = list(MODULES)
     for room in ROOMS:
         package = importlib.import_module(f"medmail_cli.{room}")
-        modules += [f"{room}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+        walked = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        modules += [module.name.removeprefix("medmail_cli.") for module in walked if not module.ispkg]
     for name in modules:
         module = importlib.import_module(f"medmail_cli.{name}")
         for called, value in vars(module).items():
