@@ -18,11 +18,11 @@ from medmail_cli.smime.compose import base64_lines
 from medmail_cli.store.mail.mailbox import Mailbox
 from medmail_cli.ui.schema import of_command
 from tests.support.cli import Done, medmail
+from tests.support.forged import together
 from tests.support.homes import make_home
 from tests.support.letters import FILE, NOW, OUTER, TEXT, encrypt, entity, letter, person, sealed, sign
 from tests.support.pki import pem
 from tests.support.tools import run
-from tests.unit.smime.test_signers import together
 
 ALICES_CONFIG = """\
 [accounts.work]

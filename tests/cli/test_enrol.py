@@ -22,8 +22,8 @@ from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
 from tests.support.cli import MEDMAIL, PASSPHRASE, Done, medmail, passphrase
 from tests.support.homes import keystore
+from tests.support.slips import KEY, SLIPS, written
 from tests.support.tools import run as tool
-from tests.unit.cms.test_certificates import KEY, SLIPS, written
 
 ADDRESS = "dr.martin@medecin.test"
 P12_PASSWORD = "sentinel p12 password 55e1"

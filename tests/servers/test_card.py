@@ -24,9 +24,9 @@ from medmail_cli.devices.cardkey import key_at
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace
 from medmail_cli.store.keys.refused_pins import RefusedPins
-from tests.faults.test_oracles import ways_to_fail
 from tests.support import letters, pki, tokens
 from tests.support.cli import MEDMAIL, PASSPHRASE, Done, medmail
+from tests.support.damaged import ways_to_fail
 from tests.support.homes import knowing, make_home
 from tests.support.letters import OUTER, TEXT, Person, authority, entity, person
 from tests.support.tokens import PIN, SOFTHSM, SPY, WRONG_PIN, Reader

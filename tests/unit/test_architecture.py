@@ -88,7 +88,7 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
             yield from ((alias.name, id(node) in for_types) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module, id(node) in for_types
-            if node.module.partition(".")[0] == "medmail_cli":
+            if node.module.partition(".")[0] in ("medmail_cli", "tests"):
                 yield from ((f"{node.module}.{alias.name}", id(node) in for_types) for alias in node.names)
 
 
@@ -176,6 +176,17 @@ def test_nothing_but_its_command_imports_the_sandbox() -> None:
         if name.startswith("medmail_cli.sandbox")
     }
     assert users <= {"commands/sandbox.py", "commands/demo.py"}
+
+
+def test_no_test_module_imports_another() -> None:
+    tests = Path(__file__).parent.parent
+    sideways = [
+        (str(path.relative_to(tests)), name)
+        for path in tests.rglob("*.py")
+        for name, _ in imports(path)
+        if name.startswith("tests.") and ".test_" in name
+    ]
+    assert not sideways
 
 
 def test_only_the_console_prints() -> None:

@@ -9,6 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from medmail_cli.cms import algorithms, der
+
 DATA = Path(__file__).with_name("data")
 
 
@@ -64,3 +66,12 @@ def hexadecimal(name: str) -> dict[str, bytes]:
     """The octets under each number of a file of hexadecimal."""
     found = re.findall(r"^(\d+\.\d+)\n((?:[0-9a-f]+\n)+)", (DATA / name).read_text(), re.MULTILINE)
     return {number: bytes.fromhex(body) for number, body in found}
+
+
+def certified(key: bytes) -> x509.Certificate:
+    """A certificate for a SubjectPublicKeyInfo, whatever is wrong with that; its own signature is none."""
+    name = der.sequence(der.tlv(der.SET, der.sequence(der.oid("2.5.4.3"), der.tlv(0x0C, b"Wycheproof"))))
+    algorithm = algorithms.identifier(algorithms.ED25519)
+    validity = der.sequence(der.tlv(0x17, b"260101000000Z"), der.tlv(0x17, b"460101000000Z"))
+    body = der.sequence(der.tlv(0xA0, der.integer(2)), der.integer(1), algorithm, name, validity, name, key)
+    return x509.load_der_x509_certificate(der.sequence(body, algorithm, der.bit_string(bytes(64))))

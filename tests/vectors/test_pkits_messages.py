@@ -12,7 +12,7 @@ from medmail_cli.pki.path.evidence import Enclosed
 from medmail_cli.pki.path.policies import PolicySettings
 from medmail_cli.pki.path.validation import Authorities, Judgement
 from medmail_cli.smime.open import open_message
-from tests.vectors.test_pkits import AT, DATA, DEFAULT, SETTINGS, expected, load
+from tests.vectors.pkits import AT, DATA, DEFAULT, SETTINGS, expected, load
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
 

@@ -20,7 +20,6 @@ from medmail_cli.smime.open import open_message
 from medmail_cli.smime.policy import Policy
 from tests.support.letters import OUTER, codes, entity, opened
 from tests.vectors import samples
-from tests.vectors.test_wycheproof_signatures import certificate as certify
 
 WEAK = ("weak-algorithm", "weak-key")
 CONTENT = b"This is some sample content."
@@ -120,7 +119,7 @@ def test_a_signer_whose_certificate_is_not_enclosed() -> None:
 def test_ml_dsa() -> None:
     """The key is that of RFC 9881, C.1, whose seed counts from 0 to 31."""
     key = mldsa.MLDSA44PrivateKey.from_seed_bytes(bytes(range(32))).public_key()
-    signer = certify(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    signer = samples.certified(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
     (pem,) = next(iter(samples.pems("rfc9882.pem").values()))
     read = signed.parse_signed(ber.parse(samples.der_of(pem)))
     assert bytes(read.content or b"") == b"ML-DSA-44 signed-data example with signed attributes"

@@ -63,15 +63,6 @@ def algorithms_of(group: dict[str, Any], name: str) -> tuple[bytes, bytes]:
     return hashed(digest), algorithms.identifier(algorithms.RSA_PSS, parameters)
 
 
-def certificate(key: bytes) -> x509.Certificate:
-    """A certificate for a SubjectPublicKeyInfo, whatever is wrong with that; its own signature is none."""
-    name = der.sequence(der.tlv(der.SET, der.sequence(der.oid("2.5.4.3"), der.tlv(0x0C, b"Wycheproof"))))
-    algorithm = algorithms.identifier(algorithms.ED25519)
-    validity = der.sequence(der.tlv(0x17, b"260101000000Z"), der.tlv(0x17, b"460101000000Z"))
-    body = der.sequence(der.tlv(0xA0, der.integer(2)), der.integer(1), algorithm, name, validity, name, key)
-    return x509.load_der_x509_certificate(der.sequence(body, algorithm, der.bit_string(bytes(64))))
-
-
 def judged(
     signer: x509.Certificate, digest: bytes, algorithm: bytes, message: bytes, signature: bytes
 ) -> tuple[str, ...]:
@@ -96,7 +87,7 @@ def test_signature(name: str) -> None:
     wrong, count = [], 0
     for group in groups(name):
         digest, algorithm = algorithms_of(group, name)
-        signer, always = certificate(bytes.fromhex(group["publicKeyDer"])), weak(group, name)
+        signer, always = samples.certified(bytes.fromhex(group["publicKeyDer"])), weak(group, name)
         for test in group["tests"]:
             message, signature = bytes.fromhex(test["msg"]), bytes.fromhex(test["sig"])
             found = judged(signer, digest, algorithm, message, signature)
@@ -141,7 +132,11 @@ def test_brainpool() -> None:
         key = numbers.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         digest, algorithm = algorithms_of({"sha": test["Hash"]}, "ecdsa")
         found = judged(
-            certificate(key), digest, algorithm, bytes.fromhex(test["Msg"]), bytes.fromhex(test["Signature"])
+            samples.certified(key),
+            digest,
+            algorithm,
+            bytes.fromhex(test["Msg"]),
+            bytes.fromhex(test["Signature"]),
         )
         if found != (() if test["Valid"] == "1" else ("bad-signature",)):
             wrong.append((comment, found))

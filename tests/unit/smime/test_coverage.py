@@ -4,8 +4,8 @@ import pytest
 
 from medmail_cli.cms import ber, der
 from medmail_cli.smime.policy import Policy
+from tests.support.forged import together
 from tests.support.letters import OUTER, TEXT, codes, encrypt, entity, opened, person, sign
-from tests.unit.smime.test_signers import together
 
 FOOTER = b"Content-Type: text/plain\r\n\r\nfooter\r\n"
 UNLABELLED = sign(TEXT).replace(b"smime-type=signed-data", b"x=y")

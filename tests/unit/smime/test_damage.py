@@ -11,8 +11,8 @@ from medmail_cli.smime import mime
 from medmail_cli.smime.compose import base64_lines
 from medmail_cli.smime.filenames import LONGEST, distinct, safe_name
 from medmail_cli.smime.protect import Style, sign_only
+from tests.support.forged import compressed
 from tests.support.letters import FILE, NOW, OUTER, TEXT, encrypt, letter, opened, person, sealed, sign
-from tests.unit.smime.test_headers import compressed
 
 
 @cache

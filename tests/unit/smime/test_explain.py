@@ -22,9 +22,8 @@ from medmail_cli.ui.error_messages import ERRORS
 from medmail_cli.ui.i18n import _, set_language
 from medmail_cli.ui.views.decrypt import _CHECKS, _EVIDENCE, _OWN_WORDS, _said
 from tests.support import pki
+from tests.support.forged import by_key_identifier, made, resigned, together
 from tests.support.letters import NOW, OUTER, TEXT, authority, encrypt, entity, opened, person, sealed, sign
-from tests.unit.smime.test_forgeries import _by_key_identifier, made, resigned
-from tests.unit.smime.test_signers import together
 
 ROOT = authority("Health Root")
 AUTHORITIES = Authorities([ROOT.certificate])
@@ -152,7 +151,7 @@ def sealed_by(someone: object) -> bytes:
 
 
 def test_what_there_was_not_has_words_in_every_language() -> None:
-    data = resigned(made("alice"), [_by_key_identifier("alice")])
+    data = resigned(made("alice"), [by_key_identifier("alice")])
     steps = told(opened(OUTER + entity(data, "signed-data")))
     evidence = {one for step in steps for one in step.evidence}
     assert evidence >= _EVIDENCE.keys()

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from medmail_cli.cms import algorithms, ber, der, identifiers, signed
+from medmail_cli.cms import ber, der, signed
 from medmail_cli.cms.keys import SoftwareKey
 from medmail_cli.pki.path.validation import Authorities
 from medmail_cli.smime import compose
@@ -17,6 +17,7 @@ from medmail_cli.smime.open import Opened
 from medmail_cli.smime.policy import Policy
 from medmail_cli.smime.protect import Signer, protect, sign_only
 from tests.support import pki
+from tests.support.forged import by_key_identifier, infos, made, resigned
 from tests.support.letters import (
     NOW,
     OUTER,
@@ -209,27 +210,6 @@ def test_content_attached_and_detached() -> None:
     distrusted(opened(OUTER + other), "content-twice", "bad-signature", exit=6)
 
 
-def resigned(data: bytes, signers: Sequence[bytes]) -> bytes:
-    """The same SignedData with other SignerInfos."""
-    outer = ber.parse(data).fields()
-    oid, explicit = outer.take(), outer.take()
-    (body,) = explicit.elements()
-    *kept, _signers = body.elements()
-    content = der.sequence(*(bytes(node.raw) for node in kept), der.tlv(0x31, *signers))
-    return der.sequence(bytes(oid.raw), der.tlv(0xA0, content))
-
-
-def infos(data: bytes) -> list[bytes]:
-    _oid, explicit = ber.parse(data).elements()
-    (body,) = explicit.elements()
-    return [bytes(node.raw) for node in list(body.elements())[-1].elements()]
-
-
-def made(who: str, content: bytes = TEXT) -> bytes:
-    someone = person(who)
-    return signed.sign(content, key=someone.key, certificate=someone.certificate, signed_at=NOW)
-
-
 def test_signed_data_without_a_signer() -> None:
     result = opened(OUTER + entity(resigned(made("alice"), []), "signed-data"))
     distrusted(result, "no-signature")
@@ -375,26 +355,13 @@ def test_of_two_certificates_for_one_key_the_one_that_holds_counts() -> None:
         key=alice.raw_key,
         not_after=dt.datetime(2026, 2, 1, tzinfo=dt.UTC),
     )
-    data = resigned(made("alice"), [_by_key_identifier("alice")])
+    data = resigned(made("alice"), [by_key_identifier("alice")])
     certificates = [c.public_bytes(Encoding.DER) for c in (old, alice.certificate)]
     for listed in (certificates, certificates[::-1]):
         raw = OUTER + entity(_with_certificates(data, der.tlv(0xA0, *listed)), "signed-data")
         assert opened(raw).verdict.trusted
     only_old = OUTER + entity(_with_certificates(data, der.tlv(0xA0, certificates[0])), "signed-data")
     distrusted(opened(only_old), "expired")
-
-
-def _by_key_identifier(who: str) -> bytes:
-    """A SignerInfo without signed attributes that names its signer by key (RFC 5652 5.3)."""
-    someone = person(who)
-    key_id = identifiers.key_identifier(someone.certificate)
-    return der.sequence(
-        der.integer(3),
-        der.octet_string(key_id, 0x80),
-        algorithms.identifier(algorithms.DIGESTS["sha256"]),
-        algorithms.identifier(algorithms.ECDSA_WITH["sha256"]),
-        der.octet_string(someone.key.sign(TEXT, "ecdsa-sha256")),
-    )
 
 
 def test_weak_encryption_is_opened_only_when_asked_and_never_trusted() -> None:

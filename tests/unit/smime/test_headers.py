@@ -1,13 +1,12 @@
 """Header fields that lie: From and Sender outside and inside, protection that is none, legacy display."""
 
-import zlib
-
 import pytest
 
-from medmail_cli.cms import algorithms, ber, der, signed
+from medmail_cli.cms import ber, der, signed
 from medmail_cli.smime.fields import Mailbox, parse_mailboxes
 from medmail_cli.smime.open import Opened
 from medmail_cli.smime.policy import Policy
+from tests.support.forged import compressed
 from tests.support.letters import NOW, OUTER, TEXT, codes, encrypt, entity, opened, person, sign
 
 HEAD = b"From: alice@medecin.test\r\nTo: bob@medecin.test\r\nSubject: inside\r\n"
@@ -48,12 +47,6 @@ def test_header_fields_that_nothing_protects_are_not_called_protected(form: str)
     result = opened(OUTER + raw)
     assert codes(result) == ["no-signature"]
     assert unprotected(result)
-
-
-def compressed(content: bytes) -> bytes:
-    inner = der.sequence(der.oid(algorithms.DATA), der.tlv(0xA0, der.octet_string(zlib.compress(content))))
-    fields = der.sequence(der.integer(0), der.sequence(der.oid(algorithms.ZLIB)), inner)
-    return entity(der.sequence(der.oid(algorithms.COMPRESSED_DATA), der.tlv(0xA0, fields)), "compressed-data")
 
 
 @pytest.mark.parametrize(

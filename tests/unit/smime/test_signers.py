@@ -13,29 +13,8 @@ from medmail_cli.smime import compose
 from medmail_cli.smime.open import Opened
 from medmail_cli.smime.policy import Policy
 from tests.support import pki
+from tests.support.forged import signer_info, together
 from tests.support.letters import NOW, OUTER, TEXT, Person, authority, codes, entity, opened, person
-
-
-def together(*signers: Person, content: bytes | Sequence[bytes] = TEXT, **options: object) -> bytes:
-    """A SignedData with a SignerInfo of each, as anybody can put it together from several."""
-    contents = [content] * len(signers) if isinstance(content, bytes) else content
-    made = [
-        signed.sign(over, key=one.key, certificate=one.certificate, signed_at=NOW, **options)  # type: ignore[arg-type]
-        for one, over in zip(signers, contents, strict=True)
-    ]
-    certificates = [one.certificate.public_bytes(Encoding.DER) for one in signers]
-    oid, explicit = ber.parse(made[0]).elements()
-    (body,) = explicit.elements()
-    *kept, _ = body.elements()
-    fields = [der.tlv(0xA0, *certificates) if node.tag == 0x80 else bytes(node.raw) for node in kept]
-    whole = der.sequence(*fields, der.tlv(0x31, *(_info(each) for each in made)))
-    return der.sequence(bytes(oid.raw), der.tlv(0xA0, whole))
-
-
-def _info(data: bytes) -> bytes:
-    _, explicit = ber.parse(data).elements()
-    (body,) = explicit.elements()
-    return bytes(next(list(body.elements())[-1].elements()).raw)
 
 
 def letter_of(*signers: Person) -> Opened:
@@ -78,7 +57,7 @@ def test_a_signer_of_a_version_yet_unknown_says_nothing_against_another(turned: 
     unknown = der.sequence(der.integer(7), der.tlv(0xA5, der.integer(1)), der.sequence())
     damaged = der.sequence(der.integer(1), der.tlv(0xA5, der.integer(1)), der.sequence())
     made = together(alice)
-    known = _info(made)
+    known = signer_info(made)
     both = _with_infos(made, unknown, known) if turned else _with_infos(made, known, unknown)
     assert opened(OUTER + entity(both, "signed-data")).verdict.trusted
     for infos in ([unknown], [known, damaged]):
@@ -98,7 +77,7 @@ def test_the_certificate_that_was_signed_names_the_signer_before_what_was_not() 
     """RFC 8550 4.2: signingCertificate comes first; the name in a SignerInfo can be changed by anybody."""
     alice, carol = person("alice"), person("carol")
     own, made = identifiers.issuer_and_serial_of(alice.certificate), together(alice, carol)
-    fields = [bytes(node.raw) for node in ber.parse(_info(made)).elements()]
+    fields = [bytes(node.raw) for node in ber.parse(signer_info(made)).elements()]
     assert fields[1] == own
     unheard_of = der.octet_string(bytes(20), 0x80)
     for name in (own, identifiers.issuer_and_serial_of(carol.certificate), unheard_of):
@@ -113,7 +92,7 @@ def test_many_signers_and_many_certificates_are_told_apart() -> None:
         pki.issue(authority("Health Root"), f"{number}@x.test", key=alice.raw_key)[0] for number in range(300)
     ]
     made = signed.sign(TEXT, key=alice.key, certificate=alice.certificate, signed_at=NOW, chain=others)
-    raw = OUTER + entity(_with_infos(made, *[_info(made)] * 32), "signed-data")
+    raw = OUTER + entity(_with_infos(made, *[signer_info(made)] * 32), "signed-data")
     assert opened(raw).verdict.trusted
 
 
@@ -176,7 +155,7 @@ def test_a_detached_signature_over_something_else_than_a_letter_signs_no_letter(
     alice = person("alice")
     data, other = der.oid(algorithms.DATA), der.oid("1.2.840.113549.1.7.5")
     made = together(alice, detached=True)
-    info = ber.parse(_info(made))
+    info = ber.parse(signer_info(made))
     attributes = next(bytes(node.raw) for node in info.elements() if node.tag == 0x80)
     changed = attributes.replace(data, other)
     assert changed != attributes

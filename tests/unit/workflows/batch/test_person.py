@@ -6,7 +6,7 @@ from medmail_cli.cms.certificates import load
 from medmail_cli.workflows.batch.person import Handout, Pending, Prepared, hand_out
 from medmail_cli.workflows.batch.roster import Professional
 from medmail_cli.workflows.enrol.key_pairs import Pair
-from tests.unit.cms.test_certificates import ADDRESS, AT, KEY, PLAIN, SLIPS, written
+from tests.support.slips import ADDRESS, AT, KEY, PLAIN, SLIPS, written
 
 SEALING = b"0123456789abcdef0123456789abcdef"
 
