@@ -111,10 +111,9 @@ def run(args: list[str]) -> int:
         # a reader that went away has seen what it wanted
         code = 1 if gone.unread else report_fatal(session, gone.error)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost frame: all ends as an error with an exit
-        if isinstance(error, KeyboardInterrupt):
-            # perhaps before the words were read
-            _json_if_asked(session, args)
-        elif session.options.debug:
+        # perhaps before the words were read
+        _json_if_asked(session, args)
+        if session.options.debug and not isinstance(error, KeyboardInterrupt):
             _traceback()
         with contextlib.suppress(OutputGoneError):
             report_fatal(session, understood(error))
@@ -130,7 +129,8 @@ def _interrupt(_signal: int, _frame: "FrameType | None") -> NoReturn:
 
 
 def _json_if_asked(session: "Session", args: list[str]) -> None:
-    if "--json" in args:
+    options = args[: args.index("--")] if "--" in args else args
+    if "--json" in options:
         session.options.format = "json"
 
 

@@ -40,3 +40,16 @@ def test_a_trace_of_fetching_and_checking_holds_no_secret_and_no_letter(
         *(line for line in sample(1, 400).decode().split("\r\n") if len(line) > 20),
     ):
         assert hidden not in said
+
+
+def test_a_trace_is_asked_for_by_the_environment_too(mail_servers: "MailServers", tmp_path: Path) -> None:
+    home, trace = tmp_path / "home", tmp_path / "trace.txt"
+    home.mkdir()
+    mail_servers.write_config(home, mail_servers.new_mailbox("traced"))
+    for _ in range(2):
+        assert medmail(home, "fetch", env={"MEDMAIL_TRACE": str(trace)}).exit == 0
+    assert trace.read_text().count("LOGOUT") == 2
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "other")
+    for wrong in (tmp_path / "elsewhere", tmp_path / "none" / "trace.txt"):
+        done = medmail(home, "fetch", "--trace", wrong, "--json")
+        assert (done.exit, done.objects[-1]["code"]) == (1, "not-writable")
