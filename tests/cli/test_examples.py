@@ -162,6 +162,7 @@ def test_every_example_does_what_it_says(running: Sandbox, typed: set[str], tmp_
     bernard.type("medmail decrypt --unopened --json")
     bernard.type("medmail contacts find martin")
     bernard.type("medmail contacts list --json")
+    bernard.type("medmail contacts list --format csv")
     shutil.copy(martin.folder / "martin.pem", bernard.folder / "dr-martin.pem")
     bernard.type("medmail contacts add dr-martin.pem --address dr.martin@medecin.test")
     bernard.type("medmail contacts set dr.martin@medecin.test --reads legacy")
