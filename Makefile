@@ -39,9 +39,9 @@ test: setup servers
 	$(BIN)/python -m compileall -q medmail_cli
 	$(BIN)/pytest $(T)
 
-# between two thoughts: no servers, no commands, a few examples of each property
+# between two thoughts: no servers, a few examples of each property
 quick: setup
-	$(BIN)/pytest -q --hypothesis-profile=quick tests/unit
+	$(BIN)/pytest -q --hypothesis-profile=quick -m 'not soak and not thorough' tests/unit
 
 format: setup
 	$(BIN)/ruff check --fix .

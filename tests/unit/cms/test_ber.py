@@ -14,6 +14,8 @@ from medmail_cli.cms import ber, der
 from medmail_cli.errors import MedmailError
 from tests.support.ber import restyle
 
+pytestmark = pytest.mark.thorough
+
 PRIMITIVE = st.builds(
     der.tlv, st.sampled_from([0x02, 0x04, 0x05, 0x06, 0x17, 0x80, 0x82]), st.binary(max_size=40)
 )

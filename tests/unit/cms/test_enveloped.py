@@ -24,6 +24,8 @@ from tests.support import pki
 from tests.support.ber import restyle
 from tests.support.people import LETTER, Person, person
 
+pytestmark = pytest.mark.thorough
+
 KINDS: tuple[pki.KeyType, ...] = (
     "rsa2048", "p256", "p384", "p521", "brainpoolp256r1", "brainpoolp384r1", "brainpoolp512r1",
     "x25519", "x448", "ml-kem-768", "ml-kem-1024",

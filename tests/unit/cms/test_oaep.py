@@ -11,6 +11,8 @@ from medmail_cli.cms import algorithms, oaep
 from medmail_cli.model import Oaep
 from tests.support.people import person
 
+pytestmark = pytest.mark.thorough
+
 KEY = person("rsa2048").private
 DIGESTS = ("sha1", "sha224", "sha256", "sha512")
 

@@ -21,6 +21,8 @@ from tests.support import pki
 from tests.support.ber import restyle
 from tests.support.people import AT, LETTER, Person, authority, person
 
+pytestmark = pytest.mark.thorough
+
 SCHEMES: list[tuple[pki.KeyType, SignatureScheme | None]] = [
     ("rsa2048", None), ("rsa2048", "rsa-pkcs1v15-sha384"), ("rsa2048", "rsa-pkcs1v15-sha512"),
     ("rsa2048", "rsa-pss-sha256"), ("rsa2048", "rsa-pss-sha384"), ("rsa2048", "rsa-pss-sha512"),

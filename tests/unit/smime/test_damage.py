@@ -34,7 +34,7 @@ def samples() -> dict[str, bytes]:
 
 
 # a flipped bit may give a certificate a negative serial number, which the library warns of
-pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
+pytestmark = [pytest.mark.thorough, pytest.mark.filterwarnings("ignore:Parsed a serial number")]
 SAMPLES = ("gcm", "gcm-binary-inside", "cbc", "detached-inside", "wrapped", "opaque", "detached", "triple")
 
 

@@ -7,6 +7,8 @@ import pytest
 from medmail_cli.smime.policy import Policy
 from tests.support.letters import OUTER, codes, encrypt, opened, sign
 
+pytestmark = pytest.mark.thorough
+
 Words = list[tuple[str, tuple[str, ...]]]
 """Every word that stands somewhere in a letter, and what it stands in, outermost first."""
 

@@ -13,6 +13,8 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.transport import imapanswers, imapwire
 from medmail_cli.transport.imapwire import Response, TooLarge, Wire
 
+pytestmark = pytest.mark.thorough
+
 if TYPE_CHECKING:
     import socket
 

@@ -19,6 +19,8 @@ from medmail_cli.transport import reaching, tls
 from medmail_cli.ui import i18n
 from tests.support import pki
 
+pytestmark = pytest.mark.thorough
+
 TLS12, TLS11 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_1
 Serve = Callable[[socket.socket], object]
 

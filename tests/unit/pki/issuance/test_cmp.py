@@ -27,7 +27,7 @@ from medmail_cli.pki.issuance.csr import build_request
 from tests.support.tools import require, run
 
 # bit flips make serial numbers that are not positive
-pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
+pytestmark = [pytest.mark.thorough, pytest.mark.filterwarnings("ignore:Parsed a serial number")]
 
 SECRET = b"open sesame \xc3\xa9"
 ADDRESS = "dr.martin@medecin.test"

@@ -24,7 +24,7 @@ from tests.support import pki
 from tests.support.tools import require, run
 
 # bit flips make negative serial numbers
-pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
+pytestmark = [pytest.mark.thorough, pytest.mark.filterwarnings("ignore:Parsed a serial number")]
 
 AT = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)

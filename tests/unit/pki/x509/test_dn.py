@@ -18,6 +18,8 @@ from medmail_cli.pki.x509.names import name_key
 from tests.support import pki
 from tests.support.cli import medmail
 
+pytestmark = pytest.mark.thorough
+
 AT = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
 TELETEX, UTF8, IA5 = 0x14, 0x0C, 0x16
 COMMON_NAME, EMAIL = "2.5.4.3", "1.2.840.113549.1.9.1"

@@ -21,6 +21,8 @@ from medmail_cli.pki.x509.seeds import KINDS
 from tests.support import pki
 from tests.support.tools import require, run
 
+pytestmark = pytest.mark.thorough
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 

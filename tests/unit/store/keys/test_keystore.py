@@ -24,6 +24,8 @@ from medmail_cli.store.keys.keystore import Identity, Keystore, Unlocked
 from medmail_cli.store.keys.seal import Cost
 from tests.support import pki
 
+pytestmark = pytest.mark.thorough
+
 CHEAP = Cost(memory=64, passes=1, lanes=1)
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 PASSPHRASE = "épouvantail".encode()

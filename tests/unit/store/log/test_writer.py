@@ -19,6 +19,8 @@ from medmail_cli.store.log.writer import AuditLog, Intent, Outcome
 from medmail_cli.workflows import audit
 from medmail_cli.workflows.audit import DamagedFile, Fault, LogState
 
+pytestmark = pytest.mark.thorough
+
 ENTRIES = 7
 
 

@@ -22,6 +22,8 @@ from tests.support.letters import opened
 from tests.support.measured import processor_time
 from tests.support.servers import sample
 
+pytestmark = pytest.mark.thorough
+
 NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
 KEY = bytes(range(32))

@@ -13,6 +13,8 @@ from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.store.trust.believed import SEAL, STATE, Believed
 from tests.support.letters import NOW
 
+pytestmark = pytest.mark.thorough
+
 ROOT = hashlib.sha256(b"root").hexdigest()
 KEY = b"k" * 32
 
