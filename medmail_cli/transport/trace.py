@@ -7,6 +7,7 @@ says is cut to its status, as some repeat what they were told.
 
 import os
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,11 @@ def begin(path: Path) -> None:
         descriptor = os.open(
             path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )
-        os.fchmod(descriptor, 0o600)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, 0o600)
     except OSError as error:
         raise MedmailError("not-writable", path=str(path), reason=error.strerror or "") from None
+    logging.raiseExceptions = False  # a full disk costs the trace, not the run
     handler = logging.StreamHandler(os.fdopen(descriptor, "a", encoding="utf-8"))
     form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
     form.converter = time.gmtime

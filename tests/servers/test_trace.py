@@ -53,3 +53,16 @@ def test_a_trace_is_asked_for_by_the_environment_too(mail_servers: "MailServers"
     for wrong in (tmp_path / "elsewhere", tmp_path / "none" / "trace.txt"):
         done = medmail(home, "fetch", "--trace", wrong, "--json")
         assert (done.exit, done.objects[-1]["code"]) == (1, "not-writable")
+
+
+def test_a_trace_that_cannot_be_written_costs_the_trace_alone(
+    mail_servers: "MailServers", tmp_path: Path
+) -> None:
+    """Nor is a device's mode changed, whoever runs it."""
+    home, full = tmp_path / "home", Path("/dev/full")
+    home.mkdir()
+    mail_servers.write_config(home, mail_servers.new_mailbox("traced"))
+    before = full.stat().st_mode
+    done = medmail(home, "fetch", "--trace", full)
+    assert (done.exit, done.stderr) == (0, "")
+    assert full.stat().st_mode == before
