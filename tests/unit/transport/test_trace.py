@@ -1,11 +1,16 @@
 """What a trace shows of the wire: no secret, and nothing of a letter."""
 
 import base64
+import logging
+from pathlib import Path
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from medmail_cli.transport import trace
+from medmail_cli.transport.http import Limits, fetch
+from tests.support.webserver import serving
 
 SECRET = b"correct horse battery"
 
@@ -48,3 +53,24 @@ def test_other_lines_are_shown_as_they_are() -> None:
         assert trace.imap_response(line + b"\r\n", secret=False) == line.decode()
     assert trace.imap_command(b"M2 EXAMINE INBOX") == "M2 EXAMINE INBOX"
     assert trace.smtp_commands(b"EHLO me\r\n", secret=False) == ["EHLO me"]
+
+
+def test_of_http_method_path_status_and_sizes_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace, "_logger", None)
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    trace.begin(tmp_path / "trace")
+    try:
+        with serving() as server:
+            server.files["/list"] = SECRET
+            limits = Limits(allow_private=True)
+            assert fetch(f"{server.url}/list", limits) == SECRET
+    finally:
+        for handler in list(logging.getLogger("medmail.wire").handlers):
+            logging.getLogger("medmail.wire").removeHandler(handler)
+            handler.stream.close()  # type: ignore[attr-defined]  # the one that begin made
+    said = (tmp_path / "trace").read_text()
+    assert " > GET /list [0 octets]" in said
+    assert f" < 200 [{len(SECRET)} octets]" in said
+    assert SECRET.decode() not in said
