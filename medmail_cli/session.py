@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from medmail_cli.model import CardPlace, PrivateKey
     from medmail_cli.profile import Profile
     from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.log.writer import AuditLog
     from medmail_cli.store.mail.mailbox import Mailbox
     from medmail_cli.store.queue.outbox import Outbox
@@ -134,6 +135,13 @@ class Session:
             return pwd.getpwuid(os.getuid()).pw_name
         except KeyError:
             return f"uid {os.getuid()}"
+
+    @property
+    def run(self) -> "RunContext":
+        """The audit log, the actor and this instant, as workflows take them."""
+        from medmail_cli.store.log.run import RunContext
+
+        return RunContext(self.log, self.actor, self.now())
 
     # -- streams and questions
 

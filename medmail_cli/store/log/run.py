@@ -1,0 +1,17 @@
+"""Who acts, when, and where it is written down: what every effect of a run needs together."""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medmail_cli.store.log.writer import AuditLog
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The audit log, the actor that its entries name, and the instant (UTC) by which everything is judged."""
+
+    log: "AuditLog"
+    actor: str
+    now: dt.datetime
