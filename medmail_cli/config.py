@@ -34,6 +34,9 @@ class Paths:
     cache: Path
 
 
+ServerProtocol = Literal["imap", "smtp"]
+
+
 @dataclass(frozen=True)
 class Server:
     """A mail server; ``security`` is never plaintext."""
@@ -59,6 +62,17 @@ class Account:
     tls_anchors: Path | None = None
     proxy: str | None = None
     sent_folder: str | None = None
+
+    @property
+    def mailbox_server(self) -> Server | None:
+        """The server that its letters are fetched from."""
+        return self.imap
+
+    @property
+    def servers(self) -> dict[ServerProtocol, Server]:
+        """Those that are configured, by protocol, the mailbox server first."""
+        both: tuple[tuple[ServerProtocol, Server | None], ...] = (("imap", self.imap), ("smtp", self.smtp))
+        return {protocol: server for protocol, server in both if server is not None}
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,18 @@ def paths(home: Path | None) -> Paths:
         cache=cache,
         **{name: data / name for name in ("keystore", "trust", "contacts", "mail", "outbox", "audit")},
     )
+
+
+def first(address: str, host: str, profile: str, tls_anchors: Path | None) -> dict[str, object]:
+    """A first configuration, as TOML values: one account, its servers on the ports of RFC 8314 and 6409."""
+    account: dict[str, object] = {
+        "address": address,
+        "smtp": {"host": host, "port": 587, "security": "starttls"},
+        "imap": {"host": host, "port": 993, "security": "tls"},
+    }
+    if tls_anchors is not None:
+        account["tls-anchors"] = str(tls_anchors.absolute())
+    return {"profile": profile, "accounts": {"work": account}}
 
 
 def load(path: Path) -> Config:

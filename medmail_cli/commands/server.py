@@ -32,13 +32,14 @@ def server() -> None:
 )
 def check(ctx: typer.Context) -> int:
     from medmail_cli.ui.render import show
-    from medmail_cli.wiring.accounts import credentials, tls_context
+    from medmail_cli.wiring.accounts import credentials, mail_server, tls_context
     from medmail_cli.workflows import server as workflow
 
     session: Session = ctx.obj
     account = session.account()
     found = workflow.check(
         account,
+        lambda: mail_server(session, account, log_in=False),
         lambda: tls_context(session, account),
         lambda: credentials(session, account),
         session.log,

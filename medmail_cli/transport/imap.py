@@ -5,7 +5,7 @@ read, and every limit on what a server may send is ours.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -13,20 +13,20 @@ from itertools import islice
 from medmail_cli.errors import MedmailError
 from medmail_cli.transport import imapanswers, imapfolders, imapwire
 from medmail_cli.transport.imapsession import UNASKED_LIMIT, ImapSession
-from medmail_cli.transport.imapwire import Literal, Response, Sink, Wanted
+from medmail_cli.transport.imapwire import Response, Wanted
+from medmail_cli.transport.mailserver import INBOX, LOST, News, OpenFolder, Received, Sink
 
 GROUP = 200
 """Messages a command asks for; two commands are under way at a time."""
 LARGEST = 512 * 1024 * 1024
 """Octets of a message that is still taken."""
-INBOX = "INBOX"
-"""The one name without regard to case (§5.1)."""
 
 
 @dataclass(frozen=True)
-class Examined:
+class _Examined:
     """What a server says of a folder (§6.3.2); ``uidnext`` is 0, ``exists`` None where it does not say."""
 
+    folder: str
     uidvalidity: int
     uidnext: int
     exists: int | None
@@ -35,13 +35,21 @@ class Examined:
 class Imap(ImapSession):
     """The folders behind a session and the messages in them."""
 
-    def again(self, folder: str | None = None, uidvalidity: int = 0) -> None:
-        """Connect and log in again, as before, and open a folder, which must be the same."""
+    _seen: _Examined | None = None
+
+    def again(self) -> None:
+        """See :meth:`.mailserver.MailServer.again`."""
         self.close(politely=False)
+        self._seen = None
         self._connect()
         if self._credentials is not None:
             self.login(self._credentials)
-        if folder is not None and self.examine(folder).uidvalidity != uidvalidity:
+
+    def reopen(self) -> None:
+        """See :meth:`.mailserver.MailServer.reopen`."""
+        before = self._open
+        self.again()
+        if self._examine(before.folder).uidvalidity != before.uidvalidity:
             raise self._wire.malformed("UIDVALIDITY")
 
     # -- folders
@@ -49,37 +57,49 @@ class Imap(ImapSession):
     def folders(self) -> list[str]:
         """The names of all folders that hold messages, as people read them.
 
-        How the server writes each is remembered for :meth:`examine`: names are octets, sent back as they
+        How the server writes each is remembered for :meth:`open`: names are octets, sent back as they
         came. A line of LIST that cannot be read stands for a folder that cannot be opened.
         """
-        found: dict[str, bytes] = {}
+        written: dict[str, bytes] = {}
         with self._errors():
             for response in self._command(b'LIST "" "*"'):
                 if response.word != b"LIST":
                     continue
                 flags, name = imapfolders.listed(response)
-                if flags & imapfolders.EMPTY or name in found.values():
+                if flags & imapfolders.EMPTY or name in written.values():
                     continue
-                found[imapfolders.shown(name, found)] = name
-        self._written = found
-        return sorted(found, key=lambda name: (name != INBOX, name))
+                written[imapfolders.shown(name, written)] = name
+        self._written = written
+        return sorted(written, key=lambda name: (name != INBOX, name))
 
-    def examine(self, folder: str) -> Examined:
-        """Open a folder for reading only. Raises ``not-found``, ``server-refused``."""
-        if folder.upper() == INBOX:
+    def open(self, folder: str) -> OpenFolder:
+        """See :meth:`.mailserver.MailServer.open`; a generation is a UIDVALIDITY (§2.3.1.1)."""
+        seen = self._examine(folder)
+        end = _position(seen.uidvalidity, seen.uidnext) if seen.uidnext else ""
+        return OpenFolder(str(seen.uidvalidity), end, seen.exists)
+
+    @property
+    def _open(self) -> _Examined:
+        assert self._seen is not None  # noqa: S101 - who asks for messages has opened their folder
+        return self._seen
+
+    def _examine(self, folder: str) -> _Examined:
+        if folder.upper() == INBOX:  # the one name without regard to case (§5.1)
             folder = INBOX
-        found = {"UIDVALIDITY": 0, "UIDNEXT": 0}
+        self._seen = None
+        said = {"UIDVALIDITY": 0, "UIDNEXT": 0}
         exists: int | None = None
         with self._errors():
             for response in self._examined(folder):
                 name, _, value = response.code.partition(" ")
-                if name.upper() in found and re.fullmatch(r"\d{1,10}", value.strip()):
-                    found[name.upper()] = int(value)
+                if name.upper() in said and re.fullmatch(r"\d{1,10}", value.strip()):
+                    said[name.upper()] = int(value)
                 elif (count := response.number(b"EXISTS")) is not None:
                     exists = count
-        if not found["UIDVALIDITY"]:
+        if not said["UIDVALIDITY"]:
             raise self._wire.malformed("UIDVALIDITY")
-        return Examined(found["UIDVALIDITY"], found["UIDNEXT"], exists)
+        self._seen = _Examined(folder, said["UIDVALIDITY"], said["UIDNEXT"], exists)
+        return self._seen
 
     def _examined(self, folder: str) -> list[Response]:
         name = self._written.get(folder, imapwire.encode_folder(folder).encode())
@@ -122,17 +142,49 @@ class Imap(ImapSession):
                 missing = folder not in self.folders() or missing
         return MedmailError("not-found", what="folder", name=folder) if missing else refused
 
-    def search(
-        self, first: int, seen: Examined | None = None, witnesses: Iterable[int] = ()
+    # -- what is new
+
+    def news(self, since: str, witnesses: Callable[[], Mapping[str, frozenset[str]]] = dict) -> News:
+        """See :meth:`.mailserver.MailServer.news`; a position is UIDVALIDITY and the next UID."""
+        seen = self._open
+        known = re.fullmatch(r"(\d{1,10})/(\d{1,10})", since)
+        first = max(1, int(known[2])) if known and int(known[1]) == seen.uidvalidity else 0
+        if first and seen.uidnext and seen.uidnext <= first:
+            # below it the server's mailbox is an older one: other messages may bear the numbers known here
+            return News((), since, restored=seen.uidnext < first)
+        expected = {int(server_id): ids for server_id, ids in witnesses().items()}
+        uids, said = self._since(first or 1, seen, sorted(expected))
+        if any(said[uid] not in expected[uid] for uid in said.keys() & expected.keys()):
+            # older as well, and grown past what we had since
+            return News((), since, restored=True)
+        # what is below the UIDNEXT told before the search is found or gone; what came since lies beyond both
+        following = max(first, 1, seen.uidnext, *(uid + 1 for uid in uids[-1:]))
+        return News(tuple(map(str, uids)), _position(seen.uidvalidity, following))
+
+    def _since(
+        self, first: int, seen: _Examined, witnesses: Sequence[int]
     ) -> tuple[list[int], dict[int, str]]:
-        """The UIDs from ``first`` on in the open folder, ascending, and the Message-IDs of the ``witnesses``.
+        """What is there from ``first`` on, and what the server calls the witnesses, if it says so."""
+        try:
+            return self._found(first, seen, witnesses)
+        except MedmailError as error:
+            if not witnesses or error.code not in LOST:
+                raise
+        # perhaps it was over these
+        self.reopen()
+        return self._found(first, self._open)
+
+    def _found(
+        self, first: int, seen: _Examined, witnesses: Sequence[int] = ()
+    ) -> tuple[list[int], dict[int, str]]:
+        """The UIDs from ``first`` on, ascending, and the Message-IDs of the ``witnesses``.
 
         What a search leaves out is believed only where it agrees with what was ``seen`` of the folder;
         else the server is asked in another way, too, and whatever either answer names counts. Of witnesses
         that are gone, or are not told of, there is no word.
         """
-        uids, message_ids = self._search(b"UID %d:*" % first, sorted(witnesses))
-        if seen is None or _agree(uids, first, seen):
+        uids, message_ids = self._search(b"UID %d:*" % first, witnesses)
+        if _agree(uids, first, seen):
             return _from(first, uids), message_ids
         with self._errors():
             try:
@@ -145,27 +197,28 @@ class Imap(ImapSession):
                 # some refuse a range in which there is nothing
                 if error.code != "server-refused" or uids:
                     raise
-        found = _from(first, uids)
-        if not found and first == 1 and seen.exists:
+        there = _from(first, uids)
+        if not there and first == 1 and seen.exists:
             raise self._wire.malformed(f"{seen.exists} EXISTS, UID")
-        return found, message_ids
+        return there, message_ids
 
-    def named(self, uids: Sequence[int]) -> list[int]:
-        """Those of ``uids`` that the server still names: what it did not give and does not name is gone."""
-        found: set[int] = set()
-        for at in range(0, len(uids), GROUP):
-            asked = list(uids[at : at + GROUP])
-            found |= self._search(b"UID " + imapwire.uid_set(asked))[0] & set(asked)
-            if len(found) < at + len(asked):
+    def named(self, server_ids: Sequence[str]) -> list[str]:
+        """See :meth:`.mailserver.MailServer.named`."""
+        named: set[int] = set()
+        for at in range(0, len(server_ids), GROUP):
+            asked = [int(server_id) for server_id in server_ids[at : at + GROUP]]
+            there = self._search(b"UID " + imapwire.uid_set(asked))[0] & set(asked)
+            if len(there) < len(asked):
                 # a search alone may be empty for reasons of its own
                 with self._errors():
                     command = b"UID FETCH " + imapwire.uid_set(asked) + b" (UID)"
-                    found |= {
+                    there |= {
                         uid
-                        for one in self._command(command)
-                        if (uid := imapanswers.fetched(one)[0]) is not None and uid in asked
+                        for response in self._command(command)
+                        if (uid := imapanswers.fetched(response)[0]) is not None and uid in asked
                     }
-        return sorted(found)
+            named |= there
+        return [str(uid) for uid in sorted(named)]
 
     def _search(self, key: bytes, witnesses: Sequence[int] = ()) -> tuple[set[int], dict[int, str]]:
         """What a search names; the Message-IDs of the witnesses are asked for without waiting in between."""
@@ -193,14 +246,10 @@ class Imap(ImapSession):
         return uids, message_ids
 
     def fetch(
-        self, uids: Sequence[int], room: Callable[[], Sink] | None = None
-    ) -> Iterator[tuple[int, Literal | MedmailError]]:
-        """The messages with ``uids`` in the open folder as the server sends them; some may be left out.
-
-        A large one goes into what ``room`` gives, or is too large where there is none. Where a group of them
-        is refused the refusal stands for each that did not come.
-        """
-        rest = iter(uids)
+        self, server_ids: Sequence[str], room: Callable[[], Sink] | None = None
+    ) -> Iterator[tuple[str, Received | MedmailError]]:
+        """See :meth:`.mailserver.MailServer.fetch`."""
+        rest = map(int, server_ids)
         under_way: dict[bytes, set[int]] = {}
         granted = 0
 
@@ -214,7 +263,7 @@ class Imap(ImapSession):
             granted += size
             return True
 
-        def place(size: int) -> Sink | None:
+        def sink(size: int) -> Sink | None:
             return room() if room is not None and size <= LARGEST else None
 
         while True:
@@ -224,7 +273,7 @@ class Imap(ImapSession):
                     under_way[self._send(command)] = set(group)
             if not under_way:
                 return
-            responses = self._until(*under_way, wanted=Wanted(asked, place))
+            responses = self._until(*under_way, wanted=Wanted(asked, sink))
             while True:
                 granted = 0
                 with self._errors():
@@ -233,7 +282,7 @@ class Imap(ImapSession):
                         break
                     message = self._message(response, under_way.values(), granted)
                 if message is not None:
-                    yield message
+                    yield str(message[0]), message[1]
             left = under_way.pop(response.tag)
             refused: MedmailError | None = None
             with self._errors():
@@ -245,11 +294,11 @@ class Imap(ImapSession):
                     refused = error
             if refused is not None:
                 for uid in sorted(left):
-                    yield uid, refused
+                    yield str(uid), refused
 
     def _message(
         self, response: Response, groups: Iterable[set[int]], granted: int
-    ) -> tuple[int, Literal] | None:
+    ) -> tuple[int, Received] | None:
         """A message that was asked for and has not come yet; None where a response brings none."""
         uid, body, wanted = None, None, None
         try:
@@ -268,7 +317,7 @@ class Imap(ImapSession):
     # -- keeping a copy
 
     def append(self, folder: str, message: bytes, flags: Iterable[str] = ("\\Seen",)) -> None:
-        """Add a message to a folder of the server, which is made if need be. Raises ``server-refused``."""
+        """See :meth:`.mailserver.MailServer.append`."""
         name = imapwire.quoted(imapwire.encode_folder(folder))
         command = b"APPEND %s (%s) {%d}" % (name, " ".join(flags).encode(), len(message))
         with self._errors():
@@ -288,7 +337,7 @@ class Imap(ImapSession):
                 self._succeed(response)
 
 
-def _agree(uids: set[int], first: int, seen: Examined) -> bool:
+def _agree(uids: set[int], first: int, seen: _Examined) -> bool:
     """Do a search and what was said of the folder leave no message unaccounted for?
 
     ``n:*`` names the last message even below n (§6.4.8): an answer without any says that there is none.
@@ -298,6 +347,10 @@ def _agree(uids: set[int], first: int, seen: Examined) -> bool:
     if first == 1 and seen.exists is not None and len(uids) < seen.exists:
         return False
     return bool(uids) and max(uids) >= max(first, seen.uidnext - 1)
+
+
+def _position(uidvalidity: int, uidnext: int) -> str:
+    return f"{uidvalidity}/{uidnext}"
 
 
 def _from(first: int, uids: set[int]) -> list[int]:

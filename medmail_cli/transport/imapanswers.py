@@ -5,9 +5,13 @@ Many servers give no response code, or none that says so; then their words are r
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport.imapwire import Literal, Response, Sink, TooLarge, Value
+from medmail_cli.transport.imapwire import Literal, Response, Value
+
+if TYPE_CHECKING:
+    from medmail_cli.transport.mailserver import Sink, TooLarge
 
 _LATER = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED", "OVERQUOTA"}
 _FINAL = {

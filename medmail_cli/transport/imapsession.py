@@ -18,7 +18,6 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.transport import imapanswers, imapwire, reaching, sasl, tls, trace
 from medmail_cli.transport.imapwire import Response, Wanted, Wire
 
-TIMEOUT = 60.0
 KEPT = 1024 * 1024
 """Octets of a literal that is kept in memory."""
 UNASKED_LIMIT = 100_000
@@ -40,7 +39,7 @@ class ImapSession:
     """
 
     def __init__(
-        self, server: Server, context: ssl.SSLContext, *, via: str | None = None, timeout: float = TIMEOUT
+        self, server: Server, context: ssl.SSLContext, *, via: str | None = None, timeout: float = 60.0
     ) -> None:
         self.name = f"{server.host}:{server.port}"
         self._server, self._context, self._via = server, context, via

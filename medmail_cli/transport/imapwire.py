@@ -12,10 +12,10 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.transport import trace
+from medmail_cli.transport.mailserver import Received, Sink, TooLarge
 
 LINE_LIMIT = 16 * 1024 * 1024
 """Octets of text in one response: the numbers of two million messages found by one SEARCH."""
@@ -42,28 +42,8 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class TooLarge:
-    """Stands for a literal that was read past: its size in octets."""
-
-    size: int
-
-
-class Sink(Protocol):
-    """Where a large literal goes while it comes."""
-
-    @property
-    def size(self) -> int:
-        """The octets written to it."""
-
-    def write(self, data: bytes) -> None:
-        """Take the next octets."""
-
-    def discard(self) -> None:
-        """Nobody wants it, or its rest will not come."""
-
-
-Literal = bytes | TooLarge | Sink
+Literal = Received
+"""What came as a literal (RFC 3501 §4.3)."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medmail_cli.errors import MedmailError
 from medmail_cli.registers import MECHANISMS
 
 if TYPE_CHECKING:
@@ -14,17 +15,46 @@ if TYPE_CHECKING:
     from medmail_cli.config import Account
     from medmail_cli.session import Session
     from medmail_cli.store.keys.identity import Identity
+    from medmail_cli.transport.mailserver import MailServer
     from medmail_cli.transport.sasl import Credentials
     from medmail_cli.workflows.mail.fetched import Source
 
 
-def source_of(session: "Session", account: "Account", folders: tuple[str, ...] | None = None) -> "Source":
+PATIENCE = 60.0
+"""Seconds that a mailbox server may take for an answer."""
+
+
+def source_of(
+    session: "Session",
+    account: "Account",
+    folders: tuple[str, ...] | None = None,
+    *,
+    patience: float = PATIENCE,
+) -> "Source":
     """Where an account's mail is fetched from; nothing is asked for before it is used."""
     from medmail_cli.workflows.mail.fetched import Source
 
-    return Source(
-        account, lambda: tls_context(session, account), lambda: credentials(session, account), folders
-    )
+    return Source(account, lambda: mail_server(session, account, patience=patience), folders)
+
+
+def mail_server(
+    session: "Session", account: "Account", *, log_in: bool = True, patience: float = PATIENCE
+) -> "MailServer":
+    """A connection to the server that holds an account's letters. Raises ``no-imap-server`` without any."""
+    from medmail_cli.transport.imap import Imap
+
+    if account.imap is None:
+        raise MedmailError("no-imap-server", account=account.name)
+    # a password is asked for before a server waits for it
+    given = credentials(session, account) if log_in else None
+    server = Imap(account.imap, tls_context(session, account), via=account.proxy, timeout=patience)
+    try:
+        if given is not None:
+            server.login(given)
+    except BaseException:
+        server.close(politely=False)
+        raise
+    return server
 
 
 def credentials(session: "Session", account: "Account") -> "Credentials":
@@ -62,7 +92,6 @@ def credentials(session: "Session", account: "Account") -> "Credentials":
 def tls_context(session: "Session", account: "Account") -> "ssl.SSLContext":
     """TLS towards an account's servers. Raises ``bad-config`` for a file that cannot be used."""
     from medmail_cli.config import complaint
-    from medmail_cli.errors import MedmailError
     from medmail_cli.transport import tls
 
     identity = account.client_identity

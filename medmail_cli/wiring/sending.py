@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.wiring.accounts import above, credentials, tls_context
+from medmail_cli.wiring.accounts import above, credentials, mail_server, tls_context
 from medmail_cli.wiring.opening import validator
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def delivery_context(session: "Session") -> "DeliveryContext":
         accounts=session.config.accounts,
         credentials=partial(credentials, session),
         tls_context=partial(tls_context, session),
+        mail_server=partial(mail_server, session),
         now=session.now,
         ask_dsn=session.profile.request_dsn,
     )

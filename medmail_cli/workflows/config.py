@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from medmail_cli import profile as profiles
-from medmail_cli.config import Config, Paths
+from medmail_cli.config import Config, Paths, first
 from medmail_cli.errors import MedmailError
 from medmail_cli.pki.x509.address import is_address
 from medmail_cli.profile import Profile
@@ -53,14 +53,7 @@ def write_first(
     if not is_address(address):
         raise MedmailError("bad-address", address=address)
     host = server or "mail." + address.rpartition("@")[2]
-    account: dict[str, object] = {
-        "address": address,
-        "smtp": {"host": host, "port": 587, "security": "starttls"},
-        "imap": {"host": host, "port": 993, "security": "tls"},
-    }
-    if tls_anchors is not None:
-        account["tls-anchors"] = str(tls_anchors.absolute())
-    content = tomli_w.dumps({"profile": profile, "accounts": {"work": account}})
+    content = tomli_w.dumps(first(address, host, profile, tls_anchors))
     make_private(path.parent)
     try:
         written = write_output(path, content.encode(), force=False)

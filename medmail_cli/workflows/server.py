@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.codes import OK
+from medmail_cli.config import ServerProtocol
 from medmail_cli.errors import MedmailError, exit_of
+from medmail_cli.transport.mailserver import INBOX
 from medmail_cli.workflows.audited import logged
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.config import Account, Server
     from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.transport.mailserver import MailServer
     from medmail_cli.transport.sasl import Credentials
 
 
@@ -21,7 +24,7 @@ class ServerCheck:
     """How one server did; ``offers`` are its capabilities as it names them, ``size`` its limit in octets."""
 
     type: ClassVar[str] = "server"
-    protocol: Literal["imap", "smtp"]
+    protocol: ServerProtocol
     host: str
     port: int
     security: Literal["starttls", "tls"]
@@ -36,25 +39,39 @@ class ServerCheck:
 
 def check(
     account: "Account",
+    mailbox_server: "Callable[[], MailServer]",
     context: "Callable[[], ssl.SSLContext]",
     credentials: "Callable[[], Credentials]",
     log: "AuditLog",
     actor: str,
 ) -> Iterator[ServerCheck]:
-    """Try both servers of an account, one whatever the other does. Raises ``no-imap-server`` without any."""
-    if account.imap is None and account.smtp is None:
+    """Try both servers of an account, one whatever the other does. Raises ``no-imap-server`` without any.
+
+    ``mailbox_server`` connects to the one that letters are fetched from, without logging in.
+    """
+    if not account.servers:
         raise MedmailError("no-imap-server", account=account.name)
-    for server, protocol, attempt in ((account.imap, "imap", _imap), (account.smtp, "smtp", _smtp)):
-        if server is None:
-            continue
+    for protocol, server in account.servers.items():
         host = f"{server.host}:{server.port}"
         try:
             with logged(log, "server-check", actor, account=account.name, protocol=protocol, server=host):
-                found = attempt(server, account, context(), credentials())
-            yield found
+                if server is account.mailbox_server:
+                    offered = _mailbox(mailbox_server, credentials)
+                else:
+                    offered = _submission(server, account, context(), credentials())
+            yield ServerCheck(
+                protocol,
+                server.host,
+                server.port,
+                server.security,
+                "ok",
+                offered.mechanisms,
+                offered.capabilities,
+                offered.size,
+            )
         except MedmailError as error:
             yield ServerCheck(
-                "imap" if protocol == "imap" else "smtp",
+                protocol,
                 server.host,
                 server.port,
                 server.security,
@@ -65,22 +82,27 @@ def check(
             )
 
 
-def _imap(
+@dataclass(frozen=True)
+class _Offered:
+    """What a server says before and after a login."""
+
+    mechanisms: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    size: int | None = None
+
+
+def _mailbox(reach: "Callable[[], MailServer]", credentials: "Callable[[], Credentials]") -> _Offered:
+    given = credentials()  # asked for before a server waits for it
+    with reach() as server:
+        mechanisms = server.mechanisms()
+        server.login(given)
+        server.open(INBOX)
+        return _Offered(mechanisms, tuple(sorted(server.capabilities)))
+
+
+def _submission(
     server: "Server", account: "Account", context: "ssl.SSLContext", credentials: "Credentials"
-) -> ServerCheck:
-    from medmail_cli.transport.imap import Imap
-
-    with Imap(server, context, via=account.proxy) as imap:
-        mechanisms = imap.mechanisms()
-        imap.login(credentials)
-        imap.examine("INBOX")
-        offers = tuple(sorted(imap.capabilities))
-    return ServerCheck("imap", server.host, server.port, server.security, "ok", mechanisms, offers)
-
-
-def _smtp(
-    server: "Server", account: "Account", context: "ssl.SSLContext", credentials: "Credentials"
-) -> ServerCheck:
+) -> _Offered:
     from medmail_cli.transport.smtp import Submitter
 
     # nothing is handed over, so nothing is ever marked
@@ -99,13 +121,6 @@ def _smtp(
         "PIPELINING": offer.pipelining,
         "SMTPUTF8": offer.utf8,
     }
-    return ServerCheck(
-        "smtp",
-        server.host,
-        server.port,
-        server.security,
-        "ok",
-        tuple(sorted(offer.mechanisms)),
-        tuple(name for name, there in named.items() if there),
-        offer.size,
+    return _Offered(
+        tuple(sorted(offer.mechanisms)), tuple(name for name, there in named.items() if there), offer.size
     )

@@ -92,7 +92,7 @@ def test_an_answer_goes_by_the_account_and_under_the_name_that_was_written_to(
 def test_a_letter_to_a_list_is_answered_by_the_account_that_it_came_by(alice: Sender) -> None:
     raw = letter(letters.person("list"))
     with closing(Store(alice.home / "mail")) as mailbox:
-        ((stored, _),) = mailbox.store("clinic", "INBOX", 1, [(1, raw)], letters.NOW)
+        ((stored, _),) = mailbox.store("clinic", "INBOX", "1", [("1", raw)], letters.NOW)
     done = alice.run("reply", "--queue", stored.id[:10], "-", stdin=b"x")
     assert done.exit == 0, done.stderr
     assert sent_by(alice) == ("clinic", CLINIC.address)

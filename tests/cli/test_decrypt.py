@@ -403,7 +403,7 @@ def test_from_the_mailbox_once(tmp_path: Path, schema: dict[str, Any]) -> None:
     own = make_home(tmp_path, person("bob"))
     mailbox = Mailbox(own / "mail")
     good, forged = sealed(), sealed(letter(message_id="<2@medecin.test>"), signer="carol")
-    stored = mailbox.store("work", "INBOX", 1, [(1, good), (2, forged)], NOW)
+    stored = mailbox.store("work", "INBOX", "1", [("1", good), ("2", forged)], NOW)
     mailbox.close()
     name = stored[0][0].id
     done = medmail(own, "decrypt", name[:8], "--json")
@@ -423,7 +423,9 @@ def test_from_the_mailbox_once(tmp_path: Path, schema: dict[str, Any]) -> None:
 def test_a_replay_is_noted(tmp_path: Path) -> None:
     own = make_home(tmp_path, person("bob"))
     mailbox = Mailbox(own / "mail")
-    first, again = (one for one, _ in mailbox.store("work", "INBOX", 1, [(1, sealed()), (2, sealed())], NOW))
+    first, again = (
+        one for one, _ in mailbox.store("work", "INBOX", "1", [("1", sealed()), ("2", sealed())], NOW)
+    )
     mailbox.close()
     done = medmail(own, "decrypt", again.id, "--json")
     assert {"code": "replayed", "detail": first.id} in done.objects[0]["notes"]
@@ -435,7 +437,12 @@ def test_an_old_letter_in_a_new_envelope_is_noted(tmp_path: Path, together: bool
     own = make_home(tmp_path, person("bob"))
     mailbox = Mailbox(own / "mail")
     outside = [sealed().replace(b"<1@medecin.test>", b"<%d@new.test>" % n, 1) for n in (7, 8)]
-    first, again = (one for one, _ in mailbox.store("work", "INBOX", 1, list(enumerate(outside, 1)), NOW))
+    first, again = (
+        one
+        for one, _ in mailbox.store(
+            "work", "INBOX", "1", [(str(n), each) for n, each in enumerate(outside, 1)], NOW
+        )
+    )
     mailbox.close()
     if together:
         done = medmail(own, "decrypt", first.id, again.id, "--json")

@@ -21,8 +21,8 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 def home(tmp_path: Path) -> Path:
     home = make_home(tmp_path, person("bob"))
     box = Mailbox(home / "mail")
-    box.store("work", "INBOX", 1, [(n, sample(n)) for n in range(1, 4)], NOW)
-    box.store("work", "Sent", 1, [(9, sample(9, subject="\x1b[31mred\u202e"))], NOW + timedelta(hours=1))
+    box.store("work", "INBOX", "1", [(str(n), sample(n)) for n in range(1, 4)], NOW)
+    box.store("work", "Sent", "1", [("9", sample(9, subject="\x1b[31mred\u202e"))], NOW + timedelta(hours=1))
     first, second = box.list()[:2]
     subkey = Keystore(home / "keystore").unlock(PASSPHRASE.encode()).subkey("learned")
     box.mark_opened(

@@ -58,7 +58,7 @@ def filled(folder: Path, old: Person, heir: Person, messages: Sequence[bytes]) -
         replaces=[one.id for one in unlocked.identities()],
     )
     box = Mailbox(home / "mail")
-    box.store("work", "INBOX", 1, list(enumerate(messages, 1)), STORED_AT)
+    box.store("work", "INBOX", "1", [(str(n), each) for n, each in enumerate(messages, 1)], STORED_AT)
     box.close()
     return home
 
@@ -150,8 +150,14 @@ def test_the_server_s_copy_is_not_taken_for_another_letter(home: Path) -> None:
     rewrap(home)
     (home / "mail" / "index.db").unlink()
     box = Mailbox(home / "mail")
-    for uidvalidity in (1, 2):
-        again = box.store("work", "INBOX", uidvalidity, list(enumerate(LETTERS.values(), 1)), STORED_AT)
+    for generation in (1, 2):
+        again = box.store(
+            "work",
+            "INBOX",
+            str(generation),
+            [(str(n), each) for n, each in enumerate(LETTERS.values(), 1)],
+            STORED_AT,
+        )
         assert [new for _, new in again] == [False] * len(LETTERS)
     box.close()
     delete(home, OLD)

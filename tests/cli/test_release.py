@@ -134,7 +134,7 @@ def test_ids_are_unique_prefixes(tmp_path: Path) -> None:
     own = make_home(tmp_path, person("bob"))
     first, second, other = alike()
     mailbox = Mailbox(own / "mail")
-    mailbox.store("work", "INBOX", 1, [(1, first), (2, second), (3, other)], NOW)
+    mailbox.store("work", "INBOX", "1", [("1", first), ("2", second), ("3", other)], NOW)
     mailbox.close()
     name = hashlib.sha256(first).hexdigest()
     assert name != hashlib.sha256(second).hexdigest()

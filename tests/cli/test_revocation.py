@@ -99,7 +99,7 @@ def test_an_old_letter_is_judged_by_what_is_known_today(home: Path, tmp_path: Pa
     then = pki.make_crl(ROOT, at=NOW - hour, next_update=NOW + hour)
     Trust(home / "trust", home / "cache").add(then.public_bytes(Encoding.DER), "list")
     mailbox = Mailbox(home / "mail")
-    ((stored, _),) = mailbox.store("work", "INBOX", 1, [(1, from_(someone, tmp_path).read_bytes())], NOW)
+    ((stored, _),) = mailbox.store("work", "INBOX", "1", [("1", from_(someone, tmp_path).read_bytes())], NOW)
     mailbox.close()
     assert judged(home, stored.id, "--offline") == ([], [])
     revoked = pki.make_crl(ROOT, [someone.certificate], at=NOW + 2 * hour, revoked_at=NOW + hour, number=2)

@@ -292,7 +292,7 @@ def test_the_certificate_that_a_trusted_letter_asks_for_is_used(alice: Sender) -
         signed_at=dt.datetime.now(dt.UTC),
     )
     box = Mailbox(alice.home / "mail")
-    box.store("work", "INBOX", 1, [(1, answer[0].message)], dt.datetime.now(dt.UTC))
+    box.store("work", "INBOX", "1", [("1", answer[0].message)], dt.datetime.now(dt.UTC))
     assert alice.run("decrypt", "--unopened").exit == 0
     assert strength(written(alice, old))[1] == "ecdh-es-p256"
 
@@ -376,7 +376,7 @@ def test_correspondents_learn_of_ml_kem_and_answer_by_it(alice: Sender, tmp_path
     configure(bob)
     box = Mailbox(bob.home / "mail")
     letter = (alice.home.parent / "letter.eml").read_bytes()
-    box.store("work", "INBOX", 1, [(1, letter)], dt.datetime.now(dt.UTC))
+    box.store("work", "INBOX", "1", [("1", letter)], dt.datetime.now(dt.UTC))
     assert bob.run("decrypt", "--unopened").exit == 0
     learned = Contacts(bob.home / "contacts").lookup(alice.person.address)
     assert learned is not None

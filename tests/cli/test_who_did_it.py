@@ -79,7 +79,7 @@ def test_a_wrong_secret_is_logged_wherever_it_is_given(home: Path, tmp_path: Pat
 
 def test_reading_the_sealed_index_is_logged_and_what_was_looked_for_is_not(home: Path) -> None:
     box = Mailbox(home / "mail")
-    box.store("work", "INBOX", 1, [(1, b"From: a@x.test\r\nSubject: one\r\n\r\n")], NOW)
+    box.store("work", "INBOX", "1", [("1", b"From: a@x.test\r\nSubject: one\r\n\r\n")], NOW)
     subkey = Keystore(home / "keystore").unlock(PASSPHRASE.encode()).subkey("learned")
     (stored,) = box.list()
     box.mark_opened(

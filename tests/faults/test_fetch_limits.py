@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ def fetched(home: Path, patience: float) -> Iterator[Event]:
     """Fetch in this process, with so much patience."""
     session = Session(Options(home=home, no_input=True))
     try:
-        source = replace(source_of(session, session.account(), ("INBOX",)), patience=patience)
+        source = source_of(session, session.account(), ("INBOX",), patience=patience)
         yield from fetch(source, Stores(session.mailbox, session.log, session.now))
     finally:
         session.close()

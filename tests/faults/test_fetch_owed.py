@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from medmail_cli.session import Options, Session
-from medmail_cli.transport.imap import GROUP, Examined
-from medmail_cli.wiring.accounts import source_of
-from medmail_cli.workflows.mail.fetch import connected
+from medmail_cli.transport.imap import GROUP
+from medmail_cli.wiring.accounts import mail_server
 from tests.support.cli import medmail
 from tests.support.imapserver import ImapServer, Peer, _uids
 from tests.support.servers import sample
@@ -211,12 +210,17 @@ def test_a_folder_of_any_size_is_asked_for_in_another_way(tmp_path: Path) -> Non
         peer.send(b"".join(b"* %d FETCH (UID %d)\r\n" % (n, n) for n in range(1, 120_001)) + tag + b" OK\r\n")
 
     with ImapServer(
-        tmp_path / "server", answers={"UID SEARCH": b"* SEARCH\r\nTAG OK\r\n"}, acts={"UID FETCH": named}
+        tmp_path / "server",
+        answers={
+            "UID SEARCH": b"* SEARCH\r\nTAG OK\r\n",
+            "EXAMINE": examined(b"* 120000 EXISTS\r\n", b"* OK [UIDNEXT 120001] n\r\n"),
+        },
+        acts={"UID FETCH": named},
     ).running() as server:
         session = Session(Options(home=server.write_config(tmp_path / "home"), no_input=True))
-        with connected(source_of(session, session.account(), ("INBOX",))) as imap:
-            imap.examine("INBOX")
-            assert imap.search(1, Examined(7, 120_001, 120_000)) == (list(range(1, 120_001)), {})
+        with mail_server(session, session.account()) as imap:
+            assert imap.open("INBOX").messages == 120_000
+            assert imap.news("").server_ids == tuple(str(n) for n in range(1, 120_001))
         session.close()
 
 

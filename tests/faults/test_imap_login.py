@@ -294,7 +294,7 @@ def test_already_known_by_the_certificate(tmp_path: Path) -> None:
     server = ImapServer(tmp_path, [sample(1)], answers={"greeting": b"* PREAUTH as bob\r\n"})
     with session(server) as one:
         assert one.login(PASSWORD) == "PREAUTH"
-        assert one.examine("INBOX").exists == 1
+        assert one.open("INBOX").messages == 1
     assert b"AUTHENTICATE" not in words(server)
 
 
@@ -342,7 +342,7 @@ def test_why_a_folder_is_refused_is_told(
     with session(ImapServer(tmp_path, answers=answers)) as one:
         one.login(PASSWORD)
         with pytest.raises(MedmailError) as caught:
-            one.examine(folder)
+            one.open(folder)
     assert caught.value.code == code
     assert shown in str(caught.value)
 

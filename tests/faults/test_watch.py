@@ -13,7 +13,7 @@ import pytest
 from medmail_cli.errors import exit_of
 from medmail_cli.model import Note
 from medmail_cli.session import Session
-from medmail_cli.workflows.mail.fetched import Source
+from medmail_cli.wiring.accounts import PATIENCE
 from medmail_cli.workflows.mail.refusals import Refusals
 from medmail_cli.workflows.mail.watch import Pace
 from tests.support.cli import medmail
@@ -289,7 +289,7 @@ def test_a_dead_connection_is_noticed(tmp_path: Path) -> None:
 
 
 def test_the_promises_hold_at_the_usual_pace() -> None:
-    pace, patience = Pace(), Source.patience
+    pace, patience = Pace(), PATIENCE
     assert pace.errands <= 60
     assert pace.poll + pace.errands <= 120  # without IDLE
     assert pace.look <= 120  # other folders, and servers that announce nothing

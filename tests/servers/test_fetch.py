@@ -12,8 +12,7 @@ import jsonschema
 import pytest
 
 from medmail_cli.session import Options, Session
-from medmail_cli.wiring.accounts import source_of
-from medmail_cli.workflows.mail.fetch import connected
+from medmail_cli.wiring.accounts import mail_server
 from tests.support.cli import MEDMAIL, medmail
 from tests.support.servers import sample, until
 
@@ -241,9 +240,9 @@ def test_copies_in_the_servers_sent_folder(mail_servers: "MailServers", bob: str
     keys: dict[str, Any] = {"sent-folder": "Envoyés"}
     mail_servers.write_config(tmp_path, bob, **keys)
     account = home.account()
-    with connected(source_of(home, account)) as imap:
+    with mail_server(home, account) as server:
         for message in (sample(1), sample(2, 200_000)):
-            imap.append("Envoyés", message)
+            server.append("Envoyés", message)
     folder = "Envoy&AOk-s"
     kept = [raw.replace(b"\n", b"\r\n") for raw in mail_servers.messages(bob, folder)]
     assert [raw.replace(b"\r\r", b"\r") for raw in kept] == [sample(1), sample(2, 200_000)]

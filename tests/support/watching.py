@@ -10,7 +10,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.session import Options, Session
 from medmail_cli.wiring.accounts import source_of
-from medmail_cli.workflows.mail.fetched import FetchedMessage, Source, Stores
+from medmail_cli.workflows.mail.fetched import FetchedMessage, Stores
 from medmail_cli.workflows.mail.refusals import Refusals
 from medmail_cli.workflows.mail.watch import Pace, watch
 from tests.support.servers import until
@@ -89,7 +89,7 @@ def watching(
     refusals = refusals or Refusals(pause=0.05)
     refusals.forget = lambda name: session.forget("password", owner=session.config.accounts[name].address)
     watched = Watched(session, refusals)
-    source: Source = replace(source_of(session, session.account(), folders), patience=patience)
+    source = source_of(session, session.account(), folders, patience=patience)
     stores = Stores(session.mailbox, session.log, session.now)
 
     def errand() -> Iterator[object]:

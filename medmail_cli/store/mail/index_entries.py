@@ -1,7 +1,7 @@
 """From files in a Maildir to what the index says of them, and an index that says it all."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +20,8 @@ def entry(account: str, folder: str, name: maildir.Name, file: str, head: bytes,
         account=account,
         folder=folder,
         id=name.id,
-        uidvalidity=name.uidvalidity,
-        uid=name.uid,
+        generation=name.generation,
+        server_id=name.server_id,
         name=file,
         size=size,
         stored_at=name.stored_at,
@@ -35,7 +35,7 @@ def entry(account: str, folder: str, name: maildir.Name, file: str, head: bytes,
 
 def renamed(old: Stored, name: maildir.Name) -> Stored:
     """The same message under another file name."""
-    return replace(old, uidvalidity=name.uidvalidity, uid=name.uid, name=str(name))
+    return replace(old, generation=name.generation, server_id=name.server_id, name=str(name))
 
 
 def scanned(account: str, folder: str, directory: Path, found: Mapping[str, Path]) -> list[Stored]:
@@ -56,12 +56,6 @@ def scanned(account: str, folder: str, directory: Path, found: Mapping[str, Path
     return list(messages.values())
 
 
-def reached(messages: Sequence[Stored], directory: Path) -> Folder:
-    """How far a folder has been fetched, as far as its files tell."""
-    # which UIDs below the last are still to come is not known from files: the next fetch asks the server
-    return Folder(max((one.uidvalidity for one in messages), default=0), 1, maildir.stamps(directory))
-
-
 def rebuild(path: Path) -> int:
     """Make the index at ``path`` anew from the Maildirs beside it; the number of messages it holds then.
 
@@ -79,7 +73,9 @@ def rebuild(path: Path) -> int:
                     found = maildir.latest(maildir.scan(directory))
                     messages = scanned(account, folder, directory, found)
                     outer_index.add(database, messages)
-                    outer_index.set_folder(database, account, folder, reached(messages, directory))
+                    # how far it has been fetched is not known from files: the next fetch asks the server
+                    state = Folder(stamps=maildir.stamps(directory))
+                    outer_index.set_folder(database, account, folder, state)
                     count += len(messages)
         finally:
             fresh.close()

@@ -72,36 +72,36 @@ class Mailbox:
         self,
         account: str,
         folder: str,
-        uidvalidity: int,
-        batch: Sequence[tuple[int, bytes | Incoming]],
+        generation: str,
+        batch: Sequence[tuple[str, bytes | Incoming]],
         now: datetime,
     ) -> "Sequence[tuple[Stored, bool]]":
-        """Make a batch of (uid, message) durable; each with whether it was new to the folder.
+        """Make a batch of (server id, message) durable; each with whether it was new to the folder.
 
-        Bytes the folder holds already are not stored again; after a change of UIDVALIDITY they take their
-        new place. What was stored before a failure stays stored.
+        Bytes the folder holds already are not stored again; in another generation they take their new server
+        id. What was stored before a failure stays stored.
         """
         from medmail_cli.store.mail import index_entries, outer_index
 
         ids = [
             message.sha256 if isinstance(message, Incoming) else hashlib.sha256(message).hexdigest()
-            for _uid, message in batch
+            for _, message in batch
         ]
         directory = self._directory(account, folder)
-        with self._locked(), _let_go(message for _uid, message in batch):
+        with self._locked(), _let_go(message for _, message in batch):
             index = self._opened()
             known = index.among(account, folder, ids)
             fresh: dict[str, tuple[Stored, bytes | Incoming]] = {}
             moved: dict[str, tuple[Stored, str]] = {}
-            for id_, (uid, message) in zip(ids, batch, strict=True):
+            for id_, (server_id, message) in zip(ids, batch, strict=True):
                 if id_ not in known and id_ not in fresh:
-                    name = maildir.Name(now, uidvalidity, uid, id_)
+                    name = maildir.Name(now, generation, server_id, id_)
                     head = message.head if isinstance(message, Incoming) else message
                     size = message.size if isinstance(message, Incoming) else len(message)
                     fresh[id_] = index_entries.entry(account, folder, name, str(name), head, size), message
-                elif id_ in known and known[id_].uidvalidity != uidvalidity:
+                elif id_ in known and known[id_].generation != generation:
                     old = known[id_]
-                    name = replace(maildir.named(old.name), uidvalidity=uidvalidity, uid=uid)
+                    name = replace(maildir.named(old.name), generation=generation, server_id=server_id)
                     known[id_] = index_entries.renamed(old, name)
                     moved[id_] = known[id_], old.name
             agreed = self._begin(account, folder, directory)
@@ -123,7 +123,10 @@ class Mailbox:
     def keep_sent(self, account: str, messages: Sequence[bytes], now: datetime) -> "Sequence[Stored]":
         """Keep the sender's copies of what was sent, durably."""
         return [
-            stored for stored, _ in self.store(account, SENT, 0, [(0, message) for message in messages], now)
+            stored
+            for stored, _ in self.store(
+                account, SENT, maildir.NONE, [(maildir.NONE, message) for message in messages], now
+            )
         ]
 
     def progress(self, account: str, folder: str) -> "Folder":
@@ -132,27 +135,24 @@ class Mailbox:
 
         return self._opened().folder(account, folder) if self._exists() else Folder()
 
-    def stored_uids(self, account: str, folder: str, uidvalidity: int, uidnext: int) -> set[int]:
-        """The UIDs from ``uidnext`` on that an interrupted fetch has left stored."""
-        from medmail_cli.store.mail.outer_index import Folder
-
+    def stored(self, account: str, folder: str, generation: str, server_ids: Sequence[str]) -> set[str]:
+        """Those of ``server_ids`` that an interrupted fetch has left stored."""
         if not self._exists():
             return set()
         with self._locked():
             directory = self._directory(account, folder)
             maildir.sweep(directory)
-            state = Folder(uidvalidity, uidnext)
             index = self._opened()
             agreed = index.folder(account, folder).stamps == maildir.stamps(directory)
             # what an interrupted fetch has left is looked at whole: it is not to be believed to be there
-            if not agreed or index.uids(account, folder, state):
+            if not agreed or index.stored(account, folder, generation, server_ids):
                 from medmail_cli.store.mail import index_entries
 
                 index_entries.reconcile(index, account, folder, directory, whatever=True)
-            return index.uids(account, folder, state)
+            return index.stored(account, folder, generation, server_ids)
 
-    def advance(self, account: str, folder: str, uidvalidity: int, uidnext: int) -> None:
-        """Everything below ``uidnext`` has been dealt with."""
+    def advance(self, account: str, folder: str, position: str) -> None:
+        """Everything before ``position`` has been dealt with."""
         from medmail_cli.store.mail import outer_index
 
         directory = self._directory(account, folder)
@@ -160,33 +160,33 @@ class Mailbox:
             agreed = self._opened().folder(account, folder).stamps == maildir.stamps(directory)
             maildir.create(directory)
             with self._opened().transaction() as database:
-                state = outer_index.Folder(uidvalidity, uidnext, maildir.stamps(directory) if agreed else "")
+                state = outer_index.Folder(position, maildir.stamps(directory) if agreed else "")
                 outer_index.set_folder(database, account, folder, state)
 
-    def begin_again(self, account: str, folder: str, uidvalidity: int) -> None:
-        """The server's mailbox has been restored: the UIDs of what is stored say nothing any more."""
+    def begin_again(self, account: str, folder: str) -> None:
+        """The server's mailbox has been restored: the server ids of what is stored say nothing any more."""
         from medmail_cli.store.mail import outer_index
 
         with self._locked():
             stamps = self._opened().folder(account, folder).stamps
             with self._opened().transaction() as database:
-                outer_index.forget_uids(database, account, folder)
-                outer_index.set_folder(database, account, folder, outer_index.Folder(uidvalidity, 0, stamps))
+                outer_index.forget_server_ids(database, account, folder)
+                outer_index.set_folder(database, account, folder, outer_index.Folder(None, stamps))
 
-    def witnesses(self, account: str, folder: str, uidvalidity: int) -> Mapping[int, frozenset[str]]:
-        """The last UIDs that are stored, some of them, and the Message-IDs known under each."""
-        return self._opened().witnesses(account, folder, uidvalidity) if self._exists() else {}
+    def witnesses(self, account: str, folder: str, generation: str) -> Mapping[str, frozenset[str]]:
+        """The last server ids that are stored, some of them, and the Message-IDs known under each."""
+        return self._opened().witnesses(account, folder, generation) if self._exists() else {}
 
-    def owed(self, account: str, folder: str, uidvalidity: int) -> set[int]:
-        """The UIDs below the progress of messages that the server named and has not given."""
-        return self._opened().owed(account, folder, uidvalidity) if self._exists() else set()
+    def owed(self, account: str, folder: str, generation: str) -> Sequence[str]:
+        """The server ids of messages that the server named and has not given, the oldest first."""
+        return self._opened().owed(account, folder, generation) if self._exists() else []
 
-    def owe(self, account: str, folder: str, uidvalidity: int, uids: Iterable[int]) -> None:
+    def owe(self, account: str, folder: str, generation: str, server_ids: Iterable[str]) -> None:
         """Note them, in the place of those noted before."""
         from medmail_cli.store.mail import outer_index
 
         with self._locked(), self._opened().transaction() as database:
-            outer_index.set_owed(database, account, folder, uidvalidity, sorted(uids))
+            outer_index.set_owed(database, account, folder, generation, sorted(server_ids))
 
     @contextmanager
     def fetching(self, account: str) -> Iterator[None]:

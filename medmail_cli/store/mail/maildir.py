@@ -1,6 +1,6 @@
 """A Maildir whose file names say all that an index would have to know of a message's coming.
 
-``SECONDS.MmicrosecondsVuidvalidityUuidIsha256.medmail``, in ``new/`` until another program moves it to
+``SECONDS.MmicrosecondsVgenerationUserveridIsha256.medmail``, in ``new/`` until another program moves it to
 ``cur/`` and adds its flags (``:2,S``). The time is when the message was first stored here, the SHA-256 that
 of its bytes then: its id for good. Where `keys rewrap` has put other bytes in their place, ``Rsha256`` of
 those follows the id.
@@ -23,7 +23,11 @@ from medmail_cli.store.mail.incoming import Incoming
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-_NAME = re.compile(r"(\d{1,12})\.M(\d{6})V(\d{1,10})U(\d{1,10})I([0-9a-f]{64})(?:R([0-9a-f]{64}))?\.medmail")
+_NAME = re.compile(
+    r"(\d{1,12})\.M(\d{6})V([0-9a-z]{1,20})U([0-9A-Za-z_-]{1,43})I([0-9a-f]{64})(?:R([0-9a-f]{64}))?\.medmail"
+)
+NONE = "0"
+"""Generation and server id of a message that no server gave."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = 253_402_300_799
 """The last second of the year 9999."""
@@ -33,14 +37,16 @@ _LONGEST = 240
 
 @dataclass(frozen=True)
 class Name:
-    """What a file name says; ``stored_at`` is in UTC, uidvalidity and uid are 0 where no server gave any.
+    """What a file name says; ``stored_at`` is in UTC.
 
+    ``server_id`` is what the server calls the message within a ``generation`` of its folder, as text that
+    only the adapter to its protocol reads; both are ``NONE`` where it came from no server.
     ``rewrapped`` is the SHA-256 of the file's bytes where they are not those that came.
     """
 
     stored_at: datetime
-    uidvalidity: int
-    uid: int
+    generation: str
+    server_id: str
     id: str
     rewrapped: str | None = None
 
@@ -54,7 +60,7 @@ class Name:
         seconds = since // timedelta(seconds=1)
         micro = since.microseconds
         mark = f"R{self.rewrapped}" if self.rewrapped else ""
-        return f"{seconds}.M{micro:06d}V{self.uidvalidity}U{self.uid}I{self.id}{mark}.medmail"
+        return f"{seconds}.M{micro:06d}V{self.generation}U{self.server_id}I{self.id}{mark}.medmail"
 
 
 def parse_name(name: str) -> Name | None:
@@ -63,7 +69,7 @@ def parse_name(name: str) -> Name | None:
     if found is None or int(found[1]) > _LATEST:
         return None
     at = _EPOCH + timedelta(seconds=int(found[1]), microseconds=int(found[2]))
-    return Name(at, int(found[3]), int(found[4]), found[5], found[6])
+    return Name(at, found[3], found[4], found[5], found[6])
 
 
 def named(name: str) -> Name:

@@ -15,45 +15,49 @@ from pathlib import Path
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.store import files
+from medmail_cli.store.mail import index_conversion
+from medmail_cli.store.mail.maildir import NONE
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = f"""
 CREATE TABLE messages (
   account TEXT NOT NULL, folder TEXT NOT NULL, id TEXT NOT NULL,
-  uidvalidity INTEGER NOT NULL, uid INTEGER NOT NULL,
+  generation TEXT NOT NULL, server_id TEXT NOT NULL,
   name TEXT NOT NULL, size INTEGER NOT NULL, stored_at REAL NOT NULL,
   sender TEXT NOT NULL, recipients TEXT NOT NULL, subject TEXT NOT NULL, date REAL, message_id TEXT NOT NULL,
   PRIMARY KEY (account, folder, id)) WITHOUT ROWID;
 CREATE INDEX messages_id ON messages (id);
-CREATE INDEX messages_uid ON messages (account, folder, uidvalidity, uid);
+CREATE INDEX messages_server_id ON messages (account, folder, generation, length(server_id), server_id);
 CREATE INDEX messages_message_id ON messages (message_id);
 CREATE TABLE folders (
-  account TEXT NOT NULL, folder TEXT NOT NULL, uidvalidity INTEGER NOT NULL, uidnext INTEGER NOT NULL,
-  stamps TEXT NOT NULL DEFAULT '',
+  account TEXT NOT NULL, folder TEXT NOT NULL, position TEXT, stamps TEXT NOT NULL,
   PRIMARY KEY (account, folder)) WITHOUT ROWID;
+CREATE TABLE owed (
+  account TEXT NOT NULL, folder TEXT NOT NULL, generation TEXT NOT NULL, server_id TEXT NOT NULL,
+  PRIMARY KEY (account, folder, generation, server_id)) WITHOUT ROWID;
 PRAGMA user_version = {_VERSION};
 """
 _COLUMNS = (
-    "account, folder, id, uidvalidity, uid, name, size, stored_at,"
+    "account, folder, id, generation, server_id, name, size, stored_at,"
     " sender, recipients, subject, date, message_id"
 )
 WITNESSES = 8
-"""Messages by whose Message-IDs it is seen whether UIDs still mean what they did."""
+"""Messages by whose Message-IDs it is seen whether server ids still mean what they did."""
 
 
 @dataclass(frozen=True)
 class Stored:
     """A message of the mailbox, by its outer header; ``name`` is its file's, without flags.
 
-    ``id`` is the SHA-256 in hex of its bytes as they came, ``stored_at`` when that was, ``uid`` and
-    ``uidvalidity`` the server's (0 where it came from none). Times are in UTC.
+    ``id`` is the SHA-256 in hex of its bytes as they came, ``stored_at`` when that was; for ``generation``
+    and ``server_id`` see :class:`.maildir.Name`. Times are in UTC.
     """
 
     account: str
     folder: str
     id: str
-    uidvalidity: int
-    uid: int
+    generation: str
+    server_id: str
     name: str = field(metadata={"json": False})
     size: int
     stored_at: datetime
@@ -66,14 +70,14 @@ class Stored:
 
 @dataclass(frozen=True)
 class Folder:
-    """How far a folder has been fetched: every UID below ``uidnext`` is dealt with.
+    """How far a folder has been fetched: everything before ``position``, the server's text, is dealt with.
 
-    ``uidnext`` is 0 where the UIDs of what is stored say nothing of what the server holds under them.
-    ``stamps`` are those of the Maildir when the index last agreed with it, empty where it may not.
+    It is empty before a first time, and None where the server ids of what is stored say nothing of what the
+    server holds under them. ``stamps`` are those of the Maildir when the index last agreed with it, empty
+    where it may not.
     """
 
-    uidvalidity: int = 0
-    uidnext: int = 1
+    position: str | None = ""
     stamps: str = ""
 
 
@@ -116,7 +120,9 @@ class Index:
             try:
                 database.execute("PRAGMA temp_store = MEMORY")
                 (version,) = database.execute("PRAGMA user_version").fetchone()
-                if version > _VERSION:
+                if version == index_conversion.FIRST:
+                    index_conversion.convert(database, _SCHEMA.split(";"))
+                elif version > _VERSION:
                     raise MedmailError("newer-store", path=str(self.path))
                 if version == 0 and not fresh:
                     raise MedmailError("index-damaged", path=str(self.path))
@@ -156,7 +162,7 @@ class Index:
         """Every message, oldest first; of one account or folder (caseless) where given."""
         return self._rows(
             "(?1 IS NULL OR account = ?1) AND (?2 IS NULL OR folder = ?2 COLLATE NOCASE)"
-            " ORDER BY stored_at, uidvalidity, uid",
+            " ORDER BY stored_at, length(generation), generation, length(server_id), server_id",
             account,
             folder,
         )
@@ -182,32 +188,34 @@ class Index:
         """The messages that bear a Message-ID."""
         return self._rows("message_id = ? ORDER BY stored_at", message_id)
 
-    def uids(self, account: str, folder: str, state: Folder) -> set[int]:
-        """The UIDs from ``state.uidnext`` on that are stored already."""
+    def stored(self, account: str, folder: str, generation: str, server_ids: Iterable[str]) -> set[str]:
+        """Those of ``server_ids`` that are stored already."""
         with self._lock, self._errors():
             rows = self._connected().execute(
-                "SELECT uid FROM messages WHERE account = ? AND folder = ? AND uidvalidity = ? AND uid >= ?",
-                (account, folder, state.uidvalidity, state.uidnext),
+                "SELECT server_id FROM json_each(?) CROSS JOIN messages WHERE account = ? AND folder = ?"
+                " AND generation = ? AND length(server_id) = length(value) AND server_id = value",
+                (json.dumps(list(server_ids)), account, folder, generation),
             )
             return {row[0] for row in rows}
 
-    def witnesses(self, account: str, folder: str, uidvalidity: int) -> dict[int, frozenset[str]]:
-        """The last UIDs that are stored with a Message-ID, and these, without blanks."""
+    def witnesses(self, account: str, folder: str, generation: str) -> dict[str, frozenset[str]]:
+        """The last server ids that are stored with a Message-ID, and these, without blanks."""
         with self._lock, self._errors():
             rows = (
                 self._connected()
                 .execute(
-                    "SELECT uid, message_id FROM messages WHERE account = ? AND folder = ?"
-                    " AND uidvalidity = ? AND message_id <> '' ORDER BY uid DESC LIMIT ?",
-                    (account, folder, uidvalidity, WITNESSES),
+                    "SELECT server_id, message_id FROM messages WHERE account = ? AND folder = ?"
+                    " AND generation = ? AND message_id <> ''"
+                    " ORDER BY length(server_id) DESC, server_id DESC LIMIT ?",
+                    (account, folder, generation, WITNESSES),
                 )
                 .fetchall()
             )
         # of the last one there may be more
         whole = [row for row in rows if len(rows) < WITNESSES or row[0] != rows[-1][0]]
         return {
-            uid: frozenset("".join(value.split()) for other, value in whole if other == uid)
-            for uid, _ in whole
+            server_id: frozenset("".join(value.split()) for other, value in whole if other == server_id)
+            for server_id, _ in whole
         }
 
     # -- folders
@@ -218,17 +226,22 @@ class Index:
             row = (
                 self._connected()
                 .execute(
-                    "SELECT uidvalidity, uidnext, stamps FROM folders WHERE account = ? AND folder = ?",
+                    "SELECT position, stamps FROM folders WHERE account = ? AND folder = ?",
                     (account, folder),
                 )
                 .fetchone()
             )
         return Folder(*row) if row else Folder()
 
-    def owed(self, account: str, folder: str, uidvalidity: int) -> set[int]:
-        """The UIDs of messages that the server names and has not given."""
+    def owed(self, account: str, folder: str, generation: str) -> list[str]:
+        """The server ids of messages that the server names and has not given, the oldest first."""
         with self._lock, self._errors():
-            return owed(self._connected(), account, folder, uidvalidity)
+            rows = self._connected().execute(
+                "SELECT server_id FROM owed WHERE account = ? AND folder = ? AND generation = ?"
+                " ORDER BY length(server_id), server_id",
+                (account, folder, generation),
+            )
+            return [row[0] for row in rows]
 
     def stamps(self) -> dict[tuple[str, str], str]:
         """The stamps of every folder as the index knows it."""
@@ -246,8 +259,8 @@ def add(database: sqlite3.Connection, messages: Sequence[Stored]) -> None:
                 one.account,
                 one.folder,
                 one.id,
-                one.uidvalidity,
-                one.uid,
+                one.generation,
+                one.server_id,
                 one.name,
                 one.size,
                 one.stored_at.timestamp(),
@@ -270,52 +283,36 @@ def remove(database: sqlite3.Connection, account: str, folder: str, ids: Iterabl
     )
 
 
-def forget_uids(database: sqlite3.Connection, account: str, folder: str) -> None:
-    """Note of a folder's messages that they are stored, and nothing of where the server has them."""
+def forget_server_ids(database: sqlite3.Connection, account: str, folder: str) -> None:
+    """Note of a folder's messages that they are stored, and nothing of what the server calls them."""
     database.execute(
-        "UPDATE messages SET uidvalidity = 0 WHERE account = ? AND folder = ?", (account, folder)
+        "UPDATE messages SET generation = ? WHERE account = ? AND folder = ?", (NONE, account, folder)
     )
+    database.execute("DELETE FROM owed WHERE account = ? AND folder = ?", (account, folder))
 
 
 def set_folder(database: sqlite3.Connection, account: str, folder: str, state: Folder) -> None:
     """Note how far a folder has been fetched."""
     database.execute(
-        "INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?)",
-        (account, folder, state.uidvalidity, state.uidnext, state.stamps),
+        "INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?)", (account, folder, state.position, state.stamps)
     )
-
-
-def owed(database: sqlite3.Connection, account: str, folder: str, uidvalidity: int) -> set[int]:
-    """The UIDs of messages that the server names and has not given."""
-    # an index made before there was such a table owes nothing
-    if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'owed'").fetchone() is None:
-        return set()
-    rows = database.execute(
-        "SELECT uid FROM owed WHERE account = ? AND folder = ? AND uidvalidity = ?",
-        (account, folder, uidvalidity),
-    )
-    return {row[0] for row in rows}
 
 
 def set_owed(
-    database: sqlite3.Connection, account: str, folder: str, uidvalidity: int, uids: Iterable[int]
+    database: sqlite3.Connection, account: str, folder: str, generation: str, server_ids: Iterable[str]
 ) -> None:
     """Note them, in the place of what a folder owed before."""
-    database.execute(
-        "CREATE TABLE IF NOT EXISTS owed (account TEXT NOT NULL, folder TEXT NOT NULL,"
-        " uidvalidity INTEGER NOT NULL, uid INTEGER NOT NULL,"
-        " PRIMARY KEY (account, folder, uidvalidity, uid)) WITHOUT ROWID"
-    )
     database.execute("DELETE FROM owed WHERE account = ? AND folder = ?", (account, folder))
     database.executemany(
-        "INSERT INTO owed VALUES (?, ?, ?, ?)", [(account, folder, uidvalidity, uid) for uid in uids]
+        "INSERT INTO owed VALUES (?, ?, ?, ?)",
+        [(account, folder, generation, server_id) for server_id in server_ids],
     )
 
 
 def set_stamps(database: sqlite3.Connection, account: str, folder: str, stamps: str) -> None:
     """Note the state of a folder's directories that the index agrees with."""
     database.execute(
-        "INSERT INTO folders (account, folder, uidvalidity, uidnext, stamps) VALUES (?1, ?2, 0, 1, ?3)"
+        "INSERT INTO folders (account, folder, position, stamps) VALUES (?1, ?2, '', ?3)"
         " ON CONFLICT DO UPDATE SET stamps = ?3",
         (account, folder, stamps),
     )

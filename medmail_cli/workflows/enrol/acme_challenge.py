@@ -14,7 +14,6 @@ The account may be one that gets the challenge mails of many people, whose admin
 """
 
 import hashlib
-import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,18 +27,17 @@ from medmail_cli.smime import acme_challenge, dkim, mime
 from medmail_cli.smime.compose import new_message_id
 from medmail_cli.smime.header import mailboxes
 from medmail_cli.store.queue.outbox import QueuedMessage
+from medmail_cli.transport.mailserver import INBOX
 from medmail_cli.workflows.mail import delivery
-from medmail_cli.workflows.mail.fetch import connected
 from medmail_cli.workflows.mail.fetched import Source
 from medmail_cli.workflows.mail.outcomes import RecipientOutcome, common_failure
 
 if TYPE_CHECKING:
     from medmail_cli.smime.acme_challenge import ChallengeMail
     from medmail_cli.smime.fields import Field
-    from medmail_cli.transport.imap import Imap
+    from medmail_cli.transport.mailserver import MailServer
     from medmail_cli.workflows.mail.opening import MessageOpener
 
-FOLDER = "INBOX"
 MOST_MAILS = 500
 """The newest that are looked at."""
 LONGEST_WAIT = 10.0
@@ -56,7 +54,7 @@ def by_smime(opener: "MessageOpener") -> Prove:
     """Proof by an S/MIME signature that is trusted, of somebody who may sign for From, header included."""
 
     def prove(message: bytes, _sender: str) -> "Sequence[Field] | None":
-        opened = opener.open(message, id="", source=FOLDER)
+        opened = opener.open(message, id="", source=INBOX)
         verdict = opened.verdict
         proven = verdict.trusted and verdict.headers.protected and "signed" in verdict.layers
         return opened.header if proven else None
@@ -93,10 +91,8 @@ class Correspondence:
 
     def place(self) -> str:
         """Where INBOX ends now."""
-        with connected(self.source) as imap:
-            seen = imap.examine(FOLDER)
-            following = seen.uidnext or max(imap.search(1, seen)[0], default=0) + 1
-            return f"{seen.uidvalidity}/{following}"
+        with self.source.connect() as server:
+            return server.open(INBOX).end or server.news("").position
 
     def challenge(self, sender: str, address: str, since: str, give_up: float) -> "ChallengeMail | None":
         """The genuine challenge mail from ``sender`` behind ``since``, waited for until ``give_up``.
@@ -104,14 +100,14 @@ class Correspondence:
         Raises ``challenge-not-genuine`` where there are none but others, or where several differ.
         """
         search = _Search(sender, address, self.proofs, unsigned=self.unsigned, shared=self.shared)
-        with connected(self.source) as imap:
+        with self.source.connect() as server:
             while True:
-                search.look(imap, since)
+                search.look(server, since)
                 if (found := search.found()) is not None:
                     return found
                 if (left := give_up - time.monotonic()) <= 0:
                     break
-                with imap.idling(every=0.0) as changed:
+                with server.idling(every=0.0) as changed:
                     changed(min(left, LONGEST_WAIT))
         if search.fault is not None:
             raise search.fault
@@ -169,19 +165,19 @@ class _Search:
     ) -> None:
         self._sender, self._address = sender, address
         self._proofs, self._unsigned, self._shared = proofs, unsigned, shared
-        self._looked: set[int] = set()
+        self._looked: set[str] = set()
         self._mails: dict[str, tuple[ChallengeMail, bool]] = {}
         self.fault: MedmailError | None = None
 
-    def look(self, imap: "Imap", since: str) -> None:
+    def look(self, server: "MailServer", since: str) -> None:
         """Look at what has come since."""
-        seen = imap.examine(FOLDER)
-        place = re.fullmatch(r"(\d{1,10})/(\d{1,10})", since)
-        known = place is not None and int(place[1]) == seen.uidvalidity
-        first = int(place[2]) if known and place else 1  # a folder numbered anew is looked through whole
-        new = [uid for uid in imap.search(first, seen)[0][-MOST_MAILS:] if uid not in self._looked]
+        server.open(INBOX)
+        news = server.news(since)
+        if news.restored:
+            news = server.news("")
+        new = [server_id for server_id in news.server_ids[-MOST_MAILS:] if server_id not in self._looked]
         self._looked.update(new)
-        for _, message in imap.fetch(new):
+        for _, message in server.fetch(new):
             if isinstance(message, bytes):
                 self._judge(message)
 

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     import ssl
 
     from medmail_cli.audit.entry import Ending, Fact
-    from medmail_cli.config import Account, Server
+    from medmail_cli.config import Account
     from medmail_cli.store.log.writer import AuditLog
     from medmail_cli.store.mail.mailbox import Mailbox
+    from medmail_cli.transport.mailserver import MailServer
     from medmail_cli.transport.sasl import Credentials
 
 _Event = TypeVar("_Event")
@@ -43,7 +44,10 @@ FATE_SIZE, OUTCOME_SIZE = 32 << 10, 8 << 10
 
 @dataclass
 class DeliveryContext:
-    """What handing over needs; ``credentials`` gives an account's, having asked for secrets it lacks."""
+    """What handing over needs; ``credentials`` gives an account's, having asked for secrets it lacks.
+
+    ``mail_server`` connects to the server of an account's letters, where copies may be kept.
+    """
 
     outbox: Outbox
     log: "AuditLog"
@@ -51,6 +55,7 @@ class DeliveryContext:
     accounts: "Mapping[str, Account]"
     credentials: "Callable[[Account], Credentials]"
     tls_context: "Callable[[Account], ssl.SSLContext]"
+    mail_server: "Callable[[Account], MailServer]"
     now: Callable[[], datetime]
     ask_dsn: bool = True
 
@@ -319,23 +324,18 @@ def keep(context: DeliveryContext, account: "Account", submissions: Sequence[Sub
         if context.mailbox is not None:
             context.mailbox.keep_sent(account.name, messages, context.now())
         context.outbox.kept(one.number for one in some)
-        if account.sent_folder and account.imap is not None:
+        if account.sent_folder and account.mailbox_server is not None:
             try:
-                _append(context, account, account.imap, account.sent_folder, messages)
+                _append(context, account, account.sent_folder, messages)
             except MedmailError as error:
                 # the letter is sent and the copy kept here: that is what counts
                 yield Note("sent-copy-not-appended", {"folder": account.sent_folder, "error": error.code})
 
 
-def _append(
-    context: DeliveryContext, account: "Account", server: "Server", folder: str, messages: Sequence[bytes]
-) -> None:
-    from medmail_cli.transport.imap import Imap
-
-    with Imap(server, context.tls_context(account), via=account.proxy) as connection:
-        connection.login(context.credentials(account))
+def _append(context: DeliveryContext, account: "Account", folder: str, messages: Sequence[bytes]) -> None:
+    with context.mail_server(account) as server:
         for message in messages:
-            connection.append(folder, message)
+            server.append(folder, message)
 
 
 def _batches(submissions: Sequence[Submission]) -> Iterator[list[Submission]]:

@@ -1,8 +1,8 @@
 """``fetch``: from the server's folders into the mailbox, each message once, nothing marked or deleted there.
 
 The network is read while the group before is made durable. Whatever ends a run, what is stored stays, and
-the next run goes on from there: a folder counts as done up to a UID only once every message below it is
-stored or gone.
+the next run goes on from there: a folder counts as done up to a position only once every message
+before it is stored or gone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from medmail_cli.audit.entry import Outcome
 from medmail_cli.codes import OK, PARTIAL
 from medmail_cli.errors import MedmailError, combine, exit_of
+from medmail_cli.transport.mailserver import LOST
 from medmail_cli.workflows.mail.fetched import (
     Event,
     FetchedAccount,
@@ -25,34 +26,32 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from medmail_cli.audit.entry import Ending, Fact
-    from medmail_cli.transport.imap import Imap
+    from medmail_cli.transport.mailserver import MailServer
 
 ONE_FOLDERS = {"malformed", "not-found", "server-refused"}
 """What ends the fetching of one folder and not that of the others."""
-CONNECTIONS = {"server-answer-malformed", "server-busy", "server-unreachable"}
-"""What ends a connection. The next folder is fetched over another one,"""
-LOST = 3
-"""unless as many in turn have ended so: then it is the server that has failed."""
+CONNECTIONS = 3
+"""Connections that end in turn, each over another folder, before it is the server that has failed."""
 
 
 def fetch(source: Source, stores: Stores) -> Iterator[Event]:
     """Fetch what is new in an account.
 
-    Raises what the connection and the stores raise, ``no-account`` where the account has no IMAP server and
+    Raises what the connection and the stores raise, ``no-imap-server`` where the account has none, and
     ``store-busy`` where another process fetches it.
     """
-    yield from recorded(source, stores, lambda: connected(source), Tally())
+    yield from recorded(source, stores, source.connect, Tally())
 
 
 def recorded(
-    source: Source, stores: Stores, connect: "Callable[[], AbstractContextManager[Imap]]", got: "Tally"
+    source: Source, stores: Stores, connect: "Callable[[], AbstractContextManager[MailServer]]", got: "Tally"
 ) -> Iterator[Event]:
     """Fetch what is new over a connection, between an intent and an outcome in the log; ``got`` counts it."""
     with stores.mailbox.fetching(source.account.name):
         intent = _begin(source, stores)
         try:
-            with connect() as imap:
-                yield from _folders(imap, source, stores, got)
+            with connect() as server:
+                yield from _folders(server, source, stores, got)
         except MedmailError as error:
             _end(stores, intent, got, error)
             raise
@@ -71,28 +70,10 @@ def fetch_all(sources: Sequence[Source], stores: Stores) -> Iterator[Event]:
             yield FetchedAccount(source.account.name, "done", OK)
 
 
-def connected(source: Source) -> "Imap":
-    """A connection to the account's IMAP server, logged in."""
-    from medmail_cli.transport.imap import Imap
-
-    account = source.account
-    if account.imap is None:
-        raise MedmailError("no-imap-server", account=account.name)
-    # a password is asked for before a server waits for it
-    credentials = source.credentials()
-    imap = Imap(account.imap, source.context(), via=account.proxy, timeout=source.patience)
-    try:
-        imap.login(credentials)
-    except BaseException:
-        imap.close(politely=False)
-        raise
-    return imap
-
-
 def _begin(source: Source, stores: Stores) -> int:
     account = source.account
-    server = f"{account.imap.host}:{account.imap.port}" if account.imap else ""
-    return stores.log.intent("fetch", actor=account.address, account=account.name, server=server)
+    host = f"{server.host}:{server.port}" if (server := account.mailbox_server) else ""
+    return stores.log.intent("fetch", actor=account.address, account=account.name, server=host)
 
 
 def _end(stores: Stores, intent: int, got: Tally, error: MedmailError | None) -> None:
@@ -109,17 +90,17 @@ def _end(stores: Stores, intent: int, got: Tally, error: MedmailError | None) ->
     stores.log.outcomes([Outcome(intent, ending, code, facts=facts)])
 
 
-def _folders(imap: "Imap", source: Source, stores: Stores, got: Tally) -> Iterator[Event]:
+def _folders(server: "MailServer", source: Source, stores: Stores, got: Tally) -> Iterator[Event]:
     from medmail_cli.workflows.mail.fetch_folder import of_folder
 
-    names = list(dict.fromkeys(source.folders or imap.folders()))
+    names = list(dict.fromkeys(source.folders or server.folders()))
     lost = 0
     for name in names:
         before = len(got.new), got.known
         error: MedmailError | None = None
         exits: list[int] = []
         try:
-            for event in of_folder(imap, name, source, stores, got):
+            for event in of_folder(server, name, source, stores, got):
                 if isinstance(event, FetchedMessage):
                     exits.append(event.exit)
                 yield event
@@ -138,11 +119,11 @@ def _folders(imap: "Imap", source: Source, stores: Stores, got: Tally) -> Iterat
             told=len(names) == 1,
         )
         if error is not None:
-            lost = lost + 1 if error.code in CONNECTIONS else 0
-            if len(names) == 1 or error.code not in ONE_FOLDERS | CONNECTIONS or lost == LOST:
+            lost = lost + 1 if error.code in LOST else 0
+            if len(names) == 1 or error.code not in ONE_FOLDERS | LOST or lost == CONNECTIONS:
                 raise error
             if lost:
                 # what may still be on its way belongs to no question of ours
-                imap.again()
+                server.again()
         else:
             lost = 0

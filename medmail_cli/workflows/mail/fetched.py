@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from medmail_cli.codes import OK
 from medmail_cli.model import Note, Progress
+from medmail_cli.transport.mailserver import INBOX
 
 if TYPE_CHECKING:
-    import ssl
-
     from medmail_cli.config import Account
     from medmail_cli.store.log.writer import AuditLog
     from medmail_cli.store.mail.mailbox import Mailbox
-    from medmail_cli.transport.sasl import Credentials
+    from medmail_cli.transport.mailserver import MailServer
 
 
 @dataclass(frozen=True)
 class FetchedMessage:
     """A message that has come; ``known`` if the folder held its bytes already, by the outer header.
 
+    ``uid`` is the number that its server knows it by (RFC 3501 §2.3.1.1), 0 where it has none.
     ``failed`` if the server names it and does not give it: ``error`` says how, ``reason`` with what facts.
     """
 
@@ -74,16 +74,11 @@ Event = FetchedMessage | FetchedFolder | FetchedAccount | Progress | Note
 
 @dataclass(frozen=True)
 class Source:
-    """An account as a run reads it: how to log in, and which folders (None: all of them).
-
-    ``patience`` is how many seconds the server may take for an answer.
-    """
+    """An account as a run reads it: what connects and logs in, and which folders (None: all of them)."""
 
     account: "Account"
-    context: "Callable[[], ssl.SSLContext]"
-    credentials: "Callable[[], Credentials]"
-    folders: tuple[str, ...] | None = ("INBOX",)
-    patience: float = 60.0
+    connect: "Callable[[], MailServer]"
+    folders: tuple[str, ...] | None = (INBOX,)
 
 
 @dataclass(frozen=True)

@@ -18,19 +18,19 @@ class Refusals:
     clock: Callable[[], float] = time.monotonic
     _found: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
 
-    def add(self, protocol: str, account: str) -> None:
-        """The server of an account, by its protocol, has refused the password."""
-        times, _ = self._found.get((protocol, account), (0, 0.0))
-        self._found[protocol, account] = times + 1, self.clock() + self.pause
+    def add(self, service: str, account: str) -> None:
+        """An account's server for mailbox or submission has refused the password."""
+        times, _ = self._found.get((service, account), (0, 0.0))
+        self._found[service, account] = times + 1, self.clock() + self.pause
         self.forget(account)
 
-    def clear(self, protocol: str, account: str) -> None:
+    def clear(self, service: str, account: str) -> None:
         """It has let us in."""
-        self._found.pop((protocol, account), None)
+        self._found.pop((service, account), None)
 
-    def spent(self, protocol: str, account: str) -> bool:
+    def spent(self, service: str, account: str) -> bool:
         """Has it refused so often that it is not to be tried any more?"""
-        return self._found.get((protocol, account), (0, 0.0))[0] >= self.most
+        return self._found.get((service, account), (0, 0.0))[0] >= self.most
 
     def holds(self, account: str) -> bool:
         """Is the password of an account not to be said now, to any of its servers?"""

@@ -43,11 +43,11 @@ def _retry_due(context: DeliveryContext, refusals: "Refusals | None") -> "Iterat
                 if event.code == "login-refused" and account not in refused:
                     # many letters, one refusal
                     refused.add(account)
-                    refusals.add("smtp", account)
-                    if refusals.spent("smtp", account):
+                    refusals.add("submission", account)
+                    if refusals.spent("submission", account):
                         yield Note("watch-sends-no-more", {"account": account})
                 elif event.status == "accepted":
-                    refusals.clear("smtp", account)
+                    refusals.clear("submission", account)
             yield _retried(event)
     except MedmailError as error:
         if is_ours(error):

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from medmail_cli.codes import TRY_LATER
 from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.model import Note
-from medmail_cli.workflows.mail.fetch import connected, recorded
+from medmail_cli.transport.mailserver import INBOX
+from medmail_cli.workflows.mail.fetch import recorded
 from medmail_cli.workflows.mail.fetched import Source, Stores, Tally
 
 if TYPE_CHECKING:
-    from medmail_cli.transport.imap import Examined, Imap
+    from medmail_cli.transport.mailserver import MailServer, OpenFolder
     from medmail_cli.workflows.mail.refusals import Refusals
 
 _REFUSED = ("login-refused", "login-expired", "client-certificate-refused")
@@ -75,10 +76,10 @@ def watch(
         while True:
             stay.rounds = 0
             try:
-                with connected(source) as imap:
-                    refusals.clear("imap", account)
+                with source.connect() as server:
+                    refusals.clear("mailbox", account)
                     stay.known = True
-                    yield from stay.on(imap)
+                    yield from stay.on(server)
             except MedmailError as error:
                 if not _passes(error.code, known=stay.known, settled=stay.settled):
                     raise
@@ -86,8 +87,8 @@ def watch(
                     delay = pace.first_retry
                 seconds = delay
                 if error.code in _REFUSED:
-                    refusals.add("imap", account)
-                    if refusals.spent("imap", account):
+                    refusals.add("mailbox", account)
+                    if refusals.spent("mailbox", account):
                         raise
                     seconds = refusals.pause
                 else:
@@ -172,24 +173,24 @@ class _Stay:
     rounds: int = 0
     """Over the connection at hand."""
 
-    def on(self, imap: "Imap") -> Iterator[object]:
+    def on(self, server: "MailServer") -> Iterator[object]:
         """Fetch and wait over a connection, until it is lost."""
-        before: Mapping[str, Examined | str] | None = None
+        before: Mapping[str, OpenFolder | str] | None = None
         whole = time.monotonic()
         pause = 0.0
         while True:
             # looked at before the round: what comes while it lasts differs from this
-            seen = self._look(imap)
+            seen = self._look(server)
             if seen != before or time.monotonic() >= whole:
                 yield from self.errands.during(pause) if pause else ()
                 before = seen
                 got = Tally()
-                yield from self._round(imap, got)
+                yield from self._round(server, got)
                 whole = time.monotonic() + self.pace.whole
                 pause = 0.0 if got.new else min(max(2 * pause, self.pace.between), self.pace.last_between)
                 continue
             pause = 0.0
-            with imap.idling(self.pace.poll) as changed:
+            with server.idling(self.pace.poll) as changed:
                 until = time.monotonic() + self.pace.look
                 while True:
                     yield from self.errands.go_on()
@@ -197,22 +198,22 @@ class _Stay:
                     if left <= 0 or changed(min(left, self.errands.wait)):
                         break
 
-    def _look(self, imap: "Imap") -> "Mapping[str, Examined | str]":
+    def _look(self, server: "MailServer") -> "Mapping[str, OpenFolder | str]":
         """What the server says of each folder; the first is the one that is open afterwards."""
-        names = list(self.source.folders or imap.folders() or ["INBOX"])
-        seen: dict[str, Examined | str] = {}
+        names = list(self.source.folders or server.folders() or [INBOX])
+        seen: dict[str, OpenFolder | str] = {}
         for name in reversed(names):
             try:
-                seen[name] = imap.examine(name)
+                seen[name] = server.open(name)
             except MedmailError as error:
                 if len(names) == 1 or error.code not in ("not-found", "server-refused"):
                     raise
                 seen[name] = error.code
         return seen
 
-    def _round(self, imap: "Imap", got: Tally) -> Iterator[object]:
+    def _round(self, server: "MailServer", got: Tally) -> Iterator[object]:
         try:
-            yield from recorded(self.source, self.stores, lambda: nullcontext(imap), got)
+            yield from recorded(self.source, self.stores, lambda: nullcontext(server), got)
         finally:
             noted = self.react(got.new) if got.new else None
         if noted is not None:

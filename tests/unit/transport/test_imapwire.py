@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.transport import imapanswers, imapwire
-from medmail_cli.transport.imapwire import Response, TooLarge, Wire
+from medmail_cli.transport.imapwire import Response, Wire
+from medmail_cli.transport.mailserver import TooLarge
 
 pytestmark = pytest.mark.thorough
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,10 +38,14 @@ def box(tmp_path: Path) -> Iterator[Mailbox]:
 
 
 def fill(
-    box: Mailbox, count: int = 5, folder: str = "INBOX", uidvalidity: int = 7, first: int = 1
+    box: Mailbox, count: int = 5, folder: str = "INBOX", generation: str = "7", first: int = 1
 ) -> list[Stored]:
-    batch = [(first + n, sample(first + n)) for n in range(count)]
-    return [stored for stored, _ in box.store("work", folder, uidvalidity, batch, NOW)]
+    batch = [(str(first + n), sample(first + n)) for n in range(count)]
+    return [stored for stored, _ in box.store("work", folder, generation, batch, NOW)]
+
+
+def server_ids(box: Mailbox, *args: Any, **wanted: Any) -> list[str]:
+    return [letter.server_id for letter in box.list(*args, **wanted)]
 
 
 def code_of(call: Callable[..., object], *args: object) -> str:
@@ -70,33 +75,34 @@ def test_an_empty_mailbox_leaves_nothing_on_disk(box: Mailbox) -> None:
 
 def test_the_same_bytes_are_stored_once(box: Mailbox) -> None:
     fill(box)
-    again = box.store("work", "INBOX", 7, [(1, sample(1)), (9, sample(1)), (10, sample(10))], LATER)
+    again = box.store("work", "INBOX", "7", [("1", sample(1)), ("9", sample(1)), ("10", sample(10))], LATER)
     assert [new for _, new in again] == [False, False, True]
-    twice = box.store("work", "INBOX", 7, [(20, sample(20)), (21, sample(20))], LATER)
+    twice = box.store("work", "INBOX", "7", [("20", sample(20)), ("21", sample(20))], LATER)
     assert [new for _, new in twice] == [True, False]
     assert len(box.list()) == len(maildir.scan(box.folder / "work" / "INBOX")) == 7
 
 
-def test_a_new_uidvalidity_moves_messages_and_keeps_when_they_came(box: Mailbox) -> None:
+def test_in_a_new_generation_messages_get_new_server_ids_and_keep_when_they_came(box: Mailbox) -> None:
     fill(box)
-    moved = box.store("work", "INBOX", 8, [(40 + n, sample(n)) for n in range(1, 6)], LATER)
+    moved = box.store("work", "INBOX", "8", [(str(40 + n), sample(n)) for n in range(1, 6)], LATER)
     assert not any(new for _, new in moved)
-    assert [(one.uidvalidity, one.uid, one.stored_at) for one in box.list()] == [
-        (8, 40 + n, NOW) for n in range(1, 6)
+    assert [(letter.generation, letter.server_id, letter.stored_at) for letter in box.list()] == [
+        ("8", str(40 + n), NOW) for n in range(1, 6)
     ]
-    assert box.stored_uids("work", "INBOX", 8, 1) == {41, 42, 43, 44, 45}
+    asked = [str(n) for n in range(1, 100)]
+    assert box.stored("work", "INBOX", "8", asked) == {"41", "42", "43", "44", "45"}
     assert len(maildir.scan(box.folder / "work" / "INBOX")) == 5
 
 
 def test_the_index_is_made_again_whole(box: Mailbox) -> None:
     fill(box)
-    fill(box, 3, "Sent/2026 élan..", 9)
+    fill(box, 3, "Sent/2026 élan..", "9")
     box.keep_sent("home", [b"Subject: mine\r\n\r\n"], LATER)
     before = box.list()
     box.close()
     (box.folder / "index.db").unlink()
     assert box.list() == before
-    box.advance("work", "INBOX", 7, 6)
+    box.advance("work", "INBOX", "7/6")
     assert box.rebuild() == 9
     assert box.list() == before
 
@@ -106,7 +112,7 @@ def test_the_index_follows_other_programs(box: Mailbox) -> None:
     inbox = box.folder / "work" / "INBOX"
     (inbox / "new" / stored[0].name).rename(inbox / "cur" / f"{stored[0].name}:2,FS")
     (inbox / "new" / stored[1].name).unlink()
-    assert [one.uid for one in box.list()] == [1, 3, 4, 5]
+    assert server_ids(box) == ["1", "3", "4", "5"]
     assert box.read(stored[0].id) == sample(1)
     assert code_of(box.read, stored[1].id) == "not-found"
 
@@ -114,13 +120,13 @@ def test_the_index_follows_other_programs(box: Mailbox) -> None:
 def test_messages_a_kill_left_unindexed_are_taken_in(box: Mailbox) -> None:
     fill(box)
     raw = sample(77)
-    name = str(maildir.Name(NOW, 7, 77, hashlib.sha256(raw).hexdigest()))
+    name = str(maildir.Name(NOW, "7", "77", hashlib.sha256(raw).hexdigest()))
     with ThreadPoolExecutor(1) as pool:
         maildir.write(box.folder / "work" / "INBOX", [(name, raw)], pool)
     (box.folder / "work" / "INBOX" / "tmp" / name).write_bytes(raw[:100])
-    assert box.stored_uids("work", "INBOX", 7, 6) == {77}
+    assert box.stored("work", "INBOX", "7", ["6", "77"]) == {"77"}
     assert not list((box.folder / "work" / "INBOX" / "tmp").iterdir())
-    assert box.list()[-1].uid == 77
+    assert box.list()[-1].server_id == "77"
 
 
 def crowd(box: Mailbox, count: int) -> None:
@@ -129,20 +135,20 @@ def crowd(box: Mailbox, count: int) -> None:
     maildir.create(inbox)
     for uid in range(1, count + 1):
         raw = sample(uid)
-        name = maildir.Name(NOW, 7, uid, hashlib.sha256(raw).hexdigest())
+        name = maildir.Name(NOW, "7", str(uid), hashlib.sha256(raw).hexdigest())
         (inbox / "cur" / f"{name}:2,S").write_bytes(raw)
     box.rebuild()
-    box.advance("work", "INBOX", 7, count + 1)
+    box.advance("work", "INBOX", f"7/{count + 1}")
 
 
 def one_more(box: Mailbox, uids: Iterator[int]) -> None:
     """What a fetch of one new message asks of the mailbox."""
     uid = next(uids)
-    assert box.progress("work", "INBOX").uidnext == uid
-    assert box.stored_uids("work", "INBOX", 7, uid) == set()
-    ((_, new),) = box.store("work", "INBOX", 7, [(uid, sample(uid))], NOW)
+    assert box.progress("work", "INBOX").position == f"7/{uid}"
+    assert box.stored("work", "INBOX", "7", [str(uid)]) == set()
+    ((_, new),) = box.store("work", "INBOX", "7", [(str(uid), sample(uid))], NOW)
     assert new
-    box.advance("work", "INBOX", 7, uid + 1)
+    box.advance("work", "INBOX", f"7/{uid + 1}")
 
 
 def test_a_new_message_costs_the_same_however_many_there_are(tmp_path: Path) -> None:
@@ -173,52 +179,58 @@ def test_however_many_messages_move_their_folder_is_looked_at_once(
         return scan(folder)
 
     monkeypatch.setattr(maildir, "scan", counted)
-    box.store("work", "INBOX", 8, [(40 + n, sample(n)) for n in range(1, 41)], LATER)
+    box.store("work", "INBOX", "8", [(str(40 + n), sample(n)) for n in range(1, 41)], LATER)
     assert len(looks) == 1
     with box.rewrapping():
         looks.clear()
-        box.replace([(one, b"other bytes %d" % one.uid) for one in box._opened().all() if one.uid < 80])
+        box.replace(
+            [(one, b"bytes %d" % n) for n, one in enumerate(box._opened().all()) if one.server_id < "80"]
+        )
     assert len(looks) == 2
     found = scan(inbox)
     assert {path.name.partition(":2,")[2] for path in found.values()} == {"FRS"}
-    assert {maildir.named(name).uidvalidity for name in found} == {8}
+    assert {maildir.named(name).generation for name in found} == {"8"}
     assert len(found) == 39
 
 
-def test_witnesses_are_known_by_all_that_bears_their_number(box: Mailbox) -> None:
-    assert box.witnesses("work", "INBOX", 7) == {}
+def test_witnesses_are_known_by_all_that_bears_their_server_id(box: Mailbox) -> None:
+    assert box.witnesses("work", "INBOX", "7") == {}
     fill(box, 3)
     # numbers were given again: the first is two messages now
-    box.store("work", "INBOX", 7, [(1, sample(50)), (9, b"Subject: none\r\n\r\n")], NOW)
-    ids = {uid: frozenset({f"<sample-{uid}@hosp.test>"}) for uid in range(1, 20)}
-    both = ids[1] | {"<sample-50@hosp.test>"}
-    assert box.witnesses("work", "INBOX", 7) == {3: ids[3], 2: ids[2], 1: both}
-    assert box.witnesses("work", "INBOX", 8) == {}
-    fill(box, 4, first=4)
-    assert box.witnesses("work", "INBOX", 7) == {uid: ids[uid] for uid in range(2, 8)}
-    box.begin_again("work", "INBOX", 7)
-    assert box.witnesses("work", "INBOX", 7) == {}
-    assert box.stored_uids("work", "INBOX", 7, 1) == set()
-    assert len(box.list()) == 9
+    box.store("work", "INBOX", "7", [("1", sample(50)), ("9", b"Subject: none\r\n\r\n")], NOW)
+    ids = {str(n): frozenset({f"<sample-{n}@hosp.test>"}) for n in range(1, 20)}
+    both = ids["1"] | {"<sample-50@hosp.test>"}
+    assert box.witnesses("work", "INBOX", "7") == {"3": ids["3"], "2": ids["2"], "1": both}
+    assert box.witnesses("work", "INBOX", "8") == {}
+    # as numbers are, not as text is: 10 comes after 9
+    fill(box, 7, first=4)
+    assert box.witnesses("work", "INBOX", "7") == {str(n): ids[str(n)] for n in range(4, 11)}
+    box.owe("work", "INBOX", "7", ["5"])
+    box.begin_again("work", "INBOX")
+    assert box.witnesses("work", "INBOX", "7") == {}
+    assert box.stored("work", "INBOX", "7", ["1", "2"]) == set()
+    assert box.owed("work", "INBOX", "7") == []
+    assert box.progress("work", "INBOX").position is None
+    assert len(box.list()) == 12
 
 
 def test_what_other_programs_did_meanwhile_is_seen_after_a_fetch(box: Mailbox) -> None:
     stored = fill(box)
-    box.advance("work", "INBOX", 7, 6)
+    box.advance("work", "INBOX", "7/6")
     assert len(box.list()) == 5
     inbox = box.folder / "work" / "INBOX"
     (inbox / "new" / stored[1].name).unlink()
     box.keep_sent("work", [b"Subject: mine\r\n\r\n"], LATER)
     # neither what is stored afterwards nor what is noted hides it, and what was deleted stays away
     fill(box, 1, first=6)
-    box.advance("work", "INBOX", 7, 7)
-    assert [one.uid for one in box.list(folder="INBOX")] == [1, 3, 4, 5, 6]
-    assert box.stored_uids("work", "INBOX", 7, 7) == set()
+    box.advance("work", "INBOX", "7/7")
+    assert server_ids(box, folder="INBOX") == ["1", "3", "4", "5", "6"]
+    assert box.stored("work", "INBOX", "7", ["7"]) == set()
 
 
 def test_a_kill_within_the_clocks_tick_hides_no_message(box: Mailbox) -> None:
     fill(box)
-    box.advance("work", "INBOX", 7, 6)
+    box.advance("work", "INBOX", "7/6")
     inbox = box.folder / "work" / "INBOX"
     before = (inbox / "new").stat()
 
@@ -230,7 +242,7 @@ def test_a_kill_within_the_clocks_tick_hides_no_message(box: Mailbox) -> None:
         with pytest.raises(KeyboardInterrupt):
             fill(box, 1, first=6)
     os.utime(inbox / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert box.stored_uids("work", "INBOX", 7, 6) == {6}
+    assert box.stored("work", "INBOX", "7", ["6"]) == {"6"}
 
 
 def test_changed_bytes_are_told(box: Mailbox) -> None:
@@ -263,8 +275,8 @@ def test_prefixes(box: Mailbox) -> None:
 
 def test_search(box: Mailbox) -> None:
     fill(box)
-    box.store("work", "Archive", 1, [(1, sample(50, subject="=?utf-8?q?R=C3=A9sultat?="))], LATER)
-    assert [one.uid for one in box.list("message 3")] == [3]
+    box.store("work", "Archive", "1", [("1", sample(50, subject="=?utf-8?q?R=C3=A9sultat?="))], LATER)
+    assert server_ids(box, "message 3") == ["3"]
     assert [one.folder for one in box.list("RESULTAT")] == ["Archive"]
     assert len(box.list(folder="archive")) == 1
     assert len(box.list(sender="alice", account="work")) == 6
@@ -287,7 +299,7 @@ def test_nothing_from_inside_stands_readable_on_disk(box: Mailbox) -> None:
     assert [one.id for one in box.list("sentinel dupont", subkey=KEY)] == [first.id]
     assert not box.list("sentinel")
     assert box.opened() == {first.id, second.id}
-    assert [one.uid for one in box.list(unopened=True)] == [3, 4, 5]
+    assert server_ids(box, unopened=True) == ["3", "4", "5"]
     files = [path for path in box.folder.rglob("*") if path.is_file()]
     assert len(files) > 6
     assert not [path for path in files if b"SENTINEL" in path.read_bytes() or b"VIH" in path.read_bytes()]
@@ -318,12 +330,12 @@ def test_a_full_disk_loses_nothing_that_was_there(box: Mailbox, monkeypatch: pyt
         return real(descriptor, data)
 
     monkeypatch.setattr(os, "write", write)
-    assert code_of(fill, box, 20, "INBOX", 7, 100) == "disk-full"
+    assert code_of(fill, box, 20, "INBOX", "7", 100) == "disk-full"
     monkeypatch.undo()
     assert not list((box.folder / "work" / "INBOX" / "tmp").iterdir())
     left = len(box.list())
     assert 5 <= left < 25
-    fill(box, 20, "INBOX", 7, 100)
+    fill(box, 20, "INBOX", "7", 100)
     assert len(box.list()) == 25
 
 
@@ -344,13 +356,15 @@ def test_one_fetch_an_account_at_a_time(box: Mailbox, monkeypatch: pytest.Monkey
 
 @given(
     st.datetimes(datetime(1971, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)),
-    st.integers(0, 2**32 - 1),
-    st.integers(0, 2**32 - 1),
+    st.from_regex(r"[0-9a-z]{1,20}", fullmatch=True),
+    st.from_regex(r"[0-9A-Za-z_-]{1,43}", fullmatch=True),
     st.binary(min_size=32, max_size=32),
     st.text("DFPRST", max_size=6),
 )
-def test_file_names_round_trip(at: datetime, uidvalidity: int, uid: int, digest: bytes, flags: str) -> None:
-    name = maildir.Name(at, uidvalidity, uid, digest.hex())
+def test_file_names_round_trip(
+    at: datetime, generation: str, server_id: str, digest: bytes, flags: str
+) -> None:
+    name = maildir.Name(at, generation, server_id, digest.hex())
     assert maildir.parse_name(f"{name}:2,{flags}") == maildir.parse_name(str(name)) == name
     assert "/" not in str(name)
 
@@ -381,7 +395,9 @@ def test_outer_headers_of_anything(data: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_stored_and_listed(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     box = Mailbox(tmp_path_factory.mktemp("any"))
-    ((stored, _),) = box.store("work", "INBOX", 1, [(1, b"Subject: \xff =?utf-8?b?7aCA?=\n " + data)], NOW)
+    ((stored, _),) = box.store(
+        "work", "INBOX", "1", [("1", b"Subject: \xff =?utf-8?b?7aCA?=\n " + data)], NOW
+    )
     assert box.list()[0].id == stored.id
     box.close()
 
