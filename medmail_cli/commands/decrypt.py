@@ -1,5 +1,6 @@
 """``medmail decrypt``: open messages and say whether to believe them."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medmail_cli.ui.i18n import _
-from medmail_cli.wiring.opening import message_opener, sources_of
+from medmail_cli.wiring.opening import decryption_context, message_opener, sources_of
 from medmail_cli.wiring.options import At, Offline, examples, instant
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def decrypt(
     from medmail_cli.store.files import check_no_input, check_output
     from medmail_cli.ui.render import show
     from medmail_cli.workflows.mail import decrypt as workflow
+    from medmail_cli.workflows.mail.output import Output
 
     session: Session = ctx.obj
     to_stdout = str(output) == "-" or (form is not None and output is None and out_dir is None)
@@ -108,7 +110,7 @@ def decrypt(
     if output is not None and not to_stdout:
         check_no_input(output, map(Path, messages or ()))
         check_output(output, force=force)
-    target = workflow.Output(
+    target = Output(
         stdout=to_stdout,
         file=None if to_stdout else output,
         folder=out_dir,
@@ -124,20 +126,14 @@ def decrypt(
         show_unverified=show_unverified,
         allow_weak=allow_weak,
     )
-    stored = any(source.stored for source in sources)
-    found = workflow.decrypt(
-        sources,
-        opener=opener,
-        log=session.log,
-        actor=identity or next(iter(opener.own_addresses), "medmail"),
+    context = replace(
+        decryption_context(session, opener, sources, identity),
         output=target,
         explained=explained,
         flush=session.console.sync,
-        mailbox=session.mailbox if stored else None,
-        subkey=lambda: session.unlocked.subkey("learned"),
     )
     named = 0 if session.options.format == "json" or len(sources) == 1 else len(sources)
-    return show(ctx, "decrypt", _shown(found, named))
+    return show(ctx, "decrypt", _shown(workflow.decrypt(sources, context), named))
 
 
 def _shown(found: "Generator[object, None, None]", named: int) -> "Iterator[object]":

@@ -51,7 +51,7 @@ def reply(
     from medmail_cli.model import Note
     from medmail_cli.pki.x509.address import canonical
     from medmail_cli.ui.render import show
-    from medmail_cli.wiring.opening import message_opener, sources_of
+    from medmail_cli.wiring.opening import decryption_context, message_opener, sources_of
     from medmail_cli.wiring.sending import given, letter, sending_context
     from medmail_cli.workflows.mail import send
     from medmail_cli.workflows.mail.reply import answer
@@ -79,13 +79,10 @@ def reply(
         raise typer.BadParameter(_("the file holds several messages; one is answered at a time"))
     made = answer(
         source,
-        opener=message_opener(session, None, instant(at), offline=offline),
-        log=session.log,
+        decryption_context(session, message_opener(session, None, instant(at), offline=offline), [source]),
         everybody=everybody,
         sender=sender,
         include=include,
-        mailbox=session.mailbox if source.stored else None,
-        subkey=lambda: session.unlocked.subkey("learned"),
     )
     heading = _("{author} wrote:").format(author=made.author)
     template = f"\n\n{heading}\n{made.quoted}" if made.quoted else "\n"

@@ -1,6 +1,7 @@
 """What opens letters and judges who signed them, in this run, and the letters that arguments name."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,11 @@ from medmail_cli.ui.i18n import _
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from medmail_cli.session import Session
     from medmail_cli.smime.layers import Keys
-    from medmail_cli.workflows.mail.decrypt import Source
+    from medmail_cli.workflows.mail.decrypt import DecryptionContext, Source
     from medmail_cli.workflows.mail.opening import MessageOpener
     from medmail_cli.workflows.trust.revocation_fetch import Fetcher
     from medmail_cli.workflows.trust.validator import Validator
@@ -130,4 +131,18 @@ def message_opener(
         show_unverified=show_unverified,
         allow_weak=allow_weak,
         incomplete=Incomplete(session.paths.cache / "incomplete"),
+    )
+
+
+def decryption_context(
+    session: "Session", opener: "MessageOpener", sources: "Sequence[Source]", identity: str | None = None
+) -> "DecryptionContext":
+    """What ``decrypt`` and ``reply`` open letters by; the log names who reads, not who typed."""
+    from medmail_cli.workflows.mail.decrypt import DecryptionContext
+
+    return DecryptionContext(
+        opener,
+        replace(session.run, actor=identity or next(iter(opener.own_addresses), "medmail")),
+        mailbox=session.mailbox if any(source.stored for source in sources) else None,
+        subkey=lambda: session.unlocked.subkey("learned"),
     )

@@ -12,30 +12,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from medmail_cli.audit.entry import Intent, Outcome
-from medmail_cli.codes import FAILED, INTEGRITY, UNTRUSTED
+from medmail_cli.codes import FAILED, UNTRUSTED
 from medmail_cli.errors import MedmailError, exit_of, not_readable
 from medmail_cli.model import Note, Problem
 from medmail_cli.smime import mbox
 from medmail_cli.smime.explain import Step, explain
-from medmail_cli.smime.filenames import distinct, safe_name
 from medmail_cli.store import files
+from medmail_cli.workflows.mail.output import SHOWN, Output, may_write, rendered, write
 
 if TYPE_CHECKING:
     from medmail_cli.audit.entry import Ending
     from medmail_cli.smime.open import Opened
     from medmail_cli.smime.verdict import Verdict
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.mail.mailbox import Mailbox
     from medmail_cli.store.mail.outer_index import Stored
     from medmail_cli.workflows.mail.opening import MessageOpener
 
 GROUP_MESSAGES = 256
 GROUP_OCTETS = 16 << 20
-
-STDOUT = "-"
 
 
 @dataclass(frozen=True)
@@ -46,23 +44,6 @@ class Source:
     size: int
     read: Callable[[], bytes]
     stored: "Stored | None" = None
-
-
-@dataclass(frozen=True)
-class Output:
-    """Where content goes: at most one of ``file``, ``folder`` and ``stdout``; none shows it and no more."""
-
-    stdout: bool = False
-    file: Path | None = None
-    folder: Path | None = None
-    format: Literal["text", "eml"] = "text"
-    accept_untrusted: bool = False
-    force: bool = False
-
-    @property
-    def asked(self) -> bool:
-        """Whether content is to be written somewhere, and not only shown."""
-        return self.stdout or self.file is not None or self.folder is not None
 
 
 @dataclass(frozen=True)
@@ -135,34 +116,41 @@ def from_mailbox(mailbox: "Mailbox", stored: "Stored") -> Source:
     return Source(stored.id, stored.size, lambda: mailbox.read(stored.id), stored)
 
 
-def decrypt(
-    sources: Iterable[Source],
-    *,
-    opener: "MessageOpener",
-    log: "AuditLog",
-    actor: str,
-    output: Output = Output(),
-    explained: bool = False,
-    flush: Callable[[], None] = lambda: None,
-    mailbox: "Mailbox | None" = None,
-    subkey: Callable[[], bytes] | None = None,
-) -> "Generator[Verdict | Explanation | Content | Note, None, None]":
-    """Open every message: a verdict each, in order.
+@dataclass(frozen=True)
+class DecryptionContext:
+    """What opening letters needs: what opens them, where content goes, where it is written down.
 
     ``flush`` makes durable what was shown; only then is a message of ``mailbox`` marked as opened, what was
-    learned of it sealed under ``subkey``. Raises ``exists``, ``disk-full`` and the like for the first output
-    that cannot be written: what was done before stays done, and running it again goes on. A fault of ours
-    with one message is raised when all others are done: no letter may stand before those of others.
+    learned of it sealed under ``subkey``.
     """
-    met: dict[str, str] = {}
+
+    opener: "MessageOpener"
+    run: "RunContext"
+    output: Output = SHOWN
+    explained: bool = False
+    flush: Callable[[], None] = lambda: None
+    mailbox: "Mailbox | None" = None
+    subkey: Callable[[], bytes] | None = None
+
+
+Event: TypeAlias = "Verdict | Explanation | Content | Note"
+
+
+def decrypt(sources: Iterable[Source], context: DecryptionContext) -> "Generator[Event, None, None]":
+    """Open every message: a verdict each, in order.
+
+    Raises ``exists``, ``disk-full`` and the like for the first output that cannot be written: what was done
+    before stays done, and running it again goes on. A fault of ours with one message is raised when all
+    others are done: no letter may stand before those of others.
+    """
+    replays = _Replays(context)
     faults: list[Exception] = []
-    for place in (output.folder, output.file.parent if output.file else None):
-        if place is not None:
-            files.sweep(place)  # in any case: what is left there by a kill is plaintext
+    output = context.output
+    for folder in (output.folder, output.file.parent if output.file else None):
+        if folder is not None:
+            files.sweep(folder)  # in any case: what is left there by a kill is plaintext
     for group in _groups(sources):
-        yield from _open_group(
-            group, opener, log, actor, output, explained, flush, mailbox, subkey, met, faults
-        )
+        faults += yield from _open_group(group, context, replays)
     if faults:
         raise faults[0]
 
@@ -194,34 +182,19 @@ def _groups(sources: Iterable[Source]) -> Iterator[list[_Loaded]]:
 
 
 def _open_group(
-    group: Sequence[_Loaded],
-    opener: "MessageOpener",
-    log: "AuditLog",
-    actor: str,
-    output: Output,
-    explained: bool,
-    flush: Callable[[], None],
-    mailbox: "Mailbox | None",
-    subkey: Callable[[], bytes] | None,
-    met: dict[str, str],
-    faults: list[Exception],
-) -> "Iterator[Verdict | Explanation | Content | Note]":
-    """``met`` are the Message-IDs that this run has seen, and where first; ``faults`` gets those of ours."""
-    intents = log.intents(Intent("decrypt", actor, (loaded.id,)) for loaded in group)
+    group: Sequence[_Loaded], context: DecryptionContext, replays: "_Replays"
+) -> "Generator[Event, None, list[Exception]]":
+    """Open messages between their intents and their outcomes; the faults of ours that there were."""
+    log, output = context.run.log, context.output
+    intents = log.intents(Intent("decrypt", context.run.actor, (loaded.id,)) for loaded in group)
     outcomes: list[Outcome] = []
-    seen: list[Opened] = []
+    opened_here: list[Verdict] = []
+    faults: list[Exception] = []
     try:
         for intent, loaded in zip(intents, group, strict=True):
             try:
-                stored = loaded.source.stored
-                opened = opener.open(
-                    loaded.raw.pop(),
-                    id=loaded.id,
-                    source=loaded.source.name,
-                    stored_at=stored.stored_at if stored else None,
-                )
-                opened = _note_replay(opened, stored, mailbox, subkey, met)
-                verdict = _write(opened, output)
+                opened = replays.noted(_opened(loaded, context.opener), loaded.source.stored)
+                verdict = write(opened, output)
             except MedmailError as error:
                 outcomes.append(Outcome(intent, "failed", exit_of(error.code), facts={"error": error.code}))
                 raise
@@ -231,52 +204,65 @@ def _open_group(
                 continue
             outcomes.append(_outcome(intent, opened, verdict))
             yield verdict
-            if explained:
-                yield Explanation(verdict.id, explain(opened, opener.validator.authorities))
-            may_write = _may_write(opened, output)
-            if output.asked and opened.content is not None and not may_write:
+            if context.explained:
+                yield Explanation(verdict.id, explain(opened, context.opener.validator.authorities))
+            released = may_write(opened, output)
+            if output.asked and opened.content is not None and not released:
                 yield Note("not-written", {"source": loaded.source.name})
-            if output.stdout and may_write:
-                yield Content(_rendered(opened, output.format), text=output.format == "text")
-            if stored is not None:
-                opener.learn(opened)
-                if may_write if output.asked else opened.content is not None:
-                    seen.append(replace(opened, verdict=verdict, content=None, parts=()))
+            if output.stdout and released:
+                yield Content(rendered(opened, output.format), text=output.format == "text")
+            if loaded.source.stored is not None:
+                context.opener.learn(opened)
+                if released if output.asked else opened.content is not None:
+                    opened_here.append(verdict)
             del opened
-        flush()
-        if mailbox is not None and seen and subkey is not None:
-            mailbox.mark_opened([(one.verdict.id, _learned(one.verdict)) for one in seen], subkey())
+        context.flush()
+        if context.mailbox is not None and opened_here and context.subkey is not None:
+            letters = [(verdict.id, _learned(verdict)) for verdict in opened_here]
+            context.mailbox.mark_opened(letters, context.subkey())
     finally:
         log.outcomes(outcomes)
+    return faults
 
 
-def _note_replay(
-    opened: "Opened",
-    stored: "Stored | None",
-    mailbox: "Mailbox | None",
-    subkey: Callable[[], bytes] | None,
-    met: dict[str, str],
-) -> "Opened":
-    """Note other bytes under the same Message-ID, in the mailbox or in this run; our own copies aside.
+def _opened(loaded: _Loaded, opener: "MessageOpener") -> "Opened":
+    stored = loaded.source.stored
+    return opener.open(
+        loaded.raw.pop(),
+        id=loaded.id,
+        source=loaded.source.name,
+        stored_at=stored.stored_at if stored else None,
+    )
 
-    An old letter sent again may bear any Message-ID outside; the one inside stays what it was.
-    """
-    from medmail_cli.store.mail.mailbox import SENT
 
-    headers, own = opened.verdict.headers, opened.verdict.id
-    named = headers.message_id or ""
-    if not named or (stored is not None and stored.folder == SENT):
-        return opened
-    others = [other for other in (met.setdefault(named, own),) if other != own]
-    if mailbox is not None and stored is not None:
-        known = list(mailbox.same_message_id(named, own))
-        if headers.protected and subkey is not None:
-            known += mailbox.same_inner_message_id(named, own, subkey())
-        others = [*(other for other in known if not _is_in(mailbox, other, SENT)), *others]
-    if not others:
-        return opened
-    notes = (*opened.verdict.notes, Problem("replayed", others[0]))
-    return replace(opened, verdict=replace(opened.verdict, notes=notes))
+class _Replays:
+    """The Message-IDs that this run has seen, and in which message first."""
+
+    def __init__(self, context: DecryptionContext) -> None:
+        self._mailbox, self._subkey = context.mailbox, context.subkey
+        self._met: dict[str, str] = {}
+
+    def noted(self, opened: "Opened", stored: "Stored | None") -> "Opened":
+        """Note other bytes under the same Message-ID, in the mailbox or in this run; our own copies aside.
+
+        An old letter sent again may bear any Message-ID outside; the one inside stays what it was.
+        """
+        from medmail_cli.store.mail.mailbox import SENT
+
+        headers, own = opened.verdict.headers, opened.verdict.id
+        message_id = headers.message_id or ""
+        if not message_id or (stored is not None and stored.folder == SENT):
+            return opened
+        others = [other for other in (self._met.setdefault(message_id, own),) if other != own]
+        if self._mailbox is not None and stored is not None:
+            known = list(self._mailbox.same_message_id(message_id, own))
+            if headers.protected and self._subkey is not None:
+                known += self._mailbox.same_inner_message_id(message_id, own, self._subkey())
+            others = [*(other for other in known if not _is_in(self._mailbox, other, SENT)), *others]
+        if not others:
+            return opened
+        notes = (*opened.verdict.notes, Problem("replayed", others[0]))
+        return replace(opened, verdict=replace(opened.verdict, notes=notes))
 
 
 def _is_in(mailbox: "Mailbox", id_: str, folder: str) -> bool:
@@ -302,46 +288,6 @@ def _outcome(intent: int, opened: "Opened", verdict: "Verdict") -> Outcome:
             **({"signer": signers[0].sha256} if signers else {}),
         },
     )
-
-
-def _may_write(opened: "Opened", output: Output) -> bool:
-    """Trusted content, or what the person takes upon themselves."""
-    if opened.content is None:
-        return False
-    verdict = opened.verdict
-    # a bad signature is only ever released by --show-unverified, which says as much
-    return verdict.trusted or output.accept_untrusted or verdict.exit == INTEGRITY
-
-
-def _write(opened: "Opened", output: Output) -> "Verdict":
-    verdict = opened.verdict
-    if output.stdout:
-        return replace(verdict, output=STDOUT)
-    if not output.asked or not _may_write(opened, output):
-        return verdict
-    if output.file is not None:
-        files.write_output(output.file, _rendered(opened, output.format), force=output.force)
-        return replace(verdict, output=str(output.file))
-    assert output.folder is not None  # noqa: S101 - one of the three was asked for
-    folder = output.folder / verdict.id
-    main = f"message.{'eml' if output.format == 'eml' else 'txt'}"
-    names = distinct((safe_name(a.name, a.type) for a in verdict.attachments), taken=[main])
-    files.make_own(folder)
-    for name, data in zip(names, opened.parts, strict=True):
-        files.write_output(folder / name, data, force=output.force, via=output.folder)
-    content = _rendered(opened, output.format)
-    files.write_output(folder / main, content, force=output.force, via=output.folder)
-    saved = tuple(
-        replace(attachment, saved_as=str(folder / name))
-        for attachment, name in zip(verdict.attachments, names, strict=True)
-    )
-    return replace(verdict, attachments=saved, output=str(folder / main))
-
-
-def _rendered(opened: "Opened", form: str) -> bytes:
-    if form == "eml":
-        return opened.eml()
-    return (opened.verdict.text or "").encode("utf-8", "replace")
 
 
 def _learned(verdict: "Verdict") -> dict[str, object]:

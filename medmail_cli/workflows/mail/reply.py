@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from medmail_cli.codes import UNTRUSTED
 from medmail_cli.errors import MedmailError, exit_of
@@ -12,13 +11,8 @@ from medmail_cli.smime.compose import Outside
 from medmail_cli.smime.fields import Mailbox, parse_mailboxes
 from medmail_cli.smime.verdict import Headers, Verdict
 from medmail_cli.workflows.mail import drafts
-from medmail_cli.workflows.mail.decrypt import Source, decrypt
+from medmail_cli.workflows.mail.decrypt import DecryptionContext, Source, decrypt
 from medmail_cli.workflows.mail.drafts import Draft
-
-if TYPE_CHECKING:
-    from medmail_cli.store.log.writer import AuditLog
-    from medmail_cli.store.mail.mailbox import Mailbox as Store
-    from medmail_cli.workflows.mail.opening import MessageOpener
 
 _ANSWER = re.compile(r"\s*+(?:re|aw|sv|réf?)\s*+(?:\[\d+\])?\s*+:", re.IGNORECASE)
 _MOST_REFERENCES = 50
@@ -38,14 +32,11 @@ class Answer:
 
 def answer(
     source: Source,
+    context: DecryptionContext,
     *,
-    opener: "MessageOpener",
-    log: "AuditLog",
     everybody: bool,
     sender: Callable[[Sequence[str]], str | None],
     include: Callable[[tuple[str, ...]], bool],
-    mailbox: "Store | None" = None,
-    subkey: Callable[[], bytes] | None = None,
 ) -> Answer:
     """Open the letter as ``decrypt`` does, its traces included, and prepare the answer.
 
@@ -56,10 +47,8 @@ def answer(
     Raises ``untrusted-letter`` (5) where the letter is not trusted, ``bad-tag``, ``bad-signature`` (6) or
     ``no-key`` (1) where it cannot be opened intact, ``no-reply-address``.
     """
-    own = opener.own_addresses
-    actor = next(iter(own), "medmail")
-    events = list(decrypt([source], opener=opener, log=log, actor=actor, mailbox=mailbox, subkey=subkey))
-    verdict = next(event for event in events if isinstance(event, Verdict))
+    own = context.opener.own_addresses
+    (verdict,) = (event for event in decrypt([source], context) if isinstance(event, Verdict))
     if not verdict.trusted:
         codes = [problem.code for problem in verdict.problems]
         if verdict.exit != UNTRUSTED and codes:

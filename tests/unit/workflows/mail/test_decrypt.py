@@ -8,10 +8,11 @@ from medmail_cli.pki.path.validation import Authorities
 from medmail_cli.profile import Profile
 from medmail_cli.smime.open import Opened
 from medmail_cli.smime.verdict import Verdict
+from medmail_cli.store.log.run import RunContext
 from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.store.trust.contacts import Contacts
 from medmail_cli.workflows.audit import read_entries
-from medmail_cli.workflows.mail.decrypt import Source, decrypt
+from medmail_cli.workflows.mail.decrypt import DecryptionContext, Source, decrypt
 from medmail_cli.workflows.mail.opening import MessageOpener
 from medmail_cli.workflows.trust.validator import Validator
 from tests.support.letters import NOW, authority, person, sealed
@@ -34,7 +35,7 @@ def test_a_fault_of_ours_with_one_letter_is_raised_when_the_others_are_open(
     raw = sealed()
     sources = [Source(name, len(raw), lambda: raw) for name in "123"]
     with AuditLog(tmp_path / "audit", lambda: NOW) as log:
-        events = decrypt(sources, opener=opener, log=log, actor=bob.address)
+        events = decrypt(sources, DecryptionContext(opener, RunContext(log, bob.address, NOW)))
         opened = [next(events), next(events)]
         with pytest.raises(OverflowError):
             next(events)

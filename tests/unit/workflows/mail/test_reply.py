@@ -14,10 +14,11 @@ from medmail_cli.profile import Profile
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.smime.protect import Style, protect
 from medmail_cli.smime.verdict import Verdict
+from medmail_cli.store.log.run import RunContext
 from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.store.trust.contacts import Contacts
 from medmail_cli.workflows.mail import drafts
-from medmail_cli.workflows.mail.decrypt import from_bytes
+from medmail_cli.workflows.mail.decrypt import DecryptionContext, from_bytes
 from medmail_cli.workflows.mail.opening import MessageOpener
 from medmail_cli.workflows.mail.reply import Answer, answer
 from medmail_cli.workflows.trust.validator import Validator
@@ -44,8 +45,7 @@ def answering(tmp_path: Path) -> Iterator[Answering]:
             )
             return answer(
                 from_bytes(raw)[0],
-                opener=opener,
-                log=log,
+                DecryptionContext(opener, RunContext(log, me.address, NOW)),
                 everybody=everybody,
                 sender=lambda named: next(iter(named), None),
                 include=lambda _: added,
