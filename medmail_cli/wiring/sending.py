@@ -106,8 +106,9 @@ def sending_context(
 ) -> "SendingContext":
     """What sending needs of this run."""
     from medmail_cli.model import Note
-    from medmail_cli.workflows.mail.recipients import RecipientResolver, read_whitelist
+    from medmail_cli.workflows.mail.recipients import read_whitelist
     from medmail_cli.workflows.mail.sending import SendingContext
+    from medmail_cli.workflows.trust.lookup import KnownContacts, OwnAddresses, RecipientResolver
 
     profile = session.profile
     added = {name.lower() for name in profile.headers}
@@ -124,11 +125,10 @@ def sending_context(
         keystore=session.keystore,
         unlock=lambda: session.unlocked,
         resolver=RecipientResolver(
-            session.contacts,
+            (KnownContacts(session.contacts), OwnAddresses(own)),
             validator(session, offline=offline),
             profile,
             session.now(),
-            own,
             post_quantum or profile.post_quantum,
         ),
         profile=profile,

@@ -1,12 +1,10 @@
-"""Whom a letter can be sent to, by which certificate, and how strong it will be."""
+"""To whom a letter goes, and how strong it will be: one strength for everybody."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from medmail_cli.cms.algorithms import is_older_cipher
@@ -14,10 +12,7 @@ from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.cms.signed import certified_capabilities
 from medmail_cli.errors import MedmailError, NothingAttemptedError, not_readable
 from medmail_cli.model import ContentCipher
-from medmail_cli.pki.path.evidence import Enclosed
-from medmail_cli.pki.path.fitness import dates, fit, unfit
 from medmail_cli.pki.x509.address import ascii_domain, exact
-from medmail_cli.pki.x509.usage import is_ml_kem
 from medmail_cli.smime.protect import Style
 
 if TYPE_CHECKING:
@@ -25,110 +20,7 @@ if TYPE_CHECKING:
     from medmail_cli.smime.fields import Mailbox
     from medmail_cli.smime.protect import Signer
     from medmail_cli.store.queue.outbox import Protection
-    from medmail_cli.store.trust.contact import Contact, Known
-    from medmail_cli.store.trust.contacts import Contacts
-    from medmail_cli.workflows.trust.validator import Validator
-
-
-@dataclass(frozen=True)
-class Addressee:
-    """A recipient and the certificate to encrypt to; without one, ``reason`` says what is wrong."""
-
-    address: str
-    certificate: x509.Certificate | None
-    contact: "Contact | None" = None
-    reason: str = ""
-    """``unknown``: none was ever heard of. All else speaks of one that is there and must not be used."""
-
-
-@dataclass
-class RecipientResolver:
-    """Finds recipients' certificates; each certificate is judged once."""
-
-    contacts: "Contacts"
-    validator: "Validator"
-    profile: "Profile"
-    now: datetime
-    own: Sequence[tuple[str, x509.Certificate]] = ()
-    """One's own addresses and encryption certificates: a letter may go to oneself."""
-    post_quantum: bool = False
-    """Only recipients with an ML-KEM key will do; else such a key is used only where there is no other."""
-    _found: dict[str, Addressee] = field(default_factory=dict)
-    _problems: dict[x509.Certificate, tuple[str, ...]] = field(default_factory=dict)
-    _own_problems: dict[x509.Certificate, str] = field(default_factory=dict)
-
-    def find(self, box: "Mailbox") -> Addressee:
-        """The addressee for a mailbox. Raises ``store-damaged``."""
-        key = exact(box.address)
-        if key not in self._found:
-            self._found[key] = self._find(box.address)
-        return replace(self._found[key], address=box.address)
-
-    def _find(self, address: str) -> Addressee:
-        contact = self.contacts.lookup(address)
-        if contact is None:
-            return self._oneself(address)
-        reason = _why_none(contact, self.now)
-        usable = {known.certificate: known for known in contact.encryption(self.now)}
-        fitting = self._fitting(list(usable))
-        if usable and not fitting:
-            reason = "not-post-quantum"
-        for known in map(usable.__getitem__, fitting):
-            problems = self._judge(known)
-            if not problems:
-                return Addressee(address, known.certificate, contact)
-            reason = reason or problems[0]
-        return Addressee(address, None, contact, reason)
-
-    def _oneself(self, address: str) -> Addressee:
-        mine = [certificate for own, certificate in self.own if exact(own) == exact(address)]
-        fitting, reason = self._fitting(mine), "not-post-quantum" if mine else "unknown"
-        problems = [(one, self.own_problem(one)) for one in fitting]
-        for certificate, problem in problems:
-            if not problem:
-                return Addressee(address, certificate)
-        return Addressee(address, None, None, problems[0][1] if problems else reason)
-
-    def own_problem(self, certificate: x509.Certificate) -> str:
-        """Why a certificate of one's own serves no more (``expired``, ``not-yet-valid``, ``revoked``), or "".
-
-        What is on disk decides; whether others trust its authority is theirs to say.
-        """
-        if problems := dates(certificate, self.now):
-            return problems[0].code
-        if certificate not in self._own_problems:
-            judged = self.validator.authorities.judge(
-                certificate, at=self.now, known_now=self.now, purpose="any", revocation="soft"
-            )
-            revoked = any(one.code == "revoked" for one in judged.problems)
-            self._own_problems[certificate] = "revoked" if revoked else ""
-        return self._own_problems[certificate]
-
-    def _fitting(self, certificates: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-        """Those with the kind of key that is wanted, the ordinary ones first, else in the order given."""
-        kem = [one for one in certificates if is_ml_kem(one)]
-        return kem if self.post_quantum else [one for one in certificates if one not in kem] + kem
-
-    def _judge(self, known: "Known") -> tuple[str, ...]:
-        certificate = known.certificate
-        if certificate not in self._problems:
-            judgement = self.validator.judge(
-                certificate, Enclosed(known.above), at=self.now, known_now=self.now, purpose="encrypt"
-            )
-            self._problems[certificate] = tuple(problem.code for problem in judgement.problems)
-        return self._problems[certificate]
-
-
-def _why_none(contact: "Contact", at: datetime) -> str:
-    """Why nothing of a contact's can be encrypted to at a time; "" where something can."""
-    if not contact.certificates:
-        return "waiting" if contact.waiting else "unknown"
-    if contact.encryption(at):
-        return ""
-    newest = max(
-        contact.certificates, key=lambda known: (fit(known.certificate, "encrypt"), known.since)
-    ).certificate
-    return [*unfit(newest, "encrypt"), *dates(newest, at)][0].code
+    from medmail_cli.workflows.trust.lookup import Addressee, RecipientResolver
 
 
 Exclusion = Literal["no-recipient-certificate", "not-whitelisted", "not-post-quantum", "below-floor"]
@@ -139,8 +31,8 @@ class Plan:
     """How a letter goes out, and who cannot get it (each with its error code)."""
 
     protection: "Protection"
-    addressees: tuple[Addressee, ...]
-    excluded: tuple[tuple[Addressee, Exclusion], ...] = ()
+    addressees: tuple["Addressee", ...]
+    excluded: tuple[tuple["Addressee", Exclusion], ...] = ()
     cipher: ContentCipher = "aes-256-gcm"
 
 
@@ -154,7 +46,7 @@ def check_named(addresses: Iterable[str], boxes: Iterable["Mailbox"]) -> None:
 
 def plan_of(
     boxes: Iterable["Mailbox"],
-    resolver: RecipientResolver,
+    resolver: "RecipientResolver",
     whitelist: frozenset[str],
     *,
     sign_only: bool,
@@ -202,7 +94,7 @@ def plan_of(
     return Plan("end-to-end", able, tuple(excluded), _cipher(resolver.profile, able))
 
 
-def readable(one: Addressee, weakest: ContentCipher = "aes-128-cbc") -> tuple[ContentCipher, ...]:
+def readable(one: "Addressee", weakest: ContentCipher = "aes-128-cbc") -> tuple[ContentCipher, ...]:
     """The ciphers that a recipient reads, no weaker than the floor, the strongest first.
 
     Without a word from them these are the ones RFC 8551 §2.7 makes everybody read. Who names ciphers, and
@@ -224,7 +116,7 @@ CIPHERS: tuple[ContentCipher, ...] = get_args(ContentCipher)
 _MANDATORY = frozenset({"aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cbc"})
 
 
-def _cipher(profile: "Profile", addressees: Sequence[Addressee]) -> ContentCipher:
+def _cipher(profile: "Profile", addressees: Sequence["Addressee"]) -> ContentCipher:
     """The profile's, else the strongest that everybody reads. Raises ``no-common-cipher``."""
     sets = [set(readable(one, profile.weakest_cipher)) for one in addressees]
     # ChaCha20 goes out only where the profile says so, or to those who named nothing else
@@ -250,7 +142,7 @@ def _domain(address: str) -> str:
     return ascii_domain(address.rpartition("@")[2])
 
 
-def _said(one: Addressee) -> frozenset[str]:
+def _said(one: "Addressee") -> frozenset[str]:
     """What a recipient, or their certificate where they said nothing, said of what their letters may hold.
 
     Of ciphers a certificate does not speak here: authorities fill in what old software could read. Of

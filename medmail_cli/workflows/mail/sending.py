@@ -9,7 +9,6 @@ from medmail_cli.smime.protect import Signer
 from medmail_cli.store.keys.identity import CARD
 from medmail_cli.workflows.enrol.certified import speaks_for
 from medmail_cli.workflows.mail.delivery import DeliveryContext
-from medmail_cli.workflows.mail.recipients import RecipientResolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from medmail_cli.profile import Profile
     from medmail_cli.store.keys.identity import Identity
     from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.workflows.trust.lookup import RecipientResolver
 
 
 @dataclass
@@ -32,7 +32,7 @@ class SendingContext:
 
     keystore: "Keystore"
     unlock: "Callable[[], Unlocked]"
-    resolver: RecipientResolver
+    resolver: "RecipientResolver"
     profile: "Profile"
     account: "Callable[[str | None], Account]"
     above: "Callable[[Identity], Sequence[x509.Certificate]]"
