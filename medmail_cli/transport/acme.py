@@ -54,7 +54,7 @@ _VERSION = 1
 class Post(Protocol):
     """The mail of the address that is to be certified."""
 
-    def place(self) -> str:
+    def end(self) -> str:
         """Where the mailbox ends now: what comes later is behind it."""
 
     def challenge(self, sender: str, address: str, since: str, give_up: float) -> "ChallengeMail | None":
@@ -228,7 +228,7 @@ class AcmeAuthority:
                 if error.facts.get("status") != NOT_FOUND:
                     raise
         # what is in the mailbox before the order is made cannot be its challenge
-        state = State(since=self._post.place())
+        state = State(since=self._post.end())
         wish = {"identifiers": [{"type": "email", "value": address}]}
         answer = self._server.post(self._server.directory.new_order, wish)
         state = replace(state, order=self._server.location(answer))
@@ -239,25 +239,31 @@ class AcmeAuthority:
         """Have every authorization of an order become valid (RFC 8555 §7.5)."""
         for url in order.authorizations:
             answer = self._server.post(url)
-            found = self._server.read(acme.authorization, answer)
-            if found.identifier.type != "email" or not same_address(found.identifier.value, address):
+            authorization = self._server.read(acme.authorization, answer)
+            if authorization.identifier.type != "email" or not same_address(
+                authorization.identifier.value, address
+            ):
                 raise self._server.malformed("identifier")
-            if found.status == "pending":
-                self._answer_challenge(found, url, state, address, give_up)
-            while found.status == "pending":
+            if authorization.status == "pending":
+                self._answer_challenge(authorization, url, state, address, give_up)
+            while authorization.status == "pending":
                 answer = self._server.post(url)
-                found = self._server.read(acme.authorization, answer)
-                if found.status == "pending":
+                authorization = self._server.read(acme.authorization, answer)
+                if authorization.status == "pending":
                     self._server.pause(answer, give_up)
-            if found.status != "valid":
-                problems = [one.problem for one in found.challenges if str(one.problem)]
-                raise _Failed(problems[0] if problems else acme.Problem(detail=found.status))
+            if authorization.status != "valid":
+                problems = [
+                    challenge.problem for challenge in authorization.challenges if str(challenge.problem)
+                ]
+                raise _Failed(problems[0] if problems else acme.Problem(detail=authorization.status))
 
     def _answer_challenge(
-        self, found: acme.Authorization, url: str, state: State, address: str, give_up: float
+        self, authorization: acme.Authorization, url: str, state: State, address: str, give_up: float
     ) -> None:
         """Answer the challenge mail and tell the authority so (RFC 8823 §3, items 3 to 6)."""
-        challenge = next((one for one in found.challenges if one.type == acme.EMAIL_REPLY), None)
+        challenge = next(
+            (candidate for candidate in authorization.challenges if candidate.type == acme.EMAIL_REPLY), None
+        )
         if challenge is None:
             raise _Failed(acme.Problem(detail=f"{acme.EMAIL_REPLY}?"))
         if challenge.status != "pending":
@@ -270,9 +276,9 @@ class AcmeAuthority:
             raise
         if mail is None:
             raise self._server.error("ca-pending", seconds=0)
-        authorization = jose.key_authorization(mail.token + challenge.token, self._account_key)
+        key_authorization = jose.key_authorization(mail.token + challenge.token, self._account_key)
         key = f"acme:{hashlib.sha256((challenge.url + mail.token).encode()).hexdigest()}"
-        self._post.answer(mail, address, authorization, key)
+        self._post.answer(mail, address, key_authorization, key)
         self._server.post(challenge.url, {})
 
     def _finalize(self, order: acme.Order, csr: x509.CertificateSigningRequest) -> None:
@@ -290,15 +296,17 @@ class AcmeAuthority:
         if not order.certificate:
             raise self._server.malformed("certificate")
         received = self._server.read(acme.chain, self._server.post(order.certificate))
-        roots = dict.fromkeys((*self._known, *(one for one in received if facts(one).self_issued)))
+        roots = dict.fromkeys(
+            (*self._known, *(certificate for certificate in received if facts(certificate).self_issued))
+        )
         if self.fingerprint is not None:
-            bearing = [one for one in roots if fingerprint(one) == self.fingerprint]
+            bearing = [root for root in roots if fingerprint(root) == self.fingerprint]
             if not bearing:
-                offered = [fingerprint(one) for one in roots]
+                offered = [fingerprint(root) for root in roots]
                 raise self._server.error("ca-fingerprint-mismatch", expected=self.fingerprint, found=offered)
             roots = dict.fromkeys(bearing)
         chain = checked(csr, received, anchors=tuple(roots), at=self._now(), url=self.url)
-        self._roots = tuple(one for one in chain[-1:] if facts(one).self_issued)
+        self._roots = tuple(certificate for certificate in chain[-1:] if facts(certificate).self_issued)
         return chain
 
 

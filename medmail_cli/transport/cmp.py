@@ -178,7 +178,9 @@ class CmpAuthority:
             self._confirm(transaction, transaction.chain[0])
             transaction.confirmed = True
             remember()
-        self._roots = tuple(one for one in transaction.chain[-1:] if facts(one).self_issued)
+        self._roots = tuple(
+            certificate for certificate in transaction.chain[-1:] if facts(certificate).self_issued
+        )
         return transaction.chain
 
     def _still_ours(self, transaction: Transaction) -> bool:
@@ -237,15 +239,23 @@ class CmpAuthority:
         server = self._server
         known = [*server.anchors]
         if isinstance(server.protection, SharedSecret):
-            known += [one for one in issued.authorities if facts(one).self_issued]
+            known += [certificate for certificate in issued.authorities if facts(certificate).self_issued]
         if self.fingerprint is None:
             return known
-        came = (*known, *issued.authorities, *server.helpers)
-        self._match_fingerprint(came)
-        return [one for one in dict.fromkeys(came) if fingerprint(one) == self.fingerprint]
+        candidates = (*known, *issued.authorities, *server.helpers)
+        self._match_fingerprint(candidates)
+        return [
+            certificate
+            for certificate in dict.fromkeys(candidates)
+            if fingerprint(certificate) == self.fingerprint
+        ]
 
-    def _match_fingerprint(self, found: Sequence[x509.Certificate]) -> None:
-        roots = [fingerprint(one) for one in dict.fromkeys(found) if facts(one).self_issued]
+    def _match_fingerprint(self, certificates: Sequence[x509.Certificate]) -> None:
+        roots = [
+            fingerprint(certificate)
+            for certificate in dict.fromkeys(certificates)
+            if facts(certificate).self_issued
+        ]
         if self.fingerprint is not None and self.fingerprint not in roots:
             raise MedmailError(
                 "ca-fingerprint-mismatch", url=self.url, expected=self.fingerprint, found=roots

@@ -179,9 +179,12 @@ class CmpServer:
         """Whether the authority protected the message, in the way that we protect ours."""
         if isinstance(self.protection, SharedSecret):
             return authentic(message, self.protection.secret)
-        came = (*message.certificates, *self.helpers)
-        anchors = [*self.anchors, *(one for one in came if fingerprint(one) == self.fingerprint)]
-        for certificate in dict.fromkeys((*came, *anchors)):
+        candidates = (*message.certificates, *self.helpers)
+        anchors = [
+            *self.anchors,
+            *(certificate for certificate in candidates if fingerprint(certificate) == self.fingerprint),
+        ]
+        for certificate in dict.fromkeys((*candidates, *anchors)):
             if not signed_by(message, certificate):
                 continue
             if certificate in anchors:
@@ -189,7 +192,7 @@ class CmpServer:
             judged = judge(
                 certificate,
                 anchors=anchors,
-                enclosed=Enclosed(came),
+                enclosed=Enclosed(candidates),
                 at=self._now(),
                 purpose="any",
                 revocation="soft",

@@ -42,7 +42,7 @@ class Transaction:
                 "last": (self.last or b"").hex(),
                 "waits": self.waits,
                 "polled-as": self.polled_as,
-                "chain": [one.public_bytes(Encoding.DER).hex() for one in self.chain],
+                "chain": [certificate.public_bytes(Encoding.DER).hex() for certificate in self.chain],
                 "confirmed": self.confirmed,
             }
         ).encode()
@@ -57,7 +57,7 @@ def recall(kept: bytes, csr: x509.CertificateSigningRequest, url: str) -> Transa
         values = json.loads(kept)
         if (values["medmail-cmp"], values["for"]) != (_VERSION, _binding(csr, url)):
             return None
-        chain = tuple(load(bytes.fromhex(one)) for one in values["chain"])
+        chain = tuple(load(bytes.fromhex(text)) for text in values["chain"])
         if chain and chain[0].public_key() != csr.public_key():
             return None
         return Transaction(

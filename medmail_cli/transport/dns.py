@@ -21,10 +21,10 @@ def texts(name: str, servers: Sequence[tuple[str, int]] = ()) -> tuple[bytes, ..
         resolver = dns.resolver.Resolver(configure=not servers)
         if servers:
             resolver.nameservers = [dns.nameserver.Do53Nameserver(*server) for server in servers]
-        found = resolver.resolve(name, "TXT", lifetime=SECONDS, search=False)
+        records = resolver.resolve(name, "TXT", lifetime=SECONDS, search=False)
     except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
         return ()
     except (dns.exception.DNSException, OSError) as error:
         reason = "timed-out" if isinstance(error, dns.exception.Timeout) else type(error).__name__
         raise MedmailError("server-unreachable", host=f"DNS ({name})", reason=reason) from None
-    return tuple(b"".join(record.strings) for record in list(found)[:MOST_TEXTS])
+    return tuple(b"".join(record.strings) for record in list(records)[:MOST_TEXTS])

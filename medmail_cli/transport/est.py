@@ -165,15 +165,19 @@ class EstAuthority:
         """
         known = self._known()
         ours = (serverkey.identifier(certificate) for certificate, _ in opens)
-        also = [CsrAttribute(serverkey.DECRYPT_KEY_ID, (one,)) for one in ours if one is not None][:1]
+        also = [
+            CsrAttribute(serverkey.DECRYPT_KEY_ID, (identifier,))
+            for identifier in ours
+            if identifier is not None
+        ][:1]
         answer = self._decided("serverkeygen", self._body("simpleenroll", csr, key, also))
         form = answer.header("Content-Type")
-        made, received = self._read(answer, lambda body: serverkey.read(body, form, opens, _decoded))
+        issued, received = self._read(answer, lambda body: serverkey.read(body, form, opens, _decoded))
         chain = checked(
             csr, received, anchors=self.anchors(), known=known, at=self._now(), url=self.url,
-            key=made.public_key(),
+            key=issued.public_key(),
         )  # fmt: skip
-        return made, chain
+        return issued, chain
 
     # -- how
 
@@ -222,14 +226,14 @@ class EstAuthority:
         """The certificates of ``/cacerts``, fetched once; by fingerprint if nothing else vouches."""
         if self._certificates is None:
             try:
-                found = self._fetch_known()
+                authorities = self._fetch_known()
             except MedmailError as error:
                 if error.code != "server-untrusted" or not self._may_bootstrap:
                     raise
-                found = self._bootstrap()
-            if self.fingerprint is not None and self.fingerprint not in map(fingerprint, found):
-                raise self._mismatch(found)
-            self._certificates = found
+                authorities = self._bootstrap()
+            if self.fingerprint is not None and self.fingerprint not in map(fingerprint, authorities):
+                raise self._mismatch(authorities)
+            self._certificates = authorities
         return self._certificates
 
     def _fetch_known(self) -> tuple[x509.Certificate, ...]:
@@ -238,15 +242,17 @@ class EstAuthority:
     def _bootstrap(self) -> tuple[x509.Certificate, ...]:
         with Https(self.url, anchors=None, verified=False, timeout=self._server.timeout) as unverified:
             answer = unverified.ask("GET", f"{self._server.path}/cacerts")
-        found = self._read(self._successful(answer), certificates)
-        root = next((c for c in found if fingerprint(c) == self.fingerprint and facts(c).self_issued), None)
+        authorities = self._read(self._successful(answer), certificates)
+        root = next(
+            (c for c in authorities if fingerprint(c) == self.fingerprint and facts(c).self_issued), None
+        )
         if root is None:
-            raise self._mismatch(found)
+            raise self._mismatch(authorities)
         self._server.trust(root)
         return self._fetch_known()
 
-    def _mismatch(self, found: Sequence[x509.Certificate]) -> MedmailError:
-        roots = [fingerprint(c) for c in found if facts(c).self_issued]
+    def _mismatch(self, authorities: Sequence[x509.Certificate]) -> MedmailError:
+        roots = [fingerprint(c) for c in authorities if facts(c).self_issued]
         return self._error("ca-fingerprint-mismatch", expected=self.fingerprint, found=roots)
 
     def _ask(self, method: str, operation: str, body: Body | None = None) -> Answer:
@@ -315,10 +321,10 @@ def certificates(body: bytes) -> tuple[x509.Certificate, ...]:
 
     Raises ``malformed``.
     """
-    found = parse_signed(ber.parse(_decoded(body), _LIMITS)).certificates
-    if not found:
+    bundle = parse_signed(ber.parse(_decoded(body), _LIMITS)).certificates
+    if not bundle:
         raise ber.malformed("no-certificate")
-    return found
+    return bundle
 
 
 def csr_attributes(body: bytes) -> tuple[CsrAttribute, ...]:

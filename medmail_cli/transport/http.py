@@ -103,9 +103,9 @@ def _exchange(url: str, limits: Limits, form: Form | None, give_up: float) -> tu
             trace.sent(f"{host}:{port}", f"{method} {target} {trace.octets(body or b'')}")
             connection.request(method, target, body, headers)
             with connection.getresponse() as response:
-                found = _read(response, url, limits)
-                trace.received(f"{host}:{port}", f"{response.status} {trace.octets(found)}")
-                return response.status, response.getheader("Location") or "", found
+                content = _read(response, url, limits)
+                trace.received(f"{host}:{port}", f"{response.status} {trace.octets(content)}")
+                return response.status, response.getheader("Location") or "", content
     except OSError as error:
         raise tls.explained(error, host, ours=False) from None
     except (http.client.HTTPException, ValueError):
@@ -162,9 +162,9 @@ def _port(parts: SplitResult, url: str) -> int:
 
 
 def _straight(host: str, port: int, url: str, limits: Limits, give_up: float) -> socket.socket:
-    found = proxy.look_up(host, port, _left(give_up))
-    _check(found, url, limits)
-    return proxy.reach(found, _left(give_up))
+    addresses = proxy.look_up(host, port, _left(give_up))
+    _check(addresses, url, limits)
+    return proxy.reach(addresses, _left(give_up))
 
 
 def _check_unseen(host: str, port: int, url: str, limits: Limits, give_up: float) -> None:
@@ -176,17 +176,17 @@ def _check_unseen(host: str, port: int, url: str, limits: Limits, give_up: float
         return
     try:
         # half of the time, so that a look-up that never ends leaves some for the proxy
-        found = proxy.look_up(host, port, _left(give_up) / 2)
+        addresses = proxy.look_up(host, port, _left(give_up) / 2)
     except OSError:
         name = host.rstrip(".").lower()
         if "." not in name or name.endswith(tuple(f".{end}" for end in _LOCAL_NAMES)):
             raise MedmailError("address-refused", url=url) from None
     else:
-        _check(found, url, limits)
+        _check(addresses, url, limits)
 
 
-def _check(found: Sequence[proxy.Found], url: str, limits: Limits) -> None:
-    if not limits.allow_private and not all(_public(str(address[4][0])) for address in found):
+def _check(addresses: Sequence[proxy.Found], url: str, limits: Limits) -> None:
+    if not limits.allow_private and not all(_public(str(address[4][0])) for address in addresses):
         raise MedmailError("address-refused", url=url)
 
 
@@ -206,7 +206,7 @@ def _public(address: str) -> bool:
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _UNICAST = ipaddress.IPv6Network("2000::/3")
 """All that is given to anybody (RFC 4291 §2.4); site-local and IPv4-compatible ones lie outside."""
-_NOT_PUBLIC = [ipaddress.ip_network(one) for one in ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")]
+_NOT_PUBLIC = [ipaddress.ip_network(network) for network in ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")]
 """Special purposes (RFC 6890, 7526, 9637) that some versions of ``ipaddress`` take for public."""
 
 

@@ -123,13 +123,13 @@ def message_id(response: Response) -> dict[int, str]:
     """UID and Message-ID, without blanks, of a FETCH response that tells of both. Raises ValueError."""
     from medmail_cli.smime.outer import outer  # not loaded where nothing is new
 
-    uid, found = 0, ""
+    uid, said = 0, ""
     for name, value in _items(response):
         if name == b"UID" and isinstance(value, bytes):
             uid = int(value)
         elif name.startswith(b"BODY[HEADER.FIELDS") and isinstance(value, bytes):
-            found = "".join(outer(value).message_id.split())
-    return {uid: found} if uid and found else {}
+            said = "".join(outer(value).message_id.split())
+    return {uid: said} if uid and said else {}
 
 
 def _items(response: Response) -> "list[tuple[bytes, Value | TooLarge | Sink]]":
@@ -156,13 +156,13 @@ def numbers(response: Response) -> Sequence[int]:
 
 def extended(response: Response) -> set[int]:
     """The UIDs that an ESEARCH response names (RFC 4731 §3.1). Raises ValueError for too many."""
-    found: set[int] = set()
+    uids: set[int] = set()
     if (named := re.search(rb"\bALL ([\d:,]+)", response.text, re.IGNORECASE)) is None:
-        return found
+        return uids
     for run in named[1].split(b","):
         low, _, high = run.partition(b":")
         first, last = sorted((int(low), int(high or low)))
-        if last - first + len(found) > 2_000_000:
+        if last - first + len(uids) > 2_000_000:
             raise ValueError("ESEARCH")
-        found.update(range(first, last + 1))
-    return found
+        uids.update(range(first, last + 1))
+    return uids

@@ -23,11 +23,11 @@ def listed(response: Response) -> tuple[frozenset[bytes], bytes]:
     brackets, blanks and letters beyond ASCII without quotes. A line that cannot be read at all is a name
     itself: it is told of as a folder that cannot be opened, and the others are not lost with it.
     """
-    found = _LIST.match(response.text)
-    if found is None:
+    match = _LIST.match(response.text)
+    if match is None:
         return frozenset(), _cut(response.text)
-    flags = frozenset(found[1].lower().split())
-    rest = found[2]
+    flags = frozenset(match[1].lower().split())
+    rest = match[2]
     if len(response.chunks) > 1 and not rest.strip():
         literal = response.chunks[1]
         return flags, literal[:LONGEST] if isinstance(literal, bytes) else _cut(response.text)

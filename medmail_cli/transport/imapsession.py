@@ -173,7 +173,7 @@ class ImapSession:
         """Run a command to its end; its untagged responses. Raises ``server-refused``."""
         *untagged, end = self._until(self._send(command))
         self._succeed(end)
-        return [one for one in untagged if one.tag == b"*"]
+        return [response for response in untagged if response.tag == b"*"]
 
     def _succeed(self, end: Response) -> None:
         if end.word == b"OK":
@@ -251,7 +251,9 @@ class ImapSession:
             if not self.capabilities:
                 for response in self._command(b"CAPABILITY"):
                     self._note_capabilities(response)
-        return tuple(sorted(one[5:] for one in self.capabilities if one.startswith("AUTH=")))
+        return tuple(
+            sorted(capability[5:] for capability in self.capabilities if capability.startswith("AUTH="))
+        )
 
     def login(self, credentials: sasl.Credentials) -> str:
         """Log in; the mechanism used. A token that is refused is fetched anew, once.

@@ -78,14 +78,14 @@ class Response:
 
     def number(self, word: bytes) -> int | None:
         """The number of ``* 5 EXISTS`` and its like, where this is one about ``word``."""
-        found = re.match(rb"\s*(\d{1,10})\s+(\w+)(?:\s|\Z)", self.text) if self.tag == b"*" else None
-        return int(found[1]) if found and found[2].upper() == word else None
+        match = re.match(rb"\s*(\d{1,10})\s+(\w+)(?:\s|\Z)", self.text) if self.tag == b"*" else None
+        return int(match[1]) if match and match[2].upper() == word else None
 
     @property
     def code(self) -> str:
         """The response code in brackets of OK, NO, BAD, BYE and PREAUTH (§7.1), else empty."""
-        found = re.match(rb"\s*\w+ \[([^\]]*)\]", self.text)
-        return found[1].decode("ascii", "replace") if found else ""
+        match = re.match(rb"\s*\w+ \[([^\]]*)\]", self.text)
+        return match[1].decode("ascii", "replace") if match else ""
 
     @property
     def said(self) -> str:
@@ -310,20 +310,20 @@ def with_strings(command: bytes, strings: list[bytes]) -> list[bytes]:
     What is printable ASCII is quoted, anything else a literal (§4.3).
     """
     pieces = [command]
-    for one in strings:
-        if re.fullmatch(rb"[\x20-\x7e]*", one):
-            pieces[-1] += b' "' + re.sub(rb'(["\\])', rb"\\\1", one) + b'"'
+    for string in strings:
+        if re.fullmatch(rb"[\x20-\x7e]*", string):
+            pieces[-1] += b' "' + re.sub(rb'(["\\])', rb"\\\1", string) + b'"'
         else:
-            pieces[-1] += b" {%d}" % len(one)
-            pieces.append(one)
+            pieces[-1] += b" {%d}" % len(string)
+            pieces.append(string)
     return pieces
 
 
 def encode_folder(name: str) -> str:
     """A folder's name in modified UTF-7 (RFC 3501 §5.1.3); halves of surrogate pairs survive."""
 
-    def shifted(found: re.Match[str]) -> str:
-        data = found[0].encode("utf-16-be", "surrogatepass")
+    def shifted(match: re.Match[str]) -> str:
+        data = match[0].encode("utf-16-be", "surrogatepass")
         return "&" + base64.b64encode(data).decode().rstrip("=").replace("/", ",") + "-"
 
     return re.sub(r"[^\x20-\x7e]+", shifted, name.replace("&", "&-"))
@@ -332,14 +332,14 @@ def encode_folder(name: str) -> str:
 def decode_folder(encoded: str) -> str:
     """The name of :func:`encode_folder`; what is not modified UTF-7 stays as it is."""
 
-    def unshifted(found: re.Match[str]) -> str:
-        if not found[1]:
+    def unshifted(match: re.Match[str]) -> str:
+        if not match[1]:
             return "&"
-        padded = found[1].replace(",", "/") + "=" * (-len(found[1]) % 4)
+        padded = match[1].replace(",", "/") + "=" * (-len(match[1]) % 4)
         try:
             return base64.b64decode(padded, validate=True).decode("utf-16-be", "surrogatepass")
         except (binascii.Error, UnicodeDecodeError):
-            return found[0]
+            return match[0]
 
     return re.sub(r"&([A-Za-z0-9+,]*)-", unshifted, encoded)
 

@@ -40,12 +40,12 @@ def look_up(host: str, port: int, timeout: float) -> Sequence[Found]:
 
     threading.Thread(target=ask, daemon=True).start()
     try:
-        found = answer.get(timeout=timeout)
+        addresses = answer.get(timeout=timeout)
     except queue.Empty:
         raise TimeoutError from None
-    if isinstance(found, Exception):
-        raise found
-    return found
+    if isinstance(addresses, Exception):
+        raise addresses
+    return addresses
 
 
 def reach(addresses: Sequence[Found], timeout: float) -> socket.socket:

@@ -65,11 +65,11 @@ def check_other_way(server: "Server", via: str | None = None) -> None:
     answers, wanted = (_greets, "starttls") if server.security == "tls" else (_handshakes, "tls")
     try:
         with proxy.connect(server.host, server.port, PROBE, via) as connection:
-            found = answers(connection, server.host)
+            refusal = answers(connection, server.host)
     except (OSError, MedmailError):
         # silent, slow or gone this way too: the first connection tells
         return
-    if found:
+    if refusal:
         raise MedmailError("wrong-security", host=f"{server.host}:{server.port}", wanted=wanted)
 
 

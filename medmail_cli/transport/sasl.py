@@ -49,11 +49,11 @@ def choose(offered: Collection[str], credentials: Credentials) -> str:
 
     The first of :func:`fitting`. Raises ``no-login-mechanism`` where none fits.
     """
-    found = fitting(offered, credentials)
-    if not found:
+    mechanisms = fitting(offered, credentials)
+    if not mechanisms:
         known = sorted({name.upper() for name in offered})
         raise MedmailError("no-login-mechanism", offered=known, wanted=_wanted(credentials))
-    return found[0]
+    return mechanisms[0]
 
 
 def fitting(offered: Collection[str], credentials: Credentials) -> list[str]:
@@ -166,10 +166,10 @@ def bearer_report(challenge: bytes) -> str:
     """What an OAuth error report (RFC 7628 §3.2.2) says, as ``name: value``; its text if it is no JSON."""
     text = challenge[:_REPORT_LIMIT].decode("utf-8", "replace").strip()
     try:
-        found = json.loads(text)
+        report = json.loads(text)
     except (ValueError, RecursionError):
         return text[:200]
-    pairs = found.items() if isinstance(found, dict) else ()
+    pairs = report.items() if isinstance(report, dict) else ()
     said = [f"{name}: {value}" for name, value in pairs if isinstance(value, str | int) and value != ""]
     return "; ".join(said)[:400]
 
@@ -208,18 +208,18 @@ def _impostor(host: str) -> MedmailError:
 
 
 def _server_first(challenge: bytes, nonce: str) -> tuple[str, bytes, int]:
-    found = re.fullmatch(
+    match = re.fullmatch(
         rb"r=([\x21-\x2b\x2d-\x7e]{1,200}),s=([A-Za-z0-9+/=]{1,200}),i=([1-9][0-9]{0,8})(?:,[^m].*)?",
         challenge,
     )
-    if not found:
+    if not match:
         raise ValueError(challenge)
-    whole, iterations = found[1].decode(), int(found[3])
+    whole, iterations = match[1].decode(), int(match[3])
     if not whole.startswith(nonce) or len(whole) == len(nonce):
         raise ValueError(whole)
     if not FEWEST_ITERATIONS <= iterations <= MOST_ITERATIONS:
         raise ValueError(iterations)
-    return whole, base64.b64decode(found[2], validate=True), iterations
+    return whole, base64.b64decode(match[2], validate=True), iterations
 
 
 def _hmac(key: bytes, data: bytes) -> bytes:

@@ -34,10 +34,10 @@ _MOST_NESTED = 4
 def identifier(certificate: x509.Certificate) -> bytes | None:
     """What names a certificate in DECRYPT_KEY_ID: its key identifier, None where it says none."""
     try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
         return None
-    return der.octet_string(found.digest)
+    return der.octet_string(identifier.digest)
 
 
 def read(

@@ -113,15 +113,15 @@ class Submitter:
 
     def reports(self, *, wait: bool) -> list[Report]:
         """What has ended since the last call; with ``wait`` at least one, if any is outstanding."""
-        found: list[Report] = []
+        reports: list[Report] = []
         with contextlib.suppress(queue.Empty):
             while self._outstanding:
-                report = self._reports.get(block=wait and not found)
+                report = self._reports.get(block=wait and not reports)
                 if isinstance(report, BaseException):
                     raise report
-                found.append(report)
+                reports.append(report)
                 self._outstanding -= 1
-        return found
+        return reports
 
     def halt(self) -> list[int]:
         """Begin no further job, and give the numbers of those given back; what is under way goes on."""

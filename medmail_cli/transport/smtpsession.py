@@ -151,13 +151,13 @@ async def _reach(server: "Server", via: str | None) -> socket.socket:
         through = await asyncio.to_thread(proxy.connect, server.host, server.port, CONNECT_TIMEOUT, via)
         through.setblocking(False)
         return through
-    found = await asyncio.to_thread(proxy.look_up, server.host, server.port, CONNECT_TIMEOUT)
+    addresses = await asyncio.to_thread(proxy.look_up, server.host, server.port, CONNECT_TIMEOUT)
     problem: OSError = OSError("no address")
-    for family, kind, protocol, _name, address in found:
+    for family, kind, protocol, _name, address in addresses:
         connected = socket.socket(family, kind, protocol)
         try:
             connected.setblocking(False)
-            await asyncio.wait_for(loop.sock_connect(connected, address), CONNECT_TIMEOUT / len(found))
+            await asyncio.wait_for(loop.sock_connect(connected, address), CONNECT_TIMEOUT / len(addresses))
         except OSError as error:
             connected.close()
             problem = error

@@ -179,7 +179,7 @@ class Wire(asyncio.Protocol):
             return
         self._lines.append(line)
         if match[2] != b"-":
-            said = tuple(one[4:].strip().decode("utf-8", "replace") for one in self._lines)
+            said = tuple(line[4:].strip().decode("utf-8", "replace") for line in self._lines)
             if trace.is_on():
                 words = trace.octets(b"".join(self._lines)) if self.secret else " / ".join(said)
                 trace.received(self.name, f"{int(match[1])} {trace.text(words.encode())}")

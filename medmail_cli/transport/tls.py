@@ -31,18 +31,18 @@ def context(
     that ask for one (SASL EXTERNAL). Raises ``not-readable`` where either cannot be used.
     """
     try:
-        made = ssl.create_default_context(cafile=anchors, cadata=pem)
+        tls_context = ssl.create_default_context(cafile=anchors, cadata=pem)
     except OSError as error:
         raise _unusable(anchors, error) from None
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
-    made.sslsocket_class, made.sslobject_class = _Socket, _Object
+    tls_context.minimum_version = ssl.TLSVersion.TLSv1_2
+    tls_context.sslsocket_class, tls_context.sslobject_class = _Socket, _Object
     if client_identity is not None:
         try:
             # an encrypted key must not make OpenSSL ask at the terminal by itself
-            made.load_cert_chain(client_identity, password=lambda: b"")
+            tls_context.load_cert_chain(client_identity, password=lambda: b"")
         except (OSError, ValueError) as error:
             raise _unusable(client_identity, error) from None
-    return made
+    return tls_context
 
 
 def anchors_in(path: Path | None) -> "tuple[x509.Certificate, ...]":
@@ -58,7 +58,7 @@ def anchors_in(path: Path | None) -> "tuple[x509.Certificate, ...]":
     return read_bundle(data, str(path)).certificates
 
 
-def present(made: ssl.SSLContext, key: "PrivateKeyTypes", chain: "Sequence[x509.Certificate]") -> None:
+def present(tls_context: ssl.SSLContext, key: "PrivateKeyTypes", chain: "Sequence[x509.Certificate]") -> None:
     """Show servers that ask for it a certificate whose key is in memory.
 
     The ssl module reads files only: the one written for a moment is encrypted under a password of its own.
@@ -71,9 +71,9 @@ def present(made: ssl.SSLContext, key: "PrivateKeyTypes", chain: "Sequence[x509.
     password = secrets.token_hex(32).encode()
     sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
     with tempfile.NamedTemporaryFile(prefix="medmail-") as file:
-        file.write(b"".join([*(one.public_bytes(Encoding.PEM) for one in chain), sealed]))
+        file.write(b"".join([*(certificate.public_bytes(Encoding.PEM) for certificate in chain), sealed]))
         file.flush()
-        made.load_cert_chain(file.name, password=password)
+        tls_context.load_cert_chain(file.name, password=password)
 
 
 def _unusable(path: Path | None, error: Exception) -> MedmailError:
@@ -81,34 +81,34 @@ def _unusable(path: Path | None, error: Exception) -> MedmailError:
     return MedmailError("not-readable", path=str(path), reason=reason)
 
 
-def refusals(made: ssl.SSLContext | None) -> list[MedmailError]:
+def refusals(tls_context: ssl.SSLContext | None) -> list[MedmailError]:
     """What the key that a context logs in with said, if it signs elsewhere and did not want to, oldest first.
 
     OpenSSL calls it in the midst of a handshake, and knows no more to say than that this came to nothing.
     """
-    found: list[MedmailError] = getattr(made, "_medmail_refusals", [])
-    return found
+    errors: list[MedmailError] = getattr(tls_context, "_medmail_refusals", [])
+    return errors
 
 
 @contextlib.contextmanager
 def network_errors(
-    host: str, made: ssl.SSLContext | None = None, security: "Security | None" = None
+    host: str, tls_context: ssl.SSLContext | None = None, security: "Security | None" = None
 ) -> Iterator[None]:
     """Turn what the system says of a connection into the error that :func:`explained` gives.
 
-    Raises what the key said that ``made`` logs in with, where that is why.
+    Raises what the key said that ``tls_context`` logs in with, where that is why.
     """
-    refusals(made).clear()
+    refusals(tls_context).clear()
     try:
         yield
     except (OSError, EOFError) as error:
-        raise explained(error, host, made, security) from None
+        raise explained(error, host, tls_context, security) from None
 
 
 def explained(
     error: BaseException,
     host: str,
-    made: ssl.SSLContext | None = None,
+    tls_context: ssl.SSLContext | None = None,
     security: "Security | None" = None,
     *,
     ours: bool = True,
@@ -121,7 +121,7 @@ def explained(
     for whatever may pass. With ``ours=False`` nobody has configured the server, and only
     ``server-untrusted`` and ``server-unreachable`` are left.
     """
-    if said := refusals(made):
+    if said := refusals(tls_context):
         return said[0]
     if isinstance(error, ssl.SSLCertVerificationError):
         return MedmailError("server-untrusted", host=host, detail=error.verify_message or "")
@@ -190,8 +190,8 @@ def _reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
         return ""
     name = (error.reason or "").upper().replace(" ", "_")
-    found = re.search(r"ALERT_.*|UNRECOGNIZED_NAME", name)
-    name = found[0] if found else name
+    match = re.search(r"ALERT_.*|UNRECOGNIZED_NAME", name)
+    name = match[0] if match else name
     return "" if name == "UNEXPECTED_EOF_WHILE_READING" else name
 
 

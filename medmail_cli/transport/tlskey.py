@@ -51,7 +51,7 @@ class SigningKey(Protocol):
         """The signature. Raises MedmailError if a card refuses."""
 
 
-def present(made: ssl.SSLContext, key: SigningKey, chain: Sequence[x509.Certificate]) -> None:
+def present(tls_context: ssl.SSLContext, key: SigningKey, chain: Sequence[x509.Certificate]) -> None:
     """Show servers that ask for it a certificate whose key signs elsewhere.
 
     What the key says when it does not sign is in :func:`medmail_cli.transport.tls.refusals`. Raises
@@ -59,13 +59,13 @@ def present(made: ssl.SSLContext, key: SigningKey, chain: Sequence[x509.Certific
     """
     bare = not isinstance(key.public_key, rsa.RSAPublicKey) or "rsa" in key.primitives()
     library = _library()
-    context = ctypes.c_void_p.from_address(id(made) + object.__basicsize__)
+    context = ctypes.c_void_p.from_address(id(tls_context) + object.__basicsize__)
     refusals: list[MedmailError] = []
-    made._medmail_refusals = refusals  # type: ignore[attr-defined]  # noqa: SLF001
+    tls_context._medmail_refusals = refusals  # type: ignore[attr-defined]  # noqa: SLF001
     private, callbacks = _private(library, key, refusals)
     # what OpenSSL calls back lives as long as what may call it
-    made._medmail_callbacks = callbacks  # type: ignore[attr-defined]  # noqa: SLF001
-    certificates = [_certificate(library, one) for one in chain]
+    tls_context._medmail_callbacks = callbacks  # type: ignore[attr-defined]  # noqa: SLF001
+    certificates = [_certificate(library, certificate) for certificate in chain]
     done = library.SSL_CTX_use_certificate(context, certificates[0])
     done = done and library.SSL_CTX_use_PrivateKey(context, private)
     # the context has references of its own to these two, and takes the others over
@@ -74,7 +74,7 @@ def present(made: ssl.SSLContext, key: SigningKey, chain: Sequence[x509.Certific
     for above in certificates[1:]:
         done = done and library.SSL_CTX_ctrl(context, _SSL_CTRL_EXTRA_CHAIN_CERT, 0, above)
     if not bare:
-        made.maximum_version = ssl.TLSVersion.TLSv1_2
+        tls_context.maximum_version = ssl.TLSVersion.TLSv1_2
         done = done and library.SSL_CTX_ctrl(context, _SSL_CTRL_SET_SIGALGS_LIST, 0, _WITHOUT_PSS)
     if not done:
         raise MedmailError("client-key-unusable", reason="refused-by-openssl")
@@ -96,10 +96,10 @@ def _library() -> Any:
 
 def _parsed(library: Any, function: str, der: bytes) -> ctypes.c_void_p:
     start = ctypes.c_char_p(der)
-    found = getattr(library, function)(None, ctypes.byref(start), ctypes.c_long(len(der)))
-    if not found:
+    parsed = getattr(library, function)(None, ctypes.byref(start), ctypes.c_long(len(der)))
+    if not parsed:
         raise MedmailError("client-key-unusable", reason="refused-by-openssl")
-    return ctypes.c_void_p(found)
+    return ctypes.c_void_p(parsed)
 
 
 def _certificate(library: Any, certificate: x509.Certificate) -> ctypes.c_void_p:

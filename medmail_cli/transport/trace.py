@@ -81,7 +81,7 @@ def text(data: bytes) -> str:
 
 def _printable(said: str) -> str:
     """Without what a terminal would act upon: servers are strangers."""
-    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in said)
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in said)
 
 
 def smtp_commands(data: bytes, *, secret: bool) -> list[str]:

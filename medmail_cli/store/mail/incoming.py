@@ -43,10 +43,10 @@ class Incoming:
         """The SHA-256 (hex) of what has come."""
         return self._digest.hexdigest()
 
-    def deliver(self, place: Path) -> None:
+    def deliver(self, path: Path) -> None:
         """Give it its name, once it is durable. Raises OSError."""
         os.fsync(self._descriptor)
-        self._path.rename(place)
+        self._path.rename(path)
         self._close()
 
     def discard(self) -> None:

@@ -38,11 +38,11 @@ def renamed(old: Stored, name: maildir.Name) -> Stored:
     return replace(old, generation=name.generation, server_id=name.server_id, name=str(name))
 
 
-def scanned(account: str, folder: str, directory: Path, found: Mapping[str, Path]) -> list[Stored]:
+def scanned(account: str, folder: str, directory: Path, paths: Mapping[str, Path]) -> list[Stored]:
     """What the index holds of messages on disk; of two files with the same bytes the older one."""
     messages: dict[str, Stored] = {}
     with files.disk_errors(directory):
-        for file, path in sorted(found.items(), reverse=True):
+        for file, path in sorted(paths.items(), reverse=True):
             name = maildir.parse_name(file)
             if name is None:
                 continue
@@ -70,8 +70,8 @@ def rebuild(path: Path) -> int:
         try:
             with fresh.transaction() as database:
                 for account, folder, directory in maildir.folders(path.parent):
-                    found = maildir.latest(maildir.scan(directory))
-                    messages = scanned(account, folder, directory, found)
+                    here = maildir.latest(maildir.scan(directory))
+                    messages = scanned(account, folder, directory, here)
                     outer_index.add(database, messages)
                     # how far it has been fetched is not known from files: the next fetch asks the server
                     state = Folder(stamps=maildir.stamps(directory))

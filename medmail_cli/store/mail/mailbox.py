@@ -20,12 +20,14 @@ from medmail_cli.errors import MedmailError, not_readable
 from medmail_cli.store import files
 from medmail_cli.store.mail import maildir
 from medmail_cli.store.mail.incoming import Incoming
+from medmail_cli.store.mail.indexed import IndexedMaildirs
+from medmail_cli.store.mail.progress import FolderProgress
 from medmail_cli.store.mail.search import matches
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-    from medmail_cli.store.mail.outer_index import Folder, Index, Stored
+    from medmail_cli.store.mail.outer_index import Stored
     from medmail_cli.store.mail.sealed_index import Learned
 
 SENT = "Sent"
@@ -42,15 +44,13 @@ class Mailbox:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._index: Index | None = None
+        self._maildirs = IndexedMaildirs(folder)
         self._learned: Learned | None = None
         self._pool: ThreadPoolExecutor | None = None
 
     def close(self) -> None:
         """Let go of every file."""
-        if self._index is not None:
-            self._index.close()
-            self._index = None
+        self._maildirs.close()
         if self._learned is not None:
             self._learned.close()
             self._learned = None
@@ -64,7 +64,7 @@ class Mailbox:
         """What takes a message of a folder while it comes, to be given to :meth:`store`."""
         from medmail_cli.smime.outer import LONGEST_HEADER
 
-        directory = self._directory(account, folder)
+        directory = self._maildirs.directory(account, folder)
         maildir.create(directory)
         return Incoming(directory, LONGEST_HEADER)
 
@@ -87,9 +87,9 @@ class Mailbox:
             message.sha256 if isinstance(message, Incoming) else hashlib.sha256(message).hexdigest()
             for _, message in batch
         ]
-        directory = self._directory(account, folder)
-        with self._locked(), _let_go(message for _, message in batch):
-            index = self._opened()
+        directory = self._maildirs.directory(account, folder)
+        with self._maildirs.locked(), _let_go(message for _, message in batch):
+            index = self._maildirs.index()
             known = index.among(account, folder, ids)
             fresh: dict[str, tuple[Stored, bytes | Incoming]] = {}
             moved: dict[str, tuple[Stored, str]] = {}
@@ -104,20 +104,20 @@ class Mailbox:
                     name = replace(maildir.named(old.name), generation=generation, server_id=server_id)
                     known[id_] = index_entries.renamed(old, name)
                     moved[id_] = known[id_], old.name
-            agreed = self._begin(account, folder, directory)
-            maildir.write(directory, [(one.name, raw) for one, raw in fresh.values()], self._writers())
+            agreed = self._maildirs.begin(account, folder, directory)
+            maildir.write(directory, [(letter.name, raw) for letter, raw in fresh.values()], self._writers())
             with files.disk_errors(directory):
                 if moved:
-                    maildir.rename(directory, {old_name: one.name for one, old_name in moved.values()})
+                    maildir.rename(directory, {old_name: letter.name for letter, old_name in moved.values()})
                     files.sync_folder(directory / "new")
                     files.sync_folder(directory / "cur")
             with index.transaction() as database:
-                outer_index.add(database, [one for one, _ in (*fresh.values(), *moved.values())])
+                outer_index.add(database, [letter for letter, _ in (*fresh.values(), *moved.values())])
                 outer_index.set_stamps(database, account, folder, maildir.stamps(directory) if agreed else "")
-        result, told = [], set()
+        result, seen = [], set()
         for id_ in ids:
-            result.append((fresh[id_][0] if id_ in fresh else known[id_], id_ in fresh and id_ not in told))
-            told.add(id_)
+            result.append((fresh[id_][0] if id_ in fresh else known[id_], id_ in fresh and id_ not in seen))
+            seen.add(id_)
         return result
 
     def keep_sent(self, account: str, messages: Sequence[bytes], now: datetime) -> "Sequence[Stored]":
@@ -129,64 +129,9 @@ class Mailbox:
             )
         ]
 
-    def progress(self, account: str, folder: str) -> "Folder":
+    def progress(self, account: str, folder: str) -> FolderProgress:
         """How far a folder has been fetched."""
-        from medmail_cli.store.mail.outer_index import Folder
-
-        return self._opened().folder(account, folder) if self._exists() else Folder()
-
-    def stored(self, account: str, folder: str, generation: str, server_ids: Sequence[str]) -> set[str]:
-        """Those of ``server_ids`` that an interrupted fetch has left stored."""
-        if not self._exists():
-            return set()
-        with self._locked():
-            directory = self._directory(account, folder)
-            maildir.sweep(directory)
-            index = self._opened()
-            agreed = index.folder(account, folder).stamps == maildir.stamps(directory)
-            # what an interrupted fetch has left is looked at whole: it is not to be believed to be there
-            if not agreed or index.stored(account, folder, generation, server_ids):
-                from medmail_cli.store.mail import index_entries
-
-                index_entries.reconcile(index, account, folder, directory, whatever=True)
-            return index.stored(account, folder, generation, server_ids)
-
-    def advance(self, account: str, folder: str, position: str) -> None:
-        """Everything before ``position`` has been dealt with."""
-        from medmail_cli.store.mail import outer_index
-
-        directory = self._directory(account, folder)
-        with self._locked(), files.disk_errors(directory):
-            agreed = self._opened().folder(account, folder).stamps == maildir.stamps(directory)
-            maildir.create(directory)
-            with self._opened().transaction() as database:
-                state = outer_index.Folder(position, maildir.stamps(directory) if agreed else "")
-                outer_index.set_folder(database, account, folder, state)
-
-    def begin_again(self, account: str, folder: str) -> None:
-        """The server's mailbox has been restored: the server ids of what is stored say nothing any more."""
-        from medmail_cli.store.mail import outer_index
-
-        with self._locked():
-            stamps = self._opened().folder(account, folder).stamps
-            with self._opened().transaction() as database:
-                outer_index.forget_server_ids(database, account, folder)
-                outer_index.set_folder(database, account, folder, outer_index.Folder(None, stamps))
-
-    def witnesses(self, account: str, folder: str, generation: str) -> Mapping[str, frozenset[str]]:
-        """The last server ids that are stored, some of them, and the Message-IDs known under each."""
-        return self._opened().witnesses(account, folder, generation) if self._exists() else {}
-
-    def owed(self, account: str, folder: str, generation: str) -> Sequence[str]:
-        """The server ids of messages that the server named and has not given, the oldest first."""
-        return self._opened().owed(account, folder, generation) if self._exists() else []
-
-    def owe(self, account: str, folder: str, generation: str, server_ids: Iterable[str]) -> None:
-        """Note them, in the place of those noted before."""
-        from medmail_cli.store.mail import outer_index
-
-        with self._locked(), self._opened().transaction() as database:
-            outer_index.set_owed(database, account, folder, generation, sorted(server_ids))
+        return FolderProgress(self._maildirs, account, folder)
 
     @contextmanager
     def fetching(self, account: str) -> Iterator[None]:
@@ -215,19 +160,23 @@ class Mailbox:
         ``since`` compares the Date field, and the time of storing where there is none. What one sent oneself
         counts as ``unopened`` only where its folder is asked for.
         """
-        if not self._exists():
+        if not self._maildirs.exist():
             return []
-        self._refresh()
-        found = self._opened().all(account, folder)
+        self._maildirs.refresh()
+        letters = self._maildirs.index().all(account, folder)
         if since is not None:
-            found = [one for one in found if (one.date or one.stored_at) >= since]
+            letters = [letter for letter in letters if (letter.date or letter.stored_at) >= since]
         if unopened:
             opened = self.opened()
-            found = [one for one in found if one.id not in opened and (folder or one.folder != SENT)]
+            letters = [
+                letter for letter in letters if letter.id not in opened and (folder or letter.folder != SENT)
+            ]
         if query or sender:
             learned = dict(self.learned(subkey)) if subkey is not None else {}
-            found = [one for one in found if matches(one, learned.get(one.id, {}), query, sender)]
-        return found
+            letters = [
+                letter for letter in letters if matches(letter, learned.get(letter.id, {}), query, sender)
+            ]
+        return letters
 
     def find(self, prefix: str, others: Iterable[str] = ()) -> "Stored":
         """The message whose id begins with ``prefix``, six hex digits or more.
@@ -235,30 +184,30 @@ class Mailbox:
         ``others`` are ids that share the space (the outbox's). Raises ``not-found`` and ``ambiguous``.
         """
         prefix = prefix.lower()
-        if not re.fullmatch(r"[0-9a-f]{6,64}", prefix) or not self._exists():
+        if not re.fullmatch(r"[0-9a-f]{6,64}", prefix) or not self._maildirs.exist():
             raise MedmailError("not-found", what="message", name=prefix)
-        self._refresh()
-        found = self._opened().with_prefix(prefix)
-        ids = {one.id for one in found} | {other for other in others if other.startswith(prefix)}
+        self._maildirs.refresh()
+        letters = self._maildirs.index().with_prefix(prefix)
+        ids = {letter.id for letter in letters} | {other for other in others if other.startswith(prefix)}
         if len(ids) > 1:
             raise MedmailError("ambiguous", prefix=prefix)
-        if not found:
+        if not letters:
             raise MedmailError("not-found", what="message", name=prefix)
-        return found[0]
+        return letters[0]
 
     def read(self, id: str) -> bytes:  # noqa: A002 - the word of the JSON
         """The bytes of a message as it is stored. Raises ``message-damaged`` where they have changed."""
-        for again in (True, True, False) if self._exists() else ():
-            for stored in self._opened().with_prefix(id):
+        for again in (True, True, False) if self._maildirs.exist() else ():
+            for stored in self._maildirs.index().with_prefix(id):
                 if (raw := self.read_stored(stored)) is not None:
                     return raw
             if again:  # another process may just be giving it another name
-                self._refresh()
+                self._maildirs.refresh()
         raise MedmailError("not-found", what="message", name=id)
 
     def read_stored(self, stored: "Stored") -> bytes | None:
         """Likewise of a message in its folder; None where it has gone from there."""
-        path = maildir.locate(self._directory(stored.account, stored.folder), stored.name)
+        path = maildir.locate(self._maildirs.directory(stored.account, stored.folder), stored.name)
         if path is None:
             return None
         try:
@@ -273,10 +222,10 @@ class Mailbox:
 
     def same_message_id(self, message_id: str, but: str) -> "tuple[str, ...]":
         """The ids of other messages that bear this Message-ID on the outside (a replay, perhaps)."""
-        if not message_id or not self._exists():
+        if not message_id or not self._maildirs.exist():
             return ()
-        found = self._opened().with_message_id(message_id)
-        return tuple(dict.fromkeys(one.id for one in found if one.id != but))
+        letters = self._maildirs.index().with_message_id(message_id)
+        return tuple(dict.fromkeys(letter.id for letter in letters if letter.id != but))
 
     # -- other bytes for a message
 
@@ -287,13 +236,13 @@ class Mailbox:
         Raises ``store-busy`` while another does.
         """
         with files.lock(self.folder / "rewrapping", wait=5):
-            with self._locked():
+            with self._maildirs.locked():
                 for _account, _folder, directory in maildir.folders(self.folder):
                     maildir.sweep(directory)
-                    found = maildir.scan(directory)
+                    paths = maildir.scan(directory)
                     with files.disk_errors(directory):
-                        for name in found.keys() - maildir.latest(found).keys():
-                            found[name].unlink(missing_ok=True)
+                        for name in paths.keys() - maildir.latest(paths).keys():
+                            paths[name].unlink(missing_ok=True)
             yield
 
     def replace(
@@ -308,17 +257,17 @@ class Mailbox:
 
         first = messages[0][0]
         account, folder = first.account, first.folder
-        directory = self._directory(account, folder)
+        directory = self._maildirs.directory(account, folder)
         fresh: dict[str, tuple[Stored, Stored]] = {}
         files_: list[tuple[str, str, bytes]] = []
         for old, raw in messages:
             name = replace(maildir.named(old.name), rewrapped=hashlib.sha256(raw).hexdigest())
             fresh[str(name)] = old, index_entries.entry(account, folder, name, str(name), raw, len(raw))
             files_.append((old.name, str(name), raw))
-        with self._locked():
-            agreed = self._begin(account, folder, directory)
+        with self._maildirs.locked():
+            agreed = self._maildirs.begin(account, folder, directory)
             placed, failure = maildir.replace(directory, files_, self._writers())
-            with self._opened().transaction() as database:
+            with self._maildirs.index().transaction() as database:
                 outer_index.add(database, [fresh[name][1] for name in placed])
                 outer_index.set_stamps(database, account, folder, maildir.stamps(directory) if agreed else "")
         return {fresh[name][0] for name in placed}, failure
@@ -338,7 +287,7 @@ class Mailbox:
         """The ids of other letters, opened before, that bore this Message-ID inside."""
         if not (self.folder / "learned.db").exists():
             return ()
-        return tuple(one for one in self._sealed().with_message_id(message_id, subkey) if one != but)
+        return tuple(other for other in self._sealed().with_message_id(message_id, subkey) if other != but)
 
     def learned(
         self, subkey: bytes, ids: Iterable[str] | None = None
@@ -346,75 +295,9 @@ class Mailbox:
         """What opened letters said: id, and the values given to :meth:`mark_opened`."""
         return self._sealed().read(subkey, ids)
 
-    # -- the index
-
     def rebuild(self) -> int:
         """Make the index anew from the Maildirs; the number of messages it holds then."""
-        with self._locked():
-            return self._rebuild()
-
-    def _rebuild(self) -> int:
-        from medmail_cli.store.mail import index_entries
-        from medmail_cli.store.mail.outer_index import Index
-
-        if self._index is not None:
-            self._index.close()
-            self._index = None
-        path = self.folder / "index.db"
-        count = index_entries.rebuild(path)
-        self._index = Index(path)
-        return count
-
-    def _refresh(self) -> None:
-        """Follow what other programs did in the Maildirs: moved, deleted or put back messages."""
-        known = self._opened().stamps()
-        stale = [
-            place
-            for *place, directory in maildir.folders(self.folder)
-            if known.get((place[0], place[1])) != maildir.stamps(directory)
-        ]
-        if stale:
-            from medmail_cli.store.mail import index_entries
-
-            with self._locked():
-                for account, folder in stale:
-                    index_entries.reconcile(self._opened(), account, folder, self._directory(account, folder))
-
-    # -- inside
-
-    def _begin(self, account: str, folder: str, directory: Path) -> bool:
-        """Note that files are about to come: who is killed before the index knows of them leaves the note.
-
-        Whether the index agreed with the Maildir before; what other programs did is not to be overlooked.
-        """
-        from medmail_cli.store.mail import outer_index
-
-        index = self._opened()
-        with files.disk_errors(directory):
-            agreed = index.folder(account, folder).stamps == maildir.stamps(directory)
-        with index.transaction() as database:
-            outer_index.set_stamps(database, account, folder, "")
-        return agreed
-
-    def _exists(self) -> bool:
-        return self._index is not None or self.folder.is_dir()
-
-    def _opened(self) -> "Index":
-        from medmail_cli.store.mail.outer_index import Index
-
-        if self._index is None:
-            path = self.folder / "index.db"
-            if path.exists():
-                self._index = Index(path)
-            else:
-                with files.lock(self.folder / "lock"):
-                    # another process may have made it while we waited
-                    if path.exists():
-                        self._index = Index(path)
-                    else:
-                        self._rebuild()
-        assert self._index is not None  # noqa: S101 - either way it is open now
-        return self._index
+        return self._maildirs.rebuild()
 
     def _sealed(self) -> "Learned":
         if self._learned is None:
@@ -423,22 +306,12 @@ class Mailbox:
             self._learned = Learned(self.folder / "learned.db")
         return self._learned
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with files.lock(self.folder / "lock"):
-            if self._index is None and not (self.folder / "index.db").exists():
-                self._rebuild()
-            yield
-
     def _writers(self) -> "ThreadPoolExecutor":
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor
 
             self._pool = ThreadPoolExecutor(_WRITERS, "mailbox")
         return self._pool
-
-    def _directory(self, account: str, folder: str) -> Path:
-        return self.folder / maildir.encode_folder(account) / maildir.encode_folder(folder)
 
 
 @contextmanager

@@ -65,11 +65,11 @@ class Name:
 
 def parse_name(name: str) -> Name | None:
     """What a file name says, with or without flags; None for the names of other programs."""
-    found = _NAME.fullmatch(name.partition(":2,")[0])
-    if found is None or int(found[1]) > _LATEST:
+    match = _NAME.fullmatch(name.partition(":2,")[0])
+    if match is None or int(match[1]) > _LATEST:
         return None
-    at = _EPOCH + timedelta(seconds=int(found[1]), microseconds=int(found[2]))
-    return Name(at, found[3], found[4], found[5], found[6])
+    at = _EPOCH + timedelta(seconds=int(match[1]), microseconds=int(match[2]))
+    return Name(at, match[3], match[4], match[5], match[6])
 
 
 def named(name: str) -> Name:
@@ -86,7 +86,7 @@ def encode_folder(name: str) -> str:
     Raises ``malformed`` for a name that is empty or too long.
     """
     encoded = quote(name, safe=" @+,=", errors="surrogatepass")
-    encoded = re.sub(r"^\.|~", lambda found: f"%{ord(found[0]):02X}", encoded)
+    encoded = re.sub(r"^\.|~", lambda match: f"%{ord(match[0]):02X}", encoded)
     if not name or len(encoded) > _LONGEST:
         raise MedmailError("malformed", what=f"folder name {name[:80]!r}")
     return encoded
@@ -120,13 +120,13 @@ def write(folder: Path, messages: Sequence[tuple[str, bytes | Incoming]], pool: 
     with files.disk_errors(folder):
         create(folder)
         deliveries = [pool.submit(deliver, message) for message in messages]
-        failures = [failure for one in deliveries if (failure := one.exception())]
+        failures = [failure for delivery in deliveries if (failure := delivery.exception())]
         files.sync_folder(folder / "new")
         if failures:
             raise failures[0]
 
 
-def _deliver(temporary: Path, place: Path, data: bytes) -> None:
+def _deliver(temporary: Path, path: Path, data: bytes) -> None:
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
@@ -136,7 +136,7 @@ def _deliver(temporary: Path, place: Path, data: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        temporary.rename(place)
+        temporary.rename(path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -155,7 +155,7 @@ def replace(
 
     def deliver(message: tuple[str, str, bytes]) -> tuple[str, str] | None:
         old, new, data = message
-        path = found.get(old)
+        path = paths.get(old)
         if path is None:
             return None
         _deliver(folder / "tmp" / new, path.with_name(new + path.name[len(old) :]), data)
@@ -163,10 +163,12 @@ def replace(
 
     with files.disk_errors(folder):
         create(folder)
-        found = located(folder, [old for old, _new, _data in messages])
+        paths = located(folder, [old for old, _new, _data in messages])
         deliveries = [pool.submit(deliver, message) for message in messages]
-        failures = [failure for one in deliveries if (failure := one.exception())]
-        placed = [names for one in deliveries if not one.exception() and (names := one.result())]
+        failures = [failure for delivery in deliveries if (failure := delivery.exception())]
+        placed = [
+            names for delivery in deliveries if not delivery.exception() and (names := delivery.result())
+        ]
         for part in ("new", "cur"):
             files.sync_folder(folder / part)
         # they may have got other flags meanwhile
@@ -184,21 +186,21 @@ def replace(
     return {new for _old, new in placed}, failure
 
 
-def latest(found: Mapping[str, Path]) -> dict[str, Path]:
+def latest(paths: Mapping[str, Path]) -> dict[str, Path]:
     """Of a scan's messages those that nothing supersedes: a killed :func:`replace` may have left both."""
     rewrapped: dict[str, tuple[int, str]] = {}
-    for name, path in found.items():
+    for name, path in paths.items():
         parsed = parse_name(name) if "R" in name else None
         if parsed is not None and parsed.rewrapped:
             with contextlib.suppress(FileNotFoundError):
                 age = path.stat().st_mtime_ns, name
                 rewrapped[parsed.id] = max(age, rewrapped.get(parsed.id, age))
     if not rewrapped:
-        return dict(found)
+        return dict(paths)
     newest = {id_: name for id_, (_, name) in rewrapped.items()}
     return {
         name: path
-        for name, path in found.items()
+        for name, path in paths.items()
         if (parsed := parse_name(name)) is None or newest.get(parsed.id, name) == name
     }
 
@@ -214,14 +216,14 @@ def sweep(folder: Path) -> None:
 
 def scan(folder: Path) -> dict[str, Path]:
     """Every message of ours in a Maildir: its name without flags, and where it is now."""
-    found = {}
+    paths = {}
     for part in ("new", "cur"):
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(folder / part):
                 name = entry.name.partition(":2,")[0]
                 if _NAME.fullmatch(name):
-                    found[name] = Path(entry.path)
-    return found
+                    paths[name] = Path(entry.path)
+    return paths
 
 
 def locate(folder: Path, name: str) -> Path | None:
@@ -231,16 +233,16 @@ def locate(folder: Path, name: str) -> Path | None:
 
 def located(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     """Where messages are now, without those that are gone; one look at all files is the most it takes."""
-    found = {}
+    paths = {}
     for name in names:
         for path in (folder / "new" / name, folder / "cur" / f"{name}:2,", folder / "cur" / f"{name}:2,S"):
             if path.is_file():
-                found[name] = path
+                paths[name] = path
                 break
-    if len(found) < len(names):
+    if len(paths) < len(names):
         everything = scan(folder)
-        found |= {name: everything[name] for name in names if name not in found and name in everything}
-    return found
+        paths |= {name: everything[name] for name in names if name not in paths and name in everything}
+    return paths
 
 
 def rename(folder: Path, names: Mapping[str, str]) -> None:

@@ -174,7 +174,7 @@ class Index:
     def among(self, account: str, folder: str, ids: Iterable[str]) -> dict[str, Stored]:
         """Those of ``ids`` that a folder holds."""
         where = "account = ? AND folder = ? AND id IN (SELECT value FROM json_each(?))"
-        return {one.id: one for one in self._rows(where, account, folder, json.dumps(list(ids)))}
+        return {letter.id: letter for letter in self._rows(where, account, folder, json.dumps(list(ids)))}
 
     def names(self, account: str, folder: str) -> dict[str, str]:
         """The file names of a folder's messages, and their ids."""
@@ -256,21 +256,21 @@ def add(database: sqlite3.Connection, messages: Sequence[Stored]) -> None:
         f"INSERT OR REPLACE INTO messages ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
         [
             (
-                one.account,
-                one.folder,
-                one.id,
-                one.generation,
-                one.server_id,
-                one.name,
-                one.size,
-                one.stored_at.timestamp(),
-                _text(one.from_),
-                _text(one.to),
-                _text(one.subject),
-                one.date.timestamp() if one.date else None,
-                _text(one.message_id),
+                letter.account,
+                letter.folder,
+                letter.id,
+                letter.generation,
+                letter.server_id,
+                letter.name,
+                letter.size,
+                letter.stored_at.timestamp(),
+                _text(letter.from_),
+                _text(letter.to),
+                _text(letter.subject),
+                letter.date.timestamp() if letter.date else None,
+                _text(letter.message_id),
             )
-            for one in messages
+            for letter in messages
         ],
     )
 

@@ -35,7 +35,7 @@ def message(event: "FetchedMessage", console: "Console") -> "Iterable[Line]":
 
 
 def folder(event: "FetchedFolder", console: "Console") -> "Iterable[Line]":
-    if event.error is not None and not event.told:
+    if event.error is not None and not event.ends_run:
         error = MedmailError(event.error, **event.reason)
         console.err([f"{sanitize.line(event.name)}: ", ("red", i18n.message(error))])
     return ()

@@ -89,7 +89,7 @@ class Correspondence:
     unsigned: bool = False
     shared: bool = False
 
-    def place(self) -> str:
+    def end(self) -> str:
         """Where INBOX ends now."""
         with self.source.connect() as server:
             return server.open(INBOX).end or server.news("").position

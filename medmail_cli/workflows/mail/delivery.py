@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
@@ -99,7 +100,9 @@ class SubmissionSession:
         self._submitter.__exit__(kind, error, trace)
         for room in self._room:
             room.close()
-        self.context.outbox.release([*self._under_way, *(one.number for one, _ in self._closing)])
+        self.context.outbox.release(
+            [*self._under_way, *(submission.number for submission, _ in self._closing)]
+        )
 
     def offer(self) -> Offer | None:
         """What the server offers; None where it cannot be reached now."""
@@ -112,10 +115,20 @@ class SubmissionSession:
 
     def ship(self, submissions: Iterable[Submission], intents: Mapping[tuple[str, str], int]) -> None:
         """Set claimed submissions on their way; ``intents`` has the audit log's index of each recipient."""
-        for one in submissions:
-            self._under_way[one.number] = (one, {a: intents[one.id, a] for a in one.pending})
-            envelope = Envelope(one.sender, one.pending, one.message_id, one.utf8, self.context.ask_dsn)
-            self._submitter.put(Job(one.number, envelope, one.size, lambda one=one: self._read(one)))  # type: ignore[misc]
+        for submission in submissions:
+            self._under_way[submission.number] = (
+                submission,
+                {a: intents[submission.id, a] for a in submission.pending},
+            )
+            envelope = Envelope(
+                submission.sender,
+                submission.pending,
+                submission.message_id,
+                submission.utf8,
+                self.context.ask_dsn,
+            )
+            read = partial(self._read, submission)
+            self._submitter.put(Job(submission.number, envelope, submission.size, read))
 
     def _read(self, submission: Submission) -> bytes:
         return self.context.outbox.read(submission)
@@ -179,37 +192,39 @@ class SubmissionSession:
         for report in reports:
             submission, intents = self._under_way.pop(report.number)
             some = [self._fate(submission, address, report, now) for address in submission.pending]
-            fates += [_recorded(submission, one) for one in some]
-            outcomes += [_outcome(intents[one.address], one) for one in some]
+            fates += [_recorded(submission, outcome) for outcome in some]
+            outcomes += [_outcome(intents[outcome.address], outcome) for outcome in some]
             shown += some
-            accepted = any(one.status == "accepted" for one in some)
+            accepted = any(outcome.status == "accepted" for outcome in some)
             self._closing.append((submission, submission.copy_due and accepted))
         self._insist(lambda: self.context.outbox.record(fates, now))
         with self._counting:
-            self._unrecorded.difference_update((one.number, one.address) for one in fates)
+            self._unrecorded.difference_update((fate.number, fate.address) for fate in fates)
         self._insist(lambda: self.context.log.outcomes(outcomes))
         # on a full disk the copies wait for the next run
         if self._full is None and (not self.outstanding or len(self._closing) >= CLOSED_AT_ONCE):
             yield from self._close()
-        for one in shown:
-            yield one
-            if one.possible_duplicate:
-                code = "outcome-unknown" if one.code == "outcome-unknown" else "possible-duplicate"
-                yield Note(code, {"address": one.address, "message_id": one.message_id or ""})
+        for outcome in shown:
+            yield outcome
+            if outcome.possible_duplicate:
+                code = "outcome-unknown" if outcome.code == "outcome-unknown" else "possible-duplicate"
+                yield Note(code, {"address": outcome.address, "message_id": outcome.message_id or ""})
         fatal = next((report.error for report in reports if is_ours(report.error)), self._full)
         if fatal is not None:
             raise fatal
 
     def _fate(self, submission: Submission, address: str, report: Report, now: datetime) -> RecipientOutcome:
-        one, server = _fate(submission, address, report, now), self.account.smtp
+        outcome, server = _fate(submission, address, report, now), self.account.smtp
         if report.certificate is None or server is None:
-            return one
-        return replace(one, server=f"{server.host}:{server.port}", server_certificate=report.certificate)
+            return outcome
+        return replace(outcome, server=f"{server.host}:{server.port}", server_certificate=report.certificate)
 
     def _close(self) -> "Iterator[Note]":
         """Keep the copies and close the submissions; a kill before it leaves that to the next run."""
-        yield from keep(self.context, self.account, [one for one, copy in self._closing if copy])
-        self.context.outbox.finish(one.number for one, _ in self._closing)
+        yield from keep(
+            self.context, self.account, [submission for submission, copy in self._closing if copy]
+        )
+        self.context.outbox.finish(submission.number for submission, _ in self._closing)
         self._closing.clear()
 
 
@@ -217,32 +232,37 @@ def announce(
     log: "AuditLog", leaving: "Iterable[tuple[Submission | QueuedMessage, Sequence[str], int]]"
 ) -> dict[tuple[str, str], int]:
     """Log, for each (message, recipients, attempt), that it is about to be sent to each of them."""
-    pairs = [(one, address, attempt) for one, addresses, attempt in leaving for address in addresses]
+    pairs = [
+        (submission, address, attempt) for submission, addresses, attempt in leaving for address in addresses
+    ]
     indices = log.intents(
         Intent(
             "send",
-            one.sender,
-            (one.id,),
+            submission.sender,
+            (submission.id,),
             {
                 "recipient": address,
-                "account": one.account,
+                "account": submission.account,
                 "attempt": attempt,
-                **provable(one, address),
+                **provable(submission, address),
             },
         )
-        for one, address, attempt in pairs
+        for submission, address, attempt in pairs
     )
-    return {(one.id, address): index for (one, address, _), index in zip(pairs, indices, strict=True)}
+    return {
+        (submission.id, address): index
+        for (submission, address, _), index in zip(pairs, indices, strict=True)
+    }
 
 
-def provable(one: "Submission | QueuedMessage", address: str) -> "dict[str, Fact]":
+def provable(letter: "Submission | QueuedMessage", address: str) -> "dict[str, Fact]":
     """What an intent says of a message so that it can be proved later what went to whom."""
     return {
-        "message_id": one.message_id,
-        "protection": one.protection,
-        "certificate": one.certificates.get(address),
-        "commitment": one.commitment,
-        "sealed_salt": one.sealed_salt,
+        "message_id": letter.message_id,
+        "protection": letter.protection,
+        "certificate": letter.certificates.get(address),
+        "commitment": letter.commitment,
+        "sealed_salt": letter.sealed_salt,
     }
 
 
@@ -259,13 +279,13 @@ def attempt(
     """As above; without ``wait`` None says that there is nothing to do before a server answers."""
     claimed = context.outbox.claim(submissions)
     by_account: dict[str, list[Submission]] = {}
-    for one in claimed:
-        by_account.setdefault(one.account, []).append(one)
+    for submission in claimed:
+        by_account.setdefault(submission.account, []).append(submission)
     try:
         for name, some in by_account.items():
             yield from _attempt_account(context, name, some, wait=wait)
     finally:
-        context.outbox.release(one.number for one in claimed)
+        context.outbox.release(submission.number for submission in claimed)
 
 
 def _attempt_account(
@@ -273,19 +293,30 @@ def _attempt_account(
 ) -> "Iterator[RecipientOutcome | Note | None]":
     account = context.accounts.get(name)
     if account is None:
-        for one in submissions:
-            for address in one.pending:
+        for submission in submissions:
+            for address in submission.pending:
                 yield RecipientOutcome(
-                    address, "queued", one.protection, one.id, one.key, one.message_id,
-                    code="no-account", detail=name, exit=exit_of("no-account"),
-                )  # fmt: skip
+                    address,
+                    "queued",
+                    submission.protection,
+                    submission.id,
+                    submission.key,
+                    submission.message_id,
+                    code="no-account",
+                    detail=name,
+                    exit=exit_of("no-account"),
+                )
         return
-    yield from settle(context, account, [one for one in submissions if not one.pending])
-    waiting = [one for one in submissions if one.pending]
+    yield from settle(context, account, [submission for submission in submissions if not submission.pending])
+    waiting = [submission for submission in submissions if submission.pending]
     if waiting:
         with SubmissionSession(context, account) as session:
             session.ship(
-                waiting, announce(context.log, [(one, one.pending, one.attempts + 1) for one in waiting])
+                waiting,
+                announce(
+                    context.log,
+                    [(submission, submission.pending, submission.attempts + 1) for submission in waiting],
+                ),
             )
             yield from session.carried(_arrivals(session, wait=wait))
 
@@ -301,29 +332,29 @@ def settle(
     context: DeliveryContext, account: "Account", submissions: Sequence[Submission]
 ) -> "Iterator[Note]":
     """Finish what a killed run had sent and recorded, but not yet logged, kept and closed."""
-    for one in submissions:
-        for recipient in one.recipients:
+    for submission in submissions:
+        for recipient in submission.recipients:
             context.log.event(
                 "send-recovered",
-                actor=one.sender,
-                objects=(one.id,),
+                actor=submission.sender,
+                objects=(submission.id,),
                 recipient=recipient.address,
                 status=recipient.status,
                 reply=recipient.reply,
                 server=recipient.server,
                 server_certificate=recipient.server_certificate,
             )
-    yield from keep(context, account, [one for one in submissions if one.copy_due])
-    context.outbox.finish(one.number for one in submissions)
+    yield from keep(context, account, [submission for submission in submissions if submission.copy_due])
+    context.outbox.finish(submission.number for submission in submissions)
 
 
 def keep(context: DeliveryContext, account: "Account", submissions: Sequence[Submission]) -> "Iterator[Note]":
     """Keep the sender's copies of what was sent: in the mailbox, and on the server if the account says so."""
     for some in _batches(submissions):
-        messages = [context.outbox.read(one) for one in some]
+        messages = [context.outbox.read(submission) for submission in some]
         if context.mailbox is not None:
             context.mailbox.keep_sent(account.name, messages, context.now())
-        context.outbox.kept(one.number for one in some)
+        context.outbox.kept(submission.number for submission in some)
         if account.sent_folder and account.mailbox_server is not None:
             try:
                 _append(context, account, account.sent_folder, messages)
@@ -340,11 +371,11 @@ def _append(context: DeliveryContext, account: "Account", folder: str, messages:
 
 def _batches(submissions: Sequence[Submission]) -> Iterator[list[Submission]]:
     batch: list[Submission] = []
-    for one in submissions:
-        if batch and sum(other.size for other in batch) + one.size > COPIES_AT_ONCE:
+    for submission in submissions:
+        if batch and sum(other.size for other in batch) + submission.size > COPIES_AT_ONCE:
             yield batch
             batch = []
-        batch.append(one)
+        batch.append(submission)
     if batch:
         yield batch
 
@@ -391,26 +422,35 @@ def _fate(submission: Submission, address: str, report: Report, now: datetime) -
     )
 
 
-def _recorded(submission: Submission, one: RecipientOutcome) -> Fate:
-    if one.code == "outcome-unknown":
-        return Fate(submission.number, one.address, "unknown", one.detail, one.server, one.server_certificate)
-    assert one.status in ("accepted", "refused", "queued")  # noqa: S101 - what _fate makes
-    said = one.reply or one.detail or one.code
-    return Fate(submission.number, one.address, one.status, said, one.server, one.server_certificate)
+def _recorded(submission: Submission, outcome: RecipientOutcome) -> Fate:
+    if outcome.code == "outcome-unknown":
+        return Fate(
+            submission.number,
+            outcome.address,
+            "unknown",
+            outcome.detail,
+            outcome.server,
+            outcome.server_certificate,
+        )
+    assert outcome.status in ("accepted", "refused", "queued")  # noqa: S101 - what _fate makes
+    said = outcome.reply or outcome.detail or outcome.code
+    return Fate(
+        submission.number, outcome.address, outcome.status, said, outcome.server, outcome.server_certificate
+    )
 
 
-def _outcome(intent: int, one: RecipientOutcome) -> Outcome:
+def _outcome(intent: int, outcome: RecipientOutcome) -> Outcome:
     endings: dict[str, Ending] = {"accepted": "done", "refused": "refused", "queued": "queued"}
     return Outcome(
         intent,
-        endings[one.status],
-        one.exit,
-        one.reply,
+        endings[outcome.status],
+        outcome.exit,
+        outcome.reply,
         facts={
-            "code": one.code,
-            "detail": one.detail,
-            "possible_duplicate": one.possible_duplicate,
-            "server": one.server,
-            "server_certificate": one.server_certificate,
+            "code": outcome.code,
+            "detail": outcome.detail,
+            "possible_duplicate": outcome.possible_duplicate,
+            "server": outcome.server,
+            "server_certificate": outcome.server_certificate,
         },
     )

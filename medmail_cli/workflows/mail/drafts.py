@@ -113,9 +113,9 @@ def read(path: Path) -> bytes:
 def finished(draft: Draft) -> Draft:
     """The draft with its subject taken out of the text if it stands there. Raises ``empty-letter``."""
     if draft.subject is None and draft.body is not None:
-        found = _SUBJECT_LINE.match(draft.body)
-        if found:
-            draft = replace(draft, subject=found[1].strip(), body=draft.body[found.end() :])
+        match = _SUBJECT_LINE.match(draft.body)
+        if match:
+            draft = replace(draft, subject=match[1].strip(), body=draft.body[match.end() :])
     if draft.entity is None and not draft.attach and not (draft.body or "").strip():
         raise MedmailError("empty-letter")
     return draft
@@ -159,8 +159,8 @@ def from_message(data: bytes) -> Draft:
         values.setdefault(field.name, []).append(field.value)
 
     def boxes(name: str) -> tuple[Mailbox, ...]:
-        found = (box for value in values.get(name, ()) for box in parse_mailboxes(value))
-        return tuple(_sendable(box, str(box)) for box in found)
+        named = (box for value in values.get(name, ()) for box in parse_mailboxes(value))
+        return tuple(_sendable(box, str(box)) for box in named)
 
     senders = boxes("from")
     if len(senders) > 1:
@@ -177,7 +177,7 @@ def from_message(data: bytes) -> Draft:
         subject=subjects[0] if subjects else "",
         entity=_content(data, entity),
         in_reply_to=reply[0] if reply and MESSAGE_ID.match(reply[0]) else None,
-        references=tuple(one for one in references if MESSAGE_ID.match(one)),
+        references=tuple(message_id for message_id in references if MESSAGE_ID.match(message_id)),
     )
 
 
@@ -297,7 +297,7 @@ class _Row:
             return ()
         if isinstance(value, str):
             value = [value]
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             self.fault(name, "neither a text nor a list of texts")
             return ()
         return value
@@ -306,13 +306,13 @@ class _Row:
         return tuple(self.checked(name, self.several(values, name), mailbox))
 
     def checked(self, name: str, given: Sequence[str], make: Callable[[str], Any]) -> list[Any]:
-        made = []
-        for one in given:
+        attachments = []
+        for item in given:
             try:
-                made.append(make(one))
+                attachments.append(make(item))
             except MedmailError as error:
-                self.fault(name, f"{error.code}: {one[:200]}")
-        return made
+                self.fault(name, f"{error.code}: {item[:200]}")
+        return attachments
 
     def body(self, values: dict[str, Any]) -> str | None:
         text, name = self.text(values, "body"), self.text(values, "body_file")
@@ -321,8 +321,8 @@ class _Row:
         if text is not None:
             self.fault("body_file", "beside body")
             return None
-        found = self.checked("body_file", [name], lambda one: text_of(read(self.folder / one), one))
-        return found[0] if found else None
+        texts = self.checked("body_file", [name], lambda file: text_of(read(self.folder / file), file))
+        return texts[0] if texts else None
 
     def files(self, values: dict[str, Any]) -> tuple[Path, ...]:
         def usable(name: str) -> Path:

@@ -116,7 +116,7 @@ def _folders(server: "MailServer", source: Source, stores: Stores, got: Tally) -
             got.known - before[1],
             None if error is None else error.code,
             {} if error is None else {fact: str(value) for fact, value in error.facts.items()},
-            told=len(names) == 1,
+            ends_run=len(names) == 1,
         )
         if error is not None:
             lost = lost + 1 if error.code in LOST else 0

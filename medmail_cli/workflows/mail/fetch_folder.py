@@ -40,19 +40,20 @@ def of_folder(
     """Fetch what is new in a folder, and what is owed; ``got`` counts it. Raises what the server comes to."""
     mailbox, account = stores.mailbox, source.account.name
     progress = mailbox.progress(account, folder)
+    position = progress.position
     generation = server.open(folder).generation
-    news = server.news(progress.position or "", lambda: mailbox.witnesses(account, folder, generation))
+    news = server.news(position or "", lambda: progress.witnesses(generation))
     if news.restored:
         # other messages may bear the server ids of those we have
-        mailbox.begin_again(account, folder)
+        progress.begin_again()
         yield from of_folder(server, folder, source, stores, got)
         return
-    owed = mailbox.owed(account, folder, generation)
-    if not news.server_ids and not owed and news.position == progress.position:
+    owed = progress.owed(generation)
+    if not news.server_ids and not owed and news.position == position:
         return
     stored: set[str] = set()
-    if news.server_ids and progress.position is not None:
-        stored = mailbox.stored(account, folder, generation, news.server_ids)
+    if news.server_ids and position is not None:
+        stored = progress.stored(generation, news.server_ids)
     dealt_with = stored.union(owed)
     wanted = [server_id for server_id in news.server_ids if server_id not in dealt_with]
     failed = {*owed}
@@ -62,8 +63,8 @@ def of_folder(
             yield from _stored(messages, folder, generation, len(wanted) + len(owed), source, stores, got)
     finally:
         if failed != {*owed}:
-            mailbox.owe(account, folder, generation, failed)
-    mailbox.advance(account, folder, news.position)
+            progress.owe(generation, failed)
+    progress.advance(news.position)
 
 
 def _asked(

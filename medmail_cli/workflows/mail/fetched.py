@@ -65,8 +65,8 @@ class FetchedFolder:
     known: int
     error: str | None = None
     reason: dict[str, str] = field(default_factory=dict)
-    told: bool = field(default=False, metadata={"json": False})
-    """The error is the whole run's and told as such."""
+    ends_run: bool = field(default=False, metadata={"json": False})
+    """The error is the whole run's, and shown as such."""
 
 
 Event = FetchedMessage | FetchedFolder | FetchedAccount | Progress | Note

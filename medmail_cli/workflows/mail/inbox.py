@@ -87,13 +87,13 @@ def inbox(mailbox: "Mailbox", wanted: Wanted, sealed: Sealed | None) -> Iterator
     searched = any((wanted.query, wanted.sender))
     with logged(sealed.log, "inbox", sealed.actor, searched=searched) as ended:
         entries = list(_listed(mailbox, wanted, sealed.subkey))
-        inside = tuple(one.id for one in entries if one.inside is not None)
+        inside = tuple(entry.id for entry in entries if entry.inside is not None)
         ended.objects, ended.facts["count"] = inside[:MOST_NAMED], len(inside)
     yield from entries
 
 
 def _listed(mailbox: "Mailbox", wanted: Wanted, subkey: bytes | None) -> Iterator[Entry]:
-    found = mailbox.list(
+    letters = mailbox.list(
         wanted.query,
         account=wanted.account,
         folder=wanted.folder,
@@ -102,12 +102,12 @@ def _listed(mailbox: "Mailbox", wanted: Wanted, subkey: bytes | None) -> Iterato
         unopened=wanted.unopened,
         subkey=subkey,
     )
-    if not found:
+    if not letters:
         return
     opened = mailbox.opened()
-    learned = dict(mailbox.learned(subkey, [one.id for one in found])) if subkey is not None else {}
-    for one in reversed(found):
-        yield _entry(one, one.id in opened, learned.get(one.id))
+    learned = dict(mailbox.learned(subkey, [letter.id for letter in letters])) if subkey is not None else {}
+    for letter in reversed(letters):
+        yield _entry(letter, letter.id in opened, learned.get(letter.id))
 
 
 def rebuild(mailbox: "Mailbox") -> Iterator[Rebuilt]:
@@ -115,21 +115,21 @@ def rebuild(mailbox: "Mailbox") -> Iterator[Rebuilt]:
     yield Rebuilt(mailbox.rebuild())
 
 
-def _entry(one: "Stored", opened: bool, learned: dict[str, Any] | None) -> Entry:
+def _entry(letter: "Stored", opened: bool, learned: dict[str, Any] | None) -> Entry:
     inside = None
     if learned is not None:
         inside = Inside(learned.get("from"), learned.get("subject"), bool(learned.get("trusted")))
     return Entry(
-        one.id,
-        one.account,
-        one.folder,
-        one.from_,
-        one.to,
-        one.subject,
-        one.date,
-        one.message_id,
-        one.size,
-        one.stored_at,
+        letter.id,
+        letter.account,
+        letter.folder,
+        letter.from_,
+        letter.to,
+        letter.subject,
+        letter.date,
+        letter.message_id,
+        letter.size,
+        letter.stored_at,
         opened,
         inside,
     )

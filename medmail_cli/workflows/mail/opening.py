@@ -129,11 +129,11 @@ class MessageOpener:
         if key not in self._judged:
             if len(self._judged) >= _MOST_JUDGEMENTS:
                 self._judged.clear()
-            found = self._judged[key] = self.validator.judge(
+            judged = self._judged[key] = self.validator.judge(
                 certificate, enclosed, at=at, known_now=None if self.at else self.now, purpose="sign"
             )
-            if self.incomplete is not None and found.anchor is None and issuer_urls(found.chain[-1]):
-                self.incomplete.add(found.chain)
+            if self.incomplete is not None and judged.anchor is None and issuer_urls(judged.chain[-1]):
+                self.incomplete.add(judged.chain)
         return self._judged[key]
 
     def learn(self, opened: Opened) -> None:
@@ -163,7 +163,7 @@ class MessageOpener:
                 certificate, enclosed, at=self.now, known_now=self.now, purpose="encrypt"
             )
             if not judged.problems:
-                chains[certificate] = [one for one in judged.chain[1:-1] if one in extra]
+                chains[certificate] = [authority for authority in judged.chain[1:-1] if authority in extra]
                 signers[certificate] = judged.signed_by
         if preferred is not None and any(preferred.names(certificate) for certificate in chains):
             # RFC 8551 §2.5.3; post-quantum keys stand beside the one that everybody can use
@@ -197,7 +197,7 @@ class MessageOpener:
         )
 
     def _known(self, address: str) -> Sequence[x509.Certificate]:
-        return [one for entry in self._entries(address) for one in (entry.certificate, *entry.above)]
+        return [helper for entry in self._entries(address) for helper in (entry.certificate, *entry.above)]
 
     def _pinned(self, address: str) -> Sequence[x509.Certificate]:
         return [entry.certificate for entry in self._entries(address) if entry.origin == "pinned"]

@@ -48,7 +48,7 @@ class Waiting:
     @property
     def pending(self) -> tuple[str, ...]:
         """The addresses that still wait."""
-        return tuple(one.address for one in self.recipients if one.status == "queued")
+        return tuple(recipient.address for recipient in self.recipients if recipient.status == "queued")
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,27 @@ class Dropped:
 
 def listing(outbox: "Outbox", now: datetime) -> Iterator[Waiting]:
     """Everything that waits, oldest first."""
-    return (_shown(one, now) for one in outbox.open() if one.pending)
+    return (_shown(submission, now) for submission in outbox.open() if submission.pending)
 
 
-def _shown(one: Submission, now: datetime) -> Waiting:
+def _shown(submission: Submission, now: datetime) -> Waiting:
     fates = tuple(
         Fate(each.address, each.status, each.status == "queued" and each.doubts > 0, each.reply)
-        for each in one.recipients
+        for each in submission.recipients
     )
     return Waiting(
-        one.id, one.key, one.account, one.sender, one.message_id, one.protection, one.size,
-        one.queued_at, next_attempt(one, now), one.attempts, fates,
-    )  # fmt: skip
+        submission.id,
+        submission.key,
+        submission.account,
+        submission.sender,
+        submission.message_id,
+        submission.protection,
+        submission.size,
+        submission.queued_at,
+        next_attempt(submission, now),
+        submission.attempts,
+        fates,
+    )
 
 
 def flush(
@@ -89,12 +98,12 @@ def flush(
         wanted: tuple[Submission, ...] = tuple(outbox.find(name) for name in dict.fromkeys(names))
     else:
         wanted = outbox.ripe(context.now()) if only_due else outbox.open()
-    found: list[RecipientOutcome] = []
+    outcomes: list[RecipientOutcome] = []
     for event in delivery.flush(context, wanted):
         yield event
         if isinstance(event, RecipientOutcome):
-            found.append(event)
-    yield from concluded(found)
+            outcomes.append(event)
+    yield from concluded(outcomes)
 
 
 def drop(outbox: "Outbox", log: "AuditLog", submission: Submission) -> Iterator[Dropped]:
@@ -102,7 +111,7 @@ def drop(outbox: "Outbox", log: "AuditLog", submission: Submission) -> Iterator[
     claimed = outbox.claim([submission])
     if not claimed:
         raise MedmailError("store-busy", path=str(submission.path))
-    (one,) = claimed
-    with logged(log, "outbox-drop", one.sender, (one.id,), recipients=", ".join(one.pending)):
-        outbox.drop(one)
-    yield Dropped(one.id, one.pending)
+    (mine,) = claimed
+    with logged(log, "outbox-drop", mine.sender, (mine.id,), recipients=", ".join(mine.pending)):
+        outbox.drop(mine)
+    yield Dropped(mine.id, mine.pending)

@@ -63,8 +63,8 @@ class Retried:
 
 def common_failure(outcomes: "Sequence[RecipientOutcome]") -> MedmailError | None:
     """What happened to all recipients alike, and badly, if anything did."""
-    bad = [one for one in outcomes if one.exit]
-    if not bad or len(bad) < len(outcomes) or combine(one.exit for one in bad) != bad[0].exit:
+    bad = [outcome for outcome in outcomes if outcome.exit]
+    if not bad or len(bad) < len(outcomes) or combine(outcome.exit for outcome in bad) != bad[0].exit:
         return None
     first = bad[0]
     if first.code in ("server-unreachable", "server-busy") and first.cause is not None:
@@ -75,7 +75,7 @@ def common_failure(outcomes: "Sequence[RecipientOutcome]") -> MedmailError | Non
     return first.cause or MedmailError(
         first.code,
         address=first.address,
-        addresses=list(dict.fromkeys(one.address for one in bad)),
+        addresses=list(dict.fromkeys(outcome.address for outcome in bad)),
         reply=first.reply or "",
         what=first.id or "",
         size=first.size or "",
@@ -86,7 +86,7 @@ def common_failure(outcomes: "Sequence[RecipientOutcome]") -> MedmailError | Non
 def concluded(outcomes: "Sequence[RecipientOutcome]") -> "Iterator[Note]":
     """What the person should hear at the end, several recipients together. Raises :func:`common_failure`."""
     error = common_failure(outcomes)
-    waits = any(one.exit and one.status == "queued" for one in outcomes)
+    waits = any(outcome.exit and outcome.status == "queued" for outcome in outcomes)
     if waits and (error is None or error.code != "letter-queued"):
         yield Note("letter-queued", {})
     if error is not None:

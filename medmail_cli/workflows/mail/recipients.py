@@ -67,41 +67,50 @@ def plan_of(
     policy = "required" if confidential else resolver.profile.end_to_end
     excluded: list[tuple[Addressee, Exclusion]] = []
     if policy == "off" and not resolver.post_quantum:
-        listed = tuple(one for one in everybody if _domain(one.address) in whitelist)
-        excluded += [(one, "not-whitelisted") for one in everybody if one not in listed]
+        listed = tuple(addressee for addressee in everybody if _domain(addressee.address) in whitelist)
+        excluded += [(addressee, "not-whitelisted") for addressee in everybody if addressee not in listed]
         return Plan("transport-only", listed, tuple(excluded))
     floor = resolver.profile.weakest_cipher
-    certified = tuple(one for one in everybody if one.certificate is not None)
-    able = tuple(one for one in certified if readable(one, floor))
-    excluded += [(one, "below-floor") for one in certified if one not in able]
-    bare = tuple(one for one in everybody if one.certificate is None)
+    certified = tuple(addressee for addressee in everybody if addressee.certificate is not None)
+    able = tuple(addressee for addressee in certified if readable(addressee, floor))
+    excluded += [(addressee, "below-floor") for addressee in certified if addressee not in able]
+    bare = tuple(addressee for addressee in everybody if addressee.certificate is None)
     if policy == "when-possible" and not resolver.post_quantum:
-        listed = tuple(one for one in everybody if _domain(one.address) in whitelist)
-        named = [one for one in bare if exact(one.address) in transport_only]
-        excluded += [(one, "not-whitelisted") for one in named if one not in listed]
-        bare = tuple(one for one in bare if one not in named)
-        strangers = [one for one in bare if one.reason == "unknown"]
-        alone = not able and all(one in listed for one in strangers)
-        if (alone and strangers) or any(one in listed for one in named):
+        listed = tuple(addressee for addressee in everybody if _domain(addressee.address) in whitelist)
+        named = [addressee for addressee in bare if exact(addressee.address) in transport_only]
+        excluded += [(addressee, "not-whitelisted") for addressee in named if addressee not in listed]
+        bare = tuple(addressee for addressee in bare if addressee not in named)
+        strangers = [addressee for addressee in bare if addressee.reason == "unknown"]
+        alone = not able and all(addressee in listed for addressee in strangers)
+        if (alone and strangers) or any(addressee in listed for addressee in named):
             wanted = [*able, *named, *(strangers if alone else ())]
-            excluded += [(one, "no-recipient-certificate") for one in bare if one not in wanted]
-            excluded += [(one, "not-whitelisted") for one in able if one not in listed]
-            return Plan("transport-only", tuple(one for one in listed if one in wanted), tuple(excluded))
+            excluded += [
+                (addressee, "no-recipient-certificate") for addressee in bare if addressee not in wanted
+            ]
+            excluded += [(addressee, "not-whitelisted") for addressee in able if addressee not in listed]
+            return Plan(
+                "transport-only",
+                tuple(addressee for addressee in listed if addressee in wanted),
+                tuple(excluded),
+            )
     excluded += [
-        (one, "not-post-quantum" if one.reason == "not-post-quantum" else "no-recipient-certificate")
-        for one in bare
+        (
+            addressee,
+            "not-post-quantum" if addressee.reason == "not-post-quantum" else "no-recipient-certificate",
+        )
+        for addressee in bare
     ]
     return Plan("end-to-end", able, tuple(excluded), _cipher(resolver.profile, able))
 
 
-def readable(one: "Addressee", weakest: ContentCipher = "aes-128-cbc") -> tuple[ContentCipher, ...]:
+def readable(addressee: "Addressee", weakest: ContentCipher = "aes-128-cbc") -> tuple[ContentCipher, ...]:
     """The ciphers that a recipient reads, no weaker than the floor, the strongest first.
 
     Without a word from them these are the ones RFC 8551 §2.7 makes everybody read. Who names ciphers, and
     none of ours among them, speaks an older S/MIME, of which AES-128-CBC is the best (RFC 5751 §2.7).
     """
     allowed = CIPHERS[: CIPHERS.index(weakest) + 1]
-    contact = one.contact
+    contact = addressee.contact
     said: frozenset[str] = _MANDATORY
     if contact is not None and contact.reads == "legacy":
         said = frozenset({"aes-256-cbc", "aes-128-cbc"})
@@ -118,12 +127,14 @@ _MANDATORY = frozenset({"aes-256-gcm", "aes-128-gcm", "aes-256-cbc", "aes-128-cb
 
 def _cipher(profile: "Profile", addressees: Sequence["Addressee"]) -> ContentCipher:
     """The profile's, else the strongest that everybody reads. Raises ``no-common-cipher``."""
-    sets = [set(readable(one, profile.weakest_cipher)) for one in addressees]
+    sets = [set(readable(addressee, profile.weakest_cipher)) for addressee in addressees]
     # ChaCha20 goes out only where the profile says so, or to those who named nothing else
-    for cipher in sorted(CIPHERS, key=lambda one: (one != profile.cipher, one == "chacha20-poly1305")):
+    for cipher in sorted(
+        CIPHERS, key=lambda choice: (choice != profile.cipher, choice == "chacha20-poly1305")
+    ):
         if all(cipher in each for each in sets):
             return cipher
-    raise NothingAttemptedError("no-common-cipher", addresses=[one.address for one in addressees])
+    raise NothingAttemptedError("no-common-cipher", addresses=[addressee.address for addressee in addressees])
 
 
 def read_whitelist(path: Path | None) -> frozenset[str]:
@@ -142,17 +153,19 @@ def _domain(address: str) -> str:
     return ascii_domain(address.rpartition("@")[2])
 
 
-def _said(one: "Addressee") -> frozenset[str]:
+def _said(addressee: "Addressee") -> frozenset[str]:
     """What a recipient, or their certificate where they said nothing, said of what their letters may hold.
 
     Of ciphers a certificate does not speak here: authorities fill in what old software could read. Of
     somebody set to legacy nothing is believed that an older reader might fail on.
     """
-    if one.contact is not None and one.contact.reads == "legacy":
+    if addressee.contact is not None and addressee.contact.reads == "legacy":
         return frozenset()
-    if one.contact is not None and one.contact.capabilities:
-        return frozenset(one.contact.capabilities)
-    return frozenset(certified_capabilities(one.certificate) if one.certificate is not None else ())
+    if addressee.contact is not None and addressee.contact.capabilities:
+        return frozenset(addressee.contact.capabilities)
+    return frozenset(
+        certified_capabilities(addressee.certificate) if addressee.certificate is not None else ()
+    )
 
 
 def style_of(profile: "Profile", plan: Plan, signer: "Signer") -> Style:
@@ -162,13 +175,13 @@ def style_of(profile: "Profile", plan: Plan, signer: "Signer") -> Style:
     for the sender's own entry too: it opens the letter like any other.
     """
     addressees = plan.addressees
-    said = [_said(one) for one in addressees]
+    said = [_said(addressee) for addressee in addressees]
     pss = profile.rsa_signature == "pss" or (bool(said) and all("rsa-pss-sha256" in each for each in said))
     wants_oaep = profile.rsa_encryption == "oaep"
     oaep_for = {
-        fingerprint(one.certificate)
-        for one, each in zip(addressees, said, strict=True)
-        if one.certificate is not None and (wants_oaep or "rsa-oaep-sha256" in each)
+        fingerprint(addressee.certificate)
+        for addressee, each in zip(addressees, said, strict=True)
+        if addressee.certificate is not None and (wants_oaep or "rsa-oaep-sha256" in each)
     }
     return Style(
         cipher=plan.cipher,
@@ -185,5 +198,7 @@ def style_of(profile: "Profile", plan: Plan, signer: "Signer") -> Style:
         recipient_emails=profile.recipient_emails,
         binary=bool(said) and all("prefer-binary-inside" in each for each in said),
         derive_key=bool(said) and all("cek-hkdf-sha256" in each for each in said),
-        legacy_display=any(one.contact is not None and one.contact.reads == "legacy" for one in addressees),
+        legacy_display=any(
+            addressee.contact is not None and addressee.contact.reads == "legacy" for addressee in addressees
+        ),
     )

@@ -56,9 +56,9 @@ def answer(
                 next(code for code in codes if exit_of(code) == verdict.exit), what=verdict.source
             )
         raise MedmailError("untrusted-letter", problems=codes)
-    made = _answer(verdict, own, include, everybody=everybody)
+    prepared = _answer(verdict, own, include, everybody=everybody)
     address = sender(_named(verdict.headers, own))
-    return replace(made, draft=replace(made.draft, sender=Mailbox(address, "") if address else None))
+    return replace(prepared, draft=replace(prepared.draft, sender=Mailbox(address, "") if address else None))
 
 
 def _named(headers: Headers, own: Sequence[str]) -> Sequence[str]:
@@ -66,7 +66,7 @@ def _named(headers: Headers, own: Sequence[str]) -> Sequence[str]:
     fields = [headers.from_ or ""], headers.to, headers.cc
     written = {canonical(address): address for address in own}
     named = (canonical(box.address) for field in fields for value in field for box in parse_mailboxes(value))
-    return [written[one] for one in dict.fromkeys(named) if one in written]
+    return [written[name] for name in dict.fromkeys(named) if name in written]
 
 
 def _answer(
@@ -107,7 +107,9 @@ def _respond(headers: Headers, own: Sequence[str], *, everybody: bool) -> Draft:
     first = _distinct(to, [])
     answered = headers.message_id if drafts.MESSAGE_ID.match(headers.message_id or "") else None
     thread = tuple(
-        one for one in dict.fromkeys([*headers.references, answered or ""]) if drafts.MESSAGE_ID.match(one)
+        reference
+        for reference in dict.fromkeys([*headers.references, answered or ""])
+        if drafts.MESSAGE_ID.match(reference)
     )
     if len(thread) > _MOST_REFERENCES:
         thread = (thread[0], *thread[-_MOST_REFERENCES + 1 :])
@@ -122,11 +124,11 @@ def _respond(headers: Headers, own: Sequence[str], *, everybody: bool) -> Draft:
 
 def _outside(draft: Draft, in_clear: Draft) -> Outside:
     """The answer's fields as anybody may read them: no more than what the letter told (RFC 9788 §6.1.2)."""
-    told: dict[str, Mailbox] = {}
+    shown: dict[str, Mailbox] = {}
     for box in (*in_clear.to, *in_clear.cc):
-        told.setdefault(canonical(box.address), box)
+        shown.setdefault(canonical(box.address), box)
     return Outside(
-        tuple((box, told.get(canonical(box.address))) for box in (*draft.to, *draft.cc)),
+        tuple((box, shown.get(canonical(box.address))) for box in (*draft.to, *draft.cc)),
         in_clear.subject or "",
         in_clear.in_reply_to,
         in_clear.references,
@@ -150,14 +152,14 @@ def quote(text: str) -> str:
 
 
 def _distinct(boxes: Sequence[Mailbox], but: Sequence[str]) -> tuple[Mailbox, ...]:
-    found: list[Mailbox] = []
+    distinct: list[Mailbox] = []
     known = set(map(canonical, but))
     for box in boxes:
         if box.address and canonical(box.address) not in known:
             written = f'"{_plain(box.name)}" <{box.address}>' if box.name else box.address
-            found.append(drafts.mailbox(written))
-            known |= {canonical(box.address), canonical(found[-1].address)}
-    return tuple(found)
+            distinct.append(drafts.mailbox(written))
+            known |= {canonical(box.address), canonical(distinct[-1].address)}
+    return tuple(distinct)
 
 
 def _plain(name: str) -> str:

@@ -35,9 +35,13 @@ def _retry_due(context: DeliveryContext, refusals: "Refusals | None") -> "Iterat
         if refusals is None:
             yield from map(_retried, attempt(context, ripe, wait=True))
             return
-        accounts = {one.id: one.account for one in ripe if not refusals.holds(one.account)}
+        accounts = {
+            submission.id: submission.account for submission in ripe if not refusals.holds(submission.account)
+        }
         refused: set[str] = set()
-        for event in attempt(context, [one for one in ripe if one.id in accounts], wait=False):
+        for event in attempt(
+            context, [submission for submission in ripe if submission.id in accounts], wait=False
+        ):
             if isinstance(event, RecipientOutcome):
                 account = accounts[event.id or ""]
                 if event.code == "login-refused" and account not in refused:

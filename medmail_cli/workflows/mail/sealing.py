@@ -48,71 +48,71 @@ def groups(ready: Sequence[Ready], context: SendingContext) -> Iterator[list[tup
     """Letters in groups, each with the size its message will have; the first is small, so as to begin."""
     group: list[tuple[Ready, int]] = []
     octets, most = 0, GROUP_LETTERS // 3
-    for one in ready:
-        size = estimated(one, context)
+    for letter in ready:
+        size = estimated(letter, context)
         if group and (len(group) >= most or octets + size > GROUP_OCTETS):
             yield group
             group, octets, most = [], 0, GROUP_LETTERS
-        group.append((one, size))
+        group.append((letter, size))
         octets += size
     if group:
         yield group
 
 
-def estimated(one: Ready, context: SendingContext) -> int:
+def estimated(ready: Ready, context: SendingContext) -> int:
     """The size on the wire, known before a file is read."""
-    letter = drafts.letter(replace(one.draft, attach=()), one.sender, context.delivery.now())
-    signer = context.signer(one.sender.address)
-    style = style_of(context.profile, one.plan, signer)
-    attached = sum(path.stat().st_size + 1000 for path in one.draft.attach)
+    letter = drafts.letter(replace(ready.draft, attach=()), ready.sender, context.delivery.now())
+    signer = context.signer(ready.sender.address)
+    style = style_of(context.profile, ready.plan, signer)
+    attached = sum(path.stat().st_size + 1000 for path in ready.draft.attach)
     recipients = None
-    if one.plan.protection == "end-to-end":
-        recipients = [each.certificate for each in one.plan.addressees if each.certificate is not None]
+    if ready.plan.protection == "end-to-end":
+        recipients = [each.certificate for each in ready.plan.addressees if each.certificate is not None]
     return estimate(letter, signer=signer, style=style, recipients=recipients) + attached * 16 // 9
 
 
 def protected(group: Sequence[tuple[Ready, int]], context: SendingContext) -> list[QueuedMessage]:
     """The messages of a group of letters."""
-    return [message for one, _ in group for message in messages_of(one, context)]
+    return [message for ready, _ in group for message in messages_of(ready, context)]
 
 
-def messages_of(one: Ready, context: SendingContext) -> Iterator[QueuedMessage]:
+def messages_of(ready: Ready, context: SendingContext) -> Iterator[QueuedMessage]:
     """The messages of one letter, signed and encrypted."""
     now = context.delivery.now()
-    wanted = {addressee.address: addressee for addressee in one.plan.addressees}
-    draft = one.draft
+    wanted = {addressee.address: addressee for addressee in ready.plan.addressees}
+    draft = ready.draft
     to, cc, bcc = (
         tuple(box for box in boxes if box.address in wanted) for boxes in (draft.to, draft.cc, draft.bcc)
     )
     draft = replace(draft, to=to, cc=cc, bcc=bcc)
-    letter = drafts.letter(draft, one.sender, now.astimezone())
+    letter = drafts.letter(draft, ready.sender, now.astimezone())
     letter = replace(letter, headers=(*letter.headers, *context.profile.headers.items()))
-    signer = context.signer(one.sender.address)
-    style = style_of(context.profile, one.plan, signer)
-    if one.plan.protection == "end-to-end":
+    signer = context.signer(ready.sender.address)
+    style = style_of(context.profile, ready.plan, signer)
+    if ready.plan.protection == "end-to-end":
         certificates = {
             name: addressee.certificate
             for name, addressee in wanted.items()
             if addressee.certificate is not None
         }
-        made = protect(letter, signer=signer, recipients=certificates, signed_at=now, style=style)
+        protected = protect(letter, signer=signer, recipients=certificates, signed_at=now, style=style)
     else:
         certificates = {}
-        made = sign_only(letter, signer=signer, signed_at=now, style=style)
+        protected = sign_only(letter, signer=signer, signed_at=now, style=style)
     salts = context.unlock().subkey(SALTS)
-    for submission in made:
+    for submission in protected:
         message = submission.message
         yield QueuedMessage(
             id=hashlib.sha256(message).hexdigest(),
             message=message,
-            account=one.account.name if one.account else "",
-            sender=one.sender.address,
+            account=ready.account.name if ready.account else "",
+            sender=ready.sender.address,
             recipients=submission.recipients,
             message_id=letter.message_id,
-            protection=one.plan.protection,
+            protection=ready.plan.protection,
             utf8=not message[: message.find(b"\r\n\r\n")].isascii(),
-            key=one.draft.key,
-            digest=one.digest,
+            key=ready.draft.key,
+            digest=ready.digest,
             commitment=submission.commitment,
             sealed_salt=seal.sealed_line(salts, submission.salt, submission.commitment.encode()),
             certificates={name: fingerprint(certificate) for name, certificate in certificates.items()},

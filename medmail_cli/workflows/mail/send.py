@@ -64,11 +64,11 @@ def send_manifest(
     data: bytes, folder: Path, context: SendingContext, options: SendOptions
 ) -> Generator[Event, None, None]:
     """Send every letter of a manifest. Raises ``faulty-manifest`` before the first effect."""
-    found, faults = drafts.manifest(data, folder)
+    wanted, faults = drafts.manifest(data, folder)
     if faults:
         yield from sorted(faults, key=lambda fault: fault.line)
         raise NothingAttemptedError("faulty-manifest", count=len({fault.line for fault in faults}))
-    yield from send(found, context, options)
+    yield from send(wanted, context, options)
 
 
 def send(
@@ -79,12 +79,12 @@ def send(
     Raises ``no-recipient-certificate`` and ``not-whitelisted`` before anything is done, unless ``partial``;
     ``id-reused``; where all recipients fared alike, and badly, what happened to them.
     """
-    found: list[RecipientOutcome] = []
+    outcomes: list[RecipientOutcome] = []
     for event in _send(wanted, context, options):
         yield event
         if isinstance(event, RecipientOutcome):
-            found.append(event)
-    yield from concluded(found)
+            outcomes.append(event)
+    yield from concluded(outcomes)
 
 
 def check(
@@ -100,14 +100,14 @@ def check(
         if options.output.exists() and not options.force:
             raise MedmailError("exists", path=str(options.output))
     ready = [
-        one
-        for one in (_decide(replace(d, key=None), context, options) for d in wanted)
-        if isinstance(one, Ready)
+        letter
+        for letter in (_decide(replace(d, key=None), context, options) for d in wanted)
+        if isinstance(letter, Ready)
     ]
-    if not options.partial or any(one.unreadable for one in ready):
+    if not options.partial or any(letter.unreadable for letter in ready):
         yield from _excluded(ready, options)
-    for one in ready:
-        context.signer(one.sender.address)
+    for letter in ready:
+        context.signer(letter.sender.address)
 
 
 def _send(wanted: Sequence[Draft], context: SendingContext, options: SendOptions) -> Iterator[Event]:
@@ -131,11 +131,13 @@ def _send(wanted: Sequence[Draft], context: SendingContext, options: SendOptions
         raise NothingAttemptedError("id-reused", key=reused)
     yield from unchanged
     yield from _excluded(ready, options)
-    ready = [one for one in ready if one.plan.addressees]
+    ready = [letter for letter in ready if letter.plan.addressees]
     if options.dry_run:
-        for one in ready:
-            for addressee in one.plan.addressees:
-                yield RecipientOutcome(addressee.address, "ready", one.plan.protection, key=one.draft.key)
+        for letter in ready:
+            for addressee in letter.plan.addressees:
+                yield RecipientOutcome(
+                    addressee.address, "ready", letter.plan.protection, key=letter.draft.key
+                )
         return
     if options.output is not None:
         yield from _write_out(ready, context, options)
@@ -197,14 +199,14 @@ def _content(draft: Draft, sender: Mailbox, context: SendingContext, options: Se
 def _excluded(ready: Sequence[Ready], options: SendOptions) -> Iterator[Event]:
     """Tell of recipients who cannot be sent to; unless ``partial`` was wished, that is the end of it."""
     names: dict[str, list[str]] = {}
-    for one in ready:
-        for addressee, code in one.plan.excluded:
+    for letter in ready:
+        for addressee, code in letter.plan.excluded:
             names.setdefault(code, []).append(addressee.address)
             yield RecipientOutcome(
-                addressee.address, "not-sent", one.plan.protection, key=one.draft.key, code=code,
+                addressee.address, "not-sent", letter.plan.protection, key=letter.draft.key, code=code,
                 detail=addressee.reason or None, exit=exit_of(code),
             )  # fmt: skip
-    unreadable = [one.sender.address for one in ready if one.unreadable]
+    unreadable = [letter.sender.address for letter in ready if letter.unreadable]
     if unreadable:
         names = {"not-post-quantum": [*unreadable, *names.get("not-post-quantum", ())]}
     if unreadable or (names and not options.partial):
@@ -216,16 +218,16 @@ def _excluded(ready: Sequence[Ready], options: SendOptions) -> Iterator[Event]:
 
 def _by_account(ready: Sequence[Ready]) -> "list[tuple[Account, list[Ready]]]":
     groups: dict[str, tuple[Account, list[Ready]]] = {}
-    for one in ready:
-        assert one.account is not None  # noqa: S101 - what is written to files has left before
-        groups.setdefault(one.account.name, (one.account, []))[1].append(one)
+    for letter in ready:
+        assert letter.account is not None  # noqa: S101 - what is written to files has left before
+        groups.setdefault(letter.account.name, (letter.account, []))[1].append(letter)
     return list(groups.values())
 
 
 def _send_by(
     account: "Account", ready: Sequence[Ready], context: SendingContext, options: SendOptions
 ) -> Iterator[Event]:
-    for address in {one.sender.address for one in ready}:
+    for address in {letter.sender.address for letter in ready}:
         context.signer(address)  # whatever must be asked for is asked now, and not by another thread
     if options.queue:
         for group in groups(ready, context):
@@ -243,11 +245,11 @@ def _sent(ready: Sequence[Ready], session: SubmissionSession, context: SendingCo
             fitting = group
             if sum(size for _, size in group) >= ASK_SIZE_FROM and (offer := session.offer()) and offer.size:
                 limit = offer.size
-                fitting = [(one, size) for one, size in group if size <= limit]
+                fitting = [(letter, size) for letter, size in group if size <= limit]
                 yield from _too_large([each for each in group if each[1] > limit], limit)
-            made = making.result() if making else []
+            messages = making.result() if making else []
             making = ahead.submit(protected, fitting, context)
-            yield from _shipped(made, session, context)
+            yield from _shipped(messages, session, context)
         if making:
             yield from _shipped(making.result(), session, context)
         while session.outstanding:
@@ -257,7 +259,9 @@ def _sent(ready: Sequence[Ready], session: SubmissionSession, context: SendingCo
 def _shipped(
     messages: Sequence[QueuedMessage], session: SubmissionSession, context: SendingContext
 ) -> Iterator[Event]:
-    intents = delivery.announce(context.delivery.log, [(one, one.recipients, 1) for one in messages])
+    intents = delivery.announce(
+        context.delivery.log, [(message, message.recipients, 1) for message in messages]
+    )
     submissions = yield from _entered(messages, intents, context, claim=True)
     session.ship(submissions, intents)
     yield from session.arrivals(wait=False)
@@ -266,15 +270,25 @@ def _shipped(
 
 
 def _queued(messages: Sequence[QueuedMessage], context: SendingContext) -> Iterator[Event]:
-    intents = delivery.announce(context.delivery.log, [(one, one.recipients, 0) for one in messages])
+    intents = delivery.announce(
+        context.delivery.log, [(message, message.recipients, 0) for message in messages]
+    )
     submissions = yield from _entered(messages, intents, context, claim=False)
     context.delivery.log.outcomes(
-        Outcome(intents[one.id, address], "queued", OK) for one in submissions for address in one.pending
+        Outcome(intents[submission.id, address], "queued", OK)
+        for submission in submissions
+        for address in submission.pending
     )
-    for one in submissions:
-        for address in one.pending:
+    for submission in submissions:
+        for address in submission.pending:
             yield RecipientOutcome(
-                address, "queued", one.protection, one.id, one.key, one.message_id, retry_at=one.due_at
+                address,
+                "queued",
+                submission.protection,
+                submission.id,
+                submission.key,
+                submission.message_id,
+                retry_at=submission.due_at,
             )
 
 
@@ -297,20 +311,22 @@ def _entered(
                 for index in intents.values()
             )
         raise
-    entered = {one.id for one in submissions}
-    late = [one for one in messages if one.id not in entered]
-    log.outcomes(Outcome(intents[one.id, a], "unchanged", OK) for one in late for a in one.recipients)
-    for one in late:
-        for address in one.recipients:
-            yield RecipientOutcome(address, "unchanged", one.protection, key=one.key)
+    entered = {submission.id for submission in submissions}
+    late = [message for message in messages if message.id not in entered]
+    log.outcomes(
+        Outcome(intents[message.id, a], "unchanged", OK) for message in late for a in message.recipients
+    )
+    for message in late:
+        for address in message.recipients:
+            yield RecipientOutcome(address, "unchanged", message.protection, key=message.key)
     return submissions
 
 
 def _too_large(ready: Sequence[tuple[Ready, int]], limit: int) -> Iterator[Event]:
-    for one, size in ready:
-        for addressee in one.plan.addressees:
+    for letter, size in ready:
+        for addressee in letter.plan.addressees:
             yield RecipientOutcome(
-                addressee.address, "not-sent", one.plan.protection, key=one.draft.key, code="too-large",
+                addressee.address, "not-sent", letter.plan.protection, key=letter.draft.key, code="too-large",
                 detail=str(limit), size=size, exit=exit_of("too-large"),
             )  # fmt: skip
 
@@ -323,8 +339,8 @@ def _write_out(ready: Sequence[Ready], context: SendingContext, options: SendOpt
     target = options.output
     assert target is not None  # noqa: S101 - the caller's condition
     to_stdout = str(target) == "-"
-    for one in ready:
-        messages = list(messages_of(one, context))
+    for letter in ready:
+        messages = list(messages_of(letter, context))
         if to_stdout and len(ready) * len(messages) > 1:
             raise MedmailError("several-to-stdout")
         for number, message in enumerate(messages):

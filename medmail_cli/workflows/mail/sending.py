@@ -56,13 +56,18 @@ class SendingContext:
                 else unlocked.decryption_identity(address, at=now)
             )
             ours = [opens, *kem]
-            along = [one for each in ours for one in (each.certificate, *self.above(each)) if one is not None]
+            along = [
+                certificate
+                for each in ours
+                for certificate in (each.certificate, *self.above(each))
+                if certificate is not None
+            ]
             self._signers[address] = Signer(
                 unlocked.private_key(identity),
                 identity.certified,
                 tuple(dict.fromkeys([*self.above(identity), *along])),
                 opens.certificate if opens.id != identity.id else None,
-                (*_capabilities(opens), *(one.key_type for one in kem)),
+                (*_capabilities(opens), *(identity_with_kem.key_type for identity_with_kem in kem)),
             )
         return self._signers[address]
 
@@ -76,16 +81,22 @@ class SendingContext:
         except MedmailError as error:
             if error.code == "no-identity":
                 # one that its revocation retired is not nobody, but somebody who may not sign
-                retired = (one for one in self.keystore.identities() if speaks_for(one, address))
-                self._check_fit(address, [one for one in retired if one.certificate is not None])
+                retired = (
+                    identity for identity in self.keystore.identities() if speaks_for(identity, address)
+                )
+                self._check_fit(
+                    address, [identity for identity in retired if identity.certificate is not None]
+                )
             raise
         self._check_fit(address, own)
         self._checked.add(address)
 
     def _check_fit(self, address: str, own: "Sequence[Identity]") -> None:
         withdrawn = self.keystore.revoked()
-        for one in own:
-            problem = "revoked" if one.sha256 in withdrawn else self.resolver.own_problem(one.certified)
+        for identity in own:
+            problem = (
+                "revoked" if identity.sha256 in withdrawn else self.resolver.own_problem(identity.certified)
+            )
             if problem:
                 raise NothingAttemptedError("identity-unfit", address=address, problem=problem)
 

@@ -67,9 +67,9 @@ def folder(tmp_path: Path) -> Path:
     box.store("work", "INBOX", "7", [(str(n), sample(n)) for n in (2, 8, 10, 11)], NOW)
     box.store("work", "Restored", "7", [("3", sample(20))], NOW)
     box.keep_sent("work", [sample(30)], NOW)
-    box.begin_again("work", "Restored")
-    box.advance("work", "INBOX", "7/13")
-    box.owe("work", "INBOX", "7", ["12", "9"])
+    box.progress("work", "Restored").begin_again()
+    box.progress("work", "INBOX").advance("7/13")
+    box.progress("work", "INBOX").owe("7", ["12", "9"])
     box.close()
     return box.folder
 
@@ -77,14 +77,12 @@ def folder(tmp_path: Path) -> Path:
 def held(folder: Path) -> object:
     """All that is known of letters and of how far each folder has got."""
     box = Mailbox(folder)
-    progress = {name: box.progress("work", name) for name in POSITIONS}
-    assert {name: state.position for name, state in progress.items()} == POSITIONS
+    assert {name: box.progress("work", name).position for name in POSITIONS} == POSITIONS
     seen = (
         box.list(),
-        progress,
-        box.owed("work", "INBOX", "7"),
-        box.witnesses("work", "INBOX", "7"),
-        box.stored("work", "INBOX", "7", ["2", "3", "8", "11"]),
+        box.progress("work", "INBOX").owed("7"),
+        box.progress("work", "INBOX").witnesses("7"),
+        box.progress("work", "INBOX").stored("7", ["2", "3", "8", "11"]),
     )
     box.close()
     return seen
@@ -100,7 +98,7 @@ def test_all_that_an_older_index_knew_is_known(folder: Path) -> None:
 def test_one_that_never_owed_anything_owes_nothing(folder: Path) -> None:
     as_first(folder / "index.db", owed="")
     box = Mailbox(folder)
-    assert box.owed("work", "INBOX", "7") == []
+    assert box.progress("work", "INBOX").owed("7") == []
     assert len(box.list()) == 6
     box.close()
 
@@ -130,7 +128,7 @@ def counted(*args, **kwargs):
     return database
 
 sqlite3.connect = counted
-Mailbox(Path(sys.argv[1])).progress("work", "INBOX")
+Mailbox(Path(sys.argv[1])).progress("work", "INBOX").position
 """
 
 

@@ -90,7 +90,7 @@ def test_in_a_new_generation_messages_get_new_server_ids_and_keep_when_they_came
         ("8", str(40 + n), NOW) for n in range(1, 6)
     ]
     asked = [str(n) for n in range(1, 100)]
-    assert box.stored("work", "INBOX", "8", asked) == {"41", "42", "43", "44", "45"}
+    assert box.progress("work", "INBOX").stored("8", asked) == {"41", "42", "43", "44", "45"}
     assert len(maildir.scan(box.folder / "work" / "INBOX")) == 5
 
 
@@ -102,7 +102,7 @@ def test_the_index_is_made_again_whole(box: Mailbox) -> None:
     box.close()
     (box.folder / "index.db").unlink()
     assert box.list() == before
-    box.advance("work", "INBOX", "7/6")
+    box.progress("work", "INBOX").advance("7/6")
     assert box.rebuild() == 9
     assert box.list() == before
 
@@ -124,7 +124,7 @@ def test_messages_a_kill_left_unindexed_are_taken_in(box: Mailbox) -> None:
     with ThreadPoolExecutor(1) as pool:
         maildir.write(box.folder / "work" / "INBOX", [(name, raw)], pool)
     (box.folder / "work" / "INBOX" / "tmp" / name).write_bytes(raw[:100])
-    assert box.stored("work", "INBOX", "7", ["6", "77"]) == {"77"}
+    assert box.progress("work", "INBOX").stored("7", ["6", "77"]) == {"77"}
     assert not list((box.folder / "work" / "INBOX" / "tmp").iterdir())
     assert box.list()[-1].server_id == "77"
 
@@ -138,17 +138,17 @@ def crowd(box: Mailbox, count: int) -> None:
         name = maildir.Name(NOW, "7", str(uid), hashlib.sha256(raw).hexdigest())
         (inbox / "cur" / f"{name}:2,S").write_bytes(raw)
     box.rebuild()
-    box.advance("work", "INBOX", f"7/{count + 1}")
+    box.progress("work", "INBOX").advance(f"7/{count + 1}")
 
 
 def one_more(box: Mailbox, uids: Iterator[int]) -> None:
     """What a fetch of one new message asks of the mailbox."""
     uid = next(uids)
     assert box.progress("work", "INBOX").position == f"7/{uid}"
-    assert box.stored("work", "INBOX", "7", [str(uid)]) == set()
+    assert box.progress("work", "INBOX").stored("7", [str(uid)]) == set()
     ((_, new),) = box.store("work", "INBOX", "7", [(str(uid), sample(uid))], NOW)
     assert new
-    box.advance("work", "INBOX", f"7/{uid + 1}")
+    box.progress("work", "INBOX").advance(f"7/{uid + 1}")
 
 
 def test_a_new_message_costs_the_same_however_many_there_are(tmp_path: Path) -> None:
@@ -184,7 +184,11 @@ def test_however_many_messages_move_their_folder_is_looked_at_once(
     with box.rewrapping():
         looks.clear()
         box.replace(
-            [(one, b"bytes %d" % n) for n, one in enumerate(box._opened().all()) if one.server_id < "80"]
+            [
+                (one, b"bytes %d" % n)
+                for n, one in enumerate(box._maildirs.index().all())
+                if one.server_id < "80"
+            ]
         )
     assert len(looks) == 2
     found = scan(inbox)
@@ -194,43 +198,43 @@ def test_however_many_messages_move_their_folder_is_looked_at_once(
 
 
 def test_witnesses_are_known_by_all_that_bears_their_server_id(box: Mailbox) -> None:
-    assert box.witnesses("work", "INBOX", "7") == {}
+    assert box.progress("work", "INBOX").witnesses("7") == {}
     fill(box, 3)
     # numbers were given again: the first is two messages now
     box.store("work", "INBOX", "7", [("1", sample(50)), ("9", b"Subject: none\r\n\r\n")], NOW)
     ids = {str(n): frozenset({f"<sample-{n}@hosp.test>"}) for n in range(1, 20)}
     both = ids["1"] | {"<sample-50@hosp.test>"}
-    assert box.witnesses("work", "INBOX", "7") == {"3": ids["3"], "2": ids["2"], "1": both}
-    assert box.witnesses("work", "INBOX", "8") == {}
+    assert box.progress("work", "INBOX").witnesses("7") == {"3": ids["3"], "2": ids["2"], "1": both}
+    assert box.progress("work", "INBOX").witnesses("8") == {}
     # as numbers are, not as text is: 10 comes after 9
     fill(box, 7, first=4)
-    assert box.witnesses("work", "INBOX", "7") == {str(n): ids[str(n)] for n in range(4, 11)}
-    box.owe("work", "INBOX", "7", ["5"])
-    box.begin_again("work", "INBOX")
-    assert box.witnesses("work", "INBOX", "7") == {}
-    assert box.stored("work", "INBOX", "7", ["1", "2"]) == set()
-    assert box.owed("work", "INBOX", "7") == []
+    assert box.progress("work", "INBOX").witnesses("7") == {str(n): ids[str(n)] for n in range(4, 11)}
+    box.progress("work", "INBOX").owe("7", ["5"])
+    box.progress("work", "INBOX").begin_again()
+    assert box.progress("work", "INBOX").witnesses("7") == {}
+    assert box.progress("work", "INBOX").stored("7", ["1", "2"]) == set()
+    assert box.progress("work", "INBOX").owed("7") == []
     assert box.progress("work", "INBOX").position is None
     assert len(box.list()) == 12
 
 
 def test_what_other_programs_did_meanwhile_is_seen_after_a_fetch(box: Mailbox) -> None:
     stored = fill(box)
-    box.advance("work", "INBOX", "7/6")
+    box.progress("work", "INBOX").advance("7/6")
     assert len(box.list()) == 5
     inbox = box.folder / "work" / "INBOX"
     (inbox / "new" / stored[1].name).unlink()
     box.keep_sent("work", [b"Subject: mine\r\n\r\n"], LATER)
     # neither what is stored afterwards nor what is noted hides it, and what was deleted stays away
     fill(box, 1, first=6)
-    box.advance("work", "INBOX", "7/7")
+    box.progress("work", "INBOX").advance("7/7")
     assert server_ids(box, folder="INBOX") == ["1", "3", "4", "5", "6"]
-    assert box.stored("work", "INBOX", "7", ["7"]) == set()
+    assert box.progress("work", "INBOX").stored("7", ["7"]) == set()
 
 
 def test_a_kill_within_the_clocks_tick_hides_no_message(box: Mailbox) -> None:
     fill(box)
-    box.advance("work", "INBOX", "7/6")
+    box.progress("work", "INBOX").advance("7/6")
     inbox = box.folder / "work" / "INBOX"
     before = (inbox / "new").stat()
 
@@ -242,7 +246,7 @@ def test_a_kill_within_the_clocks_tick_hides_no_message(box: Mailbox) -> None:
         with pytest.raises(KeyboardInterrupt):
             fill(box, 1, first=6)
     os.utime(inbox / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert box.stored("work", "INBOX", "7", ["6"]) == {"6"}
+    assert box.progress("work", "INBOX").stored("7", ["6"]) == {"6"}
 
 
 def test_changed_bytes_are_told(box: Mailbox) -> None:
