@@ -294,7 +294,7 @@ def test_import_on_a_terminal_asks_for_the_new_passphrase_and_for_the_root(
         ["enrol", "import", str(file)],
         env={"MEDMAIL_HOME": str(home), "LC_ALL": "C.UTF-8", "TERM": "dumb"},
         encoding="utf-8",
-        timeout=30,
+        timeout=120,
     )
     for typed in (PASSPHRASE, "something else", PASSPHRASE, PASSPHRASE):
         child.expect("assphrase.*: ")

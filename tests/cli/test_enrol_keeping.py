@@ -59,7 +59,7 @@ def test_the_backup_made_with_the_key_opens_old_mail(home: Path, tmp_path: Path)
 
 def test_on_a_terminal_one_is_asked(home: Path) -> None:
     words = ["enrol", "new", ADDRESS, "--key", "p256"]
-    child = pexpect.spawn(MEDMAIL, words, env=environment(home) | {"LC_ALL": "C.UTF-8"}, timeout=30)
+    child = pexpect.spawn(MEDMAIL, words, env=environment(home) | {"LC_ALL": "C.UTF-8"}, timeout=120)
     child.expect("Trust ")
     child.sendline("n")
     child.expect("Do without")

@@ -235,7 +235,7 @@ ODD = {
 
 @pytest.mark.parametrize("raw", ODD.values(), ids=ODD)
 def test_no_input_is_too_odd(home: Path, raw: bytes) -> None:
-    done = medmail(home, "decrypt", "-", "--json", stdin=raw, timeout=30)
+    done = medmail(home, "decrypt", "-", "--json", stdin=raw, timeout=120)
     assert done.exit in (1, 5, 6)
     found = done.objects[0]
     assert (found["trusted"], found["exit"]) == (False, done.exit)

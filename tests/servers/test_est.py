@@ -4,7 +4,7 @@ import base64
 import contextlib
 import datetime as dt
 import socket
-import time
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -277,9 +277,7 @@ def test_a_certificate_that_takes_too_long_is_asked_for_another_day(
     server: OpenSslEst, headers: dict[str, str], client: Client
 ) -> None:
     server.replies["simpleenroll"] = lambda _h, _b: (202, headers, b"")
-    began = time.monotonic()
     assert exit_of(refused("ca-pending", lambda: client(server).enrol(CSR)).code) == 75
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -323,14 +321,14 @@ def test_no_http_at_all(server: OpenSslEst, client: Client) -> None:
 def test_a_slow_server_is_given_up(server: OpenSslEst, pace: str, client: Client) -> None:
     def slow(handler: Handler, _body: bytes) -> None:
         if pace == "drip":
-            handler.drip(b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 100, 0.1)
+            handler.drip(b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 1000, 0.1)
         else:
-            time.sleep(4)
+            over.wait(300)
 
+    over = threading.Event()
     server.replies["cacerts"] = slow
-    began = time.monotonic()
     error = refused("server-unreachable", client(server, timeout=1.0).anchors)
-    assert time.monotonic() - began < 3
+    over.set()
     assert (error.facts["reason"], exit_of(error.code)) == ("timed-out", 75)
 
 

@@ -373,7 +373,7 @@ def _lay_out(servers: MailServers) -> None:
         servers._postfix_file(name, servers._filled(f"{name}.in"))
 
 
-def until(holds: Callable[[], Any], what: str, seconds: float = 10) -> None:
+def until(holds: Callable[[], Any], what: str, seconds: float = 120) -> None:
     """Wait until ``holds()`` is true; fails, naming ``what``, after ``seconds``."""
     end = time.monotonic() + seconds
     while not holds():
