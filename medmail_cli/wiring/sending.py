@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from medmail_cli.devices.editor import Paper
     from medmail_cli.session import Session
-    from medmail_cli.workflows.mail.delivery import DeliveryContext
     from medmail_cli.workflows.mail.drafts import Draft
     from medmail_cli.workflows.mail.send import Event, SendOptions
     from medmail_cli.workflows.mail.sending import SendingContext
+    from medmail_cli.workflows.mail.submission_session import DeliveryContext
 
 _SAFE = {"accepted", "queued", "written", "unchanged"}
 """What a recipient's status is once the letter stands in the outbox, a file or the sender's copies."""
@@ -141,7 +141,7 @@ def sending_context(
 
 def delivery_context(session: "Session") -> "DeliveryContext":
     """What handing over needs of this run; secrets are asked for before a connection is made."""
-    from medmail_cli.workflows.mail.delivery import DeliveryContext
+    from medmail_cli.workflows.mail.submission_session import DeliveryContext
 
     return DeliveryContext(
         outbox=session.outbox,

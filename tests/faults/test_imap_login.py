@@ -372,9 +372,9 @@ def test_copies_do_not_wear_out_a_refused_password(tmp_path: Path, monkeypatch: 
     from medmail_cli.session import Options, Session
     from medmail_cli.store.queue.outbox import QueuedMessage
     from medmail_cli.wiring.sending import delivery_context
-    from medmail_cli.workflows.mail import delivery
+    from medmail_cli.workflows.mail import submission_session
 
-    monkeypatch.setattr(delivery, "COPIES_AT_ONCE", 1)
+    monkeypatch.setattr(submission_session, "COPIES_AT_ONCE", 1)
     with ImapServer(tmp_path / "imap", acts=REFUSING).running() as imap:
         home = imap.write_config(tmp_path / "home", **{"sent-folder": "Sent"})
         one = Session(Options(home=home, no_input=True))
@@ -385,7 +385,7 @@ def test_copies_do_not_wear_out_a_refused_password(tmp_path: Path, monkeypatch: 
             for raw in (sample(1), sample(2), sample(3))
         ]
         waiting = one.outbox.enqueue(queued, one.now(), claim=True)
-        notes = list(delivery.keep(delivery_context(one), one.account(), waiting))
+        notes = list(submission_session.keep(delivery_context(one), one.account(), waiting))
         one.close()
     assert [note.facts["error"] for note in notes] == ["login-refused"] * 3
     assert words(imap).count(b"AUTHENTICATE") == 1

@@ -31,6 +31,7 @@ from medmail_cli.transport.mailserver import INBOX
 from medmail_cli.workflows.mail import delivery
 from medmail_cli.workflows.mail.fetched import Source
 from medmail_cli.workflows.mail.outcomes import RecipientOutcome, common_failure
+from medmail_cli.workflows.mail.submission_session import DeliveryContext
 
 if TYPE_CHECKING:
     from medmail_cli.smime.acme_challenge import ChallengeMail
@@ -84,7 +85,7 @@ class Correspondence:
     """
 
     source: Source
-    context: delivery.DeliveryContext
+    context: DeliveryContext
     proofs: Sequence[Prove]
     unsigned: bool = False
     shared: bool = False

@@ -9,8 +9,8 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.store.queue.outbox import Protection, Status, Submission, next_attempt
 from medmail_cli.workflows.audited import logged
 from medmail_cli.workflows.mail import delivery
-from medmail_cli.workflows.mail.delivery import DeliveryContext
 from medmail_cli.workflows.mail.outcomes import RecipientOutcome, concluded
+from medmail_cli.workflows.mail.submission_session import DeliveryContext
 
 if TYPE_CHECKING:
     from medmail_cli.model import Note

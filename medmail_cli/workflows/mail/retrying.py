@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
-from medmail_cli.workflows.mail.delivery import DeliveryContext, attempt, is_ours
+from medmail_cli.workflows.mail.delivery import attempt
 from medmail_cli.workflows.mail.outcomes import RecipientOutcome, Retried
+from medmail_cli.workflows.mail.submission_session import DeliveryContext, is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,14 +20,14 @@ from medmail_cli.model import Note
 from medmail_cli.smime.fields import Mailbox
 from medmail_cli.store import files
 from medmail_cli.store.queue.outbox import QueuedMessage, Submission
-from medmail_cli.workflows.mail import delivery, drafts
-from medmail_cli.workflows.mail.delivery import SubmissionSession
+from medmail_cli.workflows.mail import drafts
 from medmail_cli.workflows.mail.drafts import Draft, Fault
 from medmail_cli.workflows.mail.outcomes import RecipientOutcome, Retried, concluded
 from medmail_cli.workflows.mail.recipients import check_named, plan_of
 from medmail_cli.workflows.mail.retrying import retry_due
 from medmail_cli.workflows.mail.sealing import ASK_SIZE_FROM, UNDER_WAY, Ready, groups, messages_of, protected
 from medmail_cli.workflows.mail.sending import SendingContext
+from medmail_cli.workflows.mail.submission_session import SubmissionSession, announce, provable
 
 if TYPE_CHECKING:
     from medmail_cli.config import Account
@@ -259,9 +259,7 @@ def _sent(ready: Sequence[Ready], session: SubmissionSession, context: SendingCo
 def _shipped(
     messages: Sequence[QueuedMessage], session: SubmissionSession, context: SendingContext
 ) -> Iterator[Event]:
-    intents = delivery.announce(
-        context.delivery.log, [(message, message.recipients, 1) for message in messages]
-    )
+    intents = announce(context.delivery.log, [(message, message.recipients, 1) for message in messages])
     submissions = yield from _entered(messages, intents, context, claim=True)
     session.ship(submissions, intents)
     yield from session.arrivals(wait=False)
@@ -270,9 +268,7 @@ def _shipped(
 
 
 def _queued(messages: Sequence[QueuedMessage], context: SendingContext) -> Iterator[Event]:
-    intents = delivery.announce(
-        context.delivery.log, [(message, message.recipients, 0) for message in messages]
-    )
+    intents = announce(context.delivery.log, [(message, message.recipients, 0) for message in messages])
     submissions = yield from _entered(messages, intents, context, claim=False)
     context.delivery.log.outcomes(
         Outcome(intents[submission.id, address], "queued", OK)
@@ -355,7 +351,7 @@ def _write_out(ready: Sequence[Ready], context: SendingContext, options: SendOpt
             intents = context.delivery.log.intents(
                 Intent(
                     "protect", message.sender, (message.id,),
-                    {"recipient": address, **delivery.provable(message, address)},
+                    {"recipient": address, **provable(message, address)},
                 )
                 for address in message.recipients
             )  # fmt: skip

@@ -8,7 +8,7 @@ from medmail_cli.errors import MedmailError, NothingAttemptedError
 from medmail_cli.smime.protect import Signer
 from medmail_cli.store.keys.identity import CARD
 from medmail_cli.workflows.enrol.certified import speaks_for
-from medmail_cli.workflows.mail.delivery import DeliveryContext
+from medmail_cli.workflows.mail.submission_session import DeliveryContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
