@@ -364,13 +364,12 @@ def _registry(
     rate = asked.settings.requests_per_minute
     return Registry(
         journal=opened.enter_context(Journal(out.folder, shard)),
-        log=session.log,
-        actor=session.actor,
+        run=session.run,
         authority=asked.url,
         method=asked.settings.method,
         ask=asked.way,
         out=out,
-        now=session.now,
+        clock=session.now,
         interval=60 / rate if rate else 0.0,
         same_answer=asked.settings.same_answer or PROTOCOLS[asked.settings.method].same_answer,
         escrow=escrow_of(session),

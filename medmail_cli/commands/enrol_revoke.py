@@ -74,5 +74,5 @@ def revoke(
             assert isinstance(server, Revoking)  # noqa: S101 - the register says so, and a test
             return server
 
-        asked = enrol_revoke(session.keystore, session.believed, authority, found, reason.value)
+        asked = enrol_revoke(session.keystore, session.believed, session.run, authority, found, reason.value)
         return show(ctx, "enrol revoke", asked)

@@ -132,7 +132,7 @@ def export(
         store = session.unlock_by_passphrase()
         password = session.new_secret("p12-password", owner=one.address)
         events = keys.export_private(
-            store, session.log, one, form.value, password, place, force=force, pbmac1=pbmac1
+            store, session.run, one, form.value, password, place, force=force, pbmac1=pbmac1
         )
     return show(ctx, "keys export", _with_data(events))
 
@@ -156,7 +156,7 @@ def backup(
     place = _place(session, output, binary=True)
     store = session.unlock_by_passphrase()
     secret = session.new_secret("backup-passphrase")
-    events = keys.backup(store, session.log, session.actor, secret, place, now=session.now(), force=force)
+    events = keys.backup(store, session.run, secret, place, force=force)
     return show(ctx, "keys backup", _with_data(events))
 
 
@@ -183,8 +183,7 @@ def restore(
     passphrase = session.new_secret("passphrase")
     events = keys.restore(
         session.keystore,
-        session.log,
-        session.actor,
+        session.run,
         saved,
         passphrase,
         keys.digest(data),
@@ -221,7 +220,7 @@ def passwd(
         session.options.secret_fds["new-passphrase"] = new_fd
     store = session.unlock_by_passphrase()
     passphrase = session.new_secret("new-passphrase")
-    return show(ctx, "keys passwd", keys.change_passphrase(store, session.log, session.actor, passphrase))
+    return show(ctx, "keys passwd", keys.change_passphrase(store, session.run, passphrase))
 
 
 @app.command(
@@ -249,7 +248,7 @@ def unlock(
         raise typer.BadParameter(_("not a duration such as 15m"), param_hint="--for")
     require_keyring()
     store = session.unlock_by_passphrase()
-    return show(ctx, "keys unlock", keys.unlock(store, session.log, session.actor, lasting, session.now()))
+    return show(ctx, "keys unlock", keys.unlock(store, session.run, lasting))
 
 
 @app.command(
@@ -262,7 +261,7 @@ def lock(ctx: typer.Context) -> int:
     from medmail_cli.workflows import keys
 
     session: Session = ctx.obj
-    return show(ctx, "keys lock", keys.lock(session.keystore, session.log, session.actor))
+    return show(ctx, "keys lock", keys.lock(session.keystore, session.run))
 
 
 @app.command(
@@ -283,7 +282,7 @@ def delete(
     one = session.keystore.find(identity)
     if not force and not session.ask("delete-identity", address=one.address, id=one.id[:12]):
         raise MedmailError("declined")
-    return show(ctx, "keys delete", keys.delete(session.keystore, session.log, one))
+    return show(ctx, "keys delete", keys.delete(session.keystore, session.run, one))
 
 
 @app.command(
@@ -321,10 +320,8 @@ def rewrap_(
     events = rewrap(
         session.mailbox,
         session.unlocked,
-        session.log,
-        session.actor,
+        session.run,
         to=target,
-        now=session.now(),
         dry_run=dry_run,
     )
     return show(ctx, "keys rewrap", kept(session, events, new_backup, no_backup=no_backup))

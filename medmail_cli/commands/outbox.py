@@ -84,4 +84,4 @@ def _dropped(session: "Session", found: "list[Submission]", *, force: bool) -> "
 
     for one in found:
         if force or session.ask("drop", "--force", id=one.id[:12], addresses=one.pending):
-            yield from drop(session.outbox, session.log, one)
+            yield from drop(session.outbox, session.run, one)

@@ -41,7 +41,6 @@ def check(ctx: typer.Context) -> int:
         account,
         lambda: tls_context(session, account),
         lambda: credentials(session, account),
-        session.log,
-        session.actor,
+        session.run,
     )
     return show(ctx, "server check", found)

@@ -43,9 +43,7 @@ def kept(
     names = [one.key_sha256 for one in missing]
     if backup is not None:
         secret = session.new_secret("backup-passphrase")
-        yield from keys.backup(
-            session.unlocked, session.log, session.actor, secret, backup, now=session.now(), force=False
-        )
+        yield from keys.backup(session.unlocked, session.run, secret, backup, force=False)
     elif missing:
         addresses = ", ".join(dict.fromkeys(one.address for one in missing))
         if no_backup or (session.can_ask and session.ask("no-backup", "--no-backup", addresses=addresses)):
@@ -69,4 +67,4 @@ def escrow_of(session: "Session") -> "Escrow | None":
     from medmail_cli.workflows.enrol.escrow import Escrow, read_organisation
 
     organisation = read_organisation(path, session.now())
-    return Escrow(organisation, session.paths.keystore.parent / "escrow", session.log)
+    return Escrow(organisation, session.paths.keystore.parent / "escrow", session.run)

@@ -28,7 +28,7 @@ from medmail_cli.workflows.audited import logged
 
 if TYPE_CHECKING:
     from medmail_cli.store.keys.keystore import Keystore, Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.believed import Believed
 
 State = Literal["active", "expired", "waiting", "retired"]
@@ -178,7 +178,7 @@ def export_certificate(
 
 def export_private(
     store: "Unlocked",
-    log: "AuditLog",
+    run: "RunContext",
     one: Identity,
     form: Format,
     password: bytes,
@@ -191,7 +191,7 @@ def export_private(
 
     ``pbmac1``: the MAC of PKCS#12 as RFC 9579 has it. Raises what :func:`pkcs12.write` raises.
     """
-    with logged(log, "key-export", one.address, (one.sha256 or one.key_sha256,), format=form):
+    with logged(run.acting(one.address), "key-export", (one.sha256 or one.key_sha256,), format=form):
         key, spelled = store.unseal(one), spellings(password)[0]
         if form == "p12":
             chain = unrepaired(one.chain)
@@ -223,17 +223,15 @@ def _exported(
 
 def backup(
     store: "Unlocked",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     passphrase: bytes,
     output: Path | None,
     *,
-    now: dt.datetime,
     force: bool,
 ) -> Iterator[KeystoreChange]:
     """The whole keystore in one file under a passphrase of its own; None for ``output`` gives its bytes."""
-    with logged(log, "keystore-backup", actor):
-        data = write_backup(store, passphrase, log.checkpoint(), now)
+    with logged(run, "keystore-backup"):
+        data = write_backup(store, passphrase, run.log.checkpoint(), run.now)
         if output is not None:
             write_output(output, data, force=force)
     held = store.identities()
@@ -245,8 +243,7 @@ def backup(
 
 def restore(
     keystore: "Keystore",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     saved: Backup,
     passphrase: bytes,
     digest: str,
@@ -260,9 +257,9 @@ def restore(
 
     if keystore.exists:
         raise MedmailError("keystore-exists", path=str(keystore.folder))
-    if log.checkpoint() is None:
-        log.start(cites=saved.checkpoint)
-    with logged(log, "keystore-restore", actor, (digest,)):
+    if run.log.checkpoint() is None:
+        run.log.start(cites=saved.checkpoint)
+    with logged(run, "keystore-restore", (digest,)):
         sealed = believed.resealed(saved.beside.get(SEAL), subkey(saved.master, SEAL_LABEL))
         saved = replace(saved, beside={**saved.beside, SEAL: sealed})
         store = restore_backup(keystore, saved, passphrase)
@@ -271,18 +268,16 @@ def restore(
     yield KeystoreChange("restored", keystore.folder, len(held))
 
 
-def change_passphrase(
-    store: "Unlocked", log: "AuditLog", actor: str, passphrase: bytes
-) -> Iterator[KeystoreChange]:
+def change_passphrase(store: "Unlocked", run: "RunContext", passphrase: bytes) -> Iterator[KeystoreChange]:
     """A new passphrase over the same keys."""
-    with logged(log, "keystore-passwd", actor):
+    with logged(run, "keystore-passwd"):
         store.change_passphrase(passphrase)
     yield KeystoreChange("passphrase-changed", store.keystore.folder)
 
 
-def delete(keystore: "Keystore", log: "AuditLog", one: Identity) -> Iterator[KeystoreChange]:
+def delete(keystore: "Keystore", run: "RunContext", one: Identity) -> Iterator[KeystoreChange]:
     """Remove an identity and its key for good."""
-    with logged(log, "key-delete", one.address, (one.sha256 or one.key_sha256,)):
+    with logged(run.acting(one.address), "key-delete", (one.sha256 or one.key_sha256,)):
         keystore.delete(one)
     yield KeystoreChange("deleted", keystore.folder, id=one.id)
 
@@ -290,26 +285,24 @@ def delete(keystore: "Keystore", log: "AuditLog", one: Identity) -> Iterator[Key
 # --- for a while -------------------------------------------------------------------------------------------
 
 
-def unlock(
-    store: "Unlocked", log: "AuditLog", actor: str, seconds: int, now: dt.datetime
-) -> Iterator[KeystoreChange]:
+def unlock(store: "Unlocked", run: "RunContext", seconds: int) -> Iterator[KeystoreChange]:
     """Let the kernel keep the keystore open for so long. Raises ``no-kernel-keyring``."""
     from medmail_cli.devices.keyring import keep_master_key
 
     folder = store.keystore.folder
-    with logged(log, "keystore-unlock", actor, seconds=seconds):
+    with logged(run, "keystore-unlock", seconds=seconds):
         keep_master_key(folder, store.master_key(), seconds)
-    yield KeystoreChange("unlocked", folder, until=now + dt.timedelta(seconds=seconds))
+    yield KeystoreChange("unlocked", folder, until=run.now + dt.timedelta(seconds=seconds))
 
 
-def lock(keystore: "Keystore", log: "AuditLog", actor: str) -> Iterator[KeystoreChange]:
+def lock(keystore: "Keystore", run: "RunContext") -> Iterator[KeystoreChange]:
     """Make the kernel forget the keystore's key now."""
     from medmail_cli.devices.keyring import forget_master_key
 
     if not keystore.exists:
         yield KeystoreChange("unchanged", keystore.folder)
         return
-    with logged(log, "keystore-lock", actor):
+    with logged(run, "keystore-lock"):
         forgotten = forget_master_key(keystore.folder)
     yield KeystoreChange("locked" if forgotten else "unchanged", keystore.folder)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from medmail_cli.model import PrivateKey
     from medmail_cli.smime.rewrap import Recipients
     from medmail_cli.store.keys.keystore import Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.mail.mailbox import Mailbox
     from medmail_cli.store.mail.outer_index import Stored
 
@@ -128,11 +128,9 @@ def check_target(to: Identity) -> None:
 def rewrap(
     mailbox: "Mailbox",
     unlocked: "Unlocked",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     *,
     to: Identity | None,
-    now: dt.datetime,
     dry_run: bool = False,
 ) -> Generator[Rewrap | RewrapSummary | Progress, None, None]:
     """Make every stored letter open to ``to``; without it, those that only a retired key opens to its heir.
@@ -140,7 +138,7 @@ def rewrap(
     Raises what stops the whole run (``disk-full``, ``store-busy``, a card's refusal): what was done before
     stays done, and running it again goes on.
     """
-    keys = _Keys(unlocked, to, now)
+    keys = _Keys(unlocked, to, run.now)
     if not mailbox.folder.is_dir():
         yield RewrapSummary(0, 0, 0, 0, dry_run)
         return
@@ -157,7 +155,7 @@ def rewrap(
                     yield found
                 elif found is not None:
                     changes.append(found)
-            for event in _told(changes) if dry_run else _carry_out(changes, mailbox, log, actor):
+            for event in _told(changes) if dry_run else _carry_out(changes, mailbox, run):
                 counts["rewrapped"] += 1
                 yield event
             done += len(group)
@@ -218,13 +216,11 @@ def _told(changes: Sequence[_Change]) -> Iterator[Rewrap]:
         yield Rewrap("would-rewrap", one.stored.id, one.stored.account, one.stored.folder, one.target.id)
 
 
-def _carry_out(
-    changes: Sequence[_Change], mailbox: "Mailbox", log: "AuditLog", actor: str
-) -> Iterator[Rewrap]:
+def _carry_out(changes: Sequence[_Change], mailbox: "Mailbox", run: "RunContext") -> Iterator[Rewrap]:
     if not changes:
         return
-    intents = log.intents(
-        Intent("rewrap", actor, (one.stored.id,), {"key": one.target.id}) for one in changes
+    intents = run.log.intents(
+        Intent("rewrap", run.actor, (one.stored.id,), {"key": one.target.id}) for one in changes
     )
     outcomes: list[Outcome] = []
     events: list[Rewrap] = []
@@ -245,7 +241,7 @@ def _carry_out(
             code = exit_of(failure.code)
             outcomes.append(Outcome(intent, "failed", code, facts={"error": failure.code}))
     try:
-        log.outcomes(outcomes)
+        run.log.outcomes(outcomes)
     except MedmailError as error:
         failure = failure or error
     yield from events

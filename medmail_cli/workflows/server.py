@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import ssl
 
     from medmail_cli.config import Account, Server
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.transport.sasl import Credentials
 
 
@@ -38,8 +38,7 @@ def check(
     account: "Account",
     context: "Callable[[], ssl.SSLContext]",
     credentials: "Callable[[], Credentials]",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
 ) -> Iterator[ServerCheck]:
     """Try both servers of an account, one whatever the other does. Raises ``no-imap-server`` without any."""
     if account.imap is None and account.smtp is None:
@@ -49,7 +48,7 @@ def check(
             continue
         host = f"{server.host}:{server.port}"
         try:
-            with logged(log, "server-check", actor, account=account.name, protocol=protocol, server=host):
+            with logged(run, "server-check", account=account.name, protocol=protocol, server=host):
                 found = attempt(server, account, context(), credentials())
             yield found
         except MedmailError as error:

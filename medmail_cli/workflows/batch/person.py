@@ -309,6 +309,7 @@ def _opens(path: Path, password: str, certificate: x509.Certificate) -> bool:
 
 
 def _home(folder: Path, row: "Professional", prepared: Prepared, out: Handout, now: datetime) -> None:
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.log.writer import AuditLog
     from medmail_cli.store.trust.anchors import Trust
     from medmail_cli.store.trust.believed import SEAL_LABEL, Believed
@@ -332,7 +333,8 @@ def _home(folder: Path, row: "Professional", prepared: Prepared, out: Handout, n
     with AuditLog(folder / "audit", lambda: now) as log:
         log.start()
         if is_root(root) and fingerprint(root) in out.trusted:
-            with logged(log, "trust-add", REGISTRAR_HELD, (fingerprint(root),), kind="anchor"):
+            run = RunContext(log, REGISTRAR_HELD, now)
+            with logged(run, "trust-add", (fingerprint(root),), kind="anchor"):
                 trust = Trust(folder / "trust", folder / "cache")
                 trust.add(root.public_bytes(serialization.Encoding.PEM), "order")
         believed = Believed(log, folder / "cache")

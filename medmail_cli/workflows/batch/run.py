@@ -37,7 +37,7 @@ from medmail_cli.workflows.enrol.key_pairs import Pair
 
 if TYPE_CHECKING:
     from medmail_cli.model import Memory, PrivateKey
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.workflows.enrol.escrow import Escrow
 
 Ask = Callable[[x509.CertificateSigningRequest, "PrivateKey", "Memory"], Chain]
@@ -70,13 +70,12 @@ class Registry:
     """
 
     journal: Journal
-    log: "AuditLog"
-    actor: str
+    run: "RunContext"
     authority: str
     method: str
     ask: Callable[[], Ask]
     out: Handout
-    now: Callable[[], dt.datetime]
+    clock: Callable[[], dt.datetime]
     pairs: tuple[Pair, ...] = (Pair("rsa3072", "both"),)
     jobs: int = 1
     interval: float = 0.0
@@ -141,7 +140,7 @@ class _Run:
 
     def begin(self, row: Professional) -> Iterator[BatchRow]:
         state = self.registry.journal.state(canonical(row.address))
-        if is_done(state, self.registry.now()):
+        if is_done(state, self.registry.clock()):
             person.forget(row, self.registry.out)
             yield of_done(row, "unchanged", state)
         elif self.stop is not None:
@@ -227,8 +226,8 @@ class _Run:
             return
         registry = self.registry
         facts = {"method": registry.method, "authority": registry.authority}
-        intents = registry.log.intents(
-            Intent("enrol", registry.actor, (key,), {"address": one.row.address, **facts})
+        intents = registry.run.log.intents(
+            Intent("enrol", registry.run.actor, (key,), {"address": one.row.address, **facts})
             for one, key in asked
         )
         for (one, key), intent in zip(asked, intents, strict=True):
@@ -267,7 +266,7 @@ class _Run:
     def _hand_out(self, one: _Row) -> None:
         came_before = [key.key_sha256 for key in one.prepared.keys if key.key_sha256 not in one.intents]
         self._intend([(one, key) for key in came_before])
-        out, now = self.registry.out, self.registry.now()
+        out, now = self.registry.out, self.registry.clock()
         self._submit("hand-out", one, person.hand_out, one.row, one.prepared, out, now)
 
     def _handed_out(self, ended: "Sequence[tuple[Future[Any], _Phase, _Row]]") -> Iterator[BatchRow]:
@@ -298,7 +297,7 @@ class _Run:
                 for key, each in zip(one.prepared.keys, given, strict=True)
             ]
             good.append(one)
-        self.registry.log.outcomes(outcomes)
+        self.registry.run.log.outcomes(outcomes)
         self.registry.journal.add(records)
         for one in good:
             person.forget(one.row, self.registry.out)
@@ -313,7 +312,7 @@ class _Run:
         for pending, chain in zip(one.prepared.keys, one.prepared.chains, strict=True):
             if serves_for(chain[0]) == "encrypt":
                 by = Signer(SoftwareKey(signer[0].key), signer[1][0], signer[1][1:], chain[0])
-                lay_down(escrow, by, one.row.address, pending.key, chain, self.registry.now())
+                lay_down(escrow, by, one.row.address, pending.key, chain, self.registry.clock())
 
     # -- what goes wrong
 
@@ -352,7 +351,7 @@ class _Run:
         """Log that the person has not got what was asked for."""
         if not one.intents:
             return
-        self.registry.log.outcomes(
+        self.registry.run.log.outcomes(
             Outcome(intent, "failed", exit_of(code), facts={"error": code}) for intent in one.intents.values()
         )
         one.intents.clear()

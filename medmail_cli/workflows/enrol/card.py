@@ -31,7 +31,7 @@ from medmail_cli.workflows.enrol.offered_roots import Anchor, AskTrust, check_fi
 if TYPE_CHECKING:
     from medmail_cli.devices.card import Card, Cards
     from medmail_cli.store.keys.keystore import Keystore, Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.anchors import Trust
 
 
@@ -68,13 +68,12 @@ class _Candidate:
 def enrol_card(
     keystore: "Keystore",
     unlock: "Callable[[], Unlocked]",
-    log: "AuditLog",
+    run: "RunContext",
     trust: "Trust",
     cards: "Cards",
     *,
     module: Path | None,
     label: str | None,
-    now: dt.datetime,
     address: str | None = None,
     ca_fingerprint: str | None = None,
     ask_trust: AskTrust | None = None,
@@ -90,7 +89,7 @@ def enrol_card(
     held = card.certificates()
     pool = [certificate for _, certificate in held]
     candidates = _judged(
-        [_tried(cards, card, *one) for one in held if not _is_authority(one[1])], address, now
+        [_tried(cards, card, *one) for one in held if not _is_authority(one[1])], address, run.now
     )
     taken = [one for one in candidates if one.purpose is not None]
     if not taken and address is not None and any(one.code == "other-address" for one in candidates):
@@ -110,8 +109,8 @@ def enrol_card(
         *trust.intermediates(),
     )
     for one in taken:
-        yield from _keep(keystore, store, log, card, one, chain_of(one.certificate, helpers), now)
-    yield from offer_roots(trust, log, taken[0].addresses[0], roots, ca_fingerprint, ask_trust)
+        yield from _keep(keystore, store, run, card, one, chain_of(one.certificate, helpers))
+    yield from offer_roots(trust, run.acting(taken[0].addresses[0]), roots, ca_fingerprint, ask_trust)
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
@@ -202,11 +201,10 @@ def _shown(card: "Card", one: _Candidate) -> CardCertificate:
 def _keep(
     keystore: "Keystore",
     store: "Unlocked",
-    log: "AuditLog",
+    run: "RunContext",
     card: "Card",
     one: _Candidate,
     chain: Sequence[x509.Certificate],
-    now: dt.datetime,
 ) -> Iterator[Enrolment | Note]:
     digest, place = fingerprint(one.certificate), _place(card, one.key_id)
     same = next((each for each in keystore.identities() if each.sha256 == digest), None)
@@ -214,7 +212,7 @@ def _keep(
         yield enrolment("unchanged", same)
         return
     assert one.purpose is not None  # noqa: S101 - those without are left out
-    with logged(log, "enrol", one.addresses[0], (digest,), method=CARD, purpose=one.purpose):
+    with logged(run.acting(one.addresses[0]), "enrol", (digest,), method=CARD, purpose=one.purpose):
         if same is not None:
             keystore.delete(same)
         kept = store.add_card(
@@ -223,13 +221,13 @@ def _keep(
             chain,
             addresses=one.addresses,
             purpose=one.purpose,
-            now=now,
+            now=run.now,
             name=common_name(one.certificate),
             pinned=one.pinned,
             replaces=same.replaces if same else (),
         )
     yield enrolment("enrolled", kept)
-    yield from warnings(kept, now)
+    yield from warnings(kept, run.now)
 
 
 def _moved(store: "Unlocked", same: Identity, place: CardPlace) -> bool:

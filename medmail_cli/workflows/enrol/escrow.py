@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
     from medmail_cli.store.keys.keystore import Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Escrow:
 
     organisation: x509.Certificate
     folder: Path
-    log: "AuditLog"
+    run: "RunContext"
 
 
 def read_organisation(path: Path, now: dt.datetime) -> x509.Certificate:
@@ -98,6 +98,6 @@ def lay_down(
     (made,) = protect(letter, signer=signer, recipients={recipient: escrow.organisation}, signed_at=now)
     path = escrow.folder / f"{name}.eml"
     objects = (key_digest(key.public_key()), fingerprint(escrow.organisation))
-    with logged(escrow.log, "key-escrow", address, objects):
+    with logged(escrow.run.acting(address), "key-escrow", objects):
         files.write_atomic(path, made.message)
     return path

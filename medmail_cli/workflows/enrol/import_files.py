@@ -1,6 +1,5 @@
 """``medmail enrol import``: an identity from the files one has."""
 
-import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
     from medmail_cli.store.keys.keystore import Keystore, Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.anchors import Trust
     from medmail_cli.workflows.enrol.escrow import Escrow
 
@@ -53,11 +52,10 @@ class _Pair:
 def enrol_import(
     keystore: "Keystore",
     unlock: "Callable[[], Unlocked]",
-    log: "AuditLog",
+    run: "RunContext",
     trust: "Trust",
     found: KeyFile,
     *,
-    now: dt.datetime,
     address: str | None = None,
     replace: bool = False,
     ca_fingerprint: str | None = None,
@@ -87,32 +85,38 @@ def enrol_import(
             continue
         chain = chain_of(pair.certificate, (*found.certificates, *helpers))
         retires = _retired(held, pair) if replace else ()
-        one = _import(unlock(), log, pair, chain, now=now, retires=retires, escrow=escrow)
+        one = _import(unlock(), run, pair, chain, retires=retires, escrow=escrow)
         yield enrolment("imported", one)
         waited = pair.twin is not None and pair.twin.state == "waiting"
-        yield from warnings(one, now, pair.twin.purpose if pair.twin and waited else None)
+        yield from warnings(one, run.now, pair.twin.purpose if pair.twin and waited else None)
     for left in _left_over(found, own):
         yield Note("certificate-without-key", {"subject": common_name(left)})
-    yield from offer_roots(trust, log, pairs[0].addresses[0], roots, ca_fingerprint, ask_trust)
+    yield from offer_roots(trust, run.acting(pairs[0].addresses[0]), roots, ca_fingerprint, ask_trust)
 
 
 def _import(
     store: "Unlocked",
-    log: "AuditLog",
+    run: "RunContext",
     pair: _Pair,
     chain: Sequence[x509.Certificate],
     *,
-    now: dt.datetime,
     retires: Sequence[str],
     escrow: "Escrow | None",
 ) -> Identity:
     certificate, twin = pair.certificate, pair.twin
     objects = (fingerprint(certificate),)
-    with logged(log, "enrol", pair.addresses[0], objects, method="import", purpose=pair.purpose):
+    with logged(run.acting(pair.addresses[0]), "enrol", objects, method="import", purpose=pair.purpose):
         if twin is not None and twin.state == "waiting":
             address = pair.addresses[0]
             return certify(
-                store, twin, certificate, chain, method=twin.method, now=now, address=address, escrow=escrow
+                store,
+                twin,
+                certificate,
+                chain,
+                method=twin.method,
+                now=run.now,
+                address=address,
+                escrow=escrow,
             )
         if pair.private_key is not None:
             private_key = pair.private_key
@@ -129,7 +133,7 @@ def _import(
             name=common_name(certificate),
             purpose=pair.purpose,
             method="import",
-            now=now,
+            now=run.now,
             replaces=retires,
         )
 

@@ -45,7 +45,7 @@ from medmail_cli.workflows.enrol.server_key import generated
 if TYPE_CHECKING:
     from medmail_cli.model import Memory, PrivateKey
     from medmail_cli.store.keys.keystore import Keystore, Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.anchors import Trust
     from medmail_cli.workflows.enrol.escrow import Escrow
 
@@ -53,12 +53,12 @@ if TYPE_CHECKING:
 def enrol_new(
     keystore: "Keystore",
     unlock: "Callable[[], Unlocked]",
-    log: "AuditLog",
+    run: "RunContext",
     trust: "Trust",
     authority: "Callable[[], Authority | None]",
     subject: Subject,
     *,
-    now: Callable[[], dt.datetime],
+    clock: Callable[[], dt.datetime],
     key: str | None = None,
     two: bool = False,
     replace: bool = False,
@@ -85,7 +85,7 @@ def enrol_new(
         return server_key and pair.purpose != "sign"
 
     def held(pair: Pair) -> _Held:
-        found = _held(keystore, subject.address, pair, now())
+        found = _held(keystore, subject.address, pair, clock())
         return dataclasses.replace(found, waiting=()) if made_there(pair) else found
 
     ca: Authority | None = None
@@ -115,11 +115,11 @@ def enrol_new(
             replaced = [each.id for each in old]
             if made_there(pair):
                 assert isinstance(ca, KeyMaker)  # noqa: S101 - the command lets no other be asked
-                yield from generated(store, log, ca, subject, pair, replaced, now, escrow)
+                yield from generated(store, run, ca, subject, pair, replaced, clock, escrow)
                 roots |= dict.fromkeys(ca.anchors())
                 continue
             try:
-                one = _request(store, log, ca, subject, pair, replaced, now())
+                one = _request(store, run, ca, subject, pair, replaced, clock())
             except MedmailError as error:
                 if error.code != "no-signer" or not by_hand:
                     raise
@@ -129,15 +129,15 @@ def enrol_new(
         if ca is None:
             by_hand.append(one)
             continue
-        enrolled = _certified(store, log, "enrol", one, ca.enrol, ca, now, escrow)
+        enrolled = _certified(store, run, "enrol", one, ca.enrol, ca, clock, escrow)
         yield enrolment("enrolled", enrolled)
-        yield from warnings(enrolled, now(), pair.purpose)
+        yield from warnings(enrolled, clock(), pair.purpose)
         roots |= dict.fromkeys(ca.anchors())
     for one in unchanged.values():
         yield enrolment("unchanged", one)
     yield from _given_out(by_hand, output, force=force)
     yield from later
-    yield from offer_roots(trust, log, subject.address, tuple(roots), ca_fingerprint, ask_trust)
+    yield from offer_roots(trust, run.acting(subject.address), tuple(roots), ca_fingerprint, ask_trust)
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,11 @@ def _held(keystore: "Keystore", address: str, pair: Pair, now: dt.datetime) -> _
 def enrol_renew(
     keystore: "Keystore",
     unlock: "Callable[[], Unlocked]",
-    log: "AuditLog",
+    run: "RunContext",
     authority: "Callable[[Identity], Authority | None]",
     addresses: Sequence[str],
     *,
-    now: Callable[[], dt.datetime],
+    clock: Callable[[], dt.datetime],
     within: dt.timedelta | None = None,
     key: str | None = None,
     escrow: "Escrow | None" = None,
@@ -199,16 +199,16 @@ def enrol_renew(
     if not wanted:
         raise MedmailError("no-identity", address="")
     for one in wanted:
-        if within is not None and one.expires is not None and one.expires > now() + within:
+        if within is not None and one.expires is not None and one.expires > clock() + within:
             yield enrolment("unchanged", one)
             continue
         try:
             if one.method == CARD:  # a key of ours would take its place
                 raise MedmailError("key-on-card", address=one.address)
             if same_key:
-                yield from renew_same_key(unlock(), log, authority(one), one, now, escrow)
+                yield from renew_same_key(unlock(), run, authority(one), one, clock, escrow)
             else:
-                yield from _renew(unlock(), log, authority(one), one, key, now, escrow)
+                yield from _renew(unlock(), run, authority(one), one, key, clock, escrow)
         except MedmailError as error:
             if len(wanted) == 1:
                 raise
@@ -222,11 +222,11 @@ def _replaced(one: Identity, other: Identity) -> bool:
 
 def _renew(
     store: "Unlocked",
-    log: "AuditLog",
+    run: "RunContext",
     ca: Authority | None,
     old: Identity,
     key: str | None,
-    now: Callable[[], dt.datetime],
+    clock: Callable[[], dt.datetime],
     escrow: "Escrow | None",
 ) -> Iterator[Enrolment | Note]:
     held = store.identities()
@@ -235,13 +235,13 @@ def _renew(
         kinds = ca.key_kinds() if ca else ()
         check_kind(key, kinds, ca.url if ca else "")
         subject, pair = Subject(old.address, old.name), Pair(key or kind_after(old, kinds), old.purpose)
-        one = _request(store, log, ca, subject, pair, [old.id], now(), renewed=old)
+        one = _request(store, run, ca, subject, pair, [old.id], clock(), renewed=old)
     if ca is None:
         yield from _given_out([one], None, force=False)
         return
-    renewed = _certified(store, log, "enrol-renew", one, ca.renew, ca, now, escrow)
+    renewed = _certified(store, run, "enrol-renew", one, ca.renew, ca, clock, escrow)
     yield enrolment("renewed", renewed)
-    yield from warnings(renewed, now())
+    yield from warnings(renewed, clock())
 
 
 def _given_out(waiting: Sequence[Identity], output: Path | None, *, force: bool) -> Iterator[Enrolment]:
@@ -255,28 +255,28 @@ def _given_out(waiting: Sequence[Identity], output: Path | None, *, force: bool)
 
 def _certified(
     store: "Unlocked",
-    log: "AuditLog",
+    run: "RunContext",
     action: str,
     one: Identity,
     ask: "Callable[[x509.CertificateSigningRequest, PrivateKey, Memory], tuple[x509.Certificate, ...]]",
     ca: Authority,
-    now: Callable[[], dt.datetime],
+    clock: Callable[[], dt.datetime],
     escrow: "Escrow | None",
 ) -> Identity:
     """Send a waiting request and keep the certificate that comes."""
     facts = {"method": ca.method, "authority": ca.url, "key": one.key_type}
-    with logged(log, action, one.address, (one.key_sha256,), **facts):
+    with logged(run.acting(one.address), action, (one.key_sha256,), **facts):
         memory = memory_of(store.keystore, one)
         csr = x509.load_der_x509_csr(one.request or b"")
         certificate, *chain = ask(csr, prover(store, one), memory)
-        certified = certify(store, one, certificate, chain, method=ca.method, now=now(), escrow=escrow)
+        certified = certify(store, one, certificate, chain, method=ca.method, now=clock(), escrow=escrow)
         memory.save(b"")
         return certified
 
 
 def _request(
     store: "Unlocked",
-    log: "AuditLog",
+    run: "RunContext",
     ca: Authority | None,
     subject: Subject,
     pair: Pair,
@@ -289,7 +289,7 @@ def _request(
     private_key = make_key(pair.kind)
     digest = key_digest(private_key.public_key())
     method = ca.method if ca else BY_HAND
-    with logged(log, "enrol-request", subject.address, (digest,), method=method, key=pair.kind):
+    with logged(run.acting(subject.address), "enrol-request", (digest,), method=method, key=pair.kind):
         wanted = request(
             private_key,
             pair,

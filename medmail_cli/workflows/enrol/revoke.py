@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.store.keys.identity import Identity
     from medmail_cli.store.keys.keystore import Keystore
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.believed import Believed
 
 Reason = Literal["unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation"]
@@ -43,6 +44,7 @@ def chosen(keystore: "Keystore", name: str) -> "list[Identity]":
 def enrol_revoke(
     keystore: "Keystore",
     believed: "Believed",
+    run: "RunContext",
     authority: "Callable[[Identity], Revoking | None]",
     identities: "list[Identity]",
     reason: Reason,
@@ -56,7 +58,7 @@ def enrol_revoke(
             yield enrolment("unchanged", one)
             continue
         try:
-            _revoke(keystore, believed, authority(one), one, reason)
+            _revoke(keystore, believed, run, authority(one), one, reason)
         except MedmailError as error:
             if len(identities) == 1:
                 raise
@@ -66,14 +68,19 @@ def enrol_revoke(
 
 
 def _revoke(
-    keystore: "Keystore", believed: "Believed", ca: Revoking | None, one: "Identity", reason: Reason
+    keystore: "Keystore",
+    believed: "Believed",
+    run: "RunContext",
+    ca: Revoking | None,
+    one: "Identity",
+    reason: Reason,
 ) -> None:
     if one.certificate is None or one.sha256 is None:
         raise MedmailError("not-found", what="certificate", name=one.address)
     if ca is None:
         serial = f"{one.certificate.serial_number:x}"
         raise MedmailError("ca-cannot-revoke", address=one.address, serial=serial)
-    with logged(believed.log, "enrol-revoke", one.address, (one.sha256,), authority=ca.url, reason=reason):
+    with logged(run.acting(one.address), "enrol-revoke", (one.sha256,), authority=ca.url, reason=reason):
         ca.revoke(one.certificate, reason)
         add_revoked(keystore.folder, one.sha256)
         # the log after the file: more than it says may stand there, never less

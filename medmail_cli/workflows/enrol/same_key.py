@@ -15,17 +15,17 @@ from medmail_cli.workflows.enrol.key_pairs import Pair, kind_of, prover, request
 
 if TYPE_CHECKING:
     from medmail_cli.store.keys.keystore import Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.workflows.enrol.authority import Authority
     from medmail_cli.workflows.enrol.escrow import Escrow
 
 
 def renew_same_key(
     store: "Unlocked",
-    log: "AuditLog",
+    run: "RunContext",
     ca: "Authority | None",
     old: Identity,
-    now: Callable[[], dt.datetime],
+    clock: Callable[[], dt.datetime],
     escrow: "Escrow | None",
 ) -> Iterator[Enrolment | Note]:
     """Have the identity's key certified again; by hand (``ca`` is None) the request is given out.
@@ -41,24 +41,24 @@ def renew_same_key(
         return
     private_key = store.unseal(old)
     facts = {"method": ca.method, "authority": ca.url, "key": old.key_type, "same-key": "yes"}
-    with logged(log, "enrol-renew", old.address, (old.key_sha256,), **facts):
+    with logged(run.acting(old.address), "enrol-renew", (old.key_sha256,), **facts):
         memory = memory_of(store.keystore, old)
         certificate, *chain = ca.renew(x509.load_der_x509_csr(csr), prover(store, old), memory)
         bears, pinned = whom(certificate, old.address)
         if escrow is not None and serves_for(certificate) == "encrypt":
             from medmail_cli.workflows.enrol.escrow import lay_down, signer_of
 
-            signer = signer_of(store, old.address, certificate, now())
-            lay_down(escrow, signer, old.address, store.unseal(old), (certificate, *chain), now())
+            signer = signer_of(store, old.address, certificate, clock())
+            lay_down(escrow, signer, old.address, store.unseal(old), (certificate, *chain), clock())
         renewed = store.add(
             private_key, certificate, chain, addresses=bears, pinned=pinned, name=old.name,
-            purpose=serves_for(certificate), method=old.method, now=now(), replaces=[old.id],
+            purpose=serves_for(certificate), method=old.method, now=clock(), replaces=[old.id],
             authority=ca.url,
         )  # fmt: skip
         memory.save(b"")
         kept.save(b"")
     yield enrolment("renewed", renewed)
-    yield from warnings(renewed, now())
+    yield from warnings(renewed, clock())
 
 
 def _request(store: "Unlocked", old: Identity, kept: FileMemory) -> bytes:

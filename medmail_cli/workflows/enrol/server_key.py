@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
     from medmail_cli.store.keys.keystore import Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.workflows.enrol.authority import KeyMaker, Subject
     from medmail_cli.workflows.enrol.escrow import Escrow
 
@@ -48,12 +48,12 @@ _REFUSALS = {"ca-rejected", "ca-refused", "ca-redirected"}
 
 def generated(
     store: "Unlocked",
-    log: "AuditLog",
+    run: "RunContext",
     ca: "KeyMaker",
     subject: "Subject",
     pair: Pair,
     replaces: Sequence[str],
-    now: Callable[[], dt.datetime],
+    clock: Callable[[], dt.datetime],
     escrow: "Escrow | None",
 ) -> Iterator[Enrolment | Note]:
     """A key that the authority made, kept with its certificate.
@@ -79,9 +79,9 @@ def generated(
         }
         yield Note("server-key-lost", told)
     doubtful = before.doubtful or (bool(before.since) and arrived is None)
-    with logged(log, "enrol", subject.address, (), **facts):
+    with logged(run.acting(subject.address), "enrol", **facts):
         if arrived is None:
-            now_asked = _UnderWay(before.since or now().astimezone(dt.UTC).isoformat(), doubtful)
+            now_asked = _UnderWay(before.since or clock().astimezone(dt.UTC).isoformat(), doubtful)
             under_way.save(now_asked.written())
             # a request must be signed; the key that does it is used for nothing else
             passing = make_key(pair.kind)
@@ -100,16 +100,16 @@ def generated(
             under_way.save(replace(now_asked, chain=chain).written())
             arrived = store.add_waiting(
                 private_key, asked(private_key).public_bytes(Encoding.DER), address=subject.address,
-                method=ca.method, authority=ca.url, name=subject.name, purpose=pair.purpose, now=now(),
+                method=ca.method, authority=ca.url, name=subject.name, purpose=pair.purpose, now=clock(),
                 replaces=replaces,
             )  # fmt: skip
         else:
             chain = before.chain
         held = ca.method if serves_for(chain[0]) == "encrypt" else REGISTRAR_HELD
-        one = certify(store, arrived, chain[0], chain[1:], method=held, now=now(), escrow=escrow)
+        one = certify(store, arrived, chain[0], chain[1:], method=held, now=clock(), escrow=escrow)
         under_way.save(b"")
     yield enrolment("possible-duplicate" if doubtful else "enrolled", one)
-    yield from warnings(one, now())
+    yield from warnings(one, clock())
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from medmail_cli.workflows.mail.outcomes import RecipientOutcome, concluded
 
 if TYPE_CHECKING:
     from medmail_cli.model import Note
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.queue.outbox import Outbox
 
 
@@ -97,12 +97,12 @@ def flush(
     yield from concluded(found)
 
 
-def drop(outbox: "Outbox", log: "AuditLog", submission: Submission) -> Iterator[Dropped]:
+def drop(outbox: "Outbox", run: "RunContext", submission: Submission) -> Iterator[Dropped]:
     """Give a message up. Raises ``store-busy`` where it is being sent."""
     claimed = outbox.claim([submission])
     if not claimed:
         raise MedmailError("store-busy", path=str(submission.path))
     (one,) = claimed
-    with logged(log, "outbox-drop", one.sender, (one.id,), recipients=", ".join(one.pending)):
+    with logged(run.acting(one.sender), "outbox-drop", (one.id,), recipients=", ".join(one.pending)):
         outbox.drop(one)
     yield Dropped(one.id, one.pending)

@@ -26,7 +26,7 @@ from medmail_cli.pki.x509.certificate import facts
 from medmail_cli.workflows.audited import logged
 
 if TYPE_CHECKING:
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.anchors import Trust
     from medmail_cli.store.trust.silent_hosts import Unanswered
     from medmail_cli.transport.http import Form
@@ -68,9 +68,7 @@ class Fetcher:
     """
 
     trust: "Trust"
-    log: "AuditLog"
-    actor: str
-    now: datetime
+    run: "RunContext"
     allow_private: bool = False
     unanswered: "Unanswered | None" = None
     each: float = 30.0
@@ -166,8 +164,8 @@ class Fetcher:
         try:
             form = Form(ocsp.request(certificate, issuer), "application/ocsp-request")
             der = self.get(url, form, size=ocsp.LARGEST)
-            _check_answer(der, certificate, issuer, url, self.now)
-            with logged(self.log, "trust-update", self.actor, objects=(digest,), kind="ocsp"):
+            _check_answer(der, certificate, issuer, url, self.run.now)
+            with logged(self.run, "trust-update", objects=(digest,), kind="ocsp"):
                 changed = self.trust.keep_ocsp(certificate, der)
         except MedmailError as error:
             return failed(url, "ocsp", error, digest)
@@ -181,7 +179,7 @@ class Fetcher:
             if len(found) != 1:
                 raise MedmailError("malformed", what=url)
             signer = self._check_list(found[0], above, url)
-            changed = keep(self.trust, self.log, self.actor, found[0], signer)
+            changed = keep(self.trust, self.run, found[0], signer)
         except MedmailError as error:
             return failed(url, "crl", error), None
         if not changed:
@@ -198,7 +196,7 @@ class Fetcher:
         read = read_crl(crl)
         if read is None or read.unknown is not None:
             raise MedmailError("malformed", what=url)
-        if read.this_update > self.now + SKEW:
+        if read.this_update > self.run.now + SKEW:
             raise MedmailError("not-yet-valid")
         authorities = self.trust.authorities
         for signer in dict.fromkeys((*above, *authorities.named(read.issuer))):
@@ -209,7 +207,7 @@ class Fetcher:
                 continue
             if signer in above or (
                 fit(signer, "crl")
-                and sound(authorities.judge(signer, at=self.now, purpose="crl", revocation="soft"))
+                and sound(authorities.judge(signer, at=self.run.now, purpose="crl", revocation="soft"))
             ):
                 return signer
         raise MedmailError("bad-signature")
@@ -243,8 +241,7 @@ def _check_answer(
 
 def keep(
     trust: "Trust",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     thing: x509.Certificate | x509.CertificateRevocationList,
     *signers: x509.Certificate,
 ) -> bool:
@@ -252,7 +249,7 @@ def keep(
     changed = False
     for item, new in trust.plan(thing.public_bytes(Encoding.DER), "", intermediate=True, signers=signers):
         if new:
-            with logged(log, "trust-update", actor, objects=(item.sha256,), kind=item.kind):
+            with logged(run, "trust-update", objects=(item.sha256,), kind=item.kind):
                 trust.keep(item)
             changed = True
     return changed
