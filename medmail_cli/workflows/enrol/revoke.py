@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from medmail_cli.errors import MedmailError, exit_of
 from medmail_cli.store.keys.own_revoked import add_revoked
@@ -21,7 +21,6 @@ Reason = Literal["unspecified", "keyCompromise", "affiliationChanged", "supersed
 """CRLReason (RFC 5280 §5.3.1), as far as a holder may say it."""
 
 
-@runtime_checkable
 class Revoking(Protocol):
     """An authority that takes certificates back (CMP, ACME)."""
 
