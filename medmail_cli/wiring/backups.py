@@ -1,6 +1,6 @@
 """What a new key that opens letters wants: a backup or its owner's refusal, and the organisation's copy."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,17 +25,17 @@ def check(session: "Session", backup: Path | None, *, no_backup: bool) -> None:
 
 
 def kept(
-    session: "Session", events: Iterable[object], backup: Path | None, *, no_backup: bool
+    session: "Session", events: Generator[object, None, bool], backup: Path | None, *, no_backup: bool
 ) -> Iterator[object]:
-    """Pass events on; then see to a backup of the keys that letters are encrypted to from now on."""
+    """Pass events on; then see to a backup of the keys that letters are encrypted to from now on.
+
+    ``events`` return whether such keys are in use from now on, or more letters are encrypted to them.
+    """
     from medmail_cli.model import Note
     from medmail_cli.store.keys import backup_record
     from medmail_cli.workflows import keys
 
-    fresh = False
-    for event in events:
-        fresh = fresh or _is_fresh(event)
-        yield event
+    fresh = yield from events
     if not fresh:
         return
     folder = session.keystore.folder
@@ -50,13 +50,6 @@ def kept(
             backup_record.record(folder, names, "refused")
         else:
             yield Note("not-backed-up", {"addresses": addresses})
-
-
-def _is_fresh(event: object) -> bool:
-    """Whether a key made here is in use from now on; one that came in a file is in that file too."""
-    status = getattr(event, "status", None)
-    by_hand = status == "imported" and getattr(event, "method", None) == "csr"
-    return by_hand or status in ("enrolled", "renewed", "rewrapped")
 
 
 def escrow_of(session: "Session") -> "Escrow | None":

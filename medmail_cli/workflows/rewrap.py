@@ -132,16 +132,16 @@ def rewrap(
     *,
     to: Identity | None,
     dry_run: bool = False,
-) -> Generator[Rewrap | RewrapSummary | Progress, None, None]:
+) -> Generator[Rewrap | RewrapSummary | Progress, None, bool]:
     """Make every stored letter open to ``to``; without it, those that only a retired key opens to its heir.
 
-    Raises what stops the whole run (``disk-full``, ``store-busy``, a card's refusal): what was done before
-    stays done, and running it again goes on.
+    Returns whether any was changed. Raises what stops the whole run (``disk-full``, ``store-busy``, a card's
+    refusal): what was done before stays done, and running it again goes on.
     """
     keys = _Keys(unlocked, to, run.now)
     if not mailbox.folder.is_dir():
         yield RewrapSummary(0, 0, 0, 0, dry_run)
-        return
+        return False
     counts = {"rewrapped": 0, "kept": 0, "unopenable": 0}
     with mailbox.rewrapping():
         everything = sorted(mailbox.list(), key=lambda one: (one.account, one.folder))
@@ -161,6 +161,7 @@ def rewrap(
             done += len(group)
             yield Progress(done, len(everything), "messages")
     yield RewrapSummary(**counts, unchanged=len(everything) - sum(counts.values()), dry_run=dry_run)
+    return not dry_run and counts["rewrapped"] > 0
 
 
 def _groups(messages: "Sequence[Stored]") -> "Iterator[list[Stored]]":

@@ -1,6 +1,6 @@
 """``medmail enrol import``: an identity from the files one has."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from medmail_cli.pki.path.chain import chain_of, is_root
 from medmail_cli.pki.x509.certificate import issuer_text, public_key
 from medmail_cli.pki.x509.keyfile import KeyFile
 from medmail_cli.pki.x509.usage import Purpose
+from medmail_cli.registers import BY_HAND
 from medmail_cli.store.keys.identity import Identity, key_digest
 from medmail_cli.workflows.audited import logged
 from medmail_cli.workflows.enrol.certified import (
@@ -61,12 +62,13 @@ def enrol_import(
     ca_fingerprint: str | None = None,
     ask_trust: AskTrust | None = None,
     escrow: "Escrow | None" = None,
-) -> Iterator[Enrolment | Anchor | Note]:
+) -> Generator[Enrolment | Anchor | Note, None, bool]:
     """Keep every key pair that ``found`` holds; a certificate alone finds its key in the keystore.
 
     What stands above it is taken from the file, from the identities that are here and from the helpers.
-    Identities in use for the same address and purpose retire with ``replace``. Before anything is kept it
-    raises ``key-mismatch``, ``key-not-here``, ``needs-address``, ``wrong-key-usage``,
+    Identities in use for the same address and purpose retire with ``replace``. Returns whether a certificate
+    came for a key made here, whose request went out by hand: any other key is in its file too. Before
+    anything is kept it raises ``key-mismatch``, ``key-not-here``, ``needs-address``, ``wrong-key-usage``,
     ``certificate-not-as-requested`` (another's address for a waiting key, and no ``address`` given) and
     ``ca-fingerprint-mismatch``.
     """
@@ -79,6 +81,7 @@ def enrol_import(
     check_fingerprint(trust, roots, ca_fingerprint, found.name)
     known = {one.sha256: one for one in held}
     helpers = (*(above for one in held for above in one.chain), *trust.intermediates())
+    fresh = False
     for pair in pairs:
         if same := known.get(fingerprint(pair.certificate)):
             yield enrolment("unchanged", same)
@@ -86,12 +89,14 @@ def enrol_import(
         chain = chain_of(pair.certificate, (*found.certificates, *helpers))
         retires = _retired(held, pair) if replace else ()
         one = _import(unlock(), run, pair, chain, retires=retires, escrow=escrow)
+        fresh = fresh or one.method == BY_HAND
         yield enrolment("imported", one)
         waited = pair.twin is not None and pair.twin.state == "waiting"
         yield from warnings(one, run.now, pair.twin.purpose if pair.twin and waited else None)
     for left in _left_over(found, own):
         yield Note("certificate-without-key", {"subject": common_name(left)})
     yield from offer_roots(trust, run.acting(pairs[0].addresses[0]), roots, ca_fingerprint, ask_trust)
+    return fresh
 
 
 def _import(

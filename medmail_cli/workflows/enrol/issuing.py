@@ -2,7 +2,7 @@
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,18 +68,20 @@ def enrol_new(
     ask_trust: AskTrust | None = None,
     escrow: "Escrow | None" = None,
     server_key: bool = False,
-) -> Iterator[Enrolment | Anchor | Note]:
+) -> Generator[Enrolment | Anchor | Note, None, bool]:
     """Make a key, or ``two``, and get a certificate for each; by hand the request is given out.
 
     A request that waits is sent, or given out, again; an identity that is valid now is left unchanged
     unless ``replace``. A key is sealed on disk before its request leaves, so a kill loses nothing.
     ``unlock`` opens the keystore, or makes it, when it is needed. With ``server_key`` the authority makes
     the key that encrypts; a run killed before the answer is kept has lost that key, and the next one says
-    ``possible-duplicate``. Raises what the authority raises.
+    ``possible-duplicate``. Returns whether a certificate has come for a new key, and no doubt with it.
+    Raises what the authority raises.
     """
     unchanged, roots = dict[str, Identity](), dict[x509.Certificate, None]()
     by_hand: list[Identity] = []
     later: list[Note] = []
+    fresh = False
 
     def made_there(pair: Pair) -> bool:
         return server_key and pair.purpose != "sign"
@@ -115,7 +117,7 @@ def enrol_new(
             replaced = [each.id for each in old]
             if made_there(pair):
                 assert isinstance(ca, KeyMaker)  # noqa: S101 - the command lets no other be asked
-                yield from generated(store, run, ca, subject, pair, replaced, clock, escrow)
+                fresh |= yield from generated(store, run, ca, subject, pair, replaced, clock, escrow)
                 roots |= dict.fromkeys(ca.anchors())
                 continue
             try:
@@ -130,6 +132,7 @@ def enrol_new(
             by_hand.append(one)
             continue
         enrolled = _certified(store, run, "enrol", one, ca.enrol, ca, clock, escrow)
+        fresh = True
         yield enrolment("enrolled", enrolled)
         yield from warnings(enrolled, clock(), pair.purpose)
         roots |= dict.fromkeys(ca.anchors())
@@ -138,6 +141,7 @@ def enrol_new(
     yield from _given_out(by_hand, output, force=force)
     yield from later
     yield from offer_roots(trust, run.acting(subject.address), tuple(roots), ca_fingerprint, ask_trust)
+    return fresh
 
 
 @dataclass(frozen=True)
@@ -182,13 +186,14 @@ def enrol_renew(
     key: str | None = None,
     escrow: "Escrow | None" = None,
     same_key: bool = False,
-) -> Iterator[Enrolment | Note]:
+) -> Generator[Enrolment | Note, None, bool]:
     """A new key and certificate for every identity in use of ``addresses`` (none: of all).
 
     With ``same_key`` the key stays, and only the certificate is new.
     ``within`` leaves alone those that do not end so soon. The old key is kept for reading; the request that
     a run before this one left is sent again. ``authority`` says whom to ask, None for a request by hand.
-    Raises ``no-identity``, and what happened where there is only one to renew; ``key-on-card`` for a card's.
+    Returns whether anything was renewed. Raises ``no-identity``, and what happened where there is only one to
+    renew; ``key-on-card`` for a card's.
     """
     used = [one for one in keystore.identities() if one.state == "active"]
     for address in addresses:
@@ -198,6 +203,7 @@ def enrol_renew(
     wanted = [one for one in wanted if not any(other is not one and _replaced(one, other) for other in used)]
     if not wanted:
         raise MedmailError("no-identity", address="")
+    fresh = False
     for one in wanted:
         if within is not None and one.expires is not None and one.expires > clock() + within:
             yield enrolment("unchanged", one)
@@ -206,13 +212,14 @@ def enrol_renew(
             if one.method == CARD:  # a key of ours would take its place
                 raise MedmailError("key-on-card", address=one.address)
             if same_key:
-                yield from renew_same_key(unlock(), run, authority(one), one, clock, escrow)
+                fresh |= yield from renew_same_key(unlock(), run, authority(one), one, clock, escrow)
             else:
-                yield from _renew(unlock(), run, authority(one), one, key, clock, escrow)
+                fresh |= yield from _renew(unlock(), run, authority(one), one, key, clock, escrow)
         except MedmailError as error:
             if len(wanted) == 1:
                 raise
             yield replace(enrolment("failed", one), code=error.code, exit=exit_of(error.code))
+    return fresh
 
 
 def _replaced(one: Identity, other: Identity) -> bool:
@@ -228,7 +235,8 @@ def _renew(
     key: str | None,
     clock: Callable[[], dt.datetime],
     escrow: "Escrow | None",
-) -> Iterator[Enrolment | Note]:
+) -> Generator[Enrolment | Note, None, bool]:
+    """Whether there is a certificate; by hand there is none yet."""
     held = store.identities()
     one = next((each for each in held if each.state == "waiting" and old.id in each.replaces), None)
     if one is None:
@@ -238,10 +246,11 @@ def _renew(
         one = _request(store, run, ca, subject, pair, [old.id], clock(), renewed=old)
     if ca is None:
         yield from _given_out([one], None, force=False)
-        return
+        return False
     renewed = _certified(store, run, "enrol-renew", one, ca.renew, ca, clock, escrow)
     yield enrolment("renewed", renewed)
     yield from warnings(renewed, clock())
+    return True
 
 
 def _given_out(waiting: Sequence[Identity], output: Path | None, *, force: bool) -> Iterator[Enrolment]:

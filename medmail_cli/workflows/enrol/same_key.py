@@ -1,7 +1,7 @@
 """Another certificate for a key that stays (``enrol renew --same-key``)."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -27,18 +27,18 @@ def renew_same_key(
     old: Identity,
     clock: Callable[[], dt.datetime],
     escrow: "Escrow | None",
-) -> Iterator[Enrolment | Note]:
+) -> Generator[Enrolment | Note, None, bool]:
     """Have the identity's key certified again; by hand (``ca`` is None) the request is given out.
 
-    The request is on disk before it leaves, and the next run sends the same one. Raises ``key-on-card`` and
-    what the authority raises.
+    The request is on disk before it leaves, and the next run sends the same one. Returns whether there
+    is a certificate. Raises ``key-on-card`` and what the authority raises.
     """
     kept = FileMemory(store.keystore.folder / f"{old.id}.request")
     csr = _request(store, old, kept)
     if ca is None:
         text = request_pem(csr).decode()
         yield enrolment("waiting", old, request=text)
-        return
+        return False
     private_key = store.unseal(old)
     facts = {"method": ca.method, "authority": ca.url, "key": old.key_type, "same-key": "yes"}
     with logged(run.acting(old.address), "enrol-renew", (old.key_sha256,), **facts):
@@ -59,6 +59,7 @@ def renew_same_key(
         kept.save(b"")
     yield enrolment("renewed", renewed)
     yield from warnings(renewed, clock())
+    return True
 
 
 def _request(store: "Unlocked", old: Identity, kept: FileMemory) -> bytes:

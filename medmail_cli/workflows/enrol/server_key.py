@@ -8,7 +8,7 @@ that is here, and tells of one that is not.
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -55,11 +55,11 @@ def generated(
     replaces: Sequence[str],
     clock: Callable[[], dt.datetime],
     escrow: "Escrow | None",
-) -> Iterator[Enrolment | Note]:
+) -> Generator[Enrolment | Note, None, bool]:
     """A key that the authority made, kept with its certificate.
 
     What signs too is marked: its holder is not the only one who has had it. ``possible-duplicate`` where an
-    earlier request's end is not known. Raises what the authority raises.
+    earlier request's end is not known; returns whether it is. Raises what the authority raises.
     """
 
     def asked(private_key: "PrivateKeyTypes") -> x509.CertificateSigningRequest:
@@ -110,6 +110,7 @@ def generated(
         under_way.save(b"")
     yield enrolment("possible-duplicate" if doubtful else "enrolled", one)
     yield from warnings(one, clock())
+    return not doubtful
 
 
 @dataclass(frozen=True)
