@@ -39,8 +39,8 @@ def find(
     from medmail_cli.workflows.trust import contacts
 
     session: Session = ctx.obj
-    found = contacts.listed(session.contacts, session.trust.authorities, query, now=session.now())
-    return show(ctx, "contacts find", found)
+    listed = contacts.listed(session.contacts, session.trust.authorities, query, now=session.now())
+    return show(ctx, "contacts find", listed)
 
 
 @app.command(
@@ -54,8 +54,8 @@ def list_(ctx: typer.Context, form: OutputFormat = None) -> int:
 
     session: Session = ctx.obj
     write_as(session, form)
-    found = contacts.listed(session.contacts, session.trust.authorities, "", now=session.now())
-    return show(ctx, "contacts list", found)
+    listed = contacts.listed(session.contacts, session.trust.authorities, "", now=session.now())
+    return show(ctx, "contacts list", listed)
 
 
 @app.command(

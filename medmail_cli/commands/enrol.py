@@ -187,16 +187,16 @@ def import_(
     data = session.read(file, "FILE")
     key_data = None if key_file is None else session.read(key_file, "--key-file")
     with session.refusals_logged():
-        found = read_keys(data, str(file), password)
+        contents = read_keys(data, str(file), password)
     if key_data is not None:
         with session.refusals_logged():
-            found += read_keys(key_data, str(key_file), password)
+            contents += read_keys(key_data, str(key_file), password)
     events = enrol_import(
         session.keystore,
         session.unlock_or_create,
         session.run,
         session.trust,
-        found,
+        contents,
         address=address,
         replace=replace,
         ca_fingerprint=wanted,
@@ -296,11 +296,13 @@ def renew(
     check(session, backup, no_backup=no_backup)
     with contextlib.ExitStack() as opened:
 
-        def authority(one: "Identity") -> "Authority | None":
-            settings = settings_of_identity(session, one, ca)
+        def authority(identity: "Identity") -> "Authority | None":
+            settings = settings_of_identity(session, identity, ca)
             if settings is None:
                 return None
-            asking = Asking(session, settings, one.address, tls_anchors, presented=one, agreed=agree_terms)
+            asking = Asking(
+                session, settings, identity.address, tls_anchors, presented=identity, agreed=agree_terms
+            )
             return opened.enter_context(contextlib.closing(reach(asking)))
 
         events = enrol_renew(

@@ -60,19 +60,23 @@ def revoke(
 
     session: Session = ctx.obj
     session.keystore.recall()  # the way back where the file was lost
-    found = chosen(session.keystore, address)
-    serials = ", ".join(f"{one.certificate.serial_number:x}" for one in found if one.certificate)
-    if not force and not session.ask("revoke", address=found[0].address, serials=serials):
+    identities = chosen(session.keystore, address)
+    serials = ", ".join(f"{each.certificate.serial_number:x}" for each in identities if each.certificate)
+    if not force and not session.ask("revoke", address=identities[0].address, serials=serials):
         raise MedmailError("declined")
     with contextlib.ExitStack() as opened:
 
-        def authority(one: "Identity") -> "Revoking | None":
-            settings = settings_of_identity(session, one, ca)
+        def authority(identity: "Identity") -> "Revoking | None":
+            settings = settings_of_identity(session, identity, ca)
             if settings is None or not PROTOCOLS[settings.method].revokes:
                 return None
-            asking = Asking(session, settings, one.address, tls_anchors, presented=one, agreed=agree_terms)
+            asking = Asking(
+                session, settings, identity.address, tls_anchors, presented=identity, agreed=agree_terms
+            )
             # the register has said what it can
             return cast("Revoking", opened.enter_context(contextlib.closing(reach(asking))))
 
-        asked = enrol_revoke(session.keystore, session.believed, session.run, authority, found, reason.value)
+        asked = enrol_revoke(
+            session.keystore, session.believed, session.run, authority, identities, reason.value
+        )
         return show(ctx, "enrol revoke", asked)

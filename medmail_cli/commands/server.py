@@ -37,10 +37,10 @@ def check(ctx: typer.Context) -> int:
 
     session: Session = ctx.obj
     account = session.account()
-    found = workflow.check(
+    checked = workflow.check(
         account,
         lambda: tls_context(session, account),
         lambda: credentials(session, account),
         session.run,
     )
-    return show(ctx, "server check", found)
+    return show(ctx, "server check", checked)

@@ -40,12 +40,12 @@ def kept(
         return
     folder = session.keystore.folder
     missing = backup_record.missing(folder, session.keystore.identities())
-    names = [one.key_sha256 for one in missing]
+    names = [identity.key_sha256 for identity in missing]
     if backup is not None:
         secret = session.new_secret("backup-passphrase")
         yield from keys.backup(session.unlocked, session.run, secret, backup, force=False)
     elif missing:
-        addresses = ", ".join(dict.fromkeys(one.address for one in missing))
+        addresses = ", ".join(dict.fromkeys(identity.address for identity in missing))
         if no_backup or (session.can_ask and session.ask("no-backup", "--no-backup", addresses=addresses)):
             backup_record.record(folder, names, "refused")
         else:

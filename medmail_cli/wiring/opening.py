@@ -39,7 +39,7 @@ def _fetcher(session: "Session") -> "Fetcher":
         session.run,
         session.config.fetch_private,
         Unanswered(session.paths.cache / "unanswered.json", session.now()),
-        told=lambda host: session.console.say(said.format(host=host)),
+        announce=lambda host: session.console.say(said.format(host=host)),
         each=FETCH_SECONDS,
         seconds=RUN_SECONDS,
     )

@@ -84,7 +84,7 @@ class _Keys:
         self.pairs = unlocked.decryption_keys()
         self.certificates = [certificate for certificate, _ in self.pairs]
         self._store, self._to, self._now = unlocked, to, now
-        self._held = {one.sha256: one for one in unlocked.identities()}
+        self._held = {identity.sha256: identity for identity in unlocked.identities()}
 
     def identity(self, certificate: "x509.Certificate") -> Identity:
         return self._held[fingerprint(certificate)]
@@ -96,10 +96,10 @@ class _Keys:
         """The keys that shall open every letter: the one asked for, or those in use."""
         return [pair for pair in self.pairs if self._lasts(self.identity(pair[0]))]
 
-    def _lasts(self, one: Identity) -> bool:
+    def _lasts(self, identity: Identity) -> bool:
         if self._to is not None:
-            return one.id == self._to.id
-        return one.state == "active" and one.purpose != "sign"
+            return identity.id == self._to.id
+        return identity.state == "active" and identity.purpose != "sign"
 
     def suffice(self, recipients: "Recipients") -> bool:
         """Whether a letter for these needs nothing: the key asked for alone, or any in use, opens it."""
@@ -144,17 +144,17 @@ def rewrap(
         return False
     counts = {"rewrapped": 0, "kept": 0, "unopenable": 0}
     with mailbox.rewrapping():
-        everything = sorted(mailbox.list(), key=lambda one: (one.account, one.folder))
+        everything = sorted(mailbox.list(), key=lambda letter: (letter.account, letter.folder))
         done = 0
         for group in _groups(everything):
             changes: list[_Change] = []
             for stored in group:
-                found = _look(mailbox, stored, keys)
-                if isinstance(found, Rewrap):
-                    counts[found.status] += 1
-                    yield found
-                elif found is not None:
-                    changes.append(found)
+                planned = _look(mailbox, stored, keys)
+                if isinstance(planned, Rewrap):
+                    counts[planned.status] += 1
+                    yield planned
+                elif planned is not None:
+                    changes.append(planned)
             for event in _told(changes) if dry_run else _carry_out(changes, mailbox, run):
                 counts["rewrapped"] += 1
                 yield event
@@ -166,15 +166,15 @@ def rewrap(
 
 def _groups(messages: "Sequence[Stored]") -> "Iterator[list[Stored]]":
     """Messages of one folder, as many at a time as memory shall hold."""
-    for _, folder in groupby(messages, key=lambda one: (one.account, one.folder)):
+    for _, folder in groupby(messages, key=lambda stored: (stored.account, stored.folder)):
         group: list[Stored] = []
         octets = 0
-        for one in folder:
-            if group and (len(group) >= _GROUP_MESSAGES or octets + one.size > _GROUP_OCTETS):
+        for message in folder:
+            if group and (len(group) >= _GROUP_MESSAGES or octets + message.size > _GROUP_OCTETS):
                 yield group
                 group, octets = [], 0
-            group.append(one)
-            octets += one.size
+            group.append(message)
+            octets += message.size
         if group:
             yield group
 
@@ -213,28 +213,30 @@ def _look(mailbox: "Mailbox", stored: "Stored", keys: _Keys) -> _Change | Rewrap
 
 
 def _told(changes: Sequence[_Change]) -> Iterator[Rewrap]:
-    for one in changes:
-        yield Rewrap("would-rewrap", one.stored.id, one.stored.account, one.stored.folder, one.target.id)
+    for change in changes:
+        yield Rewrap(
+            "would-rewrap", change.stored.id, change.stored.account, change.stored.folder, change.target.id
+        )
 
 
 def _carry_out(changes: Sequence[_Change], mailbox: "Mailbox", run: "RunContext") -> Iterator[Rewrap]:
     if not changes:
         return
     intents = run.log.intents(
-        Intent("rewrap", run.actor, (one.stored.id,), {"key": one.target.id}) for one in changes
+        Intent("rewrap", run.actor, (each.stored.id,), {"key": each.target.id}) for each in changes
     )
     outcomes: list[Outcome] = []
     events: list[Rewrap] = []
     try:
-        placed, failure = mailbox.replace([(one.stored, one.raw) for one in changes])
+        placed, failure = mailbox.replace([(each.stored, each.raw) for each in changes])
     except MedmailError as error:
         placed, failure = set(), error
-    for intent, one in zip(intents, changes, strict=True):
-        stored, digest = one.stored, hashlib.sha256(one.raw).hexdigest()
+    for intent, change in zip(intents, changes, strict=True):
+        stored, digest = change.stored, hashlib.sha256(change.raw).hexdigest()
         if stored in placed:
             outcomes.append(Outcome(intent, "done", OK, objects=(digest,)))
             events.append(
-                Rewrap("rewrapped", stored.id, stored.account, stored.folder, one.target.id, digest)
+                Rewrap("rewrapped", stored.id, stored.account, stored.folder, change.target.id, digest)
             )
         elif failure is None:  # deleted by another program
             outcomes.append(Outcome(intent, "unchanged", OK))

@@ -49,8 +49,8 @@ def check(
         host = f"{server.host}:{server.port}"
         try:
             with logged(run, "server-check", account=account.name, protocol=protocol, server=host):
-                found = attempt(server, account, context(), credentials())
-            yield found
+                checked = attempt(server, account, context(), credentials())
+            yield checked
         except MedmailError as error:
             yield ServerCheck(
                 "imap" if protocol == "imap" else "smtp",

@@ -72,8 +72,8 @@ def by_dkim(lookup: dkim.Lookup, now: Callable[[], datetime]) -> Prove:
     """
 
     def prove(message: bytes, sender: str) -> "Sequence[Field] | None":
-        found = dkim.verify(message, ascii_domain(sender.rpartition("@")[2]), lookup, now())
-        return found[0].fields if found else None
+        signatures = dkim.verify(message, ascii_domain(sender.rpartition("@")[2]), lookup, now())
+        return signatures[0].fields if signatures else None
 
     return prove
 
@@ -107,8 +107,8 @@ class Correspondence:
         with connected(self.source) as imap:
             while True:
                 search.look(imap, since)
-                if (found := search.found()) is not None:
-                    return found
+                if (mail := search.chosen()) is not None:
+                    return mail
                 if (left := give_up - time.monotonic()) <= 0:
                     break
                 with imap.idling(every=0.0) as changed:
@@ -127,11 +127,13 @@ class Correspondence:
         digest = outbox.digest(key.encode())
         with _SENDING:
             if outbox.known(key, digest):
-                waiting = tuple(one for one in outbox.open() if one.key == key)
+                waiting = tuple(submission for submission in outbox.open() if submission.key == key)
             else:
                 queued = self._message(mail, address, key_authorization, key, digest)
                 waiting = outbox.enqueue([queued], context.now(), claim=False)
-            sent = [one for one in delivery.flush(context, waiting) if isinstance(one, RecipientOutcome)]
+            sent = [
+                event for event in delivery.flush(context, waiting) if isinstance(event, RecipientOutcome)
+            ]
         if (error := common_failure(sent)) is not None:
             raise error
 
@@ -176,9 +178,10 @@ class _Search:
     def look(self, imap: "Imap", since: str) -> None:
         """Look at what has come since."""
         seen = imap.examine(FOLDER)
-        place = re.fullmatch(r"(\d{1,10})/(\d{1,10})", since)
-        known = place is not None and int(place[1]) == seen.uidvalidity
-        first = int(place[2]) if known and place else 1  # a folder numbered anew is looked through whole
+        position = re.fullmatch(r"(\d{1,10})/(\d{1,10})", since)
+        known = position is not None and int(position[1]) == seen.uidvalidity
+        # a folder numbered anew is looked through whole
+        first = int(position[2]) if known and position else 1
         new = [uid for uid in imap.search(first, seen)[0][-MOST_MAILS:] if uid not in self._looked]
         self._looked.update(new)
         for _, message in imap.fetch(new):
@@ -198,7 +201,7 @@ class _Search:
             return
         try:
             proven = next(
-                (found for prove in self._proofs if (found := prove(message, self._sender)) is not None), None
+                (proof for prove in self._proofs if (proof := prove(message, self._sender)) is not None), None
             )
             if proven is None and not self._unsigned:
                 raise MedmailError("challenge-not-genuine", reason="unproven")
@@ -214,7 +217,7 @@ class _Search:
         if proven is not None or mail.token not in self._mails:
             self._mails[mail.token] = mail, proven is not None
 
-    def found(self) -> "ChallengeMail | None":
+    def chosen(self) -> "ChallengeMail | None":
         """The one mail that is meant: what is proven goes before what is not. Raises where they differ."""
         proven = [mail for mail, is_proven in self._mails.values() if is_proven]
         mails = proven or [mail for mail, _ in self._mails.values()]

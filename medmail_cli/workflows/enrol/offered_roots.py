@@ -39,8 +39,8 @@ def check_fingerprint(
     """Raises ``ca-fingerprint-mismatch`` where none of the roots, nor any anchor, bears the fingerprint."""
     everything = {fingerprint(root) for root in (*roots, *(trust.anchors() if wanted else ()))}
     if wanted is not None and wanted not in everything:
-        found = [fingerprint(root) for root in roots]
-        raise MedmailError("ca-fingerprint-mismatch", url=source, expected=wanted, found=found)
+        fingerprints = [fingerprint(root) for root in roots]
+        raise MedmailError("ca-fingerprint-mismatch", url=source, expected=wanted, found=fingerprints)
 
 
 def offer_roots(

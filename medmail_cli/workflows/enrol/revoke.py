@@ -34,10 +34,14 @@ def chosen(keystore: "Keystore", name: str) -> "list[Identity]":
     """The identities in use of an address, or the one of an id. Raises ``no-identity``, ``not-found``."""
     if "@" not in name:
         return [keystore.find(name)]
-    found = [one for one in keystore.identities() if one.state == "active" and speaks_for(one, name)]
-    if not found:
+    identities = [
+        identity
+        for identity in keystore.identities()
+        if identity.state == "active" and speaks_for(identity, name)
+    ]
+    if not identities:
         raise MedmailError("no-identity", address=name)
-    return found
+    return identities
 
 
 def enrol_revoke(
@@ -52,18 +56,18 @@ def enrol_revoke(
 
     Raises ``ca-cannot-revoke`` and what asking raises, where there is only one.
     """
-    for one in identities:
-        if one.sha256 in keystore.revoked():
-            yield enrolment("unchanged", one)
+    for identity in identities:
+        if identity.sha256 in keystore.revoked():
+            yield enrolment("unchanged", identity)
             continue
         try:
-            _revoke(keystore, believed, run, authority(one), one, reason)
+            _revoke(keystore, believed, run, authority(identity), identity, reason)
         except MedmailError as error:
             if len(identities) == 1:
                 raise
-            yield replace(enrolment("failed", one), code=error.code, exit=exit_of(error.code))
+            yield replace(enrolment("failed", identity), code=error.code, exit=exit_of(error.code))
         else:
-            yield enrolment("revoked", one)
+            yield enrolment("revoked", identity)
 
 
 def _revoke(
@@ -71,16 +75,18 @@ def _revoke(
     believed: "Believed",
     run: "RunContext",
     ca: Revoking | None,
-    one: "Identity",
+    identity: "Identity",
     reason: Reason,
 ) -> None:
-    if one.certificate is None or one.sha256 is None:
-        raise MedmailError("not-found", what="certificate", name=one.address)
+    if identity.certificate is None or identity.sha256 is None:
+        raise MedmailError("not-found", what="certificate", name=identity.address)
     if ca is None:
-        serial = f"{one.certificate.serial_number:x}"
-        raise MedmailError("ca-cannot-revoke", address=one.address, serial=serial)
-    with logged(run.acting(one.address), "enrol-revoke", (one.sha256,), authority=ca.url, reason=reason):
-        ca.revoke(one.certificate, reason)
-        add_revoked(keystore.folder, one.sha256)
+        serial = f"{identity.certificate.serial_number:x}"
+        raise MedmailError("ca-cannot-revoke", address=identity.address, serial=serial)
+    with logged(
+        run.acting(identity.address), "enrol-revoke", (identity.sha256,), authority=ca.url, reason=reason
+    ):
+        ca.revoke(identity.certificate, reason)
+        add_revoked(keystore.folder, identity.sha256)
         # the log after the file: more than it says may stand there, never less
-        believed.remember_revoked(one.sha256)
+        believed.remember_revoked(identity.sha256)

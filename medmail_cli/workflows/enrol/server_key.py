@@ -72,12 +72,12 @@ def generated(
     under_way = FileMemory(store.keystore.folder / f"{named[:ID_DIGITS]}.asked")
     before, arrived = _under_way(store, under_way.load())
     if before.since and arrived is None:
-        told: dict[str, str | int] = {
+        lost: dict[str, str | int] = {
             "address": subject.address,
             "authority": ca.url,
             "date": before.since[:10],
         }
-        yield Note("server-key-lost", told)
+        yield Note("server-key-lost", lost)
     doubtful = before.doubtful or (bool(before.since) and arrived is None)
     with logged(run.acting(subject.address), "enrol", **facts):
         if arrived is None:
@@ -86,10 +86,10 @@ def generated(
             # a request must be signed; the key that does it is used for nothing else
             passing = make_key(pair.kind)
             opens = [
-                (one.certificate, store.private_key(one))
-                for one in store.identities()
-                if one.certificate is not None and one.purpose != "sign" and one.authority == ca.url
-                if speaks_for(one, subject.address)
+                (each.certificate, store.private_key(each))
+                for each in store.identities()
+                if each.certificate is not None and each.purpose != "sign" and each.authority == ca.url
+                if speaks_for(each, subject.address)
             ]
             try:
                 private_key, chain = ca.generate(asked(passing), SoftwareKey(passing), opens)
@@ -106,10 +106,10 @@ def generated(
         else:
             chain = before.chain
         held = ca.method if serves_for(chain[0]) == "encrypt" else REGISTRAR_HELD
-        one = certify(store, arrived, chain[0], chain[1:], method=held, now=clock(), escrow=escrow)
+        identity = certify(store, arrived, chain[0], chain[1:], method=held, now=clock(), escrow=escrow)
         under_way.save(b"")
-    yield enrolment("possible-duplicate" if doubtful else "enrolled", one)
-    yield from warnings(one, clock())
+    yield enrolment("possible-duplicate" if doubtful else "enrolled", identity)
+    yield from warnings(identity, clock())
     return not doubtful
 
 
@@ -136,8 +136,12 @@ def _under_way(store: "Unlocked", kept: bytes) -> tuple[_UnderWay, Identity | No
     line, _, pem = kept.partition(b"\n")
     since, _, how = line.decode("ascii", "replace").partition(" ")
     chain = load_pems(pem)
-    if chain and any(one.certificate == chain[0] for one in store.identities()):
+    if chain and any(identity.certificate == chain[0] for identity in store.identities()):
         return _UnderWay(), None  # all but taking this note away was done
     digest = key_digest(chain[0].public_key()) if chain else None
-    waits = (one for one in store.identities() if one.state == "waiting" and one.key_sha256 == digest)
+    waits = (
+        identity
+        for identity in store.identities()
+        if identity.state == "waiting" and identity.key_sha256 == digest
+    )
     return _UnderWay(since, how == "again", chain), next(waits, None)

@@ -126,7 +126,7 @@ def update(
     for_strangers = replace(fetcher, each=STRANGER_SECONDS, seconds=STRANGERS_SECONDS)
     wanted = dict(certificates)
     wanted |= {helper: () for helper in trust.intermediates() if helper not in wanted}
-    strangers = {one: above for one, above in incomplete.all() if one not in wanted}
+    strangers = {stranger: above for stranger, above in incomplete.all() if stranger not in wanted}
     tried: set[str] = set()
     links: dict[tuple[x509.Certificate, x509.Certificate], Path] = {}
     for certificate, helpers in (wanted | strangers).items():
@@ -175,21 +175,21 @@ def _complete(
     fetched: list[x509.Certificate] = []
     urls: list[str] = []
     for _ in range(_MOST_ISSUERS):
-        place = next(_places(judgement, (*fetched, *helpers), tried), None)
-        if judgement.anchor is not None or place is None:
+        source = next(_places(judgement, (*fetched, *helpers), tried), None)
+        if judgement.anchor is not None or source is None:
             break
-        below, url = place
+        below, url = source
         tried.add(url)
         try:
-            found = read_bundle(fetcher.get(url, size=_LARGEST_ISSUERS), url).certificates
+            certificates = read_bundle(fetcher.get(url, size=_LARGEST_ISSUERS), url).certificates
         except MedmailError as error:
             yield failed(url, "intermediate", error)
             continue
         urls.append(url)
         name = facts(below).issuer
-        fetched += sorted(found, key=lambda one: facts(one).subject != name)[:_MOST_FETCHED]
+        fetched += sorted(certificates, key=lambda each: facts(each).subject != name)[:_MOST_FETCHED]
         judgement = _judge(fetcher.trust.authorities, certificate, (*helpers, *fetched), fetcher.run.now)
-    new = [one for one in judgement.chain[1:-1] if one in fetched] if sound(judgement) else []
+    new = [above for above in judgement.chain[1:-1] if above in fetched] if sound(judgement) else []
     for helper in new:
         keep(fetcher.trust, fetcher.run, helper)
     for url in urls:
@@ -205,8 +205,8 @@ def _places(
     It may end at a root that nobody here trusts, while somebody who is trusted has certified that root, or
     one below it, too (RFC 4158 §2.3).
     """
-    subjects = {facts(one).subject for one in judgement.chain}
-    twins = (one for one in others if facts(one).subject in subjects)
+    subjects = {facts(link).subject for link in judgement.chain}
+    twins = (other for other in others if facts(other).subject in subjects)
     for certificate in (*reversed(judgement.chain), *twins):
         for url in locations.issuer_urls(certificate):
             if url not in tried:

@@ -63,13 +63,13 @@ def listed(
 
     Raises ``not-found`` where there is a query and nothing meets it, ``store-damaged``.
     """
-    wanted, found = query.casefold(), False
+    wanted, matched = query.casefold(), False
     for contact in contacts.all():
         names = [subject_text(known.certificate) for known in contact.certificates]
         if any(wanted in text.casefold() for text in (contact.address, *names)):
-            found = True
+            matched = True
             yield _shown(contact, "kept", authorities, now)
-    if query and not found:
+    if query and not matched:
         raise MedmailError("not-found", what="contact", name=query)
 
 
@@ -102,7 +102,7 @@ def add(
     for bearer, certificates in chosen.items():
         yield from _warnings(bearer, contacts)
         old = contacts.stored(bearer)
-        chains = {one: _above(one, above, authorities, run.now) for one in certificates}
+        chains = {leaf: _above(leaf, above, authorities, run.now) for leaf in certificates}
         known = {k.certificate: k.above for k in old.certificates} if old is not None else {}
         objects = [Known(certificate, "added", run.now).sha256 for certificate in certificates]
         if (
@@ -118,7 +118,7 @@ def add(
                 certificates,
                 now=run.now,
                 chains=chains,
-                signed_by=lambda one: _judged(one, above, authorities, run.now).signed_by,
+                signed_by=lambda leaf: _judged(leaf, above, authorities, run.now).signed_by,
             )
         yield _shown(contact, "added" if old is None else "changed", authorities, run.now)
 
@@ -131,7 +131,7 @@ def _above(
 ) -> "list[x509.Certificate]":
     """Those of ``helpers`` that stand above a certificate."""
     chain = _judged(certificate, helpers, authorities, now).chain
-    return [one for one in chain[1:] if one in helpers and not facts(one).self_issued]
+    return [helper for helper in chain[1:] if helper in helpers and not facts(helper).self_issued]
 
 
 def _judged(

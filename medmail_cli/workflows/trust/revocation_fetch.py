@@ -56,7 +56,7 @@ class Fetched:
 
 def sound(judgement: Judgement) -> bool:
     """Whether a chain leads to an anchor and everybody in it was entitled to issue the next."""
-    return judgement.anchor is not None and not any(one.code in _BROKEN for one in judgement.problems)
+    return judgement.anchor is not None and not any(problem.code in _BROKEN for problem in judgement.problems)
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Fetcher:
     """Asks servers in one run; each address once, and no host again that did not answer.
 
     ``unanswered`` remembers failures from run to run; ``each`` bounds the seconds of one fetch, ``seconds``
-    those of all together. ``told`` hears of each host before it is asked.
+    those of all together. ``announce`` hears of each host before it is asked.
     """
 
     trust: "Trust"
@@ -73,7 +73,7 @@ class Fetcher:
     unanswered: "Unanswered | None" = None
     each: float = 30.0
     seconds: float | None = None
-    told: Callable[[str], None] = lambda _host: None
+    announce: Callable[[str], None] = lambda _host: None
     _down: dict[str, MedmailError] = field(default_factory=dict, repr=False)
     _done: dict[str, bool] = field(default_factory=dict, repr=False)
     _asked: set[x509.Certificate] = field(default_factory=set, repr=False)
@@ -92,10 +92,10 @@ class Fetcher:
                 self._asked.add(certificate)
                 above = judgement.chain[judgement.chain.index(issuer) :]
                 answers = list(self.answer(certificate, issuer))
-                if not any(one.status == "updated" for one in answers):
+                if not any(event.status == "updated" for event in answers):
                     answers += self.lists(locations.revocation_points(certificate), above)
                 events += answers
-        return any(one.status == "updated" for one in events)
+        return any(event.status == "updated" for event in events)
 
     def answer(self, certificate: x509.Certificate, issuer: x509.Certificate) -> Iterator[Fetched]:
         """Ask the responders that a certificate names, until one answers."""
@@ -137,7 +137,7 @@ class Fetcher:
         lately = self.unanswered is not None and (url in self.unanswered or host in self.unanswered)
         if lately or seconds <= 0:
             raise MedmailError("server-unreachable", host=host, reason="timed-out")
-        self.told(host)
+        self.announce(host)
         started = time.monotonic()
         try:
             limits = http.Limits(size=size, seconds=seconds, allow_private=self.allow_private)
@@ -175,16 +175,16 @@ class Fetcher:
         self, url: str, above: Sequence[x509.Certificate]
     ) -> tuple[Fetched, x509.CertificateRevocationList | None]:
         try:
-            found = read_bundle(self.get(url), url).crls
-            if len(found) != 1:
+            crls = read_bundle(self.get(url), url).crls
+            if len(crls) != 1:
                 raise MedmailError("malformed", what=url)
-            signer = self._check_list(found[0], above, url)
-            changed = keep(self.trust, self.run, found[0], signer)
+            signer = self._check_list(crls[0], above, url)
+            changed = keep(self.trust, self.run, crls[0], signer)
         except MedmailError as error:
             return failed(url, "crl", error), None
         if not changed:
             self._remember(url)
-        return Fetched(url, "crl", "updated" if changed else "unchanged", None, None, OK), found[0]
+        return Fetched(url, "crl", "updated" if changed else "unchanged", None, None, OK), crls[0]
 
     def _check_list(
         self, crl: x509.CertificateRevocationList, above: Sequence[x509.Certificate], url: str
