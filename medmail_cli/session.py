@@ -212,11 +212,11 @@ class Session:
         key = (name, owner)
         with self._asking:  # several connections may want the same at a time
             if key not in self._secrets:
-                found = self.given_secret(name, source, owner=owner)
-                if found is None:
-                    found = self._ask_secret(name, owner, new=False)
+                secret = self.given_secret(name, source, owner=owner)
+                if secret is None:
+                    secret = self._ask_secret(name, owner, new=False)
                     self._said_once.add(key)
-                self._secrets[key] = found
+                self._secrets[key] = secret
         return self._secrets[key]
 
     def forget(self, name: str, *, owner: str = "") -> None:
@@ -228,8 +228,8 @@ class Session:
 
     def new_secret(self, name: str, source: SecretSource | None = None, *, owner: str = "") -> bytes:
         """A secret to be set: given like any other, else asked for twice. Raises ``no-secret``."""
-        found = self.given_secret(name, source, owner=owner)
-        value = self._ask_secret(name, owner, new=True) if found is None else found
+        given = self.given_secret(name, source, owner=owner)
+        value = self._ask_secret(name, owner, new=True) if given is None else given
         if not value:
             raise MedmailError("no-secret", secret=name, variable=_variable(name))
         self._secrets[name, owner] = value
@@ -244,10 +244,10 @@ class Session:
         if name in options.secret_fds:
             return self._from_descriptor(name, options.secret_fds.pop(name), owner)
         if name in options.secret_files:
-            found = self._from_file(name, options.secret_files[name])
+            secret = self._from_file(name, options.secret_files[name])
             if str(options.secret_files[name]) == "-":
-                self._keep_once(name, owner, found)
-            return found
+                self._keep_once(name, owner, secret)
+            return secret
         if variable := os.environ.get(_variable(name)):
             return self._from_file(name, Path(variable))
         source = source or self.config.secrets.get(name) or SecretSource()
@@ -380,10 +380,10 @@ class Session:
         return self.unlocked
 
     def _with_cards(self, unlocked: "Unlocked") -> "Unlocked":
-        def open_card(place: "CardPlace", public_key: "PublicKeyTypes") -> "PrivateKey":
+        def open_card(card_place: "CardPlace", public_key: "PublicKeyTypes") -> "PrivateKey":
             from medmail_cli.devices.cardkey import key_at
 
-            return key_at(self.cards, place, public_key)
+            return key_at(self.cards, card_place, public_key)
 
         unlocked.open_card = open_card
         return unlocked

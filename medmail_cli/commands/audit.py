@@ -62,8 +62,8 @@ def log(
 
     session: Session = ctx.obj
     write_as(session, form)
-    found = read_entries(session.paths.audit, since=instant(since, "--since"), action=action, last=last)
-    return show(ctx, "audit log", found)
+    entries = read_entries(session.paths.audit, since=instant(since, "--since"), action=action, last=last)
+    return show(ctx, "audit log", entries)
 
 
 @app.command(

@@ -39,8 +39,8 @@ def find(
     from medmail_cli.workflows.trust import contacts
 
     session: Session = ctx.obj
-    found = contacts.listed(session.contacts, session.trust.authorities, query, now=session.now())
-    return show(ctx, "contacts find", found)
+    listed = contacts.listed(session.contacts, session.trust.authorities, query, now=session.now())
+    return show(ctx, "contacts find", listed)
 
 
 @app.command(
@@ -54,8 +54,8 @@ def list_(ctx: typer.Context, form: OutputFormat = None) -> int:
 
     session: Session = ctx.obj
     write_as(session, form)
-    found = contacts.listed(session.contacts, session.trust.authorities, "", now=session.now())
-    return show(ctx, "contacts list", found)
+    listed = contacts.listed(session.contacts, session.trust.authorities, "", now=session.now())
+    return show(ctx, "contacts list", listed)
 
 
 @app.command(
@@ -82,12 +82,10 @@ def add(
     added = contacts.add(
         session.contacts,
         session.trust.authorities,
-        session.log,
-        session.actor,
+        session.run,
         data,
         str(file),
         address,
-        now=session.now(),
     )
     return show(ctx, "contacts add", added)
 
@@ -102,9 +100,7 @@ def remove(ctx: typer.Context, address: Address) -> int:
     from medmail_cli.workflows.trust import contacts
 
     session: Session = ctx.obj
-    removed = contacts.remove(
-        session.contacts, session.trust.authorities, session.log, session.actor, address, now=session.now()
-    )
+    removed = contacts.remove(session.contacts, session.trust.authorities, session.run, address)
     return show(ctx, "contacts remove", removed)
 
 
@@ -125,11 +121,9 @@ def set_(
     changed = contacts.set_reads(
         session.contacts,
         session.trust.authorities,
-        session.log,
-        session.actor,
+        session.run,
         address,
         reads,
-        now=session.now(),
     )
     return show(ctx, "contacts set", changed)
 
@@ -156,11 +150,9 @@ def accept(
     accepted = contacts.accept(
         session.contacts,
         session.trust.authorities,
-        session.log,
-        session.actor,
+        session.run,
         address,
         sha256,
-        now=session.now(),
     )
     return show(ctx, "contacts accept", accepted)
 

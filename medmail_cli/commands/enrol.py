@@ -131,11 +131,11 @@ def new(
         events = enrol_new(
             session.keystore,
             session.unlock_or_create,
-            session.log,
+            session.run,
             session.trust,
             authority,
             Subject(address, name, rpps),
-            now=session.now,
+            clock=session.now,
             key=key.value if key else None,
             two=session.profile.certificates == "two",
             replace=replace,
@@ -187,17 +187,16 @@ def import_(
     data = session.read(file, "FILE")
     key_data = None if key_file is None else session.read(key_file, "--key-file")
     with session.refusals_logged():
-        found = read_keys(data, str(file), password)
+        contents = read_keys(data, str(file), password)
     if key_data is not None:
         with session.refusals_logged():
-            found += read_keys(key_data, str(key_file), password)
+            contents += read_keys(key_data, str(key_file), password)
     events = enrol_import(
         session.keystore,
         session.unlock_or_create,
-        session.log,
+        session.run,
         session.trust,
-        found,
-        now=session.now(),
+        contents,
         address=address,
         replace=replace,
         ca_fingerprint=wanted,
@@ -242,12 +241,11 @@ def card(
     events = enrol_card(
         session.keystore,
         session.unlock_or_create,
-        session.log,
+        session.run,
         session.trust,
         session.cards,
         module=module,
         label=token,
-        now=session.now(),
         address=address,
         ca_fingerprint=wanted,
         ask_trust=_ask_trust(session),
@@ -298,20 +296,22 @@ def renew(
     check(session, backup, no_backup=no_backup)
     with contextlib.ExitStack() as opened:
 
-        def authority(one: "Identity") -> "Authority | None":
-            settings = settings_of_identity(session, one, ca)
+        def authority(identity: "Identity") -> "Authority | None":
+            settings = settings_of_identity(session, identity, ca)
             if settings is None:
                 return None
-            asking = Asking(session, settings, one.address, tls_anchors, presented=one, agreed=agree_terms)
+            asking = Asking(
+                session, settings, identity.address, tls_anchors, presented=identity, agreed=agree_terms
+            )
             return opened.enter_context(contextlib.closing(reach(asking)))
 
         events = enrol_renew(
             session.keystore,
             lambda: session.unlocked,
-            session.log,
+            session.run,
             authority,
             addresses or (),
-            now=session.now,
+            clock=session.now,
             within=_duration(within, "--within") if within is not None else None,
             key=key.value if key else None,
             escrow=escrow_of(session),

@@ -119,8 +119,8 @@ def batch(
     if key is not None:
         # better said before the authority is asked
         _pairs(session, key.value, (), p12=p12)
-    wanted = tuple(_column(one) for one in only or ())
-    place = _shard(shard)
+    wanted = tuple(_column(choice) for choice in only or ())
+    share = _shard(shard)
     if report is not None:
         check_output(report, force=True)
     for folder in filter(None, (out_dir, letters)):
@@ -128,12 +128,12 @@ def batch(
     data = session.read(roster, "ROSTER.csv")
     rows, faults, columns = read_roster(data, str(roster))
     check_choice(rows, wanted)
-    part = Part(digest(data), place, wanted, skip_faulty, dry_run)
+    part = Part(digest(data), share, wanted, skip_faulty, dry_run)
     if report is not None:
         check_report(report, part, force=force)
-    chosen = choose(rows, wanted, place)
+    chosen = choose(rows, wanted, share)
 
-    def told() -> "Iterator[BatchRow | Columns | Fault | Note | Progress]":
+    def outcomes() -> "Iterator[BatchRow | Columns | Fault | Note | Progress]":
         yield from faulty(faults, skip_faulty=skip_faulty)
         if dry_run:
             if ca is not None:
@@ -148,11 +148,11 @@ def batch(
             check_kind(key.value if key else None, asked.kinds, asked.url)
             out = _handout(session, out_dir, letters, asked, p12=p12)
             pairs = _pairs(session, key.value if key else None, asked.kinds, p12=p12)
-            registry = replace(_registry(session, asked, out, opened, place), pairs=pairs, jobs=jobs)
+            registry = replace(_registry(session, asked, out, opened, share), pairs=pairs, jobs=jobs)
             yield from () if p12 or not chosen else _untrusted(asked, out)
             yield from enrol_batch(chosen, registry)
 
-    return show(ctx, "enrol batch", reported(told(), report, part, force=force))
+    return show(ctx, "enrol batch", reported(outcomes(), report, part, force=force))
 
 
 @app.command(
@@ -200,22 +200,22 @@ def _pairs(
     if wanted == "x25519":
         raise typer.BadParameter(_("ed25519 brings x25519 along, and a key that signs"), param_hint="--key")
     if wanted in ENCRYPTION_ONLY:
-        found = (*pairs(usual, two=two), Pair(wanted, "encrypt"))
+        chosen = (*pairs(usual, two=two), Pair(wanted, "encrypt"))
     else:
-        found = pairs(wanted or usual, two=two)
-    if p12 and (held := sorted(ENCRYPTION_ONLY.intersection(each.kind for each in found))):
+        chosen = pairs(wanted or usual, two=two)
+    if p12 and (held := sorted(ENCRYPTION_ONLY.intersection(each.kind for each in chosen))):
         said = _("a PKCS#12 file holds no key of this kind: {kinds}").format(kinds=", ".join(held))
         raise typer.BadParameter(said, param_hint="--p12")
-    return found
+    return chosen
 
 
 def _shard(text: str | None) -> tuple[int, int]:
     if text is None:
         return 0, 1
-    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    if not found or not int(found.group(1)) < int(found.group(2)):
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if not match or not int(match.group(1)) < int(match.group(2)):
         raise typer.BadParameter(_("give a part and their number, such as 0/4"), param_hint="--shard")
-    return int(found.group(1)), int(found.group(2))
+    return int(match.group(1)), int(match.group(2))
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ def _home_files(session: "Session", asked: _Asked) -> "Callable[[str], dict[str,
     if account is not None and account.tls_anchors is not None:
         files["operator-ca.pem"] = session.read(account.tls_anchors, "tls-anchors")
 
-    def made(address: str) -> dict[str, bytes]:
+    def files_of(address: str) -> dict[str, bytes]:
         mailbox: dict[str, Any] = {"address": address}
         for name, server in (("smtp", account and account.smtp), ("imap", account and account.imap)):
             if server:
@@ -352,7 +352,7 @@ def _home_files(session: "Session", asked: _Asked) -> "Callable[[str], dict[str,
         whole = content | {"accounts": {"work": mailbox}}
         return files | {"config.toml": tomli_w.dumps(whole).encode()}
 
-    return made
+    return files_of
 
 
 def _registry(
@@ -364,13 +364,12 @@ def _registry(
     rate = asked.settings.requests_per_minute
     return Registry(
         journal=opened.enter_context(Journal(out.folder, shard)),
-        log=session.log,
-        actor=session.actor,
+        run=session.run,
         authority=asked.url,
         method=asked.settings.method,
         ask=asked.way,
         out=out,
-        now=session.now,
+        clock=session.now,
         interval=60 / rate if rate else 0.0,
         same_answer=asked.settings.same_answer or PROTOCOLS[asked.settings.method].same_answer,
         escrow=escrow_of(session),

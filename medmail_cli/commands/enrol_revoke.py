@@ -2,7 +2,7 @@
 
 import contextlib
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -14,6 +14,7 @@ from medmail_cli.wiring.options import examples
 if TYPE_CHECKING:
     from medmail_cli.session import Session
     from medmail_cli.store.keys.identity import Identity
+    from medmail_cli.workflows.enrol.revoke import Revoking
 
 app = typer.Typer()
 
@@ -55,24 +56,27 @@ def revoke(
 ) -> int:
     from medmail_cli.errors import MedmailError
     from medmail_cli.ui.render import show
-    from medmail_cli.workflows.enrol.revoke import Revoking, chosen, enrol_revoke
+    from medmail_cli.workflows.enrol.revoke import chosen, enrol_revoke
 
     session: Session = ctx.obj
     session.keystore.recall()  # the way back where the file was lost
-    found = chosen(session.keystore, address)
-    serials = ", ".join(f"{one.certificate.serial_number:x}" for one in found if one.certificate)
-    if not force and not session.ask("revoke", address=found[0].address, serials=serials):
+    identities = chosen(session.keystore, address)
+    serials = ", ".join(f"{each.certificate.serial_number:x}" for each in identities if each.certificate)
+    if not force and not session.ask("revoke", address=identities[0].address, serials=serials):
         raise MedmailError("declined")
     with contextlib.ExitStack() as opened:
 
-        def authority(one: "Identity") -> Revoking | None:
-            settings = settings_of_identity(session, one, ca)
+        def authority(identity: "Identity") -> "Revoking | None":
+            settings = settings_of_identity(session, identity, ca)
             if settings is None or not PROTOCOLS[settings.method].revokes:
                 return None
-            asking = Asking(session, settings, one.address, tls_anchors, presented=one, agreed=agree_terms)
-            server = opened.enter_context(contextlib.closing(reach(asking)))
-            assert isinstance(server, Revoking)  # noqa: S101 - the register says so, and a test
-            return server
+            asking = Asking(
+                session, settings, identity.address, tls_anchors, presented=identity, agreed=agree_terms
+            )
+            # the register has said what it can
+            return cast("Revoking", opened.enter_context(contextlib.closing(reach(asking))))
 
-        asked = enrol_revoke(session.keystore, session.believed, authority, found, reason.value)
+        asked = enrol_revoke(
+            session.keystore, session.believed, session.run, authority, identities, reason.value
+        )
         return show(ctx, "enrol revoke", asked)

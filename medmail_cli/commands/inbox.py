@@ -75,4 +75,4 @@ def _sealed(session: "Session") -> "Sealed | None":
         return None
     from medmail_cli.workflows.mail.inbox import Sealed
 
-    return Sealed(session.unlocked.subkey("learned"), session.log, session.actor)
+    return Sealed(session.unlocked.subkey("learned"), session.run)

@@ -124,15 +124,17 @@ def export(
         raise typer.BadParameter(_("p12 holds the private key; add --private"), param_hint="--format")
     if pbmac1 and form is not Format.p12:
         raise typer.BadParameter(_("only p12 has such a MAC"), param_hint="--pbmac1")
-    place = _place(session, output, binary=form is not Format.pem)
-    one = keys.the_one_in_use(session.keystore, identity, session.now(), purpose.value if purpose else None)
+    path = _place(session, output, binary=form is not Format.pem)
+    chosen = keys.the_one_in_use(
+        session.keystore, identity, session.now(), purpose.value if purpose else None
+    )
     if not private:
-        events = keys.export_certificate(one, form.value, place, force=force)
+        events = keys.export_certificate(chosen, form.value, path, force=force)
     else:
         store = session.unlock_by_passphrase()
-        password = session.new_secret("p12-password", owner=one.address)
+        password = session.new_secret("p12-password", owner=chosen.address)
         events = keys.export_private(
-            store, session.log, one, form.value, password, place, force=force, pbmac1=pbmac1
+            store, session.run, chosen, form.value, password, path, force=force, pbmac1=pbmac1
         )
     return show(ctx, "keys export", _with_data(events))
 
@@ -153,10 +155,10 @@ def backup(
     from medmail_cli.workflows import keys
 
     session: Session = ctx.obj
-    place = _place(session, output, binary=True)
+    path = _place(session, output, binary=True)
     store = session.unlock_by_passphrase()
     secret = session.new_secret("backup-passphrase")
-    events = keys.backup(store, session.log, session.actor, secret, place, now=session.now(), force=force)
+    events = keys.backup(store, session.run, secret, path, force=force)
     return show(ctx, "keys backup", _with_data(events))
 
 
@@ -183,8 +185,7 @@ def restore(
     passphrase = session.new_secret("passphrase")
     events = keys.restore(
         session.keystore,
-        session.log,
-        session.actor,
+        session.run,
         saved,
         passphrase,
         keys.digest(data),
@@ -221,7 +222,7 @@ def passwd(
         session.options.secret_fds["new-passphrase"] = new_fd
     store = session.unlock_by_passphrase()
     passphrase = session.new_secret("new-passphrase")
-    return show(ctx, "keys passwd", keys.change_passphrase(store, session.log, session.actor, passphrase))
+    return show(ctx, "keys passwd", keys.change_passphrase(store, session.run, passphrase))
 
 
 @app.command(
@@ -249,7 +250,7 @@ def unlock(
         raise typer.BadParameter(_("not a duration such as 15m"), param_hint="--for")
     require_keyring()
     store = session.unlock_by_passphrase()
-    return show(ctx, "keys unlock", keys.unlock(store, session.log, session.actor, lasting, session.now()))
+    return show(ctx, "keys unlock", keys.unlock(store, session.run, lasting))
 
 
 @app.command(
@@ -262,7 +263,7 @@ def lock(ctx: typer.Context) -> int:
     from medmail_cli.workflows import keys
 
     session: Session = ctx.obj
-    return show(ctx, "keys lock", keys.lock(session.keystore, session.log, session.actor))
+    return show(ctx, "keys lock", keys.lock(session.keystore, session.run))
 
 
 @app.command(
@@ -280,10 +281,10 @@ def delete(
     from medmail_cli.workflows import keys
 
     session: Session = ctx.obj
-    one = session.keystore.find(identity)
-    if not force and not session.ask("delete-identity", address=one.address, id=one.id[:12]):
+    chosen = session.keystore.find(identity)
+    if not force and not session.ask("delete-identity", address=chosen.address, id=chosen.id[:12]):
         raise MedmailError("declined")
-    return show(ctx, "keys delete", keys.delete(session.keystore, session.log, one))
+    return show(ctx, "keys delete", keys.delete(session.keystore, session.run, chosen))
 
 
 @app.command(
@@ -321,10 +322,8 @@ def rewrap_(
     events = rewrap(
         session.mailbox,
         session.unlocked,
-        session.log,
-        session.actor,
+        session.run,
         to=target,
-        now=session.now(),
         dry_run=dry_run,
     )
     return show(ctx, "keys rewrap", kept(session, events, new_backup, no_backup=no_backup))
@@ -332,14 +331,14 @@ def rewrap_(
 
 def _place(session: "Session", output: Path | None, *, binary: bool) -> Path | None:
     """Where to write, None for stdout. Raises ``usage`` where binary data would stand between JSON Lines."""
-    place = None if output is None or str(output) == "-" else output
-    if place is None and binary and session.options.format == "json":
+    path = None if output is None or str(output) == "-" else output
+    if path is None and binary and session.options.format == "json":
         raise typer.BadParameter(_("--json needs a FILE for binary data"), param_hint="--output")
-    if place is None and binary and session.console.interactive_out:
+    if path is None and binary and session.console.interactive_out:
         from medmail_cli.errors import MedmailError
 
         raise MedmailError("binary-to-terminal")
-    return place
+    return path
 
 
 def _with_data(

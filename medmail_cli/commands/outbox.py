@@ -75,13 +75,13 @@ def drop(
     from medmail_cli.ui.render import show
 
     session: Session = ctx.obj
-    found = {one.id: one for one in map(session.outbox.find, ids)}
-    return show(ctx, "outbox drop", _dropped(session, list(found.values()), force=force))
+    submissions = {submission.id: submission for submission in map(session.outbox.find, ids)}
+    return show(ctx, "outbox drop", _dropped(session, list(submissions.values()), force=force))
 
 
-def _dropped(session: "Session", found: "list[Submission]", *, force: bool) -> "Iterator[Dropped]":
+def _dropped(session: "Session", submissions: "list[Submission]", *, force: bool) -> "Iterator[Dropped]":
     from medmail_cli.workflows.mail.outbox import drop
 
-    for one in found:
-        if force or session.ask("drop", "--force", id=one.id[:12], addresses=one.pending):
-            yield from drop(session.outbox, session.log, one)
+    for submission in submissions:
+        if force or session.ask("drop", "--force", id=submission.id[:12], addresses=submission.pending):
+            yield from drop(session.outbox, session.run, submission)

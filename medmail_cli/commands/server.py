@@ -37,12 +37,11 @@ def check(ctx: typer.Context) -> int:
 
     session: Session = ctx.obj
     account = session.account()
-    found = workflow.check(
+    checked = workflow.check(
         account,
         lambda: mail_server(session, account, log_in=False),
         lambda: tls_context(session, account),
         lambda: credentials(session, account),
-        session.log,
-        session.actor,
+        session.run,
     )
-    return show(ctx, "server check", found)
+    return show(ctx, "server check", checked)

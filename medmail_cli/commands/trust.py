@@ -49,12 +49,12 @@ def add(
 
     session: Session = ctx.obj
     if file.suffix == ".json" and file.parent.resolve() == session.paths.contacts.resolve():
-        return show(ctx, "trust add", anchors.take_in(session.contacts, session.log, session.actor, file))
+        return show(ctx, "trust add", anchors.take_in(session.contacts, session.run, file))
     data = session.read(file, "FILE")
     return show(
         ctx,
         "trust add",
-        anchors.add(session.trust, session.log, session.actor, data, str(file), intermediate=intermediate),
+        anchors.add(session.trust, session.run, data, str(file), intermediate=intermediate),
     )
 
 
@@ -86,7 +86,7 @@ def remove(
     from medmail_cli.workflows.trust import anchors
 
     session: Session = ctx.obj
-    return show(ctx, "trust remove", anchors.remove(session.trust, session.log, session.actor, sha256))
+    return show(ctx, "trust remove", anchors.remove(session.trust, session.run, sha256))
 
 
 @app.command(
@@ -111,11 +111,9 @@ def update(
     session: Session = ctx.obj
     fetched = anchors.update(
         session.trust,
-        session.log,
-        session.actor,
+        session.run,
         _certificates(session),
         Incomplete(session.paths.cache / "incomplete"),
-        now=session.now(),
         allow_private=allow_private or session.config.fetch_private,
     )
     return show(ctx, "trust update", fetched)

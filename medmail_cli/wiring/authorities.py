@@ -109,10 +109,10 @@ def settings_of(session: "Session", address: str, ca: str | None, method: str | 
     if settings is None:
         from medmail_cli.workflows.enrol.certified import speaks_for
 
-        waiting = [one for one in session.keystore.identities() if one.state == "waiting"]
-        for one in waiting:
-            if speaks_for(one, address):
-                return _asked(one)
+        waiting = [each for each in session.keystore.identities() if each.state == "waiting"]
+        for identity in waiting:
+            if speaks_for(identity, address):
+                return _asked(identity)
         raise MedmailError("no-authority")
     if settings.method == BY_HAND and method is None:
         return None
@@ -121,28 +121,28 @@ def settings_of(session: "Session", address: str, ca: str | None, method: str | 
     return replace(settings, method=_spoken(method))
 
 
-def _asked(one: "Identity") -> "Settings | None":
+def _asked(identity: "Identity") -> "Settings | None":
     """The authority that an identity, or its request, came to."""
     from medmail_cli.config import Authority
 
-    if one.authority is None:
+    if identity.authority is None:
         return None
-    return Authority(one.authority, one.authority, _spoken(one.method))
+    return Authority(identity.authority, identity.authority, _spoken(identity.method))
 
 
-def settings_of_identity(session: "Session", one: "Identity", ca: str | None) -> "Settings | None":
+def settings_of_identity(session: "Session", identity: "Identity", ca: str | None) -> "Settings | None":
     """The authority that renews an identity: ``--ca``, else its own, else the first of config.toml.
 
     None for a request by hand, where no authority is known.
     """
-    if ca is None and one.authority is not None:
+    if ca is None and identity.authority is not None:
         for settings in session.config.authorities.values():
             if (
                 settings.method in PROTOCOLS
-                and _speaks(settings.method).endpoint(settings.url) == one.authority
+                and _speaks(settings.method).endpoint(settings.url) == identity.authority
             ):
                 return settings
-        return _asked(one)
+        return _asked(identity)
     if ca is None and not session.config.authorities:
         return None
-    return settings_of(session, one.address, ca, None)
+    return settings_of(session, identity.address, ca, None)

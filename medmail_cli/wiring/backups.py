@@ -1,6 +1,6 @@
 """What a new key that opens letters wants: a backup or its owner's refusal, and the organisation's copy."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,40 +25,31 @@ def check(session: "Session", backup: Path | None, *, no_backup: bool) -> None:
 
 
 def kept(
-    session: "Session", events: Iterable[object], backup: Path | None, *, no_backup: bool
+    session: "Session", events: Generator[object, None, bool], backup: Path | None, *, no_backup: bool
 ) -> Iterator[object]:
-    """Pass events on; then see to a backup of the keys that letters are encrypted to from now on."""
+    """Pass events on; then see to a backup of the keys that letters are encrypted to from now on.
+
+    ``events`` return whether such keys are in use from now on, or more letters are encrypted to them.
+    """
     from medmail_cli.model import Note
     from medmail_cli.store.keys import backup_record
     from medmail_cli.workflows import keys
 
-    fresh = False
-    for event in events:
-        fresh = fresh or _is_fresh(event)
-        yield event
+    fresh = yield from events
     if not fresh:
         return
     folder = session.keystore.folder
     missing = backup_record.missing(folder, session.keystore.identities())
-    names = [one.key_sha256 for one in missing]
+    names = [identity.key_sha256 for identity in missing]
     if backup is not None:
         secret = session.new_secret("backup-passphrase")
-        yield from keys.backup(
-            session.unlocked, session.log, session.actor, secret, backup, now=session.now(), force=False
-        )
+        yield from keys.backup(session.unlocked, session.run, secret, backup, force=False)
     elif missing:
-        addresses = ", ".join(dict.fromkeys(one.address for one in missing))
+        addresses = ", ".join(dict.fromkeys(identity.address for identity in missing))
         if no_backup or (session.can_ask and session.ask("no-backup", "--no-backup", addresses=addresses)):
             backup_record.record(folder, names, "refused")
         else:
             yield Note("not-backed-up", {"addresses": addresses})
-
-
-def _is_fresh(event: object) -> bool:
-    """Whether a key made here is in use from now on; one that came in a file is in that file too."""
-    status = getattr(event, "status", None)
-    by_hand = status == "imported" and getattr(event, "method", None) == "csr"
-    return by_hand or status in ("enrolled", "renewed", "rewrapped")
 
 
 def escrow_of(session: "Session") -> "Escrow | None":
@@ -69,4 +60,4 @@ def escrow_of(session: "Session") -> "Escrow | None":
     from medmail_cli.workflows.enrol.escrow import Escrow, read_organisation
 
     organisation = read_organisation(path, session.now())
-    return Escrow(organisation, session.paths.keystore.parent / "escrow", session.log)
+    return Escrow(organisation, session.paths.keystore.parent / "escrow", session.run)

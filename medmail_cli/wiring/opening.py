@@ -37,12 +37,10 @@ def _fetcher(session: "Session") -> "Fetcher":
     said = _("Asking {host} whether certificates have been revoked …")
     return Fetcher(
         session.trust,
-        session.log,
-        session.actor,
-        session.now(),
+        session.run,
         session.config.fetch_private,
         Unanswered(session.paths.cache / "unanswered.json", session.now()),
-        told=lambda host: session.console.say(said.format(host=host)),
+        announce=lambda host: session.console.say(said.format(host=host)),
         each=FETCH_SECONDS,
         seconds=RUN_SECONDS,
     )

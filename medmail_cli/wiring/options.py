@@ -73,7 +73,7 @@ def named(addresses: "Sequence[str] | None") -> frozenset[str]:
     from medmail_cli.pki.x509.address import exact
     from medmail_cli.workflows.mail import drafts
 
-    return frozenset(exact(drafts.mailbox(one).address) for one in addresses or ())
+    return frozenset(exact(drafts.mailbox(address).address) for address in addresses or ())
 
 
 def write_as(session: "Session", form: Format | None) -> None:

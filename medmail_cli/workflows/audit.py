@@ -217,29 +217,31 @@ def verify(
                     raise
                 damaged.append(_damaged("store-damaged", path or Path("--checkpoint")))
         yield from damaged
-        passing = check.scan(log.blocks(), log.stored_hashes, log.hashed, (one.size for one in signed))
+        passing = check.scan(
+            log.blocks(), log.stored_hashes, log.hashed, (checkpoint.size for checkpoint in signed)
+        )
         while True:
             try:
                 yield Progress(next(passing), log.size or 0, "entries")
             except StopIteration as stop:
-                found: check.Scan = stop.value
+                scanned: check.Scan = stop.value
                 break
-        wrong = check.faults(found, log.lines(), log.stored, log.hashed, signed)
+        wrong = check.faults(scanned, log.lines(), log.stored, log.hashed, signed)
         for fault in wrong:
             yield Fault(fault.problem, fault.entry, fault.last, _FILES[fault.file])
-        yield from _notes(log, found, sizes[0])
+        yield from _notes(log, scanned, sizes[0])
         intact = not wrong and not damaged
         astray = list(_astray(folder, verifier, home)) if intact and home is not None else []
         yield from astray
-        own = [one for one in signed if one.size == sizes[0]]
+        own = [checkpoint for checkpoint in signed if checkpoint.size == sizes[0]]
         yield LogState(
             status="damaged" if not intact else "contradicted" if astray else "intact",
-            entries=found.size,
+            entries=scanned.size,
             origin=verifier.name if verifier else None,
             root=base64.b64encode(own[0].root).decode() if own else None,
             signed=sizes[0] or 0,
             kept=sizes[1],
-            unfinished=len(found.intents),
+            unfinished=len(scanned.intents),
             exit=0 if intact and not astray else DAMAGED,
         )
 
@@ -306,13 +308,13 @@ def _check_key(
     return damaged, verifier
 
 
-def _notes(log: reader.Snapshot, found: check.Scan, signed: int | None) -> Iterator[Note]:
+def _notes(log: reader.Snapshot, scanned: check.Scan, signed: int | None) -> Iterator[Note]:
     if log.torn:
         yield Note("audit-torn", {"bytes": log.torn})
-    if found.backwards:
-        yield Note("audit-clock", {"count": len(found.backwards), "entry": found.backwards[0]})
-    if found.size > (signed or 0):
-        yield Note("audit-not-covered", {"count": found.size - (signed or 0)})
+    if scanned.backwards:
+        yield Note("audit-clock", {"count": len(scanned.backwards), "entry": scanned.backwards[0]})
+    if scanned.size > (signed or 0):
+        yield Note("audit-not-covered", {"count": scanned.size - (signed or 0)})
 
 
 def sign_checkpoint(log: "AuditLog") -> SignedCheckpoint:

@@ -12,7 +12,7 @@ from medmail_cli.store.log import reserve
 
 if TYPE_CHECKING:
     from medmail_cli.audit.entry import Ending, Fact
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
 
 
 @dataclass
@@ -24,16 +24,14 @@ class Ended:
 
 
 @contextmanager
-def logged(
-    log: "AuditLog", action: str, actor: str, objects: Sequence[str] = (), **facts: "Fact"
-) -> Iterator[Ended]:
+def logged(run: "RunContext", action: str, objects: Sequence[str] = (), **facts: "Fact") -> Iterator[Ended]:
     """Run a block whose effect is ``action``: done if it ends well, else failed or refused (MedmailError).
 
     Whatever else ends it (a kill, an interruption) leaves the intent open for the next run to close.
     """
     if action in reserve.FREEING:
-        reserve.give_up(log.folder)
-    intent = log.intent(action, actor=actor, objects=tuple(objects), **facts)
+        reserve.give_up(run.log.folder)
+    intent = run.log.intent(action, actor=run.actor, objects=tuple(objects), **facts)
     ended = Ended()
     try:
         yield ended
@@ -41,6 +39,6 @@ def logged(
         code = exit_of(error.code)
         ending: Ending = "refused" if code in (REFUSED, UNTRUSTED) else "failed"
         with suppress(MedmailError):  # what went wrong first is what the user must hear of
-            log.outcome(intent, ending, exit=code, error=error.code)
+            run.log.outcome(intent, ending, exit=code, error=error.code)
         raise
-    log.outcomes([Outcome(intent, "done", OK, None, ended.objects, ended.facts)])
+    run.log.outcomes([Outcome(intent, "done", OK, None, ended.objects, ended.facts)])

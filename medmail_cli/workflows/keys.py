@@ -28,7 +28,7 @@ from medmail_cli.workflows.audited import logged
 
 if TYPE_CHECKING:
     from medmail_cli.store.keys.keystore import Keystore, Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.believed import Believed
 
 State = Literal["active", "expired", "waiting", "retired"]
@@ -105,8 +105,8 @@ class KeystoreChange:
 
 def keys(keystore: "Keystore", now: dt.datetime) -> Iterator[Key]:
     """Every identity, the newest last."""
-    for one in keystore.identities():
-        yield Key(**_common(one, now))  # type: ignore[arg-type]  # a dict of mixed values
+    for identity in keystore.identities():
+        yield Key(**_common(identity, now))  # type: ignore[arg-type]  # a dict of mixed values
 
 
 def show_key(
@@ -116,51 +116,57 @@ def show_key(
 
     Raises ``not-found``, ``ambiguous-identity``.
     """
-    for one in keystore.in_use(name, at=now, purpose=purpose):
-        yield _details(keystore, one, now)
+    for identity in keystore.in_use(name, at=now, purpose=purpose):
+        yield _details(keystore, identity, now)
 
 
 def the_one_in_use(
     keystore: "Keystore", name: str, now: dt.datetime, purpose: Purpose | None = None
 ) -> Identity:
     """Likewise, where it must be one. Raises ``not-found``, ``ambiguous-identity``."""
-    one, *others = keystore.in_use(name, at=now, purpose=purpose)
+    identity, *others = keystore.in_use(name, at=now, purpose=purpose)
     if others:
-        raise MedmailError("ambiguous-identity", name=name, ids=[each.id[:12] for each in (one, *others)])
-    return one
+        raise MedmailError(
+            "ambiguous-identity", name=name, ids=[each.id[:12] for each in (identity, *others)]
+        )
+    return identity
 
 
-def _details(keystore: "Keystore", one: Identity, now: dt.datetime) -> KeyDetails:
-    certificate = one.certificate
+def _details(keystore: "Keystore", identity: Identity, now: dt.datetime) -> KeyDetails:
+    certificate = identity.certificate
     return KeyDetails(
-        **_common(one, now),  # type: ignore[arg-type]  # a dict of mixed values
+        **_common(identity, now),  # type: ignore[arg-type]  # a dict of mixed values
         subject=subject_text(certificate) if certificate else None,
         issuer=issuer_text(certificate) if certificate else None,
         serial=f"{certificate.serial_number:x}" if certificate else None,
-        chain=tuple(subject_text(above) for above in one.chain),
-        key_sha256=one.key_sha256,
-        pinned=one.pinned,
-        authority=one.authority,
-        replaces=one.replaces,
-        path=keystore.folder / one.id,
+        chain=tuple(subject_text(above) for above in identity.chain),
+        key_sha256=identity.key_sha256,
+        pinned=identity.pinned,
+        authority=identity.authority,
+        replaces=identity.replaces,
+        path=keystore.folder / identity.id,
     )
 
 
-def _common(one: Identity, now: dt.datetime) -> dict[str, object]:
-    state: State = "expired" if one.state == "active" and one.expires and one.expires < now else one.state
+def _common(identity: Identity, now: dt.datetime) -> dict[str, object]:
+    state: State = (
+        "expired"
+        if identity.state == "active" and identity.expires and identity.expires < now
+        else identity.state
+    )
     return {
         "status": state,
-        "id": one.id,
-        "address": one.address,
-        "addresses": one.addresses,
-        "name": one.name,
-        "purpose": one.purpose,
-        "key": one.key_type,
-        "method": one.method,
-        "created": one.created,
-        "not_before": one.certificate.not_valid_before_utc if one.certificate else None,
-        "not_after": one.expires,
-        "sha256": one.sha256,
+        "id": identity.id,
+        "address": identity.address,
+        "addresses": identity.addresses,
+        "name": identity.name,
+        "purpose": identity.purpose,
+        "key": identity.key_type,
+        "method": identity.method,
+        "created": identity.created,
+        "not_before": identity.certificate.not_valid_before_utc if identity.certificate else None,
+        "not_after": identity.expires,
+        "sha256": identity.sha256,
     }
 
 
@@ -168,18 +174,20 @@ def _common(one: Identity, now: dt.datetime) -> dict[str, object]:
 
 
 def export_certificate(
-    one: Identity, form: Format, output: Path | None, *, force: bool
+    identity: Identity, form: Format, output: Path | None, *, force: bool
 ) -> Iterator[KeyExport]:
     """The certificate (PEM: with its chain). Raises ``no-certificate`` for a request that waits."""
-    certificate = _certificate(one)
-    data = certificate.public_bytes(Encoding.DER) if form == "der" else chain_pem((certificate, *one.chain))
-    yield _exported(one, form, data, output, private=False, force=force)
+    certificate = _certificate(identity)
+    data = (
+        certificate.public_bytes(Encoding.DER) if form == "der" else chain_pem((certificate, *identity.chain))
+    )
+    yield _exported(identity, form, data, output, private=False, force=force)
 
 
 def export_private(
     store: "Unlocked",
-    log: "AuditLog",
-    one: Identity,
+    run: "RunContext",
+    identity: Identity,
     form: Format,
     password: bytes,
     output: Path | None,
@@ -191,53 +199,57 @@ def export_private(
 
     ``pbmac1``: the MAC of PKCS#12 as RFC 9579 has it. Raises what :func:`pkcs12.write` raises.
     """
-    with logged(log, "key-export", one.address, (one.sha256 or one.key_sha256,), format=form):
-        key, spelled = store.unseal(one), spellings(password)[0]
+    with logged(
+        run.acting(identity.address), "key-export", (identity.sha256 or identity.key_sha256,), format=form
+    ):
+        key, spelled = store.unseal(identity), spellings(password)[0]
         if form == "p12":
-            chain = unrepaired(one.chain)
-            data = pkcs12.write(key, _certificate(one), chain, one.address, spelled, pbmac1=pbmac1)
+            chain = unrepaired(identity.chain)
+            data = pkcs12.write(key, _certificate(identity), chain, identity.address, spelled, pbmac1=pbmac1)
         elif form == "der":
             data = seal_key(key, spelled)
         else:
             data = pem("ENCRYPTED PRIVATE KEY", seal_key(key, spelled))
-            data += chain_pem((one.certificate, *one.chain)) if one.certificate else b""
-        exported = _exported(one, form, data, output, private=True, force=force)
+            data += chain_pem((identity.certificate, *identity.chain)) if identity.certificate else b""
+        exported = _exported(identity, form, data, output, private=True, force=force)
     yield exported
 
 
-def _certificate(one: Identity) -> x509.Certificate:
-    if one.certificate is None:
-        raise MedmailError("no-certificate", address=one.address)
-    return one.certificate
+def _certificate(identity: Identity) -> x509.Certificate:
+    if identity.certificate is None:
+        raise MedmailError("no-certificate", address=identity.address)
+    return identity.certificate
 
 
 def _exported(
-    one: Identity, form: Format, data: bytes, output: Path | None, *, private: bool, force: bool
+    identity: Identity, form: Format, data: bytes, output: Path | None, *, private: bool, force: bool
 ) -> KeyExport:
     if output is None:
         pem = data.decode() if form == "pem" else None
-        return KeyExport("shown", one.id, one.address, form, private, None, pem, b"" if pem else data)
+        return KeyExport(
+            "shown", identity.id, identity.address, form, private, None, pem, b"" if pem else data
+        )
     written = write_output(output, data, force=force, mode=0o600 if private else 0o644)
-    return KeyExport("written" if written else "unchanged", one.id, one.address, form, private, output)
+    return KeyExport(
+        "written" if written else "unchanged", identity.id, identity.address, form, private, output
+    )
 
 
 def backup(
     store: "Unlocked",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     passphrase: bytes,
     output: Path | None,
     *,
-    now: dt.datetime,
     force: bool,
 ) -> Iterator[KeystoreChange]:
     """The whole keystore in one file under a passphrase of its own; None for ``output`` gives its bytes."""
-    with logged(log, "keystore-backup", actor):
-        data = write_backup(store, passphrase, log.checkpoint(), now)
+    with logged(run, "keystore-backup"):
+        data = write_backup(store, passphrase, run.log.checkpoint(), run.now)
         if output is not None:
             write_output(output, data, force=force)
     held = store.identities()
-    backup_record.record(store.keystore.folder, (one.key_sha256 for one in held), "backed-up")
+    backup_record.record(store.keystore.folder, (identity.key_sha256 for identity in held), "backed-up")
     count = len(held)
     shown = data if output is None else b""
     yield KeystoreChange("backed-up", output or Path("-"), count, data=shown)
@@ -245,8 +257,7 @@ def backup(
 
 def restore(
     keystore: "Keystore",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     saved: Backup,
     passphrase: bytes,
     digest: str,
@@ -260,56 +271,52 @@ def restore(
 
     if keystore.exists:
         raise MedmailError("keystore-exists", path=str(keystore.folder))
-    if log.checkpoint() is None:
-        log.start(cites=saved.checkpoint)
-    with logged(log, "keystore-restore", actor, (digest,)):
+    if run.log.checkpoint() is None:
+        run.log.start(cites=saved.checkpoint)
+    with logged(run, "keystore-restore", (digest,)):
         sealed = believed.resealed(saved.beside.get(SEAL), subkey(saved.master, SEAL_LABEL))
         saved = replace(saved, beside={**saved.beside, SEAL: sealed})
         store = restore_backup(keystore, saved, passphrase)
     held = store.identities()
-    backup_record.record(keystore.folder, (one.key_sha256 for one in held), "backed-up")
+    backup_record.record(keystore.folder, (identity.key_sha256 for identity in held), "backed-up")
     yield KeystoreChange("restored", keystore.folder, len(held))
 
 
-def change_passphrase(
-    store: "Unlocked", log: "AuditLog", actor: str, passphrase: bytes
-) -> Iterator[KeystoreChange]:
+def change_passphrase(store: "Unlocked", run: "RunContext", passphrase: bytes) -> Iterator[KeystoreChange]:
     """A new passphrase over the same keys."""
-    with logged(log, "keystore-passwd", actor):
+    with logged(run, "keystore-passwd"):
         store.change_passphrase(passphrase)
     yield KeystoreChange("passphrase-changed", store.keystore.folder)
 
 
-def delete(keystore: "Keystore", log: "AuditLog", one: Identity) -> Iterator[KeystoreChange]:
+def delete(keystore: "Keystore", run: "RunContext", identity: Identity) -> Iterator[KeystoreChange]:
     """Remove an identity and its key for good."""
-    with logged(log, "key-delete", one.address, (one.sha256 or one.key_sha256,)):
-        keystore.delete(one)
-    yield KeystoreChange("deleted", keystore.folder, id=one.id)
+    with logged(run.acting(identity.address), "key-delete", (identity.sha256 or identity.key_sha256,)):
+        keystore.delete(identity)
+    yield KeystoreChange("deleted", keystore.folder, id=identity.id)
 
 
 # --- for a while -------------------------------------------------------------------------------------------
 
 
-def unlock(
-    store: "Unlocked", log: "AuditLog", actor: str, seconds: int, now: dt.datetime
-) -> Iterator[KeystoreChange]:
+def unlock(store: "Unlocked", run: "RunContext", seconds: int) -> Iterator[KeystoreChange]:
     """Let the kernel keep the keystore open for so long. Raises ``no-kernel-keyring``."""
     from medmail_cli.devices.keyring import keep_master_key
 
     folder = store.keystore.folder
-    with logged(log, "keystore-unlock", actor, seconds=seconds):
+    with logged(run, "keystore-unlock", seconds=seconds):
         keep_master_key(folder, store.master_key(), seconds)
-    yield KeystoreChange("unlocked", folder, until=now + dt.timedelta(seconds=seconds))
+    yield KeystoreChange("unlocked", folder, until=run.now + dt.timedelta(seconds=seconds))
 
 
-def lock(keystore: "Keystore", log: "AuditLog", actor: str) -> Iterator[KeystoreChange]:
+def lock(keystore: "Keystore", run: "RunContext") -> Iterator[KeystoreChange]:
     """Make the kernel forget the keystore's key now."""
     from medmail_cli.devices.keyring import forget_master_key
 
     if not keystore.exists:
         yield KeystoreChange("unchanged", keystore.folder)
         return
-    with logged(log, "keystore-lock", actor):
+    with logged(run, "keystore-lock"):
         forgotten = forget_master_key(keystore.folder)
     yield KeystoreChange("locked" if forgotten else "unchanged", keystore.folder)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from medmail_cli.model import PrivateKey
     from medmail_cli.smime.rewrap import Recipients
     from medmail_cli.store.keys.keystore import Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.mail.mailbox import Mailbox
     from medmail_cli.store.mail.outer_index import Stored
 
@@ -84,7 +84,7 @@ class _Keys:
         self.pairs = unlocked.decryption_keys()
         self.certificates = [certificate for certificate, _ in self.pairs]
         self._store, self._to, self._now = unlocked, to, now
-        self._held = {one.sha256: one for one in unlocked.identities()}
+        self._held = {identity.sha256: identity for identity in unlocked.identities()}
 
     def identity(self, certificate: "x509.Certificate") -> Identity:
         return self._held[fingerprint(certificate)]
@@ -96,10 +96,10 @@ class _Keys:
         """The keys that shall open every letter: the one asked for, or those in use."""
         return [pair for pair in self.pairs if self._lasts(self.identity(pair[0]))]
 
-    def _lasts(self, one: Identity) -> bool:
+    def _lasts(self, identity: Identity) -> bool:
         if self._to is not None:
-            return one.id == self._to.id
-        return one.state == "active" and one.purpose != "sign"
+            return identity.id == self._to.id
+        return identity.state == "active" and identity.purpose != "sign"
 
     def suffice(self, recipients: "Recipients") -> bool:
         """Whether a letter for these needs nothing: the key asked for alone, or any in use, opens it."""
@@ -128,54 +128,53 @@ def check_target(to: Identity) -> None:
 def rewrap(
     mailbox: "Mailbox",
     unlocked: "Unlocked",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     *,
     to: Identity | None,
-    now: dt.datetime,
     dry_run: bool = False,
-) -> Generator[Rewrap | RewrapSummary | Progress, None, None]:
+) -> Generator[Rewrap | RewrapSummary | Progress, None, bool]:
     """Make every stored letter open to ``to``; without it, those that only a retired key opens to its heir.
 
-    Raises what stops the whole run (``disk-full``, ``store-busy``, a card's refusal): what was done before
-    stays done, and running it again goes on.
+    Returns whether any was changed. Raises what stops the whole run (``disk-full``, ``store-busy``, a card's
+    refusal): what was done before stays done, and running it again goes on.
     """
-    keys = _Keys(unlocked, to, now)
+    keys = _Keys(unlocked, to, run.now)
     if not mailbox.folder.is_dir():
         yield RewrapSummary(0, 0, 0, 0, dry_run)
-        return
+        return False
     counts = {"rewrapped": 0, "kept": 0, "unopenable": 0}
     with mailbox.rewrapping():
-        everything = sorted(mailbox.list(), key=lambda one: (one.account, one.folder))
+        everything = sorted(mailbox.list(), key=lambda letter: (letter.account, letter.folder))
         done = 0
         for group in _groups(everything):
             changes: list[_Change] = []
             for stored in group:
-                found = _look(mailbox, stored, keys)
-                if isinstance(found, Rewrap):
-                    counts[found.status] += 1
-                    yield found
-                elif found is not None:
-                    changes.append(found)
-            for event in _told(changes) if dry_run else _carry_out(changes, mailbox, log, actor):
+                planned = _look(mailbox, stored, keys)
+                if isinstance(planned, Rewrap):
+                    counts[planned.status] += 1
+                    yield planned
+                elif planned is not None:
+                    changes.append(planned)
+            for event in _told(changes) if dry_run else _carry_out(changes, mailbox, run):
                 counts["rewrapped"] += 1
                 yield event
             done += len(group)
             yield Progress(done, len(everything), "messages")
     yield RewrapSummary(**counts, unchanged=len(everything) - sum(counts.values()), dry_run=dry_run)
+    return not dry_run and counts["rewrapped"] > 0
 
 
 def _groups(messages: "Sequence[Stored]") -> "Iterator[list[Stored]]":
     """Messages of one folder, as many at a time as memory shall hold."""
-    for _, folder in groupby(messages, key=lambda one: (one.account, one.folder)):
+    for _, folder in groupby(messages, key=lambda stored: (stored.account, stored.folder)):
         group: list[Stored] = []
         octets = 0
-        for one in folder:
-            if group and (len(group) >= _GROUP_MESSAGES or octets + one.size > _GROUP_OCTETS):
+        for message in folder:
+            if group and (len(group) >= _GROUP_MESSAGES or octets + message.size > _GROUP_OCTETS):
                 yield group
                 group, octets = [], 0
-            group.append(one)
-            octets += one.size
+            group.append(message)
+            octets += message.size
         if group:
             yield group
 
@@ -214,30 +213,30 @@ def _look(mailbox: "Mailbox", stored: "Stored", keys: _Keys) -> _Change | Rewrap
 
 
 def _told(changes: Sequence[_Change]) -> Iterator[Rewrap]:
-    for one in changes:
-        yield Rewrap("would-rewrap", one.stored.id, one.stored.account, one.stored.folder, one.target.id)
+    for change in changes:
+        yield Rewrap(
+            "would-rewrap", change.stored.id, change.stored.account, change.stored.folder, change.target.id
+        )
 
 
-def _carry_out(
-    changes: Sequence[_Change], mailbox: "Mailbox", log: "AuditLog", actor: str
-) -> Iterator[Rewrap]:
+def _carry_out(changes: Sequence[_Change], mailbox: "Mailbox", run: "RunContext") -> Iterator[Rewrap]:
     if not changes:
         return
-    intents = log.intents(
-        Intent("rewrap", actor, (one.stored.id,), {"key": one.target.id}) for one in changes
+    intents = run.log.intents(
+        Intent("rewrap", run.actor, (each.stored.id,), {"key": each.target.id}) for each in changes
     )
     outcomes: list[Outcome] = []
     events: list[Rewrap] = []
     try:
-        placed, failure = mailbox.replace([(one.stored, one.raw) for one in changes])
+        placed, failure = mailbox.replace([(each.stored, each.raw) for each in changes])
     except MedmailError as error:
         placed, failure = set(), error
-    for intent, one in zip(intents, changes, strict=True):
-        stored, digest = one.stored, hashlib.sha256(one.raw).hexdigest()
+    for intent, change in zip(intents, changes, strict=True):
+        stored, digest = change.stored, hashlib.sha256(change.raw).hexdigest()
         if stored in placed:
             outcomes.append(Outcome(intent, "done", OK, objects=(digest,)))
             events.append(
-                Rewrap("rewrapped", stored.id, stored.account, stored.folder, one.target.id, digest)
+                Rewrap("rewrapped", stored.id, stored.account, stored.folder, change.target.id, digest)
             )
         elif failure is None:  # deleted by another program
             outcomes.append(Outcome(intent, "unchanged", OK))
@@ -245,7 +244,7 @@ def _carry_out(
             code = exit_of(failure.code)
             outcomes.append(Outcome(intent, "failed", code, facts={"error": failure.code}))
     try:
-        log.outcomes(outcomes)
+        run.log.outcomes(outcomes)
     except MedmailError as error:
         failure = failure or error
     yield from events

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import ssl
 
     from medmail_cli.config import Account, Server
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.transport.mailserver import MailServer
     from medmail_cli.transport.sasl import Credentials
 
@@ -42,8 +42,7 @@ def check(
     mailbox_server: "Callable[[], MailServer]",
     context: "Callable[[], ssl.SSLContext]",
     credentials: "Callable[[], Credentials]",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
 ) -> Iterator[ServerCheck]:
     """Try both servers of an account, one whatever the other does. Raises ``no-imap-server`` without any.
 
@@ -54,7 +53,7 @@ def check(
     for protocol, server in account.servers.items():
         host = f"{server.host}:{server.port}"
         try:
-            with logged(log, "server-check", actor, account=account.name, protocol=protocol, server=host):
+            with logged(run, "server-check", account=account.name, protocol=protocol, server=host):
                 if server is account.mailbox_server:
                     offered = _mailbox(mailbox_server, credentials)
                 else:

@@ -9,6 +9,7 @@ from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.keys.keystore import Keystore, Unlocked
 from medmail_cli.store.keys.seal import Cost
+from medmail_cli.store.log.run import RunContext
 from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.store.trust.anchors import Trust
 from medmail_cli.store.trust.believed import SEAL_LABEL, Believed
@@ -50,7 +51,7 @@ def trusting(home: Path, *roots: x509.Certificate) -> None:
     trust = Trust(home / "trust", home / "cache")
     with AuditLog(home / "audit", lambda: NOW) as log:
         for root in roots:
-            with logged(log, "trust-add", "a test", (fingerprint(root),), kind="anchor"):
+            with logged(RunContext(log, "a test", NOW), "trust-add", (fingerprint(root),), kind="anchor"):
                 trust.add(root.public_bytes(Encoding.PEM), "root")
 
 
@@ -66,7 +67,7 @@ def knowing(home: Path, address: str, *certificates: x509.Certificate) -> None:
     objects = [fingerprint(one) for one in certificates]
     with (
         AuditLog(home / "audit", lambda: NOW) as log,
-        logged(log, "contact-add", "a test", objects, address=address),
+        logged(RunContext(log, "a test", NOW), "contact-add", objects, address=address),
     ):
         Contacts(home / "contacts").add(address, certificates, now=NOW)
 

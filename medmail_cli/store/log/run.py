@@ -1,7 +1,7 @@
 """Who acts, when, and where it is written down: what every effect of a run needs together."""
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,3 +15,7 @@ class RunContext:
     log: "AuditLog"
     actor: str
     now: dt.datetime
+
+    def acting(self, actor: str) -> "RunContext":
+        """The same for somebody else: of an identity's keys and letters, its owner is named."""
+        return replace(self, actor=actor)

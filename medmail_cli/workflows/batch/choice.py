@@ -42,9 +42,9 @@ def check_choice(rows: Sequence[Professional], only: Sequence[tuple[str, str]]) 
     if not rows or not only or choose(rows, only, (0, 1)):
         return
     for column, value in only:
-        found = {cell(row, column) for row in rows} - {""}
-        if not found or value.casefold() not in {one.casefold() for one in found}:
-            values = sorted(found)
+        cells = {cell(row, column) for row in rows} - {""}
+        if not cells or value.casefold() not in {each.casefold() for each in cells}:
+            values = sorted(cells)
             shown = [*values[:_MOST_VALUES], *(["…"] if len(values) > _MOST_VALUES else [])]
             raise MedmailError("nobody-chosen", column=column, value=value, values=shown)
     raise MedmailError("nobody-chosen", column=only[0][0], value=only[0][1], values=[])
@@ -60,7 +60,7 @@ def faulty(faults: Sequence[Fault], *, skip_faulty: bool) -> Iterator[Fault]:
 def is_done(state: State, now: dt.datetime) -> bool:
     """Whether a person has every certificate there shall be, and all are valid still."""
     done = state.done
-    return done is not None and min(issued(one).not_after for one in done["certificates"]) > now
+    return done is not None and min(issued(each).not_after for each in done["certificates"]) > now
 
 
 def forecast(rows: Sequence[Professional], folder: Path, now: dt.datetime) -> Iterator[BatchRow]:

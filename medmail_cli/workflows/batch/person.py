@@ -116,9 +116,9 @@ class Handout:
 
 
 def prepare(
-    row: "Professional", pairs: tuple[Pair, ...], came: Sequence[Sequence[bytes]], out: Handout
+    row: "Professional", pairs: tuple[Pair, ...], received: Sequence[Sequence[bytes]], out: Handout
 ) -> Prepared:
-    """A person's keys up to the first that has no certificate among those that ``came`` (chains, DER).
+    """A person's keys up to the first that has no certificate among those ``received`` (chains, DER).
 
     Those that wait already are kept, of whatever kind they are; where the person's name or number has
     changed meanwhile, they are made anew. Raises ``exists`` where something stands already where the keys
@@ -128,10 +128,10 @@ def prepare(
     if prepared is None:
         prepared = Prepared(pairs, "-".join(_quarter() for _ in range(4)))
         for pair in pairs:
-            if (place := _place(row, pair, out)).exists():
+            if (path := _place(row, pair, out)).exists():
                 # better said before a certificate is asked for
-                raise MedmailError("exists", path=str(place))
-    loaded = [tuple(map(load, chain)) for chain in came]
+                raise MedmailError("exists", path=str(path))
+    loaded = [tuple(map(load, chain)) for chain in received]
     of_key = {key_digest(chain[0].public_key()): chain for chain in loaded}
     chains: list[Chain] = []
     for pair in prepared.pairs:
@@ -186,7 +186,7 @@ def _stored(row: "Professional", out: Handout) -> Prepared | None:
 
 
 def _store(row: "Professional", prepared: Prepared, out: Handout) -> None:
-    keys = [(_pkcs8(one.key), one.request) for one in prepared.keys]
+    keys = [(_pkcs8(pending.key), pending.request) for pending in prepared.keys]
     values: dict[str, Any] = {
         "about": _about(row),
         "password": prepared.password,
@@ -230,27 +230,27 @@ def hand_out(
         if pair.purpose != "both" and serves not in ("both", pair.purpose):
             raise MedmailError("wrong-key-usage", sha256=fingerprint(certificate))
     secret = _password_file(row, prepared.password, out)
-    places = tuple(_place(row, pair, out) for pair in prepared.pairs)
+    paths = tuple(_place(row, pair, out) for pair in prepared.pairs)
     if out.p12:
-        for path, pending, chain in zip(places, prepared.keys, prepared.chains, strict=True):
+        for path, pending, chain in zip(paths, prepared.keys, prepared.chains, strict=True):
             if not path.exists():
                 files.write_atomic(path, _p12(row, pending.key, chain, prepared.password))
             elif not _opens(path, prepared.password, chain[0]):
                 raise MedmailError("exists", path=str(path))
-        return places, secret
-    path = places[0]
+        return paths, secret
+    path = paths[0]
     if path.exists():
-        held = {one.certificate for one in Keystore(path / "keystore").identities()}
+        held = {identity.certificate for identity in Keystore(path / "keystore").identities()}
         if not held.issuperset(chain[0] for chain in prepared.chains):
             raise MedmailError("exists", path=str(path))
-        return places, secret
+        return paths, secret
     building = _folder(row, out) / "home"
     shutil.rmtree(building, ignore_errors=True)
     _home(building, row, prepared, out, now)
     with files.disk_errors(path):
         building.rename(path)
         files.sync_folder(out.folder)
-    return places, secret
+    return paths, secret
 
 
 def forget(row: "Professional", out: Handout) -> None:
@@ -302,13 +302,14 @@ def _p12(row: "Professional", key: "PrivateKeyTypes", chain: Chain, password: st
 
 def _opens(path: Path, password: str, certificate: x509.Certificate) -> bool:
     try:
-        found = pkcs12.load_pkcs12(path.read_bytes(), password.encode())
+        bundle = pkcs12.load_pkcs12(path.read_bytes(), password.encode())
     except ValueError:
         return False
-    return found.cert is not None and found.cert.certificate == certificate
+    return bundle.cert is not None and bundle.cert.certificate == certificate
 
 
 def _home(folder: Path, row: "Professional", prepared: Prepared, out: Handout, now: datetime) -> None:
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.log.writer import AuditLog
     from medmail_cli.store.trust.anchors import Trust
     from medmail_cli.store.trust.believed import SEAL_LABEL, Believed
@@ -332,7 +333,8 @@ def _home(folder: Path, row: "Professional", prepared: Prepared, out: Handout, n
     with AuditLog(folder / "audit", lambda: now) as log:
         log.start()
         if is_root(root) and fingerprint(root) in out.trusted:
-            with logged(log, "trust-add", REGISTRAR_HELD, (fingerprint(root),), kind="anchor"):
+            run = RunContext(log, REGISTRAR_HELD, now)
+            with logged(run, "trust-add", (fingerprint(root),), kind="anchor"):
                 trust = Trust(folder / "trust", folder / "cache")
                 trust.add(root.public_bytes(serialization.Encoding.PEM), "order")
         believed = Believed(log, folder / "cache")

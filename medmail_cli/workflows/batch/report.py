@@ -87,7 +87,7 @@ def of_row(row: Professional, status: Status, **values: Any) -> BatchRow:
     return BatchRow(status, **shown, **values)
 
 
-def given_out(certificate: x509.Certificate, place: Path) -> Issued:
+def given_out(certificate: x509.Certificate, path: Path) -> Issued:
     """What the report tells of a certificate. Raises ``wrong-key-usage`` for one that serves nothing."""
     return Issued(
         serves_for(certificate),
@@ -95,24 +95,27 @@ def given_out(certificate: x509.Certificate, place: Path) -> Issued:
         fingerprint(certificate),
         f"{certificate.serial_number:x}",
         certificate.not_valid_after_utc,
-        place,
+        path,
     )
 
 
-def plain(one: Issued) -> dict[str, str]:
+def plain(certificate: Issued) -> dict[str, str]:
     """A certificate as a line of JSON has it."""
-    return asdict(one) | {"not_after": one.not_after.isoformat(), "saved_as": str(one.saved_as)}
+    return asdict(certificate) | {
+        "not_after": certificate.not_after.isoformat(),
+        "saved_as": str(certificate.saved_as),
+    }
 
 
 def issued(values: Mapping[str, Any]) -> Issued:
     """A certificate as :func:`plain` has written it. Raises ValueError, KeyError or TypeError for others."""
     texts = {name: values[name] for name in ("purpose", "key", "sha256", "serial", "not_after", "saved_as")}
-    if len(values) != len(texts) or not all(isinstance(one, str) for one in texts.values()):
+    if len(values) != len(texts) or not all(isinstance(text, str) for text in texts.values()):
         raise ValueError(values)
     if texts["purpose"] not in get_args(Purpose):
         raise ValueError(values)
-    until, place = dt.datetime.fromisoformat(texts["not_after"]), Path(texts["saved_as"])
-    return Issued(**texts | {"not_after": until, "saved_as": place})
+    until, path = dt.datetime.fromisoformat(texts["not_after"]), Path(texts["saved_as"])
+    return Issued(**texts | {"not_after": until, "saved_as": path})
 
 
 def of_done(row: Professional, status: Status, state: State) -> BatchRow:
@@ -162,16 +165,16 @@ def reported(
 
     Raises ``exists``, ``disk-full``, ``not-writable``.
     """
-    told: list[BatchRow | Fault] = []
+    rows: list[BatchRow | Fault] = []
 
     def write() -> None:
         if path is not None:
-            write_report(path, part, told, force=force)
+            write_report(path, part, rows, force=force)
 
     try:
         for event in events:
             if path is not None and isinstance(event, BatchRow | Fault):
-                told.append(event)
+                rows.append(event)
             yield event
     except NothingAttemptedError:
         write()
@@ -214,8 +217,8 @@ def merge(
     count = first.shard[1]
     missing = [index for index in range(count) if (index, count) not in seen]
     if missing or len(seen) != count:
-        told = [f"{index}/{count}" for index in missing[:_MOST_TOLD]]
-        raise MedmailError("shards-missing", shards=told + ["…"] * (len(missing) > _MOST_TOLD))
+        shards = [f"{index}/{count}" for index in missing[:_MOST_TOLD]]
+        raise MedmailError("shards-missing", shards=shards + ["…"] * (len(missing) > _MOST_TOLD))
     # every shard tells of all faults; a person is in one alone
     faults = dict.fromkeys(row for _, rows in reports for row in rows if isinstance(row, Fault))
     people: dict[str, BatchRow] = {}
@@ -286,12 +289,12 @@ def _may_replace(path: Path, part: Part) -> bool:
     """Whether a report of the same part stands there; a dry run's is no match for that of a real one."""
     try:
         with path.open("rb") as stream:
-            found = dict(json.loads(stream.readline(1 << 16)))
+            head = dict(json.loads(stream.readline(1 << 16)))
     except (OSError, ValueError, TypeError, RecursionError):
         return False
     wanted = _head(part)
-    was_dry, is_dry = found.pop("dry_run", False), wanted.pop("dry_run")
-    return found == wanted and (was_dry is True or not is_dry)
+    was_dry, is_dry = head.pop("dry_run", False), wanted.pop("dry_run")
+    return head == wanted and (was_dry is True or not is_dry)
 
 
 def _head(part: Part) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def read_roster(data: bytes, path: str) -> Roster:
     columns = _columns(header, places)
     if faults:
         return Roster(faults=tuple(faults), columns=columns)
-    found: list[Professional] = []
+    people: list[Professional] = []
     seen: dict[str, int] = {}
     for line, cells, broken in ((row.line, row.cells, row.broken) for row in read):
         # Excel leaves out what is empty at the end of a row, or writes more of it
@@ -184,8 +184,8 @@ def read_roster(data: bytes, path: str) -> Roster:
                 wrong.append(Fault(line, header[places["address"]], "duplicate-address", str(earlier)))
         faults += wrong
         if not wrong:
-            found.append(row)
-    return Roster(tuple(found), tuple(faults), columns)
+            people.append(row)
+    return Roster(tuple(people), tuple(faults), columns)
 
 
 def deliverable(address: str) -> bool:
@@ -202,8 +202,8 @@ def deliverable(address: str) -> bool:
 def luhn(digits: str) -> bool:
     """Whether the last of some decimal digits is the Luhn key of the others (ISO/IEC 7812-1)."""
     total = 0
-    for place, digit in enumerate(reversed(digits)):
-        number = int(digit) * (1 + place % 2)
+    for position, digit in enumerate(reversed(digits)):
+        number = int(digit) * (1 + position % 2)
         total += number - 9 * (number > 9)
     return total % 10 == 0
 
@@ -287,7 +287,7 @@ def cell(row: Professional, column: str) -> str:
 
 def _faults(row: Professional, header: Sequence[str], places: Mapping[str, int]) -> Iterator[Fault]:
     def column(*meanings: str) -> str | None:
-        return next((header[places[one]] for one in meanings if one in places), None)
+        return next((header[places[each]] for each in meanings if each in places), None)
 
     if not row.address:
         yield Fault(row.line, column("address"), "no-address")

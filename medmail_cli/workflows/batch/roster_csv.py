@@ -96,11 +96,11 @@ def rows(text: str, worth: Callable[[list[str]], tuple[int, int]]) -> Iterator[R
     begun = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
     if begun == len(lines):
         return
-    if told := re.fullmatch(r'"?sep=([,;\t|])"?\s*', lines[begun], re.IGNORECASE):
-        separator, begun = told.group(1), begun + 1
+    if declared := re.fullmatch(r'"?sep=([,;\t|])"?\s*', lines[begun], re.IGNORECASE):
+        separator, begun = declared.group(1), begun + 1
     else:
         header = lines[begun : begun + 10]
-        separator = max(SEPARATORS, key=lambda one: worth(_first(header, one)))
+        separator = max(SEPARATORS, key=lambda candidate: worth(_first(header, candidate)))
     at = begun
 
     def fed() -> Iterator[str]:

@@ -37,7 +37,7 @@ from medmail_cli.workflows.enrol.key_pairs import Pair
 
 if TYPE_CHECKING:
     from medmail_cli.model import Memory, PrivateKey
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.workflows.enrol.escrow import Escrow
 
 Ask = Callable[[x509.CertificateSigningRequest, "PrivateKey", "Memory"], Chain]
@@ -70,13 +70,12 @@ class Registry:
     """
 
     journal: Journal
-    log: "AuditLog"
-    actor: str
+    run: "RunContext"
     authority: str
     method: str
     ask: Callable[[], Ask]
     out: Handout
-    now: Callable[[], dt.datetime]
+    clock: Callable[[], dt.datetime]
     pairs: tuple[Pair, ...] = (Pair("rsa3072", "both"),)
     jobs: int = 1
     interval: float = 0.0
@@ -89,7 +88,7 @@ def enrol_batch(rows: Sequence[Professional], registry: Registry) -> Iterator[Ba
 
     A row that fails leaves the others alone; where the authority itself fails, the rest is not attempted.
     """
-    told, todo = 0, deque(rows)
+    count, todo = 0, deque(rows)
     with ThreadPoolExecutor(registry.jobs, "enrol") as pool:
         run = _Run(registry, pool, Throttle(registry.interval))
         try:
@@ -100,15 +99,15 @@ def enrol_batch(rows: Sequence[Professional], registry: Registry) -> Iterator[Ba
                 if run.under_way or run.to_ask:
                     events += run.step()
                 for event in events:
-                    told += 1
+                    count += 1
                     yield event
-                    yield Progress(told, len(rows), "people")
+                    yield Progress(count, len(rows), "people")
         finally:
             run.settle()
 
 
 @dataclass
-class _Row:
+class _Enrolment:
     """A row on its way: prepared and asked for, key after key, then handed out."""
 
     row: Professional
@@ -133,21 +132,21 @@ class _Run:
     registry: Registry
     pool: ThreadPoolExecutor
     throttle: Throttle
-    under_way: "dict[Future[Any], tuple[_Phase, _Row]]" = field(default_factory=dict)
-    to_ask: deque[_Row] = field(default_factory=deque)
+    under_way: "dict[Future[Any], tuple[_Phase, _Enrolment]]" = field(default_factory=dict)
+    to_ask: deque[_Enrolment] = field(default_factory=deque)
     failed_alike: int = 0
     stop: MedmailError | None = None
     asks: threading.local = field(default_factory=threading.local)
 
     def begin(self, row: Professional) -> Iterator[BatchRow]:
         state = self.registry.journal.state(canonical(row.address))
-        if is_done(state, self.registry.now()):
+        if is_done(state, self.registry.clock()):
             person.forget(row, self.registry.out)
             yield of_done(row, "unchanged", state)
         elif self.stop is not None:
             yield self._not_attempted(row)
         else:
-            self._prepare(_Row(row, state))
+            self._prepare(_Enrolment(row, state))
 
     def step(self) -> Iterator[BatchRow]:
         """Send off what is prepared, then wait for something to end and see to it."""
@@ -160,39 +159,47 @@ class _Run:
         ended = [(future, *self.under_way.pop(future)) for future in finished]
         yield from self._handed_out([each for each in ended if each[1] == "hand-out"])
         self._received([each for each in ended if each[1] == "ask" and each[0].exception() is None])
-        for future, phase, one in ended:
+        for future, phase, enrolment in ended:
             if phase == "prepare" and future.exception() is None:
-                self._prepared(one, future.result())
+                self._prepared(enrolment, future.result())
             elif (error := future.exception()) is not None:
-                yield from self._failed(phase, one, error)
+                yield from self._failed(phase, enrolment, error)
 
     def settle(self) -> None:
         """However the run ends: certificates that are on their way are not lost."""
         for future in self.under_way:
             future.cancel()
         asked = [
-            (future, phase, one)
-            for future, (phase, one) in self.under_way.items()
+            (future, phase, enrolment)
+            for future, (phase, enrolment) in self.under_way.items()
             if phase == "ask" and not future.cancelled() and future.exception() is None
         ]
-        self._record([one for _, _, one in asked], [future.result() for future, _, _ in asked])
+        self._record([enrolment for _, _, enrolment in asked], [future.result() for future, _, _ in asked])
 
     # -- prepare
 
-    def _prepare(self, one: _Row) -> None:
-        row, registry = one.row, self.registry
+    def _prepare(self, enrolment: _Enrolment) -> None:
+        row, registry = enrolment.row, self.registry
         asks_for = row
         if not PROTOCOLS[registry.method].certifies_names:
             asks_for = replace(row, name="", rpps="", organisation="")
-        self._submit("prepare", one, person.prepare, asks_for, registry.pairs, one.state.chains, registry.out)
+        self._submit(
+            "prepare",
+            enrolment,
+            person.prepare,
+            asks_for,
+            registry.pairs,
+            enrolment.state.chains,
+            registry.out,
+        )
 
-    def _prepared(self, one: _Row, prepared: Prepared) -> None:
-        one.prepared, one.tries = prepared, 0
+    def _prepared(self, enrolment: _Enrolment, prepared: Prepared) -> None:
+        enrolment.prepared, enrolment.tries = prepared, 0
         if prepared.complete:
             # all came before a kill
-            self._hand_out(one)
+            self._hand_out(enrolment)
         else:
-            self.to_ask.append(one)
+            self.to_ask.append(enrolment)
 
     # -- ask
 
@@ -202,164 +209,170 @@ class _Run:
     def _send_off(self) -> Iterator[BatchRow]:
         if self.stop is not None:
             while self.to_ask:
-                one = self.to_ask.popleft()
-                self._close(one, self.stop.code)
-                yield self._not_attempted(one.row)
+                enrolment = self.to_ask.popleft()
+                self._close(enrolment, self.stop.code)
+                yield self._not_attempted(enrolment.row)
             return
-        leaving: list[_Row] = []
+        leaving: list[_Enrolment] = []
         asking = sum(phase == "ask" for phase, _ in self.under_way.values())
         while self.to_ask and asking + len(leaving) < self.registry.jobs and not self.throttle.pause:
             leaving.append(self.to_ask.popleft())
             self.throttle.asked()
         if leaving:
-            keys = [one.prepared.next.key_sha256 for one in leaving]
+            keys = [each.prepared.next.key_sha256 for each in leaving]
             self.registry.journal.add(
-                Record(one.address, "asked", {"key": key}) for one, key in zip(leaving, keys, strict=True)
+                Record(each.address, "asked", {"key": key}) for each, key in zip(leaving, keys, strict=True)
             )
             self._intend(list(zip(leaving, keys, strict=True)))
-            for one in leaving:
-                one.tries += 1
-                self._submit("ask", one, self._asked, one)
+            for enrolment in leaving:
+                enrolment.tries += 1
+                self._submit("ask", enrolment, self._asked, enrolment)
 
-    def _intend(self, asked: Sequence[tuple[_Row, str]]) -> None:
+    def _intend(self, asked: Sequence[tuple[_Enrolment, str]]) -> None:
         """Log that certificates for these keys are wanted."""
         if not asked:
             return
         registry = self.registry
         facts = {"method": registry.method, "authority": registry.authority}
-        intents = registry.log.intents(
-            Intent("enrol", registry.actor, (key,), {"address": one.row.address, **facts})
-            for one, key in asked
+        intents = registry.run.log.intents(
+            Intent("enrol", registry.run.actor, (key,), {"address": each.row.address, **facts})
+            for each, key in asked
         )
-        for (one, key), intent in zip(asked, intents, strict=True):
-            one.intents[key] = intent
+        for (enrolment, key), intent in zip(asked, intents, strict=True):
+            enrolment.intents[key] = intent
 
-    def _asked(self, one: _Row) -> Chain:
+    def _asked(self, enrolment: _Enrolment) -> Chain:
         """In a worker, each of which has a connection of its own."""
         if not hasattr(self.asks, "ask"):
             self.asks.ask = self.registry.ask()
-        waiting = one.prepared.next
-        memory = person.memory(one.row, waiting, self.registry.out)
+        waiting = enrolment.prepared.next
+        memory = person.memory(enrolment.row, waiting, self.registry.out)
         csr = x509.load_der_x509_csr(waiting.request)
-        found: Chain = self.asks.ask(csr, one.prepared.prover, memory)
-        return found
+        chain: Chain = self.asks.ask(csr, enrolment.prepared.prover, memory)
+        return chain
 
-    def _received(self, ended: "Sequence[tuple[Future[Any], _Phase, _Row]]") -> None:
+    def _received(self, ended: "Sequence[tuple[Future[Any], _Phase, _Enrolment]]") -> None:
         chains = [future.result() for future, _, _ in ended]
-        self._record([one for _, _, one in ended], chains)
-        for (_, _, one), chain in zip(ended, chains, strict=True):
+        self._record([each for _, _, each in ended], chains)
+        for (_, _, enrolment), chain in zip(ended, chains, strict=True):
             self.failed_alike = 0
             self.throttle.answered()
-            one.prepared = replace(one.prepared, chains=(*one.prepared.chains, chain))
-            if one.prepared.complete:
-                self._hand_out(one)
+            enrolment.prepared = replace(enrolment.prepared, chains=(*enrolment.prepared.chains, chain))
+            if enrolment.prepared.complete:
+                self._hand_out(enrolment)
             else:
-                self._prepare(one)
+                self._prepare(enrolment)
 
-    def _record(self, rows: Sequence[_Row], chains: Sequence[Chain]) -> None:
+    def _record(self, rows: Sequence[_Enrolment], chains: Sequence[Chain]) -> None:
         self.registry.journal.add(
-            received(one.address, [each.public_bytes(Encoding.DER) for each in chain])
-            for one, chain in zip(rows, chains, strict=True)
+            received(enrolment.address, [each.public_bytes(Encoding.DER) for each in chain])
+            for enrolment, chain in zip(rows, chains, strict=True)
         )
 
     # -- hand out
 
-    def _hand_out(self, one: _Row) -> None:
-        came_before = [key.key_sha256 for key in one.prepared.keys if key.key_sha256 not in one.intents]
-        self._intend([(one, key) for key in came_before])
-        out, now = self.registry.out, self.registry.now()
-        self._submit("hand-out", one, person.hand_out, one.row, one.prepared, out, now)
+    def _hand_out(self, enrolment: _Enrolment) -> None:
+        came_before = [
+            key.key_sha256 for key in enrolment.prepared.keys if key.key_sha256 not in enrolment.intents
+        ]
+        self._intend([(enrolment, key) for key in came_before])
+        out, now = self.registry.out, self.registry.clock()
+        self._submit("hand-out", enrolment, person.hand_out, enrolment.row, enrolment.prepared, out, now)
 
-    def _handed_out(self, ended: "Sequence[tuple[Future[Any], _Phase, _Row]]") -> Iterator[BatchRow]:
+    def _handed_out(self, ended: "Sequence[tuple[Future[Any], _Phase, _Enrolment]]") -> Iterator[BatchRow]:
         good, records, outcomes = [], [], list[Outcome]()
-        for future, _, one in ended:
+        for future, _, enrolment in ended:
             if future.exception() is not None:
                 continue
             if self.registry.escrow is not None:
                 try:
-                    self._escrowed(one, self.registry.escrow)
+                    self._escrowed(enrolment, self.registry.escrow)
                 except MedmailError as error:
-                    yield from self._failed("hand-out", one, error)
+                    yield from self._failed("hand-out", enrolment, error)
                     continue
-            places, secret = future.result()
+            paths, secret = future.result()
             given = [
-                given_out(chain[0], place) for chain, place in zip(one.prepared.chains, places, strict=True)
+                given_out(chain[0], path)
+                for chain, path in zip(enrolment.prepared.chains, paths, strict=True)
             ]
-            abandoned = one.state.abandoned + len(one.state.chains) - len(given)
-            doubtful = abandoned or (one.state.unanswered and not self.registry.same_answer)
+            abandoned = enrolment.state.abandoned + len(enrolment.state.chains) - len(given)
+            doubtful = abandoned or (enrolment.state.unanswered and not self.registry.same_answer)
             facts = {
                 "status": "possible-duplicate" if doubtful else "enrolled",
                 "certificates": [plain(each) for each in given],
                 "password_file": str(secret),
             }
-            records.append(Record(one.address, "done", facts))
+            records.append(Record(enrolment.address, "done", facts))
             outcomes += [
-                Outcome(one.intents[key.key_sha256], "done", OK, objects=(each.sha256,))
-                for key, each in zip(one.prepared.keys, given, strict=True)
+                Outcome(enrolment.intents[key.key_sha256], "done", OK, objects=(each.sha256,))
+                for key, each in zip(enrolment.prepared.keys, given, strict=True)
             ]
-            good.append(one)
-        self.registry.log.outcomes(outcomes)
+            good.append(enrolment)
+        self.registry.run.log.outcomes(outcomes)
         self.registry.journal.add(records)
-        for one in good:
-            person.forget(one.row, self.registry.out)
-            yield of_done(one.row, "enrolled", one.state)
+        for enrolment in good:
+            person.forget(enrolment.row, self.registry.out)
+            yield of_done(enrolment.row, "enrolled", enrolment.state)
 
-    def _escrowed(self, one: _Row, escrow: "Escrow") -> None:
+    def _escrowed(self, enrolment: _Enrolment, escrow: "Escrow") -> None:
         from medmail_cli.cms.keys import SoftwareKey
         from medmail_cli.smime.protect import Signer
         from medmail_cli.workflows.enrol.escrow import lay_down
 
-        signer = one.prepared.keys[0], one.prepared.chains[0]
-        for pending, chain in zip(one.prepared.keys, one.prepared.chains, strict=True):
+        signer = enrolment.prepared.keys[0], enrolment.prepared.chains[0]
+        for pending, chain in zip(enrolment.prepared.keys, enrolment.prepared.chains, strict=True):
             if serves_for(chain[0]) == "encrypt":
                 by = Signer(SoftwareKey(signer[0].key), signer[1][0], signer[1][1:], chain[0])
-                lay_down(escrow, by, one.row.address, pending.key, chain, self.registry.now())
+                lay_down(escrow, by, enrolment.row.address, pending.key, chain, self.registry.clock())
 
     # -- what goes wrong
 
-    def _failed(self, phase: _Phase, one: _Row, error: BaseException) -> Iterator[BatchRow]:
+    def _failed(self, phase: _Phase, enrolment: _Enrolment, error: BaseException) -> Iterator[BatchRow]:
         if not isinstance(error, MedmailError):
             raise error
         code = error.code
         if phase == "ask" and (code in _UNISSUED or error.facts.get("sent") is False):
-            self.registry.journal.add([Record(one.address, "refused", {"code": code})])
-        self._close(one, code)
+            self.registry.journal.add([Record(enrolment.address, "refused", {"code": code})])
+        self._close(enrolment, code)
         if phase == "hand-out" and code == "wrong-key-usage":
             # what came is of no use: the next run asks for another key's
-            person.forget(one.row, self.registry.out)
-        if code == "ca-busy" and one.tries < _MOST_TRIES:
-            if self.throttle.rest(error, one.tries):
-                self.to_ask.appendleft(one)
+            person.forget(enrolment.row, self.registry.out)
+        if code == "ca-busy" and enrolment.tries < _MOST_TRIES:
+            if self.throttle.rest(error, enrolment.tries):
+                self.to_ask.appendleft(enrolment)
                 return
             self.stop = error
         systemic = code in _NOT_THIS_ROW or (code == "ca-refused" and error.facts.get("status") == 401)
         self.failed_alike = self.failed_alike + 1 if systemic or code == "ca-busy" else 0
         if self.failed_alike >= _GIVE_UP_AFTER or code in ("disk-full", "not-writable"):
             self.stop = error
-        told = (error.facts.get(name) for name in ("detail", "reason", "path"))
-        detail = next(filter(None, told), None)
+        details = (error.facts.get(name) for name in ("detail", "reason", "path"))
+        detail = next(filter(None, details), None)
         yield of_row(
-            one.row,
+            enrolment.row,
             "waiting" if code == "ca-pending" else "failed",
-            requests=one.state.asked,
-            unanswered=one.state.unanswered + bool(one.state.pending),
+            requests=enrolment.state.asked,
+            unanswered=enrolment.state.unanswered + bool(enrolment.state.pending),
             code=code,
             detail=str(detail) if detail else None,
             exit=exit_of(code),
         )
 
-    def _close(self, one: _Row, code: str) -> None:
+    def _close(self, enrolment: _Enrolment, code: str) -> None:
         """Log that the person has not got what was asked for."""
-        if not one.intents:
+        if not enrolment.intents:
             return
-        self.registry.log.outcomes(
-            Outcome(intent, "failed", exit_of(code), facts={"error": code}) for intent in one.intents.values()
+        self.registry.run.log.outcomes(
+            Outcome(intent, "failed", exit_of(code), facts={"error": code})
+            for intent in enrolment.intents.values()
         )
-        one.intents.clear()
+        enrolment.intents.clear()
 
     def _not_attempted(self, row: Professional) -> BatchRow:
         assert self.stop is not None  # noqa: S101 - the callers' condition
         return of_row(row, "not-attempted", code=self.stop.code, exit=exit_of(self.stop.code))
 
-    def _submit(self, phase: _Phase, one: _Row, work: Callable[..., Any], *arguments: Any) -> None:
-        self.under_way[self.pool.submit(work, *arguments)] = (phase, one)
+    def _submit(
+        self, phase: _Phase, enrolment: _Enrolment, work: Callable[..., Any], *arguments: Any
+    ) -> None:
+        self.under_way[self.pool.submit(work, *arguments)] = (phase, enrolment)

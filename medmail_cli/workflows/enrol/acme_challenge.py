@@ -71,8 +71,8 @@ def by_dkim(lookup: dkim.Lookup, now: Callable[[], datetime]) -> Prove:
     """
 
     def prove(message: bytes, sender: str) -> "Sequence[Field] | None":
-        found = dkim.verify(message, ascii_domain(sender.rpartition("@")[2]), lookup, now())
-        return found[0].fields if found else None
+        signatures = dkim.verify(message, ascii_domain(sender.rpartition("@")[2]), lookup, now())
+        return signatures[0].fields if signatures else None
 
     return prove
 
@@ -104,8 +104,8 @@ class Correspondence:
         with self.source.connect() as server:
             while True:
                 search.look(server, since)
-                if (found := search.found()) is not None:
-                    return found
+                if (mail := search.chosen()) is not None:
+                    return mail
                 if (left := give_up - time.monotonic()) <= 0:
                     break
                 with server.idling(every=0.0) as changed:
@@ -124,11 +124,13 @@ class Correspondence:
         digest = outbox.digest(key.encode())
         with _SENDING:
             if outbox.known(key, digest):
-                waiting = tuple(one for one in outbox.open() if one.key == key)
+                waiting = tuple(submission for submission in outbox.open() if submission.key == key)
             else:
                 queued = self._message(mail, address, key_authorization, key, digest)
                 waiting = outbox.enqueue([queued], context.now(), claim=False)
-            sent = [one for one in delivery.flush(context, waiting) if isinstance(one, RecipientOutcome)]
+            sent = [
+                event for event in delivery.flush(context, waiting) if isinstance(event, RecipientOutcome)
+            ]
         if (error := common_failure(sent)) is not None:
             raise error
 
@@ -195,7 +197,7 @@ class _Search:
             return
         try:
             proven = next(
-                (found for prove in self._proofs if (found := prove(message, self._sender)) is not None), None
+                (proof for prove in self._proofs if (proof := prove(message, self._sender)) is not None), None
             )
             if proven is None and not self._unsigned:
                 raise MedmailError("challenge-not-genuine", reason="unproven")
@@ -211,7 +213,7 @@ class _Search:
         if proven is not None or mail.token not in self._mails:
             self._mails[mail.token] = mail, proven is not None
 
-    def found(self) -> "ChallengeMail | None":
+    def chosen(self) -> "ChallengeMail | None":
         """The one mail that is meant: what is proven goes before what is not. Raises where they differ."""
         proven = [mail for mail, is_proven in self._mails.values() if is_proven]
         mails = proven or [mail for mail, _ in self._mails.values()]

@@ -31,7 +31,7 @@ from medmail_cli.workflows.enrol.offered_roots import Anchor, AskTrust, check_fi
 if TYPE_CHECKING:
     from medmail_cli.devices.card import Card, Cards
     from medmail_cli.store.keys.keystore import Keystore, Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.anchors import Trust
 
 
@@ -68,13 +68,12 @@ class _Candidate:
 def enrol_card(
     keystore: "Keystore",
     unlock: "Callable[[], Unlocked]",
-    log: "AuditLog",
+    run: "RunContext",
     trust: "Trust",
     cards: "Cards",
     *,
     module: Path | None,
     label: str | None,
-    now: dt.datetime,
     address: str | None = None,
     ca_fingerprint: str | None = None,
     ask_trust: AskTrust | None = None,
@@ -90,28 +89,28 @@ def enrol_card(
     held = card.certificates()
     pool = [certificate for _, certificate in held]
     candidates = _judged(
-        [_tried(cards, card, *one) for one in held if not _is_authority(one[1])], address, now
+        [_tried(cards, card, *on_card) for on_card in held if not _is_authority(on_card[1])], address, run.now
     )
-    taken = [one for one in candidates if one.purpose is not None]
-    if not taken and address is not None and any(one.code == "other-address" for one in candidates):
+    taken = [each for each in candidates if each.purpose is not None]
+    if not taken and address is not None and any(each.code == "other-address" for each in candidates):
         raise MedmailError("address-not-on-card", label=card.label, address=address)
     if not taken:
-        lacking = [one for one in candidates if one.code == "needs-address"]
+        lacking = [each for each in candidates if each.code == "needs-address"]
         if lacking:
             raise MedmailError("needs-address", subject=common_name(lacking[0].certificate))
         raise MedmailError("card-empty", label=card.label)
-    roots = [one for one in pool if is_root(one) and _is_authority(one)]
+    roots = [certificate for certificate in pool if is_root(certificate) and _is_authority(certificate)]
     check_fingerprint(trust, roots, ca_fingerprint, card.label)
-    for one in candidates:
-        yield _shown(card, one)
+    for candidate in candidates:
+        yield _shown(card, candidate)
     helpers = (
         *pool,
-        *(above for one in keystore.identities() for above in one.chain),
+        *(above for identity in keystore.identities() for above in identity.chain),
         *trust.intermediates(),
     )
-    for one in taken:
-        yield from _keep(keystore, store, log, card, one, chain_of(one.certificate, helpers), now)
-    yield from offer_roots(trust, log, taken[0].addresses[0], roots, ca_fingerprint, ask_trust)
+    for candidate in taken:
+        yield from _keep(keystore, store, run, card, candidate, chain_of(candidate.certificate, helpers))
+    yield from offer_roots(trust, run.acting(taken[0].addresses[0]), roots, ca_fingerprint, ask_trust)
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
@@ -125,19 +124,19 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 
 def _tried(cards: "Cards", card: "Card", key_id: bytes, certificate: x509.Certificate) -> _Candidate:
     """What the certificate is for and the card does with its key, tried."""
-    found = _Candidate(certificate, key_id)
+    candidate = _Candidate(certificate, key_id)
     try:
         meant, key = purpose(certificate), public_key(certificate)
     except (ValueError, UnsupportedAlgorithm):
-        return replace(found, code="malformed")
+        return replace(candidate, code="malformed")
     if meant is None or key is None:
-        return replace(found, code="wrong-key-usage")
+        return replace(candidate, code="wrong-key-usage")
     on_card = key_at(cards, _place(card, key_id), key)
     signs = meant in ("sign", "both") and on_card.can_sign()
     reads = meant in ("encrypt", "both") and on_card.can_decrypt()
     if signs or reads:
-        return replace(found, purpose="both" if signs and reads else "sign" if signs else "encrypt")
-    return replace(found, code="certificate-without-key")
+        return replace(candidate, purpose="both" if signs and reads else "sign" if signs else "encrypt")
+    return replace(candidate, code="certificate-without-key")
 
 
 def _judged(candidates: Sequence[_Candidate], address: str | None, now: dt.datetime) -> list[_Candidate]:
@@ -146,92 +145,93 @@ def _judged(candidates: Sequence[_Candidate], address: str | None, now: dt.datet
     With ``address``, a certificate that bears others alone is another's, and one that bears none is pinned.
     """
     judged = []
-    for one in candidates:
-        if one.purpose is not None:
+    for candidate in candidates:
+        if candidate.purpose is not None:
             try:
-                addresses, pinned = whom(one.certificate, address)
+                addresses, pinned = whom(candidate.certificate, address)
             except MedmailError as error:
-                judged.append(replace(one, purpose=None, code=error.code))
+                judged.append(replace(candidate, purpose=None, code=error.code))
                 continue
             if pinned and len(addresses) > 1:
-                judged.append(replace(one, purpose=None, code="other-address"))
+                judged.append(replace(candidate, purpose=None, code="other-address"))
                 continue
-            one = replace(one, addresses=addresses, pinned=pinned)
-        judged.append(one)
+            candidate = replace(candidate, addresses=addresses, pinned=pinned)
+        judged.append(candidate)
     best: dict[str, _Candidate] = {}
-    for one in sorted((each for each in judged if each.signs), key=lambda each: _rank(each, now)):
-        best[one.addresses[0].lower()] = one
-    return [_demoted(one) if one.signs and one not in best.values() else one for one in judged]
+    for candidate in sorted((each for each in judged if each.signs), key=lambda each: _rank(each, now)):
+        best[candidate.addresses[0].lower()] = candidate
+    return [_demoted(each) if each.signs and each not in best.values() else each for each in judged]
 
 
-def _rank(one: _Candidate, now: dt.datetime) -> tuple[bool, bool, bool, bool, dt.datetime]:
+def _rank(candidate: _Candidate, now: dt.datetime) -> tuple[bool, bool, bool, bool, dt.datetime]:
     """How well one serves for signing mail: valid, bearing the address, meant for it, not for logins, new."""
-    certificate = one.certificate
+    certificate = candidate.certificate
     try:
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         meant = ExtendedKeyUsageOID.EMAIL_PROTECTION in usages
     except x509.ExtensionNotFound:
         meant = False
     valid = certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
-    return valid, not one.pinned, meant, for_mail(certificate), certificate.not_valid_before_utc
+    return valid, not candidate.pinned, meant, for_mail(certificate), certificate.not_valid_before_utc
 
 
-def _demoted(one: _Candidate) -> _Candidate:
+def _demoted(candidate: _Candidate) -> _Candidate:
     """Another signs: this one still decrypts, if it does."""
-    if one.purpose == "both":
-        return replace(one, purpose="encrypt")
-    return replace(one, purpose=None, code="other-preferred")
+    if candidate.purpose == "both":
+        return replace(candidate, purpose="encrypt")
+    return replace(candidate, purpose=None, code="other-preferred")
 
 
 def _place(card: "Card", key_id: bytes) -> CardPlace:
     return CardPlace(card.module, card.label, card.serial, key_id.hex())
 
 
-def _shown(card: "Card", one: _Candidate) -> CardCertificate:
+def _shown(card: "Card", candidate: _Candidate) -> CardCertificate:
     return CardCertificate(
-        "left-out" if one.purpose is None else "taken",
+        "left-out" if candidate.purpose is None else "taken",
         card.label,
-        subject_text(one.certificate),
-        fingerprint(one.certificate),
-        one.certificate.not_valid_after_utc,
-        one.purpose,
-        one.code,
+        subject_text(candidate.certificate),
+        fingerprint(candidate.certificate),
+        candidate.certificate.not_valid_after_utc,
+        candidate.purpose,
+        candidate.code,
     )
 
 
 def _keep(
     keystore: "Keystore",
     store: "Unlocked",
-    log: "AuditLog",
+    run: "RunContext",
     card: "Card",
-    one: _Candidate,
+    candidate: _Candidate,
     chain: Sequence[x509.Certificate],
-    now: dt.datetime,
 ) -> Iterator[Enrolment | Note]:
-    digest, place = fingerprint(one.certificate), _place(card, one.key_id)
+    digest, card_place = fingerprint(candidate.certificate), _place(card, candidate.key_id)
     same = next((each for each in keystore.identities() if each.sha256 == digest), None)
-    if same is not None and not _moved(store, same, place):
+    if same is not None and not _moved(store, same, card_place):
         yield enrolment("unchanged", same)
         return
-    assert one.purpose is not None  # noqa: S101 - those without are left out
-    with logged(log, "enrol", one.addresses[0], (digest,), method=CARD, purpose=one.purpose):
+    assert candidate.purpose is not None  # noqa: S101 - those without are left out
+    with logged(
+        run.acting(candidate.addresses[0]), "enrol", (digest,), method=CARD, purpose=candidate.purpose
+    ):
         if same is not None:
             keystore.delete(same)
         kept = store.add_card(
-            place,
-            one.certificate,
+            card_place,
+            candidate.certificate,
             chain,
-            addresses=one.addresses,
-            purpose=one.purpose,
-            now=now,
-            name=common_name(one.certificate),
-            pinned=one.pinned,
+            addresses=candidate.addresses,
+            purpose=candidate.purpose,
+            now=run.now,
+            name=common_name(candidate.certificate),
+            pinned=candidate.pinned,
             replaces=same.replaces if same else (),
         )
     yield enrolment("enrolled", kept)
-    yield from warnings(kept, now)
+    yield from warnings(kept, run.now)
 
 
-def _moved(store: "Unlocked", same: Identity, place: CardPlace) -> bool:
+def _moved(store: "Unlocked", same: Identity, card_place: CardPlace) -> bool:
     """Whether the card is reached by another way than when it was enrolled, or has another name by now."""
-    return same.method == CARD and store.card_place(same) != place
+    return same.method == CARD and store.card_place(same) != card_place

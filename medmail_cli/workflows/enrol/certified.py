@@ -115,48 +115,48 @@ def whom(certificate: x509.Certificate, address: str | None) -> tuple[tuple[str,
     Raises ``needs-address`` where the certificate bears none and none is given.
     """
     bears = addresses_of(certificate)
-    if address is None or any(same_address(address, one) for one in bears):
+    if address is None or any(same_address(address, borne) for borne in bears):
         if not bears:
             raise MedmailError("needs-address", subject=common_name(certificate))
         return bears, False
     return (address, *bears), True
 
 
-def warnings(one: Identity, now: dt.datetime, asked: Purpose | None = None) -> Iterator[Note]:
+def warnings(identity: Identity, now: dt.datetime, asked: Purpose | None = None) -> Iterator[Note]:
     """What is odd about a new identity, ``asked`` for, and will trouble those it writes to."""
-    certificate = one.certificate
+    certificate = identity.certificate
     if certificate is None:
         return
     if certificate.not_valid_after_utc < now:
         yield Note(
             "identity-expired",
-            {"address": one.address, "date": f"{certificate.not_valid_after_utc:%Y-%m-%d}"},
+            {"address": identity.address, "date": f"{certificate.not_valid_after_utc:%Y-%m-%d}"},
         )
     if certificate.not_valid_before_utc > now:
         yield Note(
             "identity-not-yet-valid",
-            {"address": one.address, "date": f"{certificate.not_valid_before_utc:%Y-%m-%d}"},
+            {"address": identity.address, "date": f"{certificate.not_valid_before_utc:%Y-%m-%d}"},
         )
-    if one.pinned:
-        yield Note("address-pinned", {"address": one.address})
+    if identity.pinned:
+        yield Note("address-pinned", {"address": identity.address})
     if not for_mail(certificate):
-        yield Note("not-for-mail", {"address": one.address})
+        yield Note("not-for-mail", {"address": identity.address})
     if any(code == "weak-key" for code, _ in facts(certificate).weaknesses):
-        yield Note("weak-identity", {"address": one.address, "key": one.key_type})
-    if (asked, one.purpose) == ("both", "sign"):
-        yield Note("signs-only", {"address": one.address})
+        yield Note("weak-identity", {"address": identity.address, "key": identity.key_type})
+    if (asked, identity.purpose) == ("both", "sign"):
+        yield Note("signs-only", {"address": identity.address})
 
 
 def enrolment(
     what: EnrolmentStatus,
-    one: Identity,
+    identity: Identity,
     request: str | None = None,
     saved_as: Path | None = None,
 ) -> Enrolment:
     """The event that tells of an identity."""
     return Enrolment(
-        what, one.id, one.address, one.addresses, one.name, one.purpose, one.method, one.key_type,
-        one.sha256, one.expires, request, saved_as,
+        what, identity.id, identity.address, identity.addresses, identity.name, identity.purpose,
+        identity.method, identity.key_type, identity.sha256, identity.expires, request, saved_as,
     )  # fmt: skip
 
 
@@ -168,16 +168,21 @@ def common_name(certificate: x509.Certificate) -> str:
 
 def roots_of(identities: Sequence[Identity]) -> tuple[x509.Certificate, ...]:
     """The roots at the end of the identities' chains, where they came along."""
-    return tuple(one.chain[-1] for one in identities if one.chain and is_root(one.chain[-1]))
+    return tuple(
+        identity.chain[-1] for identity in identities if identity.chain and is_root(identity.chain[-1])
+    )
 
 
 def speaks_for(identity: Identity, address: str) -> bool:
     """Whether the identity is one of that address."""
-    return any(same_address(one, address) for one in identity.addresses)
+    return any(same_address(mine, address) for mine in identity.addresses)
 
 
-def covers(other: Identity, one: Identity) -> bool:
-    """Whether ``other`` does all the work of ``one``; ML-KEM stands beside other keys, for none of them."""
-    alike = other.key_type.startswith("ml-kem") == one.key_type.startswith("ml-kem")
-    does = other.purpose in (one.purpose, "both")
-    return alike and does and all(speaks_for(other, mine) for mine in one.addresses)
+def covers(other: Identity, identity: Identity) -> bool:
+    """Whether ``other`` does all the work of ``identity``.
+
+    ML-KEM stands beside other keys, for none of them.
+    """
+    alike = other.key_type.startswith("ml-kem") == identity.key_type.startswith("ml-kem")
+    does = other.purpose in (identity.purpose, "both")
+    return alike and does and all(speaks_for(other, mine) for mine in identity.addresses)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
     from medmail_cli.store.keys.keystore import Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Escrow:
 
     organisation: x509.Certificate
     folder: Path
-    log: "AuditLog"
+    run: "RunContext"
 
 
 def read_organisation(path: Path, now: dt.datetime) -> x509.Certificate:
@@ -49,10 +49,10 @@ def read_organisation(path: Path, now: dt.datetime) -> x509.Certificate:
     from medmail_cli.pki.x509.bundle import read_bundle
 
     try:
-        found = read_bundle(path.read_bytes(), str(path)).certificates
+        certificates = read_bundle(path.read_bytes(), str(path)).certificates
     except OSError as error:
         raise not_readable(path, error) from None
-    usable = [one for one in found if fit(one, "encrypt")]
+    usable = [certificate for certificate in certificates if fit(certificate, "encrypt")]
     if len(usable) != 1:
         raise MedmailError("malformed", what=str(path))
     if not usable[0].not_valid_before_utc <= now <= usable[0].not_valid_after_utc:
@@ -95,9 +95,9 @@ def lay_down(
         date=now,
         message_id=f"<{name[:32]}@{address.rpartition('@')[2]}>",
     )
-    (made,) = protect(letter, signer=signer, recipients={recipient: escrow.organisation}, signed_at=now)
+    (protected,) = protect(letter, signer=signer, recipients={recipient: escrow.organisation}, signed_at=now)
     path = escrow.folder / f"{name}.eml"
     objects = (key_digest(key.public_key()), fingerprint(escrow.organisation))
-    with logged(escrow.log, "key-escrow", address, objects):
-        files.write_atomic(path, made.message)
+    with logged(escrow.run.acting(address), "key-escrow", objects):
+        files.write_atomic(path, protected.message)
     return path

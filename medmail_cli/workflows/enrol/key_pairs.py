@@ -46,10 +46,10 @@ class Pair:
         alike = is_post_quantum(waiting.key_type) == self.post_quantum
         return alike and waiting.purpose == self.purpose
 
-    def replaces(self, one: Identity) -> bool:
+    def replaces(self, identity: Identity) -> bool:
         """Whether an identity is retired when this pair comes in its place."""
-        alike = is_post_quantum(one.key_type) == self.post_quantum
-        return alike and (self.purpose == "both" or one.purpose == self.purpose)
+        alike = is_post_quantum(identity.key_type) == self.post_quantum
+        return alike and (self.purpose == "both" or identity.purpose == self.purpose)
 
 
 def pairs(choice: str | None, *, two: bool) -> tuple[Pair, ...]:
@@ -76,7 +76,9 @@ def check_kind(choice: str | None, kinds: Sequence[str], url: str) -> None:
 def _certified(kind: str, kinds: Sequence[str]) -> bool:
     # who names Ed25519 alone has no other word for the key that encrypts beside it
     return (
-        not kinds or kind in kinds or any(KEY_KINDS[one].beside == kind for one in kinds if one in KEY_KINDS)
+        not kinds
+        or kind in kinds
+        or any(KEY_KINDS[each].beside == kind for each in kinds if each in KEY_KINDS)
     )
 
 
@@ -120,10 +122,10 @@ def signer_beside(store: "Unlocked", address: str, kind: str, at: "dt.datetime |
         raise MedmailError("no-signer", address=address, key=kind) from None
 
 
-def prover(store: "Unlocked", one: Identity) -> "PrivateKey":
+def prover(store: "Unlocked", identity: Identity) -> "PrivateKey":
     """The key that signed a waiting identity's request."""
-    vouching = voucher(store, one.address, one.key_type)
-    return vouching[0] if vouching else store.private_key(one)
+    vouching = voucher(store, identity.address, identity.key_type)
+    return vouching[0] if vouching else store.private_key(identity)
 
 
 def request(

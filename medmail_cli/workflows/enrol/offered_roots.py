@@ -15,7 +15,7 @@ from medmail_cli.pki.x509.certificate import subject_text
 from medmail_cli.workflows.audited import logged
 
 if TYPE_CHECKING:
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.anchors import Trust
 
 AskTrust = Callable[[x509.Certificate], bool]
@@ -39,14 +39,13 @@ def check_fingerprint(
     """Raises ``ca-fingerprint-mismatch`` where none of the roots, nor any anchor, bears the fingerprint."""
     everything = {fingerprint(root) for root in (*roots, *(trust.anchors() if wanted else ()))}
     if wanted is not None and wanted not in everything:
-        found = [fingerprint(root) for root in roots]
-        raise MedmailError("ca-fingerprint-mismatch", url=source, expected=wanted, found=found)
+        fingerprints = [fingerprint(root) for root in roots]
+        raise MedmailError("ca-fingerprint-mismatch", url=source, expected=wanted, found=fingerprints)
 
 
 def offer_roots(
     trust: "Trust",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     roots: Sequence[x509.Certificate],
     wanted: str | None,
     ask_trust: AskTrust | None,
@@ -59,7 +58,7 @@ def offer_roots(
             if wanted == digest:
                 yield Anchor("unchanged", digest, shown)
         elif wanted == digest or (wanted is None and ask_trust is not None and ask_trust(root)):
-            with logged(log, "trust-add", actor, (digest,), kind="anchor"):
+            with logged(run, "trust-add", (digest,), kind="anchor"):
                 trust.add(root.public_bytes(Encoding.PEM), "root")
             yield Anchor("added", digest, shown)
         elif wanted is None and ask_trust is not None:

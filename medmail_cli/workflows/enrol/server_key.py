@@ -8,7 +8,7 @@ that is here, and tells of one that is not.
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
     from medmail_cli.store.keys.keystore import Unlocked
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.workflows.enrol.authority import KeyMaker, Subject
     from medmail_cli.workflows.enrol.escrow import Escrow
 
@@ -48,18 +48,18 @@ _REFUSALS = {"ca-rejected", "ca-refused", "ca-redirected"}
 
 def generated(
     store: "Unlocked",
-    log: "AuditLog",
+    run: "RunContext",
     ca: "KeyMaker",
     subject: "Subject",
     pair: Pair,
     replaces: Sequence[str],
-    now: Callable[[], dt.datetime],
+    clock: Callable[[], dt.datetime],
     escrow: "Escrow | None",
-) -> Iterator[Enrolment | Note]:
+) -> Generator[Enrolment | Note, None, bool]:
     """A key that the authority made, kept with its certificate.
 
     What signs too is marked: its holder is not the only one who has had it. ``possible-duplicate`` where an
-    earlier request's end is not known. Raises what the authority raises.
+    earlier request's end is not known; returns whether it is. Raises what the authority raises.
     """
 
     def asked(private_key: "PrivateKeyTypes") -> x509.CertificateSigningRequest:
@@ -72,24 +72,24 @@ def generated(
     under_way = FileMemory(store.keystore.folder / f"{named[:ID_DIGITS]}.asked")
     before, arrived = _under_way(store, under_way.load())
     if before.since and arrived is None:
-        told: dict[str, str | int] = {
+        lost: dict[str, str | int] = {
             "address": subject.address,
             "authority": ca.url,
             "date": before.since[:10],
         }
-        yield Note("server-key-lost", told)
+        yield Note("server-key-lost", lost)
     doubtful = before.doubtful or (bool(before.since) and arrived is None)
-    with logged(log, "enrol", subject.address, (), **facts):
+    with logged(run.acting(subject.address), "enrol", **facts):
         if arrived is None:
-            now_asked = _UnderWay(before.since or now().astimezone(dt.UTC).isoformat(), doubtful)
+            now_asked = _UnderWay(before.since or clock().astimezone(dt.UTC).isoformat(), doubtful)
             under_way.save(now_asked.written())
             # a request must be signed; the key that does it is used for nothing else
             passing = make_key(pair.kind)
             opens = [
-                (one.certificate, store.private_key(one))
-                for one in store.identities()
-                if one.certificate is not None and one.purpose != "sign" and one.authority == ca.url
-                if speaks_for(one, subject.address)
+                (each.certificate, store.private_key(each))
+                for each in store.identities()
+                if each.certificate is not None and each.purpose != "sign" and each.authority == ca.url
+                if speaks_for(each, subject.address)
             ]
             try:
                 private_key, chain = ca.generate(asked(passing), SoftwareKey(passing), opens)
@@ -100,16 +100,17 @@ def generated(
             under_way.save(replace(now_asked, chain=chain).written())
             arrived = store.add_waiting(
                 private_key, asked(private_key).public_bytes(Encoding.DER), address=subject.address,
-                method=ca.method, authority=ca.url, name=subject.name, purpose=pair.purpose, now=now(),
+                method=ca.method, authority=ca.url, name=subject.name, purpose=pair.purpose, now=clock(),
                 replaces=replaces,
             )  # fmt: skip
         else:
             chain = before.chain
         held = ca.method if serves_for(chain[0]) == "encrypt" else REGISTRAR_HELD
-        one = certify(store, arrived, chain[0], chain[1:], method=held, now=now(), escrow=escrow)
+        identity = certify(store, arrived, chain[0], chain[1:], method=held, now=clock(), escrow=escrow)
         under_way.save(b"")
-    yield enrolment("possible-duplicate" if doubtful else "enrolled", one)
-    yield from warnings(one, now())
+    yield enrolment("possible-duplicate" if doubtful else "enrolled", identity)
+    yield from warnings(identity, clock())
+    return not doubtful
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,12 @@ def _under_way(store: "Unlocked", kept: bytes) -> tuple[_UnderWay, Identity | No
     line, _, pem = kept.partition(b"\n")
     since, _, how = line.decode("ascii", "replace").partition(" ")
     chain = load_pems(pem)
-    if chain and any(one.certificate == chain[0] for one in store.identities()):
+    if chain and any(identity.certificate == chain[0] for identity in store.identities()):
         return _UnderWay(), None  # all but taking this note away was done
     digest = key_digest(chain[0].public_key()) if chain else None
-    waits = (one for one in store.identities() if one.state == "waiting" and one.key_sha256 == digest)
+    waits = (
+        identity
+        for identity in store.identities()
+        if identity.state == "waiting" and identity.key_sha256 == digest
+    )
     return _UnderWay(since, how == "again", chain), next(waits, None)

@@ -35,21 +35,26 @@ def status(keystore: "Keystore", *, now: dt.datetime, within: dt.timedelta) -> I
     One whose work a later one does for the same address counts as replaced and is left out.
     """
     held = keystore.identities()
-    used = [(one.expires, one) for one in held if one.state == "active" and one.expires]
-    for end, one in sorted(used, key=lambda pair: pair[0]):
-        if any(later > end and covers(other, one) for later, other in used):
+    used = [(each.expires, each) for each in held if each.state == "active" and each.expires]
+    for end, identity in sorted(used, key=lambda pair: pair[0]):
+        if any(later > end and covers(other, identity) for later, other in used):
             continue
         left = (end - now).days
         if end <= now + within:
-            yield _expiry("expired" if end < now else "expires-soon", one, left, FAILED)
+            yield _expiry("expired" if end < now else "expires-soon", identity, left, FAILED)
         else:
-            yield _expiry("valid", one, left, OK)
-    for one in held:
-        if one.state == "waiting":
-            yield _expiry("waiting", one, None, OK)
+            yield _expiry("valid", identity, left, OK)
+    for identity in held:
+        if identity.state == "waiting":
+            yield _expiry("waiting", identity, None, OK)
 
 
 def _expiry(
-    ends: Literal["valid", "expires-soon", "expired", "waiting"], one: Identity, left: int | None, code: int
+    ends: Literal["valid", "expires-soon", "expired", "waiting"],
+    identity: Identity,
+    left: int | None,
+    code: int,
 ) -> Expiry:
-    return Expiry(ends, one.id, one.address, one.purpose, one.method, one.expires, left, code)
+    return Expiry(
+        ends, identity.id, identity.address, identity.purpose, identity.method, identity.expires, left, code
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from medmail_cli.workflows.audited import logged
 
 if TYPE_CHECKING:
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.mail.mailbox import Mailbox
     from medmail_cli.store.mail.outer_index import Stored
 
@@ -64,11 +64,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Sealed:
-    """The key of the sealed index, and where it is written down that ``actor`` read in it."""
+    """The key of the sealed index, and where it is written down who read in it."""
 
     subkey: bytes = field(repr=False)
-    log: "AuditLog"
-    actor: str
+    run: "RunContext"
 
 
 MOST_NAMED = 1000
@@ -85,7 +84,7 @@ def inbox(mailbox: "Mailbox", wanted: Wanted, sealed: Sealed | None) -> Iterator
         yield from _listed(mailbox, wanted, None)
         return
     searched = any((wanted.query, wanted.sender))
-    with logged(sealed.log, "inbox", sealed.actor, searched=searched) as ended:
+    with logged(sealed.run, "inbox", searched=searched) as ended:
         entries = list(_listed(mailbox, wanted, sealed.subkey))
         inside = tuple(entry.id for entry in entries if entry.inside is not None)
         ended.objects, ended.facts["count"] = inside[:MOST_NAMED], len(inside)

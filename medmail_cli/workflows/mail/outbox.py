@@ -14,7 +14,7 @@ from medmail_cli.workflows.mail.submission_session import DeliveryContext
 
 if TYPE_CHECKING:
     from medmail_cli.model import Note
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.queue.outbox import Outbox
 
 
@@ -106,12 +106,12 @@ def flush(
     yield from concluded(outcomes)
 
 
-def drop(outbox: "Outbox", log: "AuditLog", submission: Submission) -> Iterator[Dropped]:
+def drop(outbox: "Outbox", run: "RunContext", submission: Submission) -> Iterator[Dropped]:
     """Give a message up. Raises ``store-busy`` where it is being sent."""
     claimed = outbox.claim([submission])
     if not claimed:
         raise MedmailError("store-busy", path=str(submission.path))
     (mine,) = claimed
-    with logged(log, "outbox-drop", mine.sender, (mine.id,), recipients=", ".join(mine.pending)):
+    with logged(run.acting(mine.sender), "outbox-drop", (mine.id,), recipients=", ".join(mine.pending)):
         outbox.drop(mine)
     yield Dropped(mine.id, mine.pending)

@@ -23,7 +23,7 @@ from medmail_cli.workflows.trust.revocation_fetch import Fetched, Fetcher, faile
 if TYPE_CHECKING:
     from pathlib import Path as FilePath
 
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.contacts import Contacts
     from medmail_cli.store.trust.incomplete_chains import Incomplete
 
@@ -50,7 +50,7 @@ class TrustItem:
 
 
 def add(
-    trust: Trust, log: "AuditLog", actor: str, data: bytes, name: str, *, intermediate: bool
+    trust: Trust, run: "RunContext", data: bytes, name: str, *, intermediate: bool
 ) -> Iterator[TrustItem]:
     """Take a file's certificates and CRLs; every new one is an entry of the audit log.
 
@@ -59,12 +59,12 @@ def add(
     """
     for item, new in trust.plan(data, name, intermediate=intermediate):
         if new:
-            with logged(log, "trust-add", actor, objects=(item.sha256,), kind=item.kind):
+            with logged(run, "trust-add", objects=(item.sha256,), kind=item.kind):
                 trust.keep(item)
         yield _shown(item, "added" if new else "unchanged")
 
 
-def take_in(contacts: "Contacts", log: "AuditLog", actor: str, path: "FilePath") -> Iterator[TrustItem]:
+def take_in(contacts: "Contacts", run: "RunContext", path: "FilePath") -> Iterator[TrustItem]:
     """Take in a contact's file that the log knew nothing of, with what somebody took by hand.
 
     Raises ``store-damaged``.
@@ -72,7 +72,7 @@ def take_in(contacts: "Contacts", log: "AuditLog", actor: str, path: "FilePath")
     contact = contacts.at(path)
     new = contacts.unknown(contact)
     if new:
-        with logged(log, "contact-add", actor, objects=new, address=contact.address):
+        with logged(run, "contact-add", objects=new, address=contact.address):
             pass  # the file is there already
     for known in contact.by_hand:
         status: Status = "added" if known.sha256 in new else "unchanged"
@@ -85,7 +85,7 @@ def items(trust: Trust) -> Iterator[TrustItem]:
         yield _shown(item, "kept")
 
 
-def remove(trust: Trust, log: "AuditLog", actor: str, prefix: str) -> Iterator[TrustItem | Note]:
+def remove(trust: Trust, run: "RunContext", prefix: str) -> Iterator[TrustItem | Note]:
     """Take out the one item whose SHA-256 begins so, or forget a file of remembered revocations by its name.
 
     Raises ``not-found``, ``ambiguous-digest``.
@@ -96,23 +96,21 @@ def remove(trust: Trust, log: "AuditLog", actor: str, prefix: str) -> Iterator[T
         if error.code != "not-found":
             raise
         path = trust.forgettable(prefix)
-        with logged(log, "trust-remove", actor, kind="dropped", list=path.stem):
+        with logged(run, "trust-remove", kind="dropped", list=path.stem):
             trust.forget(path)
         yield Note("revocations-forgotten", {"path": str(path)})
         return
-    with logged(log, "trust-remove", actor, objects=(item.sha256,), kind=item.kind):
+    with logged(run, "trust-remove", objects=(item.sha256,), kind=item.kind):
         trust.remove(item)
     yield _shown(item, "removed")
 
 
 def update(
     trust: Trust,
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     certificates: Iterable[tuple[x509.Certificate, Sequence[x509.Certificate]]],
     incomplete: "Incomplete",
     *,
-    now: dt.datetime,
     allow_private: bool = False,
 ) -> Iterator[Fetched]:
     """Fetch what is missing about ``certificates`` (ours, our contacts') and the intermediates at hand.
@@ -123,11 +121,12 @@ def update(
     kept only where the chain then ends at an anchor; then OCSP answers and every CRL named along the chains,
     kept only if signed under the anchor and newer than what is held.
     """
-    fetcher = Fetcher(trust, log, actor, now, allow_private)
+    now = run.now
+    fetcher = Fetcher(trust, run, allow_private)
     for_strangers = replace(fetcher, each=STRANGER_SECONDS, seconds=STRANGERS_SECONDS)
     wanted = dict(certificates)
     wanted |= {helper: () for helper in trust.intermediates() if helper not in wanted}
-    strangers = {one: above for one, above in incomplete.all() if one not in wanted}
+    strangers = {stranger: above for stranger, above in incomplete.all() if stranger not in wanted}
     tried: set[str] = set()
     links: dict[tuple[x509.Certificate, x509.Certificate], Path] = {}
     for certificate, helpers in (wanted | strangers).items():
@@ -176,23 +175,23 @@ def _complete(
     fetched: list[x509.Certificate] = []
     urls: list[str] = []
     for _ in range(_MOST_ISSUERS):
-        place = next(_places(judgement, (*fetched, *helpers), tried), None)
-        if judgement.anchor is not None or place is None:
+        source = next(_places(judgement, (*fetched, *helpers), tried), None)
+        if judgement.anchor is not None or source is None:
             break
-        below, url = place
+        below, url = source
         tried.add(url)
         try:
-            found = read_bundle(fetcher.get(url, size=_LARGEST_ISSUERS), url).certificates
+            certificates = read_bundle(fetcher.get(url, size=_LARGEST_ISSUERS), url).certificates
         except MedmailError as error:
             yield failed(url, "intermediate", error)
             continue
         urls.append(url)
         name = facts(below).issuer
-        fetched += sorted(found, key=lambda one: facts(one).subject != name)[:_MOST_FETCHED]
-        judgement = _judge(fetcher.trust.authorities, certificate, (*helpers, *fetched), fetcher.now)
-    new = [one for one in judgement.chain[1:-1] if one in fetched] if sound(judgement) else []
+        fetched += sorted(certificates, key=lambda each: facts(each).subject != name)[:_MOST_FETCHED]
+        judgement = _judge(fetcher.trust.authorities, certificate, (*helpers, *fetched), fetcher.run.now)
+    new = [above for above in judgement.chain[1:-1] if above in fetched] if sound(judgement) else []
     for helper in new:
-        keep(fetcher.trust, fetcher.log, fetcher.actor, helper)
+        keep(fetcher.trust, fetcher.run, helper)
     for url in urls:
         yield Fetched(url, "intermediate", "updated" if new else "unchanged", None, None, OK)
     return judgement
@@ -206,8 +205,8 @@ def _places(
     It may end at a root that nobody here trusts, while somebody who is trusted has certified that root, or
     one below it, too (RFC 4158 §2.3).
     """
-    subjects = {facts(one).subject for one in judgement.chain}
-    twins = (one for one in others if facts(one).subject in subjects)
+    subjects = {facts(link).subject for link in judgement.chain}
+    twins = (other for other in others if facts(other).subject in subjects)
     for certificate in (*reversed(judgement.chain), *twins):
         for url in locations.issuer_urls(certificate):
             if url not in tried:

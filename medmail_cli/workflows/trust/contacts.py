@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from medmail_cli.pki.path.validation import Authorities, Judgement
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.workflows.mail.send import Event, SendOptions
     from medmail_cli.workflows.mail.sending import SendingContext
 
@@ -63,26 +63,23 @@ def listed(
 
     Raises ``not-found`` where there is a query and nothing meets it, ``store-damaged``.
     """
-    wanted, found = query.casefold(), False
+    wanted, matched = query.casefold(), False
     for contact in contacts.all():
         names = [subject_text(known.certificate) for known in contact.certificates]
         if any(wanted in text.casefold() for text in (contact.address, *names)):
-            found = True
+            matched = True
             yield _shown(contact, "kept", authorities, now)
-    if query and not found:
+    if query and not matched:
         raise MedmailError("not-found", what="contact", name=query)
 
 
 def add(
     contacts: Contacts,
     authorities: "Authorities",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     data: bytes,
     name: str,
     address: str | None,
-    *,
-    now: dt.datetime,
 ) -> Iterator[ContactItem | Note]:
     """Take the certificates of a file, each for the addresses it bears, or all for ``address``.
 
@@ -105,25 +102,25 @@ def add(
     for bearer, certificates in chosen.items():
         yield from _warnings(bearer, contacts)
         old = contacts.stored(bearer)
-        chains = {one: _above(one, above, authorities, now) for one in certificates}
+        chains = {leaf: _above(leaf, above, authorities, run.now) for leaf in certificates}
         known = {k.certificate: k.above for k in old.certificates} if old is not None else {}
-        objects = [Known(certificate, "added", now).sha256 for certificate in certificates]
+        objects = [Known(certificate, "added", run.now).sha256 for certificate in certificates]
         if (
             old is not None
             and not {*objects} & {*contacts.unknown(old)}
             and all(c in known and {*chains[c]} <= {*known[c]} for c in certificates)
         ):
-            yield _shown(old, "unchanged", authorities, now)
+            yield _shown(old, "unchanged", authorities, run.now)
             continue
-        with logged(log, "contact-add", actor, objects=objects, address=bearer):
+        with logged(run, "contact-add", objects=objects, address=bearer):
             contact = contacts.add(
                 bearer,
                 certificates,
-                now=now,
+                now=run.now,
                 chains=chains,
-                signed_by=lambda one: _judged(one, above, authorities, now).signed_by,
+                signed_by=lambda leaf: _judged(leaf, above, authorities, run.now).signed_by,
             )
-        yield _shown(contact, "added" if old is None else "changed", authorities, now)
+        yield _shown(contact, "added" if old is None else "changed", authorities, run.now)
 
 
 def _above(
@@ -134,7 +131,7 @@ def _above(
 ) -> "list[x509.Certificate]":
     """Those of ``helpers`` that stand above a certificate."""
     chain = _judged(certificate, helpers, authorities, now).chain
-    return [one for one in chain[1:] if one in helpers and not facts(one).self_issued]
+    return [helper for helper in chain[1:] if helper in helpers and not facts(helper).self_issued]
 
 
 def _judged(
@@ -151,32 +148,26 @@ def _judged(
 def set_reads(
     contacts: Contacts,
     authorities: "Authorities",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     address: str,
     reads: Literal["modern", "legacy"],
-    *,
-    now: dt.datetime,
 ) -> Iterator[ContactItem]:
     """Say what a contact's software reads. Raises ``not-found``."""
     contact = _existing(contacts, address)
     if contact.reads != reads or (reads == "modern" and contact.capabilities):
-        with logged(log, "contact-set", actor, address=contact.address, reads=reads):
+        with logged(run, "contact-set", address=contact.address, reads=reads):
             contact = contacts.set_reads(contact.address, reads)
-        yield _shown(contact, "changed", authorities, now)
+        yield _shown(contact, "changed", authorities, run.now)
     else:
-        yield _shown(contact, "unchanged", authorities, now)
+        yield _shown(contact, "unchanged", authorities, run.now)
 
 
 def accept(
     contacts: Contacts,
     authorities: "Authorities",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     address: str,
     sha256: str,
-    *,
-    now: dt.datetime,
 ) -> Iterator[ContactItem]:
     """Take waiting certificates of another issuer into use, and those that the log knew nothing of.
 
@@ -187,27 +178,24 @@ def accept(
     unknown = [digest for digest in contacts.unknown(contact) if digest.startswith(wanted)]
     if not waiting and not unknown:
         raise MedmailError("not-found", what="waiting certificate", name=sha256 or address)
-    with logged(log, "contact-accept", actor, objects=[*waiting, *unknown], address=contact.address):
+    with logged(run, "contact-accept", objects=[*waiting, *unknown], address=contact.address):
         if waiting:
             contact = contacts.accept(contact.address, wanted)
-    yield _shown(contact, "accepted", authorities, now)
+    yield _shown(contact, "accepted", authorities, run.now)
 
 
 def remove(
     contacts: Contacts,
     authorities: "Authorities",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     address: str,
-    *,
-    now: dt.datetime,
 ) -> Iterator[ContactItem]:
     """Forget a contact. Raises ``not-found``."""
     contact = contacts.existing(address)
     objects = [known.sha256 for known in (*contact.certificates, *contact.waiting)]
-    with logged(log, "contact-remove", actor, objects=objects, address=contact.address):
+    with logged(run, "contact-remove", objects=objects, address=contact.address):
         contacts.remove(contact.address)
-    yield _shown(contact, "removed", authorities, now)
+    yield _shown(contact, "removed", authorities, run.now)
 
 
 def _existing(contacts: Contacts, address: str) -> Contact:

@@ -26,7 +26,7 @@ from medmail_cli.pki.x509.certificate import facts
 from medmail_cli.workflows.audited import logged
 
 if TYPE_CHECKING:
-    from medmail_cli.store.log.writer import AuditLog
+    from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.anchors import Trust
     from medmail_cli.store.trust.silent_hosts import Unanswered
     from medmail_cli.transport.http import Form
@@ -56,7 +56,7 @@ class Fetched:
 
 def sound(judgement: Judgement) -> bool:
     """Whether a chain leads to an anchor and everybody in it was entitled to issue the next."""
-    return judgement.anchor is not None and not any(one.code in _BROKEN for one in judgement.problems)
+    return judgement.anchor is not None and not any(problem.code in _BROKEN for problem in judgement.problems)
 
 
 @dataclass
@@ -64,18 +64,16 @@ class Fetcher:
     """Asks servers in one run; each address once, and no host again that did not answer.
 
     ``unanswered`` remembers failures from run to run; ``each`` bounds the seconds of one fetch, ``seconds``
-    those of all together. ``told`` hears of each host before it is asked.
+    those of all together. ``announce`` hears of each host before it is asked.
     """
 
     trust: "Trust"
-    log: "AuditLog"
-    actor: str
-    now: datetime
+    run: "RunContext"
     allow_private: bool = False
     unanswered: "Unanswered | None" = None
     each: float = 30.0
     seconds: float | None = None
-    told: Callable[[str], None] = lambda _host: None
+    announce: Callable[[str], None] = lambda _host: None
     _down: dict[str, MedmailError] = field(default_factory=dict, repr=False)
     _done: dict[str, bool] = field(default_factory=dict, repr=False)
     _asked: set[x509.Certificate] = field(default_factory=set, repr=False)
@@ -94,10 +92,10 @@ class Fetcher:
                 self._asked.add(certificate)
                 above = judgement.chain[judgement.chain.index(issuer) :]
                 answers = list(self.answer(certificate, issuer))
-                if not any(one.status == "updated" for one in answers):
+                if not any(event.status == "updated" for event in answers):
                     answers += self.lists(locations.revocation_points(certificate), above)
                 events += answers
-        return any(one.status == "updated" for one in events)
+        return any(event.status == "updated" for event in events)
 
     def answer(self, certificate: x509.Certificate, issuer: x509.Certificate) -> Iterator[Fetched]:
         """Ask the responders that a certificate names, until one answers."""
@@ -139,7 +137,7 @@ class Fetcher:
         lately = self.unanswered is not None and (url in self.unanswered or host in self.unanswered)
         if lately or seconds <= 0:
             raise MedmailError("server-unreachable", host=host, reason="timed-out")
-        self.told(host)
+        self.announce(host)
         started = time.monotonic()
         try:
             limits = http.Limits(size=size, seconds=seconds, allow_private=self.allow_private)
@@ -166,8 +164,8 @@ class Fetcher:
         try:
             form = Form(ocsp.request(certificate, issuer), "application/ocsp-request")
             der = self.get(url, form, size=ocsp.LARGEST)
-            _check_answer(der, certificate, issuer, url, self.now)
-            with logged(self.log, "trust-update", self.actor, objects=(digest,), kind="ocsp"):
+            _check_answer(der, certificate, issuer, url, self.run.now)
+            with logged(self.run, "trust-update", objects=(digest,), kind="ocsp"):
                 changed = self.trust.keep_ocsp(certificate, der)
         except MedmailError as error:
             return failed(url, "ocsp", error, digest)
@@ -177,16 +175,16 @@ class Fetcher:
         self, url: str, above: Sequence[x509.Certificate]
     ) -> tuple[Fetched, x509.CertificateRevocationList | None]:
         try:
-            found = read_bundle(self.get(url), url).crls
-            if len(found) != 1:
+            crls = read_bundle(self.get(url), url).crls
+            if len(crls) != 1:
                 raise MedmailError("malformed", what=url)
-            signer = self._check_list(found[0], above, url)
-            changed = keep(self.trust, self.log, self.actor, found[0], signer)
+            signer = self._check_list(crls[0], above, url)
+            changed = keep(self.trust, self.run, crls[0], signer)
         except MedmailError as error:
             return failed(url, "crl", error), None
         if not changed:
             self._remember(url)
-        return Fetched(url, "crl", "updated" if changed else "unchanged", None, None, OK), found[0]
+        return Fetched(url, "crl", "updated" if changed else "unchanged", None, None, OK), crls[0]
 
     def _check_list(
         self, crl: x509.CertificateRevocationList, above: Sequence[x509.Certificate], url: str
@@ -198,7 +196,7 @@ class Fetcher:
         read = read_crl(crl)
         if read is None or read.unknown is not None:
             raise MedmailError("malformed", what=url)
-        if read.this_update > self.now + SKEW:
+        if read.this_update > self.run.now + SKEW:
             raise MedmailError("not-yet-valid")
         authorities = self.trust.authorities
         for signer in dict.fromkeys((*above, *authorities.named(read.issuer))):
@@ -209,7 +207,7 @@ class Fetcher:
                 continue
             if signer in above or (
                 fit(signer, "crl")
-                and sound(authorities.judge(signer, at=self.now, purpose="crl", revocation="soft"))
+                and sound(authorities.judge(signer, at=self.run.now, purpose="crl", revocation="soft"))
             ):
                 return signer
         raise MedmailError("bad-signature")
@@ -243,8 +241,7 @@ def _check_answer(
 
 def keep(
     trust: "Trust",
-    log: "AuditLog",
-    actor: str,
+    run: "RunContext",
     thing: x509.Certificate | x509.CertificateRevocationList,
     *signers: x509.Certificate,
 ) -> bool:
@@ -252,7 +249,7 @@ def keep(
     changed = False
     for item, new in trust.plan(thing.public_bytes(Encoding.DER), "", intermediate=True, signers=signers):
         if new:
-            with logged(log, "trust-update", actor, objects=(item.sha256,), kind=item.kind):
+            with logged(run, "trust-update", objects=(item.sha256,), kind=item.kind):
                 trust.keep(item)
             changed = True
     return changed

@@ -47,8 +47,8 @@ class Validator:
                 revocation=self.profile.revocation,
             )
 
-        found = judged()
-        if self.fetcher is not None and self.fetcher.settle(found):
+        judgement = judged()
+        if self.fetcher is not None and self.fetcher.settle(judgement):
             self.authorities = self.fetcher.trust.authorities
-            found = judged()
-        return found
+            judgement = judged()
+        return judgement
