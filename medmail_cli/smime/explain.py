@@ -78,7 +78,7 @@ def _step(verdict: Verdict, check: Check, rule: str, evidence: str, *, checked: 
     codes = of_step(check)
     failed = [p for p in verdict.problems if p.code in codes and _belongs(verdict, check, p.code)]
     noted = [p for p in verdict.notes if p.code in codes]
-    said = [paths.told(p) for p in (*failed, *noted)]
+    said = [paths.problem_text(p) for p in (*failed, *noted)]
     if checked and evidence:
         said.insert(0, evidence)
     if failed:
@@ -110,13 +110,13 @@ def _signer(judged: Judged, opened: Opened, authorities: Authorities) -> Iterato
     if judged.judgement is not None:
         failed = [p for p in failed if p not in judged.judgement.problems]
     repaired = [p.code for p in opened.verdict.notes if p.code in codes]
-    evidence += [paths.told(p) for p in failed] + repaired
+    evidence += [paths.problem_text(p) for p in failed] + repaired
     result: Result = "failed" if failed else "noted" if repaired else "held"
     if judged.proven is None and not failed:
         result = "not-made"  # without the certificate there is no key to check it with
     yield Step("signature", "RFC 5652 §5.4 to §5.6", result, tuple(evidence), signer.subject)
     if judged.judgement is None or opened.at is None:
-        missing = tuple(paths.told(p) for p in judged.problems if p.code == "untrusted-issuer")
+        missing = tuple(paths.problem_text(p) for p in judged.problems if p.code == "untrusted-issuer")
         yield Step("anchor", "RFC 5652 §5.1, RFC 5280 §6.1.1 (d)", "failed", missing)
         return
     for step in paths.explain(judged.judgement, authorities, at=opened.at, enclosed=judged.enclosed):
