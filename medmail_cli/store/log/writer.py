@@ -109,17 +109,17 @@ class AuditLog:
 
         Raises KeyError where one names no open intent of this run.
         """
-        group = [(one, self._open[one.of]) for one in outcomes]
+        group = [(outcome, self._open[outcome.of]) for outcome in outcomes]
         with self._appending():
             first = self._size
             self._write(
                 [
-                    entries.outcome_line(first + i, self._now(), self.run, one, intent)
-                    for i, (one, intent) in enumerate(group)
+                    entries.outcome_line(first + i, self._now(), self.run, outcome, intent)
+                    for i, (outcome, intent) in enumerate(group)
                 ]
             )
-            for one, _ in group:
-                del self._open[one.of]
+            for outcome, _ in group:
+                del self._open[outcome.of]
         return range(first, first + len(group))
 
     def events(self, events: Iterable[Intent]) -> None:
@@ -285,8 +285,8 @@ class AuditLog:
     def _write_all(self, said: Iterable[Intent], kind: Literal["intent", "event"]) -> None:
         self._write(
             [
-                entries.intent_line(index, self._now(), self.run, self._vouched(index, one), kind=kind)
-                for index, one in enumerate(said, self._size)
+                entries.intent_line(index, self._now(), self.run, self._vouched(index, intent), kind=kind)
+                for index, intent in enumerate(said, self._size)
             ]
         )
 
@@ -300,10 +300,10 @@ class AuditLog:
         return replace(intent, facts={**intent.facts, belief.VOUCHED: said})
 
     def _store(self, size: int, stored: Sequence[bytes]) -> None:
-        rest, place = memoryview(b"".join(stored)), tree.stored_count(size) * tree.HASH_SIZE
+        rest, position = memoryview(b"".join(stored)), tree.stored_count(size) * tree.HASH_SIZE
         while rest:
-            written = os.pwrite(self._hashes, rest, place)
-            rest, place = rest[written:], place + written
+            written = os.pwrite(self._hashes, rest, position)
+            rest, position = rest[written:], position + written
 
     def _stored(self, index: int) -> bytes:
         return os.pread(self._hashes, tree.HASH_SIZE, index * tree.HASH_SIZE)
