@@ -74,11 +74,11 @@ class Card:
         token: "pkcs11.Token",
         pin: Pin,
         refused: Callable[[], Refused],
-        told: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self.module = module
         self._token = token
-        self._pin, self._refused, self._told = pin, refused, told
+        self._pin, self._refused, self._report = pin, refused, report
         self._session: pkcs11.Session | None = None
         self._had_keys = False
         self._failure: MedmailError | None = None
@@ -103,23 +103,24 @@ class Card:
         import pkcs11
         from pkcs11 import Attribute, CertificateType, ObjectClass
 
-        found = []
+        certificates = []
         wanted = {
             Attribute.CLASS: ObjectClass.CERTIFICATE,
             Attribute.CERTIFICATE_TYPE: CertificateType.X_509,
         }
         try:
             with self._reading() as session:
-                for number, one in enumerate(session.get_objects(wanted)):
+                for number, card_object in enumerate(session.get_objects(wanted)):
                     if number >= _MOST_CERTIFICATES:
                         break
-                    value, key_id = attribute(one, Attribute.VALUE), attribute(one, Attribute.ID)
+                    value = attribute(card_object, Attribute.VALUE)
+                    key_id = attribute(card_object, Attribute.ID)
                     if len(value) <= _LARGEST_CERTIFICATE:
                         with contextlib.suppress(*UNREADABLE):  # nobody else could read it either
-                            found.append((key_id, load(value)))
+                            certificates.append((key_id, load(value)))
         except pkcs11.PKCS11Error as error:
             raise self.failed(error) from None
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(certificates))
 
     @contextlib.contextmanager
     def _reading(self) -> "Iterator[pkcs11.Session]":
@@ -153,7 +154,7 @@ class Card:
             except MedmailError as error:
                 self._failure = error
                 if error.code in ("wrong-pin", "pin-locked"):
-                    self._told(error.code)
+                    self._report(error.code)
                 raise
         return self._session
 
@@ -266,7 +267,7 @@ class Card:
 class Cards:
     """The cards of one run. ``module`` is where a card's module is if the one it was enrolled by is gone.
 
-    ``told`` hears, by its code, of a PIN that a card refused.
+    ``report`` hears, by its code, of a PIN that a card refused.
     """
 
     def __init__(
@@ -274,9 +275,9 @@ class Cards:
         pin: Pin,
         refused: Callable[[], Refused],
         module: Path | None = None,
-        told: Callable[[str], None] = lambda _code: None,
+        report: Callable[[str], None] = lambda _code: None,
     ) -> None:
-        self._pin, self._refused, self._module, self._told = pin, refused, module, told
+        self._pin, self._refused, self._module, self._report = pin, refused, module, report
         self._libraries: dict[str, Any] = {}
         self._cards: dict[tuple[str, str], Card] = {}
 
@@ -288,7 +289,7 @@ class Cards:
         """
         given = module or self._module
         named = [given] if given is not None else modules.modules()
-        found: dict[tuple[str, str], Card] = {}
+        cards: dict[tuple[str, str], Card] = {}
         loaded = 0
         for path in named:
             try:
@@ -299,12 +300,12 @@ class Cards:
                 continue  # a module that does not run here is none; another may have the card
             loaded += 1
             for token in tokens:
-                card = Card(str(path), token, self._pin, self._refused, self._told)
+                card = Card(str(path), token, self._pin, self._refused, self._report)
                 # two modules may show the same card: the first knows it best
-                found.setdefault((card.serial, card.label), card)
+                cards.setdefault((card.serial, card.label), card)
         if not loaded:
             raise MedmailError("no-card-module", path="", reason="none-found")
-        fitting = [card for card in found.values() if which is None or which in (card.label, card.serial)]
+        fitting = [card for card in cards.values() if which is None or which in (card.label, card.serial)]
         if not fitting:
             raise MedmailError("card-absent", label=which or "")
         if len(fitting) > 1:
@@ -312,22 +313,22 @@ class Cards:
         return self._kept(fitting[0])
 
     @alone
-    def at(self, place: "CardPlace") -> Card:
-        """The card of ``place``. Raises ``no-card-module``, ``card-absent``, ``extra-missing``."""
-        if (place.serial, place.label) in self._cards:
-            return self._cards[place.serial, place.label]
-        if not place.module:  # of a backup: which code is loaded is for this machine to say
-            return self._anywhere(place)
-        path = place.module
+    def at(self, card_place: "CardPlace") -> Card:
+        """The card of ``card_place``. Raises ``no-card-module``, ``card-absent``, ``extra-missing``."""
+        if (card_place.serial, card_place.label) in self._cards:
+            return self._cards[card_place.serial, card_place.label]
+        if not card_place.module:  # of a backup: which code is loaded is for this machine to say
+            return self._anywhere(card_place)
+        path = card_place.module
         if self._module is not None and not Path(path).exists():
             path = str(self._module)
         for token in self._tokens(path):
-            card = Card(path, token, self._pin, self._refused, self._told)
-            if (card.serial, card.label) == (place.serial, place.label):
+            card = Card(path, token, self._pin, self._refused, self._report)
+            if (card.serial, card.label) == (card_place.serial, card_place.label):
                 return self._kept(card)
-        raise MedmailError("card-absent", label=place.label)
+        raise MedmailError("card-absent", label=card_place.label)
 
-    def _anywhere(self, place: "CardPlace") -> Card:
+    def _anywhere(self, card_place: "CardPlace") -> Card:
         for path in [self._module] if self._module is not None else modules.modules():
             try:
                 tokens = self._tokens(str(path))
@@ -336,10 +337,10 @@ class Cards:
                     raise
                 continue
             for token in tokens:
-                card = Card(str(path), token, self._pin, self._refused, self._told)
-                if (card.serial, card.label) == (place.serial, place.label):
+                card = Card(str(path), token, self._pin, self._refused, self._report)
+                if (card.serial, card.label) == (card_place.serial, card_place.label):
                     return self._kept(card)
-        raise MedmailError("card-absent", label=place.label)
+        raise MedmailError("card-absent", label=card_place.label)
 
     def _kept(self, card: Card) -> Card:
         return self._cards.setdefault((card.serial, card.label), card)
@@ -358,14 +359,14 @@ class Cards:
             except (RuntimeError, OSError) as error:
                 reason = str(error) or type(error).__name__
                 raise MedmailError("no-card-module", path=path, reason=reason) from None
-        found = []
+        tokens = []
         with contextlib.suppress(pkcs11.PKCS11Error):  # a module whose readers have gone shows no card
             for slot in self._libraries[path].get_slots(token_present=True):
                 with contextlib.suppress(pkcs11.PKCS11Error):
                     token = slot.get_token()
                     if token.flags & (TokenFlag.TOKEN_INITIALIZED | TokenFlag.USER_PIN_INITIALIZED):
-                        found.append(token)
-        return found
+                        tokens.append(token)
+        return tokens
 
     @alone
     def close(self) -> None:
