@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-    from medmail_cli.devices.card import Cards
+    from medmail_cli.devices.cards import Cards
     from medmail_cli.model import CardPlace, PrivateKey
     from medmail_cli.profile import Profile
     from medmail_cli.store.keys.keystore import Keystore, Unlocked
@@ -391,7 +391,7 @@ class Session:
     @cached_property
     def cards(self) -> "Cards":
         """The cards that this run uses, logged out of at its end."""
-        from medmail_cli.devices.card import Cards
+        from medmail_cli.devices.cards import Cards
         from medmail_cli.store.keys.refused_pins import RefusedPins
 
         return Cards(

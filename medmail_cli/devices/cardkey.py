@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import pkcs11
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-    from medmail_cli.devices.card import Card, Cards
+    from medmail_cli.devices.card import Card
+    from medmail_cli.devices.cards import Cards
     from medmail_cli.model import CardPlace, KeyTransport, Primitive, SignatureScheme
 
 _SAMPLE = 32

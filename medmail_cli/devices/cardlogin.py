@@ -13,7 +13,7 @@ from medmail_cli.pki.path.chain import chain_of
 from medmail_cli.pki.x509.usage import purpose
 
 if TYPE_CHECKING:
-    from medmail_cli.devices.card import Cards
+    from medmail_cli.devices.cards import Cards
     from medmail_cli.model import CardPlace
 
 
