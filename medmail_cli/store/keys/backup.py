@@ -28,7 +28,8 @@ from medmail_cli.store.keys.seal import Cost
 from medmail_cli.store.trust.believed import SEAL, SEAL_LABEL, open_seal
 
 if TYPE_CHECKING:
-    from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.store.keys.keystore import Keystore
+    from medmail_cli.store.keys.unlocked import Unlocked
 
 VERSION = 1
 LARGEST = 64 << 20
@@ -158,15 +159,15 @@ def restore_backup(keystore: "Keystore", backup: Backup, passphrase: bytes) -> "
     """
     from medmail_cli.store.keys.unlocked import Unlocked
 
-    opener = Unlocked(keystore, backup.master)
+    store = Unlocked(keystore, backup.master)
     identities = {
-        identity_id: _placeless(opener, identity_id, content)
+        identity_id: _placeless(store, identity_id, content)
         for identity_id, content in backup.identities.items()
     }
     with keystore.writing():
         if keystore.exists:
             raise MedmailError("keystore-exists", path=str(keystore.folder))
-        store = keystore.install(
+        keystore.install(
             backup.master, passphrase, backup.store_id, backup.created, identities, backup.beside
         )
     keystore.recall()  # a backup knows nothing of what was revoked since

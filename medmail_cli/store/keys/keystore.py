@@ -36,17 +36,14 @@ from medmail_cli.errors import MedmailError, not_readable
 from medmail_cli.pki.x509.address import same_address
 from medmail_cli.store import files
 from medmail_cli.store.keys import seal
-from medmail_cli.store.keys.identity import CARD, FILES, ID, ID_DIGITS, Identity, key_digest, read
+from medmail_cli.store.keys.identity import CARD, FILES, ID, ID_DIGITS, Identity, read
 from medmail_cli.store.keys.own_revoked import REVOKED, add_revoked, revoked
 from medmail_cli.store.keys.seal import Cost
-from medmail_cli.store.keys.unlocked import SealedKey, Unlocked
 
 if TYPE_CHECKING:
     from cryptography import x509
 
     from medmail_cli.pki.x509.usage import Purpose
-
-__all__ = ["Identity", "Keystore", "SealedKey", "Unlocked", "key_digest"]
 
 HEADER, LOCK, UNFINISHED = "keystore.json", "lock", ".restoring"
 VERSION = 1
@@ -215,8 +212,8 @@ class Keystore:
 
     # --- opening ---------------------------------------------------------------------------------------
 
-    def unlock(self, passphrase: bytes) -> "Unlocked":
-        """Open the keystore. Raises ``no-keystore``, ``wrong-passphrase`` and ``store-damaged``."""
+    def master_key(self, passphrase: bytes) -> bytes:
+        """What the passphrase opens. Raises ``no-keystore``, ``wrong-passphrase`` and ``store-damaged``."""
         header = self.read_header()
         try:
             master = seal.unwrap(passphrase, header, _bound(header))
@@ -224,27 +221,25 @@ class Keystore:
             raise self._damaged() from None
         if master is None:
             raise MedmailError("wrong-passphrase", path=str(self.folder))
-        return self._opened(master, header)
+        if not _is_checked(master, header):
+            raise self._damaged()
+        return master
 
-    def unlock_with(self, master: bytes) -> "Unlocked":
-        """Open the keystore with its master key. Raises ``keystore-locked`` where that is another's."""
-        return self._opened(master, self.read_header(), "keystore-locked")
+    def check(self, master: bytes) -> None:
+        """Raises ``keystore-locked`` where that is another's master key."""
+        if not _is_checked(master, self.read_header()):
+            raise MedmailError("keystore-locked", path=str(self.header))
 
-    def _opened(
-        self, master: bytes, header: Mapping[str, Any], otherwise: str = "store-damaged"
-    ) -> "Unlocked":
-        if not hmac.compare_digest(_check(master), str(header.get("check"))):
-            raise MedmailError(otherwise, path=str(self.header))
-        return Unlocked(self, master)
-
-    def create(self, passphrase: bytes, now: dt.datetime) -> "Unlocked":
-        """Make the keystore; where another process has just done so, open that one."""
+    def create(self, passphrase: bytes, now: dt.datetime) -> bytes:
+        """Make the keystore; where another process has just done so, open that one. Its master key."""
         with self.writing():
             if not self.header.exists():
                 if self._folders():
                     raise self._damaged()
-                return self.install(seal.new_key(), passphrase, secrets.token_hex(8), now, {})
-        return self.unlock(passphrase)
+                master = seal.new_key()
+                self.install(master, passphrase, secrets.token_hex(8), now, {})
+                return master
+        return self.master_key(passphrase)
 
     def install(
         self,
@@ -254,7 +249,7 @@ class Keystore:
         created: dt.datetime,
         identities: Mapping[str, Mapping[str, bytes]],
         beside: Mapping[str, bytes] = MappingProxyType({}),
-    ) -> "Unlocked":
+    ) -> None:
         """Write a whole keystore, its header last; inside :meth:`writing` and where none is.
 
         ``identities`` are the files of each identity's folder, ``beside`` those of :meth:`beside`. Killed
@@ -271,7 +266,6 @@ class Keystore:
         header = {"medmail-keystore": VERSION, "id": store_id, "created": created.isoformat()}
         self.wrap(header | {"check": _check(master)}, master, passphrase)
         (self.folder / UNFINISHED).unlink(missing_ok=True)
-        return Unlocked(self, master)
 
     def beside(self) -> dict[str, bytes]:
         """The files that stand beside the identities and belong to them, by name. Raises ``not-readable``."""
@@ -379,6 +373,10 @@ def is_beside(name: str) -> bool:
 
 def _check(master: bytes) -> str:
     return seal.subkey(master, _CHECK_LABEL)[:16].hex()
+
+
+def _is_checked(master: bytes, header: Mapping[str, Any]) -> bool:
+    return hmac.compare_digest(_check(master), str(header.get("check")))
 
 
 def _bound(header: Mapping[str, Any]) -> bytes:

@@ -35,6 +35,22 @@ def subkey(master: bytes, label: str) -> bytes:
     return seal.subkey(master, f"medmail store {label}")
 
 
+def unlock(keystore: "Keystore", passphrase: bytes) -> "Unlocked":
+    """Open the keystore. Raises ``no-keystore``, ``wrong-passphrase`` and ``store-damaged``."""
+    return Unlocked(keystore, keystore.master_key(passphrase))
+
+
+def unlock_with(keystore: "Keystore", master: bytes) -> "Unlocked":
+    """Open the keystore with its master key. Raises ``keystore-locked`` where that is another's."""
+    keystore.check(master)
+    return Unlocked(keystore, master)
+
+
+def create_keystore(keystore: "Keystore", passphrase: bytes, now: dt.datetime) -> "Unlocked":
+    """Make the keystore; where another process has just done so, open that one."""
+    return Unlocked(keystore, keystore.create(passphrase, now))
+
+
 class Unlocked:
     """An open keystore. Private keys stay sealed until they are first used.
 

@@ -31,7 +31,8 @@ from medmail_cli.workflows.enrol.offered_roots import Anchor, AskTrust, check_fi
 if TYPE_CHECKING:
     from medmail_cli.devices.card import Card
     from medmail_cli.devices.cards import Cards
-    from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.store.keys.keystore import Keystore
+    from medmail_cli.store.keys.unlocked import Unlocked
     from medmail_cli.store.log.writer import AuditLog
     from medmail_cli.store.trust.anchors import Trust
 
