@@ -113,15 +113,15 @@ def _people(fields: Sequence[Field], name: str) -> str | None:
 
 
 def _ids(fields: Sequence[Field], name: str) -> tuple[str, ...]:
-    lines = all_of(fields, name)
-    return parse_ids(lines[0].value) if lines else ()
+    matching = all_of(fields, name)
+    return parse_ids(matching[0].value) if matching else ()
 
 
 def headers(fields: Sequence[Field], *, protected: bool) -> Headers:
     """These fields as the verdict has them, decoded for showing."""
     dates = all_of(fields, "date")
     # one identifier, or what stands there: a letter's own name is not pieced together (RFC 5322 3.6.4)
-    own = without_comments(lines[0].value) if (lines := all_of(fields, "message-id")) else ""
+    own = without_comments(matching[0].value) if (matching := all_of(fields, "message-id")) else ""
     ids = own.split()
     answered = _ids(fields, "in-reply-to")
     return Headers(

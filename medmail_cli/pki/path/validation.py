@@ -391,10 +391,8 @@ class _Case:
         if self.known_now is not None and crl.this_update - self.known_now > SKEW:
             return None
         came_along = self.helpers.certificates.get(crl.issuer, ())
-        likely = sorted(came_along, key=lambda candidate: facts(candidate).key_id != crl.key_id)[
-            :MOST_SIGNERS
-        ]
-        for signer in dict.fromkeys((*above, *self.authorities.named(crl.issuer), *likely)):
+        likely = sorted(came_along, key=lambda candidate: facts(candidate).key_id != crl.key_id)
+        for signer in dict.fromkeys((*above, *self.authorities.named(crl.issuer), *likely[:MOST_SIGNERS])):
             read = facts(signer)
             if read.subject != crl.issuer or (read.usage is not None and not read.usage.crl_sign):
                 continue
