@@ -225,10 +225,10 @@ def _duration(table: Table, key: str) -> str | None:
 
 def seconds(duration: str) -> int:
     """``90s``, ``15m``, ``2h`` or ``30d`` in seconds. Raises ValueError."""
-    found = re.fullmatch(r"([0-9]{1,6})([smhd])", duration)
-    if not found:
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", duration)
+    if not match:
         raise ValueError(duration)
-    return int(found.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found.group(2)]
+    return int(match.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match.group(2)]
 
 
 def _server(table: Table | None) -> Server | None:

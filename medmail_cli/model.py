@@ -121,9 +121,9 @@ class Phrase(str):
 
 def phrase(template: str, *parts: str) -> Phrase:
     """``template`` with ``parts``, phrases perhaps, at ``{0}``, ``{1}`` …; the view has every template."""
-    made = Phrase(template.format(*parts))
-    made.template, made.parts = template, parts
-    return made
+    text = Phrase(template.format(*parts))
+    text.template, text.parts = template, parts
+    return text
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -76,7 +76,7 @@ _OWN = frozenset(
 
 def headers(group: Table) -> dict[str, str]:
     """The fields of a table ``headers``, to be added to every letter. Raises ``bad-config``."""
-    found: dict[str, str] = {}
+    added: dict[str, str] = {}
     for name in list(group.values):
         value = group.take(name, str)
         own = name.lower() in _OWN or name.lower().startswith(("content-", "mime-version", "hp-"))
@@ -84,9 +84,9 @@ def headers(group: Table) -> dict[str, str]:
             group.fail(name, "not-a-header")
         if not value or not value.isprintable() or len(value) > _LONGEST_VALUE:
             group.fail(name, "not-a-header-value")
-        found[name] = value
+        added[name] = value
     group.end()
-    return found
+    return added
 
 
 _LONGEST_VALUE = 500

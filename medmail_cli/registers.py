@@ -20,7 +20,7 @@ class Mechanism(NamedTuple):
     """A SASL mechanism: what it proves oneself by, and which of several of that kind is tried first."""
 
     needs: Literal["password", "token", "certificate"]
-    place: int
+    rank: int
 
 
 MECHANISMS = {

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-    from medmail_cli.devices.card import Cards
+    from medmail_cli.devices.cards import Cards
     from medmail_cli.model import CardPlace, PrivateKey
     from medmail_cli.profile import Profile
-    from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.store.keys.keystore import Keystore
+    from medmail_cli.store.keys.unlocked import Unlocked
     from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.log.writer import AuditLog
     from medmail_cli.store.mail.mailbox import Mailbox
@@ -335,13 +336,14 @@ class Session:
 
     def _unlock(self) -> "Unlocked":
         from medmail_cli.devices import keyring
+        from medmail_cli.store.keys.unlocked import unlock_with
 
         coredumps.off()
         self.keystore.read_header()
         if (key := keyring.kept_master_key(self.paths.keystore)) is not None:
             # a key kept for a keystore that stood here before opens nothing
             with suppress(MedmailError):
-                return self.keystore.unlock_with(key)
+                return unlock_with(self.keystore, key)
         return self._by_passphrase()
 
     def unlock_by_passphrase(self) -> "Unlocked":
@@ -349,9 +351,11 @@ class Session:
         return self._sealed(self._by_passphrase())
 
     def _by_passphrase(self) -> "Unlocked":
+        from medmail_cli.store.keys.unlocked import unlock
+
         self.keystore.read_header()
         with self.refusals_logged():
-            return self.keystore.unlock(self.secret("passphrase"))
+            return unlock(self.keystore, self.secret("passphrase"))
 
     @contextmanager
     def refusals_logged(self) -> "Iterator[None]":
@@ -369,12 +373,13 @@ class Session:
 
     def unlock_or_create(self) -> "Unlocked":
         """The keystore, open; where there is none yet it is made, with a new passphrase."""
+        from medmail_cli.store.keys.unlocked import create_keystore
         from medmail_cli.store.trust.believed import SEAL_LABEL
 
         if "unlocked" not in self.__dict__ and not self.keystore.exists:
             believed = self.believed.belief
             with self.refusals_logged():
-                created = self.keystore.create(self.new_secret("passphrase"), self.now())
+                created = create_keystore(self.keystore, self.new_secret("passphrase"), self.now())
             self.believed.seal(self.keystore.folder, created.subkey(SEAL_LABEL), believed)
             self.__dict__["unlocked"] = self._with_cards(created)
         return self.unlocked
@@ -391,7 +396,7 @@ class Session:
     @cached_property
     def cards(self) -> "Cards":
         """The cards that this run uses, logged out of at its end."""
-        from medmail_cli.devices.card import Cards
+        from medmail_cli.devices.cards import Cards
         from medmail_cli.store.keys.refused_pins import RefusedPins
 
         return Cards(

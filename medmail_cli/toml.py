@@ -40,15 +40,15 @@ class Table:
             pattern = (
                 r"^[ \t]*\[\s*" + r"\s*\.\s*".join(rf'"?{re.escape(p)}"?' for p in header[:depth]) + r"\s*\]"
             )
-            if found := re.search(pattern, self.text, re.MULTILINE):
-                start = found.start()
+            if match := re.search(pattern, self.text, re.MULTILINE):
+                start = match.start()
                 break
-        found = re.compile(rf'(?:^|[\s{{,.])"?{re.escape(bare)}"?\s*[=.]', re.MULTILINE).search(
+        match = re.compile(rf'(?:^|[\s{{,.])"?{re.escape(bare)}"?\s*[=.]', re.MULTILINE).search(
             self.text, start
         )
         at = start
-        if found:
-            at = found.start() + (len(found.group()) - len(found.group().lstrip()))
+        if match:
+            at = match.start() + (len(match.group()) - len(match.group().lstrip()))
         return self.text.count("\n", 0, at) + 1
 
     def fail(self, key: str, reason: str, **facts: object) -> NoReturn:
@@ -114,9 +114,9 @@ def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise MedmailError("bad-config", path=str(path), line=line, key="", reason="not-utf-8") from None
     except tomllib.TOMLDecodeError as error:
-        found = re.search(r"at line (\d+)", str(error))
+        match = re.search(r"at line (\d+)", str(error))
         at_end = text.count("\n") + 1
-        line = int(found.group(1)) if found else at_end
+        line = int(match.group(1)) if match else at_end
         detail = re.sub(r" \(at .*\)$", "", str(error))
         raise MedmailError(
             "bad-config", path=str(path), line=line, key="", reason="not-toml", detail=detail

@@ -42,13 +42,13 @@ _NAMED = re.compile(b'"action":"(?:' + "|".join(sorted(ACTIONS)).encode() + b')"
 
 def relevant(block: bytes) -> list[bytes]:
     """The lines of a block of whole lines that may change belief; a hundredth of the time of reading them."""
-    found: list[bytes] = []
-    place = 0
-    while match := _NAMED.search(block, place):
-        place = block.find(b"\n", match.end())
-        place = len(block) if place < 0 else place
-        found.append(block[block.rfind(b"\n", 0, match.start()) + 1 : place])
-    return found
+    lines: list[bytes] = []
+    position = 0
+    while match := _NAMED.search(block, position):
+        position = block.find(b"\n", match.end())
+        position = len(block) if position < 0 else position
+        lines.append(block[block.rfind(b"\n", 0, match.start()) + 1 : position])
+    return lines
 
 
 _HEADER = b"medmail-believed 1"
@@ -91,9 +91,9 @@ class Belief:
         start, _ = _first(self.base, f"{kind} ".encode())
         end, _ = _first(self.base, f"{kind}!".encode())  # the character after the blank
         lines = self.base[start:end].decode().splitlines()
-        found: dict[str, str | None] = {_about(line): line for line in lines}
-        found |= {about: line for about, line in self.changes.items() if about.startswith(f"{kind} ")}
-        return [line.split(" ")[1:] for line in found.values() if line]
+        believed: dict[str, str | None] = {_about(line): line for line in lines}
+        believed |= {about: line for about, line in self.changes.items() if about.startswith(f"{kind} ")}
+        return [line.split(" ")[1:] for line in believed.values() if line]
 
     @cached_property
     def lines(self) -> bytes:
@@ -111,8 +111,8 @@ class Belief:
     def _place(self, about: bytes) -> tuple[int, int]:
         """Where the line about that begins and ends; twice the place where it would begin."""
         start, end = _first(self.base, about)
-        found = self.base[start:end]
-        return (start, end) if found == about or found.startswith(about + b" ") else (start, start)
+        line = self.base[start:end]
+        return (start, end) if line == about or line.startswith(about + b" ") else (start, start)
 
     @property
     def is_sound(self) -> bool:

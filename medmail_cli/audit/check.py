@@ -72,31 +72,31 @@ def scan(
     ``hashes`` reads the stored hashes, of which those of ``hashed`` entries count; ``sizes`` are those at
     which a root is wanted.
     """
-    found = Scan()
+    scanned = Scan()
     wanted = sorted(set(sizes), reverse=True)
     frontier: list[bytes] = []
     time = b""
     while wanted and wanted[-1] == 0:
-        found.roots[wanted.pop()] = tree.EMPTY_ROOT
+        scanned.roots[wanted.pop()] = tree.EMPTY_ROOT
     for block in blocks:
         lines = block[:-1].split(b"\n")
         leaves = [sha256(b"\x00" + line).digest() for line in lines]
-        first, done = found.size, 0
+        first, done = scanned.size, 0
         while done < len(leaves):
             stop = len(leaves)
             if wanted:
                 stop = min(stop, wanted[-1] - first)
             frontier, stored = tree.extend(first + done, frontier, leaves[done:stop])
-            if found.mismatch is None:
-                found.mismatch = _mismatch(first + done, stored, hashes, hashed)
+            if scanned.mismatch is None:
+                scanned.mismatch = _mismatch(first + done, stored, hashes, hashed)
             done = stop
             if wanted and wanted[-1] == first + done:
-                found.roots[wanted.pop()] = tree.fold(frontier)
-        found.size += len(lines)
-        if not found.disordered:
-            time = _read_heads(found, block, first, len(lines), time)
-        yield found.size
-    return found
+                scanned.roots[wanted.pop()] = tree.fold(frontier)
+        scanned.size += len(lines)
+        if not scanned.disordered:
+            time = _read_heads(scanned, block, first, len(lines), time)
+        yield scanned.size
+    return scanned
 
 
 def _mismatch(size: int, stored: list[bytes], hashes: ReadHashes, hashed: int) -> int | None:
@@ -111,20 +111,20 @@ def _mismatch(size: int, stored: list[bytes], hashes: ReadHashes, hashed: int) -
     return begin + next(i for i in range(count) if there[i * width : (i + 1) * width] != stored[i])
 
 
-def _read_heads(found: Scan, block: bytes, first: int, count: int, time: bytes) -> bytes:
+def _read_heads(scanned: Scan, block: bytes, first: int, count: int, time: bytes) -> bytes:
     """Check one block's numbering, times and outcomes; the time of its last entry."""
     heads: list[tuple[bytes, bytes, bytes, bytes]] = _HEADS.findall(block)
     if len(heads) != count:
-        found.disordered = True
+        scanned.disordered = True
         return time
     indices, times, closing, opening = zip(*heads, strict=True)
     if list(map(int, indices)) != list(range(first, first + count)):
-        found.disordered = True
+        scanned.disordered = True
         return time
     if any(map(gt, (time, *times), times)):
         before = (time, *times)
-        found.backwards += [first + i for i in range(count) if before[i] > times[i]]
-    intents = found.intents
+        scanned.backwards += [first + i for i in range(count) if before[i] > times[i]]
+    intents = scanned.intents
     for index, of, opens in zip(range(first, first + count), closing, opening, strict=True):
         if opens:
             intents.add(index)
@@ -132,41 +132,44 @@ def _read_heads(found: Scan, block: bytes, first: int, count: int, time: bytes) 
             if int(of) in intents:
                 intents.remove(int(of))
             else:
-                found.orphans.append(index)
+                scanned.orphans.append(index)
     last: bytes = times[-1]
     return last
 
 
 def faults(
-    found: Scan, lines: Iterable[bytes], read: tree.ReadHash, hashed: int, signed: Sequence[Checkpoint]
+    scanned: Scan, lines: Iterable[bytes], read: tree.ReadHash, hashed: int, signed: Sequence[Checkpoint]
 ) -> list[Fault]:
     """What is wrong, by name; empty where the log holds together.
 
     ``lines`` are those that were scanned, without newlines (read only where something is wrong), ``read``
     gives stored hashes, ``signed`` are the checkpoints that must hold.
     """
-    covered = max((one.size for one in signed), default=0)
-    kept = all(found.roots.get(one.size) == one.root for one in signed) and not found.disordered
-    named = [Fault("no-such-intent", index, index, "entries") for index in found.orphans[:FAULT_LIMIT]]
-    if kept and found.mismatch is None and covered <= hashed <= found.size:
+    covered = max((checkpoint.size for checkpoint in signed), default=0)
+    kept = (
+        all(scanned.roots.get(checkpoint.size) == checkpoint.root for checkpoint in signed)
+        and not scanned.disordered
+    )
+    named = [Fault("no-such-intent", index, index, "entries") for index in scanned.orphans[:FAULT_LIMIT]]
+    if kept and scanned.mismatch is None and covered <= hashed <= scanned.size:
         return named
-    if kept and hashed <= found.size:
-        if found.mismatch is None:
+    if kept and hashed <= scanned.size:
+        if scanned.mismatch is None:
             # the checkpoint is signed only after its hashes are durable: they were taken away
             return [*named, Fault("stored-hash", hashed, covered - 1, "hashes")]
-        entry, last = _leaves(found.mismatch)
+        entry, last = _leaves(scanned.mismatch)
         if last < covered:
             return [*named, Fault("stored-hash", entry, last, "hashes")]
     named += _compare(lines, lambda index: read(tree.stored_index(0, index)), hashed)
-    if found.size < covered and not any(one.problem == "removed" for one in named):
-        named.append(Fault("removed", found.size, covered - 1, "entries"))
-    if not named and found.mismatch is not None:
+    if scanned.size < covered and not any(fault.problem == "removed" for fault in named):
+        named.append(Fault("removed", scanned.size, covered - 1, "entries"))
+    if not named and scanned.mismatch is not None:
         # the leaves were changed with the lines, but not all of the tree above them
-        named.append(Fault("changed", *_leaves(found.mismatch), "entries"))
+        named.append(Fault("changed", *_leaves(scanned.mismatch), "entries"))
     named += [
-        Fault("rewritten", 0, one.size - 1, "entries")
-        for one in signed
-        if not named and found.roots.get(one.size) != one.root
+        Fault("rewritten", 0, checkpoint.size - 1, "entries")
+        for checkpoint in signed
+        if not named and scanned.roots.get(checkpoint.size) != checkpoint.root
     ]
     return named
 

@@ -113,8 +113,8 @@ def intent_line(index: int, time: datetime, run: str, intent: Intent, *, kind: K
 def format_of(line: bytes) -> int:
     """The format of the log whose first entry's line that is; 1 where it names none. Raises ``malformed``."""
     parse(line)
-    found: int = json.loads(line).get("format", 1)
-    return found
+    number: int = json.loads(line).get("format", 1)
+    return number
 
 
 def outcome_line(index: int, time: datetime, run: str, outcome: Outcome, intent: Intent) -> bytes:
@@ -176,10 +176,10 @@ def index_of(line: bytes) -> int | None:
 
 
 def _time(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
-    if found.strftime(_TIME) != text:
+    moment = datetime.fromisoformat(text)
+    if moment.strftime(_TIME) != text:
         raise ValueError(text)
-    return found
+    return moment
 
 
 def _typed(value: object, kind: type[_T]) -> _T:

@@ -340,11 +340,11 @@ def _time(text: bytes, *, two_digit_year: bool) -> dt.datetime:
     century = b""
     if not two_digit_year:
         century, text = text[:2], text[2:]
-    found = _TIME.fullmatch(text[2:])
+    match = _TIME.fullmatch(text[2:])
     year = century + text[:2]
-    if not found or not year.isdigit():
+    if not match or not year.isdigit():
         raise malformed("time")
-    month, day, hour, minute, second, fraction, sign, hours, minutes = found.groups()
+    month, day, hour, minute, second, fraction, sign, hours, minutes = match.groups()
     number = int(year)
     if two_digit_year:
         number += 1900 if number >= 50 else 2000

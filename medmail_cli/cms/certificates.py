@@ -56,8 +56,8 @@ def load(data: bytes, *, slips: bool = True) -> x509.Certificate:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about a certificate is for its judgement to say
         try:
-            found = x509.load_der_x509_certificate(data)
-            _ = found.extensions
+            certificate = x509.load_der_x509_certificate(data)
+            _ = certificate.extensions
         except UNREADABLE:
             if not slips:
                 return x509.load_der_x509_certificate(data)
@@ -67,14 +67,14 @@ def load(data: bytes, *, slips: bool = True) -> x509.Certificate:
             except (*UNREADABLE, MedmailError):
                 return x509.load_der_x509_certificate(data)
             return cast("x509.Certificate", _Certificate(data, copy, not _leaves_parameters(data)))
-        return found
+        return certificate
 
 
 def load_crl(data: bytes) -> x509.CertificateRevocationList:
     """A CRL (DER). Raises what is in ``UNREADABLE`` for one that cannot be read in any way."""
     try:
-        found = x509.load_der_x509_crl(data)
-        _ = found.extensions
+        crl = x509.load_der_x509_crl(data)
+        _ = crl.extensions
     except UNREADABLE:
         try:
             copy = x509.load_der_x509_crl(_list_without_slips(data))
@@ -82,7 +82,7 @@ def load_crl(data: bytes) -> x509.CertificateRevocationList:
         except (*UNREADABLE, MedmailError):
             return x509.load_der_x509_crl(data)
         return cast("x509.CertificateRevocationList", _List(data, copy))
-    return found
+    return crl
 
 
 def inherits(certificate: x509.Certificate) -> bool:
@@ -117,13 +117,13 @@ def load_pems(data: bytes) -> tuple[x509.Certificate, ...]:
 
 def unrepaired(certificates: "Iterable[x509.Certificate]") -> tuple[x509.Certificate, ...]:
     """Those that cryptography reads without our help: it writes no others into a PKCS#12 file."""
-    found = []
-    for one in certificates:
+    readable = []
+    for certificate in certificates:
         try:
-            found.append(x509.load_der_x509_certificate(one.public_bytes(Encoding.DER)))
+            readable.append(x509.load_der_x509_certificate(certificate.public_bytes(Encoding.DER)))
         except UNREADABLE:
             continue
-    return tuple(found)
+    return tuple(readable)
 
 
 class _Read:
@@ -204,8 +204,8 @@ def _without_slips(data: bytes, parameters: tuple[int, int, int] = _NO_PARAMETER
     """
     body, *outside = ber.parse(data).elements(ber.SEQUENCE)
     fields = list(body.elements())
-    rest = [bytes(one.raw) for one in outside]
-    if der.sequence(der.sequence(*(bytes(one.raw) for one in fields)), *rest) != data:
+    rest = [bytes(node.raw) for node in outside]
+    if der.sequence(der.sequence(*(bytes(node.raw) for node in fields)), *rest) != data:
         raise ValueError("not DER")  # lengths; what is signed could not be told for sure
     version = bytes(fields.pop(0).raw) if fields and fields[0].tag == 0x80 else b""
     serial, algorithm, issuer, validity, subject, key, *more = fields
@@ -215,10 +215,10 @@ def _without_slips(data: bytes, parameters: tuple[int, int, int] = _NO_PARAMETER
             der.integer(serial.integer()),
             bytes(algorithm.raw),
             _name(issuer),
-            der.sequence(*(der.time(one.time()) for one in validity.elements())),
+            der.sequence(*(der.time(date.time()) for date in validity.elements())),
             _name(subject),
             _key(key, parameters),
-            *(_extensions(one, 0xA3) if one.tag == 0x83 else bytes(one.raw) for one in more),
+            *(_extensions(node, 0xA3) if node.tag == 0x83 else bytes(node.raw) for node in more),
         ),
         *rest,
     )
@@ -229,8 +229,8 @@ def _list_without_slips(data: bytes) -> bytes:
     fields = list(body.elements())
     issuer = 2 if fields and fields[0].tag == ber.INTEGER else 1  # after the version and the algorithm
     return der.sequence(
-        der.sequence(*(_list_field(one, name=number == issuer) for number, one in enumerate(fields))),
-        *(bytes(one.raw) for one in outside),
+        der.sequence(*(_list_field(field, name=number == issuer) for number, field in enumerate(fields))),
+        *(bytes(node.raw) for node in outside),
     )
 
 
@@ -277,7 +277,7 @@ def _strings(node: ber.Node) -> bytes:
 
 
 def _extensions(node: ber.Node, tag: int) -> bytes:
-    written = [_extension(one) for one in node.explicit(node.tag).elements(ber.SEQUENCE)]
+    written = [_extension(extension) for extension in node.explicit(node.tag).elements(ber.SEQUENCE)]
     return der.tlv(tag, der.sequence(*written)) if any(written) else b""
 
 
@@ -299,12 +299,14 @@ def _basic_constraints(node: ber.Node) -> bytes:
     fields = list(node.elements())
     if not _true(fields[:1]):
         return der.sequence()
-    return der.sequence(_TRUE, *(bytes(one.raw) for one in fields[1:]))
+    return der.sequence(_TRUE, *(bytes(field.raw) for field in fields[1:]))
 
 
 def _policies(node: ber.Node) -> bytes:
     """Without their qualifiers, which are notices to be shown and nothing that counts (§4.2.1.4)."""
-    return der.sequence(*(der.sequence(bytes(one.fields().take(ber.OID).raw)) for one in node.elements()))
+    return der.sequence(
+        *(der.sequence(bytes(policy.fields().take(ber.OID).raw)) for policy in node.elements())
+    )
 
 
 def _key_usage(node: ber.Node) -> bytes:
@@ -315,12 +317,12 @@ def _key_usage(node: ber.Node) -> bytes:
 
 def _authority_key(node: ber.Node) -> bytes:
     """The key alone: issuers are found by their names, and proved by their signatures (§4.2.1.1)."""
-    return der.sequence(*(bytes(one.raw) for one in node.elements() if one.tag == 0x80))
+    return der.sequence(*(bytes(field.raw) for field in node.elements() if field.tag == 0x80))
 
 
 def _alternative_names(node: ber.Node) -> bytes:
     """Without x400Address and ediPartyName, which no mail is bound to and no constraint here speaks of."""
-    return der.sequence(*(_strings(one) for one in node.elements() if one.tag not in (0x83, 0x85)))
+    return der.sequence(*(_strings(name) for name in node.elements() if name.tag not in (0x83, 0x85)))
 
 
 def _name_constraints(node: ber.Node) -> bytes:
@@ -337,16 +339,18 @@ def _name_constraints(node: ber.Node) -> bytes:
 
 def _constraint(base: ber.Node, *distances: ber.Node) -> "Iterator[bytes]":
     yield _strings(base)
-    yield from (bytes(one.raw) for one in distances if one.tag != 0x80 or any(one.content))
+    yield from (
+        bytes(distance.raw) for distance in distances if distance.tag != 0x80 or any(distance.content)
+    )
 
 
 def _issuing_point(node: ber.Node) -> bytes:
     """FALSE is not written, and TRUE in one way (§5.2.5)."""
     return der.sequence(
         *(
-            _strings(one) if one.constructed or one.tag == 0x83 else der.tlv(one.raw[0], b"\xff")
-            for one in node.elements()
-            if any(one.content)
+            _strings(field) if field.constructed or field.tag == 0x83 else der.tlv(field.raw[0], b"\xff")
+            for field in node.elements()
+            if any(field.content)
         )
     )
 
@@ -377,4 +381,4 @@ _UNASKED = {
 
 
 def _true(nodes: "Sequence[ber.Node]") -> bool:
-    return any(one.tag == _BOOLEAN and any(one.content) for one in nodes)
+    return any(node.tag == _BOOLEAN and any(node.content) for node in nodes)

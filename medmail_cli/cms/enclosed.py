@@ -37,19 +37,19 @@ def certificates(
 
     Beside them issuer and serial number of those that cannot, where at least these can be made out.
     """
-    found: list[x509.Certificate] = []
+    loaded: list[x509.Certificate] = []
     unread: list[identifiers.CertificateId] = []
     for choice in readable(node):
         if choice.tag == ber.SEQUENCE:
             try:
-                certificate = load(bytes(choice.raw), slips=len(found) + len(unread) < _MOST_READ_TWICE)
+                certificate = load(bytes(choice.raw), slips=len(loaded) + len(unread) < _MOST_READ_TWICE)
             except UNREADABLE:
                 with contextlib.suppress(MedmailError, ValueError):
                     unread.append(identifiers.of_octets(choice))
             else:
                 if identifiers.nameable(certificate):
-                    found.append(certificate)
-    return tuple(found), tuple(unread)
+                    loaded.append(certificate)
+    return tuple(loaded), tuple(unread)
 
 
 def crls(node: ber.Node | None, signers: Iterable[Attributes]) -> Iterator[x509.CertificateRevocationList]:

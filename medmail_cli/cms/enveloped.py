@@ -278,7 +278,7 @@ def decrypt_with_key(
             continue
         opened = None if cipher is None else _open(envelope, cipher, content_key)
         if cipher is not None and opened is not None:
-            found = Decrypted(
+            decrypted = Decrypted(
                 content=opened,
                 algorithm=envelope.algorithm,
                 authenticated=envelope.authenticated,
@@ -287,7 +287,7 @@ def decrypt_with_key(
                 weak=cipher.weak or recipient.weak,
                 beside=envelope.beside,
             )
-            return found, content_key
+            return decrypted, content_key
     if unusable is None and envelope.tagless:
         raise MedmailError("bad-tag", tagless=envelope.algorithm)
     raise unusable or MedmailError("bad-tag")

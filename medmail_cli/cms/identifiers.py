@@ -91,7 +91,7 @@ def _attribute(pair: ber.Node) -> tuple[str, str | bytes]:
 
 def attributes(rdn: ber.Node) -> list[tuple[str, str]]:
     """The attributes of one RelativeDistinguishedName as text: what is not of its string type is Latin-1."""
-    found = []
+    pairs = []
     for pair in rdn.elements(ber.SET):
         fields = pair.fields()
         oid, value = fields.take(ber.OID).oid(), fields.take()
@@ -100,10 +100,10 @@ def attributes(rdn: ber.Node) -> list[tuple[str, str]]:
         if charset is None:
             raise ber.malformed("tag")
         try:
-            found.append((oid, octets.decode(charset)))
+            pairs.append((oid, octets.decode(charset)))
         except UnicodeDecodeError:
-            found.append((oid, octets.decode("latin-1")))
-    return found
+            pairs.append((oid, octets.decode("latin-1")))
+    return pairs
 
 
 def read(node: ber.Node, key_identifier_tag: int = 0x80) -> CertificateId:

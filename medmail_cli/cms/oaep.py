@@ -73,5 +73,5 @@ def _mask(name: str, seed: bytes, size: int) -> bytes:
     return b"".join(_hash(name, seed + at.to_bytes(4, "big")) for at in blocks)[:size]
 
 
-def _xor(one: bytes, other: bytes) -> bytes:
-    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).to_bytes(len(one), "big")
+def _xor(octets: bytes, other: bytes) -> bytes:
+    return (int.from_bytes(octets, "big") ^ int.from_bytes(other, "big")).to_bytes(len(octets), "big")

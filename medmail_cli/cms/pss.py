@@ -79,14 +79,14 @@ def _encodes(number: int, bits: int, digest: bytes, scheme: Pss) -> bool:
     if number.bit_length() > bits or size < width + salt_length + 2 or number & 0xFF != 0xBC:
         return False
     encoded = number.to_bytes(size, "big")
-    masked, found = encoded[: -width - 1], encoded[-width - 1 : -1]
-    mask = _mask(scheme.mgf_digest, found, len(masked))
+    masked, salted_hash = encoded[: -width - 1], encoded[-width - 1 : -1]
+    mask = _mask(scheme.mgf_digest, salted_hash, len(masked))
     block = int.from_bytes(masked, "big") ^ int.from_bytes(mask, "big")
     block &= (1 << bits - 8 * (width + 1)) - 1
     salt = block & (1 << 8 * salt_length) - 1
     if block >> 8 * salt_length != 1:
         return False
-    return _digest(scheme.digest, bytes(8) + digest + salt.to_bytes(salt_length, "big")) == found
+    return _digest(scheme.digest, bytes(8) + digest + salt.to_bytes(salt_length, "big")) == salted_hash
 
 
 def _mask(name: str, seed: bytes, size: int) -> bytes:

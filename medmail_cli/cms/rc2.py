@@ -52,9 +52,9 @@ def _decrypt(key: list[int], blocks: bytes) -> int:
         words[::4], words[1::4] = lower, upper
         return int.from_bytes(words, "little")
 
-    def mixed(word: int, turn: int, at: int, one: int, two: int, three: int) -> int:
+    def mixed(word: int, turn: int, at: int, first: int, second: int, third: int) -> int:
         turned = (word >> turn | word << 16 - turn) & mask
-        return turned + bias - ones * key[at] - (one & two) - (three & ~one) & mask
+        return turned + bias - ones * key[at] - (first & second) - (third & ~first) & mask
 
     def mashed(word: int, by: int) -> int:
         octets = by.to_bytes(4 * count, "little")[::4]

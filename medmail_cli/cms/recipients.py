@@ -81,19 +81,19 @@ def read_recipients(node: ber.Node) -> tuple[RecipientInfo, ...]:
     So is an entry in which no name can be read: it keeps nobody from an entry of their own. Raises
     MedmailError("malformed") where that leaves none, or where there are more than is agreed to look at.
     """
-    found: list[RecipientInfo] = []
+    entries: list[RecipientInfo] = []
     unread: MedmailError | None = None
     try:
         for entry in node.elements():
             try:
-                found += _entry(entry)
+                entries += _entry(entry)
             except MedmailError as error:
                 unread = error
     except MedmailError as error:  # where the next one begins is lost
         unread = error
-    if unread and (not found or unread.facts.get("detail") == "too-many-elements"):
+    if unread and (not entries or unread.facts.get("detail") == "too-many-elements"):
         raise unread
-    return tuple(found)
+    return tuple(entries)
 
 
 def _entry(node: ber.Node) -> Iterator[RecipientInfo]:
@@ -203,10 +203,10 @@ def unwrap(recipient: RecipientInfo, key: "PrivateKey", size: int) -> bytes:
     except MedmailError:
         return random
     try:
-        found = ask(key)
+        content_key = ask(key)
     except (ValueError, InvalidUnwrap, UnsupportedAlgorithm):
         return random
-    return found if len(found) == size else random
+    return content_key if len(content_key) == size else random
 
 
 def _how(recipient: RecipientInfo) -> "Callable[[PrivateKey], bytes]":
@@ -296,14 +296,14 @@ def _agreement(recipient: RecipientInfo) -> "Callable[[PrivateKey], bytes]":
 
     def ask(key: "PrivateKey") -> bytes:
         secret = key.agree(peer_key(key.public_key, point))
-        found: bytes | None = None
+        content_key: bytes | None = None
         for key_info, salt in ways:  # all of them, whichever fits: what takes longer would tell
             kek = derive(scheme.oid, secret, key_info, size, recipient.ukm, salted=salt)
             with contextlib.suppress(InvalidUnwrap):
-                found = unwrap_key(wrap_oid, kek, recipient.encrypted_key)
-        if found is None:
+                content_key = unwrap_key(wrap_oid, kek, recipient.encrypted_key)
+        if content_key is None:
             raise InvalidUnwrap
-        return found
+        return content_key
 
     return ask
 

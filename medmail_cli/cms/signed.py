@@ -61,17 +61,17 @@ def _signers(node: ber.Node) -> tuple[SignerInfo, ...]:
     infos = tuple(islice(node.elements(), _MOST_SIGNERS + 1))
     if len(infos) > _MOST_SIGNERS:
         raise ber.malformed("too-many-signers")
-    found, failure = [], None
+    signers, failure = [], None
     for info in infos:
         try:
-            found.append(_signer(info))
+            signers.append(_signer(info))
         except MedmailError as error:
             if info.fields().take(ber.INTEGER).integer() in (1, 3):
                 raise
             failure = error
-    if failure and not found:
+    if failure and not signers:
         raise failure
-    return tuple(found)
+    return tuple(signers)
 
 
 def _signer(node: ber.Node) -> SignerInfo:
@@ -96,21 +96,21 @@ def _signer(node: ber.Node) -> SignerInfo:
 
 
 def _attributes(node: ber.Node | None) -> dict[str, tuple[ber.Node, ...]]:
-    found: dict[str, list[ber.Node]] = {}
+    by_oid: dict[str, list[ber.Node]] = {}
     for attribute in node.elements() if node else ():
         oid, values = _attribute_of(attribute)
-        found.setdefault(oid, []).extend(values)
-    return {oid: tuple(values) for oid, values in found.items()}
+        by_oid.setdefault(oid, []).extend(values)
+    return {oid: tuple(values) for oid, values in by_oid.items()}
 
 
 def unsigned_attributes(node: ber.Node | None) -> dict[str, tuple[ber.Node, ...]]:
     """Nobody vouches for these (counter-signatures, time stamps): one that cannot be read is left out."""
-    found: dict[str, list[ber.Node]] = {}
+    by_oid: dict[str, list[ber.Node]] = {}
     for attribute in enclosed.readable(node):
         with contextlib.suppress(MedmailError):
             oid, values = _attribute_of(attribute)
-            found.setdefault(oid, []).extend(values)
-    return {oid: tuple(values) for oid, values in found.items()}
+            by_oid.setdefault(oid, []).extend(values)
+    return {oid: tuple(values) for oid, values in by_oid.items()}
 
 
 def _attribute_of(node: ber.Node) -> tuple[str, list[ber.Node]]:
@@ -123,8 +123,10 @@ def _attribute_of(node: ber.Node) -> tuple[str, list[ber.Node]]:
 def certified_capabilities(certificate: x509.Certificate) -> tuple[str, ...]:
     """What the certificate itself says its holder reads (RFC 4262 2), as in a signature; () for nothing."""
     try:
-        found = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(algorithms.CAPABILITIES))
-        entries = ber.parse(found.value.public_bytes()).elements(ber.SEQUENCE)
+        extension = certificate.extensions.get_extension_for_oid(
+            x509.ObjectIdentifier(algorithms.CAPABILITIES)
+        )
+        entries = ber.parse(extension.value.public_bytes()).elements(ber.SEQUENCE)
         return tuple(map(capability_name, entries))
     except (x509.ExtensionNotFound, *UNREADABLE, MedmailError):
         return ()

@@ -106,8 +106,13 @@ def _scheme_of(signer: "SignerInfo") -> _Scheme:
         return _Scheme(kind, "", frozenset())
     message_digest = algorithms.digest_name(signer.digest_algorithm)
     if kind == "rsa-pss":
-        found = pss.of(algorithm)
-        return _Scheme(kind, found.digest, frozenset({found.digest, found.mgf_digest, message_digest}), found)
+        parameters = pss.of(algorithm)
+        return _Scheme(
+            kind,
+            parameters.digest,
+            frozenset({parameters.digest, parameters.mgf_digest, message_digest}),
+            parameters,
+        )
     digest = digest or message_digest
     return _Scheme(kind, digest, frozenset({digest, message_digest}))
 
@@ -123,8 +128,10 @@ def check_plain(
     try:
         key = certificate.public_key()
         if kind == "rsa-pss":
-            found = pss.of(algorithm)
-            scheme = _Scheme(kind, found.digest, frozenset({found.digest, found.mgf_digest}), found)
+            parameters = pss.of(algorithm)
+            scheme = _Scheme(
+                kind, parameters.digest, frozenset({parameters.digest, parameters.mgf_digest}), parameters
+            )
         elif digest or kind in _PURE:
             scheme = _Scheme(kind, digest, frozenset({digest}))
         else:
@@ -144,9 +151,9 @@ def _allowed(certificate: "x509.Certificate", scheme: _Scheme) -> bool:
         return False
     if restriction.parameters is None:
         return True
-    made, least = scheme.pss, pss.read(restriction.parameters)
-    same = (made.digest, made.mgf_digest) == (least.digest, least.mgf_digest)
-    return same and made.salt_length >= least.salt_length
+    used, least = scheme.pss, pss.read(restriction.parameters)
+    same = (used.digest, used.mgf_digest) == (least.digest, least.mgf_digest)
+    return same and used.salt_length >= least.salt_length
 
 
 def _holds(
@@ -196,7 +203,7 @@ def _attributes_agree(
     digest = over.digest(algorithms.digest_name(signer.digest_algorithm))
     if _single(attributes, algorithms.MESSAGE_DIGEST).octets() != digest:
         return False
-    if not all(one.of(certificate) for one in _signing_certificates(attributes)):
+    if not all(certificate_id.of(certificate) for certificate_id in _signing_certificates(attributes)):
         return False
     if algorithms.ALGORITHM_PROTECTION in attributes:
         fields = _single(attributes, algorithms.ALGORITHM_PROTECTION).fields()
@@ -243,7 +250,14 @@ def certificate_meant(
         meant = _signing_certificates(signer.signed_attributes)
     except MedmailError:  # what the signature is worth is told elsewhere
         return None
-    return next((one for one in certificates if meant and all(each.of(one) for each in meant)), None)
+    return next(
+        (
+            certificate
+            for certificate in certificates
+            if meant and all(each.of(certificate) for each in meant)
+        ),
+        None,
+    )
 
 
 def _signing_certificates(attributes: dict[str, tuple[ber.Node, ...]]) -> list[_CertificateHash]:

@@ -1,4 +1,4 @@
-"""Cards and other PKCS#11 tokens (OASIS PKCS#11 3.0): finding them, logging in to them, leaving them.
+"""A card or other PKCS#11 token (OASIS PKCS#11 3.0): logging in to it, reading it, leaving it.
 
 A token is logged in to once a run, when one of its keys is first used, and logged out of at the end of the
 run, however it ends. A PIN is a thing of few tries, so a run tries at most one on a token, none where the
@@ -8,21 +8,18 @@ token says that the next wrong one locks it, and none that this token has refuse
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from cryptography import x509
 
 from medmail_cli.cms.certificates import UNREADABLE, load
-from medmail_cli.devices import modules
 from medmail_cli.devices.cardobjects import attribute
 from medmail_cli.errors import MedmailError
 
 if TYPE_CHECKING:
     import pkcs11
-
-    from medmail_cli.model import CardPlace
 
 Pin = Callable[[str], bytes]
 """Gives the PIN of the token of that label."""
@@ -74,11 +71,11 @@ class Card:
         token: "pkcs11.Token",
         pin: Pin,
         refused: Callable[[], Refused],
-        told: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self.module = module
         self._token = token
-        self._pin, self._refused, self._told = pin, refused, told
+        self._pin, self._refused, self._report = pin, refused, report
         self._session: pkcs11.Session | None = None
         self._had_keys = False
         self._failure: MedmailError | None = None
@@ -103,23 +100,24 @@ class Card:
         import pkcs11
         from pkcs11 import Attribute, CertificateType, ObjectClass
 
-        found = []
+        certificates = []
         wanted = {
             Attribute.CLASS: ObjectClass.CERTIFICATE,
             Attribute.CERTIFICATE_TYPE: CertificateType.X_509,
         }
         try:
             with self._reading() as session:
-                for number, one in enumerate(session.get_objects(wanted)):
+                for number, card_object in enumerate(session.get_objects(wanted)):
                     if number >= _MOST_CERTIFICATES:
                         break
-                    value, key_id = attribute(one, Attribute.VALUE), attribute(one, Attribute.ID)
+                    value = attribute(card_object, Attribute.VALUE)
+                    key_id = attribute(card_object, Attribute.ID)
                     if len(value) <= _LARGEST_CERTIFICATE:
                         with contextlib.suppress(*UNREADABLE):  # nobody else could read it either
-                            found.append((key_id, load(value)))
+                            certificates.append((key_id, load(value)))
         except pkcs11.PKCS11Error as error:
             raise self.failed(error) from None
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(certificates))
 
     @contextlib.contextmanager
     def _reading(self) -> "Iterator[pkcs11.Session]":
@@ -153,7 +151,7 @@ class Card:
             except MedmailError as error:
                 self._failure = error
                 if error.code in ("wrong-pin", "pin-locked"):
-                    self._told(error.code)
+                    self._report(error.code)
                 raise
         return self._session
 
@@ -261,125 +259,6 @@ class Card:
         if session is not None:
             with contextlib.suppress(pkcs11.PKCS11Error):
                 session.close()
-
-
-class Cards:
-    """The cards of one run. ``module`` is where a card's module is if the one it was enrolled by is gone.
-
-    ``told`` hears, by its code, of a PIN that a card refused.
-    """
-
-    def __init__(
-        self,
-        pin: Pin,
-        refused: Callable[[], Refused],
-        module: Path | None = None,
-        told: Callable[[str], None] = lambda _code: None,
-    ) -> None:
-        self._pin, self._refused, self._module, self._told = pin, refused, module, told
-        self._libraries: dict[str, Any] = {}
-        self._cards: dict[tuple[str, str], Card] = {}
-
-    @alone
-    def choose(self, module: Path | None, which: str | None) -> Card:
-        """The card of that label or serial number, or the only one, by ``module`` or any on this machine.
-
-        Raises ``no-card-module``, ``card-absent``, ``several-cards``, ``extra-missing``.
-        """
-        given = module or self._module
-        named = [given] if given is not None else modules.modules()
-        found: dict[tuple[str, str], Card] = {}
-        loaded = 0
-        for path in named:
-            try:
-                tokens = self._tokens(str(path))
-            except MedmailError as error:
-                if given is not None or error.code != "no-card-module":
-                    raise
-                continue  # a module that does not run here is none; another may have the card
-            loaded += 1
-            for token in tokens:
-                card = Card(str(path), token, self._pin, self._refused, self._told)
-                # two modules may show the same card: the first knows it best
-                found.setdefault((card.serial, card.label), card)
-        if not loaded:
-            raise MedmailError("no-card-module", path="", reason="none-found")
-        fitting = [card for card in found.values() if which is None or which in (card.label, card.serial)]
-        if not fitting:
-            raise MedmailError("card-absent", label=which or "")
-        if len(fitting) > 1:
-            raise MedmailError("several-cards", labels=[f"{card.label} ({card.serial})" for card in fitting])
-        return self._kept(fitting[0])
-
-    @alone
-    def at(self, place: "CardPlace") -> Card:
-        """The card of ``place``. Raises ``no-card-module``, ``card-absent``, ``extra-missing``."""
-        if (place.serial, place.label) in self._cards:
-            return self._cards[place.serial, place.label]
-        if not place.module:  # of a backup: which code is loaded is for this machine to say
-            return self._anywhere(place)
-        path = place.module
-        if self._module is not None and not Path(path).exists():
-            path = str(self._module)
-        for token in self._tokens(path):
-            card = Card(path, token, self._pin, self._refused, self._told)
-            if (card.serial, card.label) == (place.serial, place.label):
-                return self._kept(card)
-        raise MedmailError("card-absent", label=place.label)
-
-    def _anywhere(self, place: "CardPlace") -> Card:
-        for path in [self._module] if self._module is not None else modules.modules():
-            try:
-                tokens = self._tokens(str(path))
-            except MedmailError as error:
-                if self._module is not None or error.code != "no-card-module":
-                    raise
-                continue
-            for token in tokens:
-                card = Card(str(path), token, self._pin, self._refused, self._told)
-                if (card.serial, card.label) == (place.serial, place.label):
-                    return self._kept(card)
-        raise MedmailError("card-absent", label=place.label)
-
-    def _kept(self, card: Card) -> Card:
-        return self._cards.setdefault((card.serial, card.label), card)
-
-    def _tokens(self, path: str) -> "Sequence[pkcs11.Token]":
-        """The tokens that are there and set up. Raises ``no-card-module``, ``extra-missing``."""
-        try:
-            import pkcs11
-        except ImportError:
-            raise MedmailError("extra-missing", packages=["python-pkcs11"], extra="card") from None
-        from pkcs11 import TokenFlag
-
-        if path not in self._libraries:
-            try:
-                self._libraries[path] = pkcs11.lib(path)
-            except (RuntimeError, OSError) as error:
-                reason = str(error) or type(error).__name__
-                raise MedmailError("no-card-module", path=path, reason=reason) from None
-        found = []
-        with contextlib.suppress(pkcs11.PKCS11Error):  # a module whose readers have gone shows no card
-            for slot in self._libraries[path].get_slots(token_present=True):
-                with contextlib.suppress(pkcs11.PKCS11Error):
-                    token = slot.get_token()
-                    if token.flags & (TokenFlag.TOKEN_INITIALIZED | TokenFlag.USER_PIN_INITIALIZED):
-                        found.append(token)
-        return found
-
-    @alone
-    def close(self) -> None:
-        """Log out of every card and let go of the modules."""
-        cards, self._cards = self._cards, {}
-        for card in cards.values():
-            card.close()
-        libraries, self._libraries = self._libraries, {}
-        if libraries:
-            import pkcs11
-
-            for path in libraries:
-                with contextlib.suppress(pkcs11.PKCS11Error):
-                    pkcs11.unload(path)
 
 
 def check_pin_flags(flags: int, label: str) -> None:

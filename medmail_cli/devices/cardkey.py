@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import pkcs11
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-    from medmail_cli.devices.card import Card, Cards
+    from medmail_cli.devices.card import Card
+    from medmail_cli.devices.cards import Cards
     from medmail_cli.model import CardPlace, KeyTransport, Primitive, SignatureScheme
 
 _SAMPLE = 32
@@ -155,10 +156,10 @@ class CardKey:
     def primitives(self) -> "frozenset[Primitive]":
         """What the card signs of that; bare RSA is tried once, as cards say they do it and do not."""
         if self._primitives is None:
-            found: set[Primitive] = {"ecdsa"}
+            primitives: set[Primitive] = {"ecdsa"}
             if isinstance(self._public, rsa.RSAPublicKey):
-                found = {"rsa-pkcs1v15", "rsa"} if self._signs_bare(self._public) else {"rsa-pkcs1v15"}
-            self._primitives = frozenset(found)
+                primitives = {"rsa-pkcs1v15", "rsa"} if self._signs_bare(self._public) else {"rsa-pkcs1v15"}
+            self._primitives = frozenset(primitives)
         return self._primitives
 
     def _signs_bare(self, public: rsa.RSAPublicKey) -> bool:
@@ -215,17 +216,17 @@ class CardKey:
         if not hasattr(key, "decrypt") or not isinstance(self._public, rsa.RSAPublicKey):
             raise ValueError("not a key that decrypts")
         if scheme == "rsa-pkcs1v15":
-            found = self._ask(partial(self._decrypted, Mechanism.RSA_PKCS, None, ciphertext))
-            return instead if found is None else found
+            content_key = self._ask(partial(self._decrypted, Mechanism.RSA_PKCS, None, ciphertext))
+            return instead if content_key is None else content_key
         if len(scheme.label) > _LONGEST_LABEL:
             raise ValueError("OAEP with a label that no card would take")
         way = self._way(self._public, scheme)
         if way is None or len(ciphertext) != (self._public.key_size + 7) // 8:
             raise ValueError("OAEP with parameters that the card does not know")
-        found = self._ask(partial(way, ciphertext))
-        if found is None:
+        content_key = self._ask(partial(way, ciphertext))
+        if content_key is None:
             raise ValueError("OAEP")
-        return found
+        return content_key
 
     def _way(self, public: rsa.RSAPublicKey, scheme: Oaep) -> Callable[[bytes], bytes] | None:
         """How the card does OAEP with these parameters: all of it, else bare RSA, the padding taken off here.
@@ -267,10 +268,10 @@ class CardKey:
 
     def _decrypted(self, mechanism: "pkcs11.Mechanism", parameters: object, ciphertext: bytes) -> bytes:
         key = self._key()
-        found: bytes = key.decrypt(
+        decrypted: bytes = key.decrypt(
             ciphertext, mechanism=mechanism, mechanism_param=parameters, **self._pin_again(key)
         )
-        return found
+        return decrypted
 
     @alone
     def agree(self, peer_public_key: "PublicKeyTypes") -> bytes:
@@ -287,9 +288,9 @@ class CardKey:
         point = theirs.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         # bare since PKCS#11 2.30; cards from before want it wrapped
         for octets in (point, der.octet_string(point)):
-            found = self._ask(partial(self._derived, key, octets, (ours.key_size + 7) // 8))
-            if found is not None:
-                return found
+            secret = self._ask(partial(self._derived, key, octets, (ours.key_size + 7) // 8))
+            if secret is not None:
+                return secret
         raise ValueError("the card does not agree")
 
     def _derived(self, key: Any, point: bytes, size: int) -> bytes:
@@ -318,17 +319,17 @@ class CardKey:
         """
         import pkcs11
 
-        found = None
+        answer = None
         try:
-            found = operation()
+            answer = operation()
         except pkcs11.PKCS11Error as error:
             if refusal := self._card.refusal(error):
                 raise refusal from None
         except ValueError:
-            found = None  # the padding of OAEP, taken off here
+            answer = None  # the padding of OAEP, taken off here
         if absence := self._card.absence():
             raise absence
-        return found
+        return answer
 
     # --- the object on the card ------------------------------------------------------------------------
 
@@ -374,10 +375,12 @@ def ecdsa_der(raw: bytes) -> bytes:
 
 
 def key_at(
-    cards: "Cards", place: "CardPlace", public_key: "PublicKeyTypes", key_id: bytes | None = None
+    cards: "Cards", card_place: "CardPlace", public_key: "PublicKeyTypes", key_id: bytes | None = None
 ) -> CardKey:
-    """The key at ``place``, or that of ``key_id`` on the same card.
+    """The key at ``card_place``, or that of ``key_id`` on the same card.
 
     Raises ``no-card-module``, ``card-absent``, ``extra-missing``.
     """
-    return CardKey(cards.at(place), bytes.fromhex(place.key_id) if key_id is None else key_id, public_key)
+    return CardKey(
+        cards.at(card_place), bytes.fromhex(card_place.key_id) if key_id is None else key_id, public_key
+    )

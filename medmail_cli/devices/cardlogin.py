@@ -13,32 +13,33 @@ from medmail_cli.pki.path.chain import chain_of
 from medmail_cli.pki.x509.usage import purpose
 
 if TYPE_CHECKING:
-    from medmail_cli.devices.card import Cards
+    from medmail_cli.devices.cards import Cards
     from medmail_cli.model import CardPlace
 
 
 def login_key(
     cards: "Cards",
-    place: "CardPlace",
+    card_place: "CardPlace",
     certificate: x509.Certificate,
     now: dt.datetime,
     known: Sequence[x509.Certificate] = (),
 ) -> "tuple[CardKey, tuple[x509.Certificate, ...]]":
     """The newest key on the card whose certificate is for logins (clientAuth, RFC 5280 §4.2.1.12).
 
-    Where none is, the key at ``place``, whose certificate is ``certificate``. With it come its certificate
-    and those above it that the card holds, or that are ``known``. Raises what opening the card raises.
+    Where none is, the key at ``card_place``, whose certificate is ``certificate``. With it come its
+    certificate and those above it that the card holds, or that are ``known``. Raises what opening the card
+    raises.
     """
-    card = cards.at(place)
+    card = cards.at(card_place)
     card.session()
     held = card.certificates()
-    pool = [*(one for _, one in held), *known]
-    for key_id, one in sorted(held, key=lambda pair: pair[1].not_valid_before_utc, reverse=True):
-        if _for_logins(one) and one.not_valid_before_utc <= now <= one.not_valid_after_utc:
-            key = key_at(cards, place, one.public_key(), key_id)
+    pool = [*(held_certificate for _, held_certificate in held), *known]
+    for key_id, candidate in sorted(held, key=lambda pair: pair[1].not_valid_before_utc, reverse=True):
+        if _for_logins(candidate) and candidate.not_valid_before_utc <= now <= candidate.not_valid_after_utc:
+            key = key_at(cards, card_place, candidate.public_key(), key_id)
             if key.is_there():
-                return key, (one, *chain_of(one, pool))
-    return key_at(cards, place, certificate.public_key()), (certificate, *chain_of(certificate, pool))
+                return key, (candidate, *chain_of(candidate, pool))
+    return key_at(cards, card_place, certificate.public_key()), (certificate, *chain_of(certificate, pool))
 
 
 def _for_logins(certificate: x509.Certificate) -> bool:

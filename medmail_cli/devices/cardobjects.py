@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 _SHORTEST_POINT = 32
 
 
-def attribute(found: "pkcs11.Object", name: "pkcs11.Attribute") -> Any:
+def attribute(card_object: "pkcs11.Object", name: "pkcs11.Attribute") -> Any:
     """An attribute of an object on a card, empty octets where it has none or does not show it."""
     import pkcs11
 
     try:
-        value = found[name]
+        value = card_object[name]
     except (pkcs11.AttributeTypeInvalid, pkcs11.AttributeSensitive):
         return b""
     return value

@@ -35,18 +35,18 @@ class Paper:
     @property
     def touched(self) -> bool:
         """Whether anything was written: into the file, or into one that an editor left beside it."""
-        beside = [one for one in self.folder.iterdir() if one != self.path]
-        return self.read() not in (b"", self.original) or any(one.stat().st_size for one in beside)
+        beside = [entry for entry in self.folder.iterdir() if entry != self.path]
+        return self.read() not in (b"", self.original) or any(entry.stat().st_size for entry in beside)
 
     def discard(self) -> None:
         """Delete it, with whatever the editor left beside it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def keep(self, place: Path) -> Path:
-        """Move it into ``place``, which lasts longer than a login; where that fails it stays. Its path."""
-        target = place / self.folder.name
+    def keep(self, parent: Path) -> Path:
+        """Move it into ``parent``, which lasts longer than a login; where that fails it stays. Its path."""
+        target = parent / self.folder.name
         try:
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             shutil.copytree(self.folder, target)
             target.chmod(0o700)
         except OSError:  # also shutil.Error: the first copy is the one that counts
@@ -58,8 +58,10 @@ class Paper:
 
 def paper(content: bytes) -> Paper:
     """A new sheet with ``content`` on it. Raises OSError."""
-    place = os.environ.get("XDG_RUNTIME_DIR")
-    folder = tempfile.mkdtemp(prefix="medmail-", dir=place if place and Path(place).is_dir() else None)
+    runtime_folder = os.environ.get("XDG_RUNTIME_DIR")
+    folder = tempfile.mkdtemp(
+        prefix="medmail-", dir=runtime_folder if runtime_folder and Path(runtime_folder).is_dir() else None
+    )
     sheet = Paper(Path(folder), content)
     try:
         sheet.path.touch(0o600)
@@ -83,8 +85,8 @@ def edit(sheet: Paper) -> None:
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         caught.append(number)
-        for one in running:
-            one.send_signal(number)
+        for process in running:
+            process.send_signal(number)
 
     # Ctrl-C is the editor's business as long as it runs
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGHUP, signal.SIGTERM)}

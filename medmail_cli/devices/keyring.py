@@ -86,15 +86,15 @@ def desktop_secret(name: str, owner: str) -> bytes | None:
     from keyring.errors import KeyringError
 
     try:
-        found = keyring.get_password(f"medmail {name}", owner or "medmail")
+        secret = keyring.get_password(f"medmail {name}", owner or "medmail")
     except KeyringError:
         return None  # locked or absent: the next way to give the secret is tried
-    return None if found is None else found.encode()
+    return None if secret is None else secret.encode()
 
 
 def _description(folder: Path) -> bytes:
-    place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
-    return b"medmail:" + place.encode()
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
+    return b"medmail:" + digest.encode()
 
 
 def _find(folder: Path) -> int | None:
@@ -118,7 +118,7 @@ def _call(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char]) ->
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     syscall = ctypes.CDLL(None, use_errno=True).syscall
     syscall.restype = ctypes.c_long
-    converted = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
+    converted = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
     result = int(syscall(ctypes.c_long(number), *converted))
     if result < 0:
         code = ctypes.get_errno()

@@ -119,8 +119,10 @@ class IdentityAuthority:
             raise RequestRefused(f"unreadable request: {error}") from None
         if not _signs(key):
             by = voucher(der, self.issued)
-            told = [] if by is None or by.serial_number in self.revoked else addresses(by)
-            proven = bool(told) and all(same_address(told[0], one) for one in requested_addresses(csr))
+            certified = [] if by is None or by.serial_number in self.revoked else addresses(by)
+            proven = bool(certified) and all(
+                same_address(certified[0], requested) for requested in requested_addresses(csr)
+            )
         if not proven:
             raise RequestRefused("the request does not prove possession of the key")
         if isinstance(key, dsa.DSAPublicKey) or (isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048):
@@ -164,8 +166,10 @@ class IdentityAuthority:
     def belongs(self, serial: int, holder: str) -> bool:
         """Whether a certificate was issued to that address."""
         with self._lock:
-            found = [one for one in self.issued if one.serial_number == serial]
-        return any(same_address(address, holder) for one in found for address in addresses(one))
+            matching = [certificate for certificate in self.issued if certificate.serial_number == serial]
+        return any(
+            same_address(address, holder) for certificate in matching for address in addresses(certificate)
+        )
 
     def responder(self, now: dt.datetime) -> Issuer:
         """A certificate and key that sign what the authority says (id-kp-cmcCA, RFC 9810 §4.5)."""
@@ -221,10 +225,10 @@ def _called(common_name: str) -> x509.NameAttribute[str]:
 def _subject(csr: x509.CertificateSigningRequest, holder: str) -> x509.Name:
     """What the request says of its holder; the sandbox, unlike a real authority, believes it."""
     kept = (NameOID.COMMON_NAME, NameOID.GIVEN_NAME, NameOID.SURNAME, NameOID.SERIAL_NUMBER, NameOID.TITLE)
-    told = [x509.NameAttribute(a.oid, str(a.value)) for a in csr.subject if a.oid in kept]
-    if not any(attribute.oid == NameOID.COMMON_NAME for attribute in told):
-        told.append(_called(holder[:64]))
-    return _name(*told)
+    attributes = [x509.NameAttribute(a.oid, str(a.value)) for a in csr.subject if a.oid in kept]
+    if not any(attribute.oid == NameOID.COMMON_NAME for attribute in attributes):
+        attributes.append(_called(holder[:64]))
+    return _name(*attributes)
 
 
 def _root(common_name: str, now: dt.datetime) -> Issuer:

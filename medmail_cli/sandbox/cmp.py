@@ -213,9 +213,9 @@ def _reason(entry: ber.Node | None) -> x509.ReasonFlags:
 
 def _only(node: ber.Node) -> ber.Node:
     fields = node.fields()
-    one = fields.take(ber.SEQUENCE)
+    element = fields.take(ber.SEQUENCE)
     fields.end()
-    return one
+    return element
 
 
 def _certificate_request(body: ber.Node) -> tuple[int, bytes]:

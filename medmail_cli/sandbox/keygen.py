@@ -41,7 +41,7 @@ def generated(
         builder = builder.add_extension(extension.value, extension.critical)
     named = None
     if wanted is not None:
-        named = next((one for one in authority.issued if identifier(one) == wanted), None)
+        named = next((issued for issued in authority.issued if identifier(issued) == wanted), None)
         if named is None:
             raise RequestRefused("no certificate has the key that the answer shall be encrypted for")
     own = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
@@ -74,5 +74,12 @@ def _attribute(request: bytes) -> bytes | None:
     fields = ber.parse(request).fields().take(ber.SEQUENCE).fields()
     for tag in (ber.INTEGER, ber.SEQUENCE, ber.SEQUENCE):
         fields.take(tag)
-    found = [csrattrs.attribute(node) for node in fields.take(0x80).elements()]
-    return next((one.values[0] for one in found if one.oid == DECRYPT_KEY_ID and one.values), None)
+    attributes = [csrattrs.attribute(node) for node in fields.take(0x80).elements()]
+    return next(
+        (
+            attribute.values[0]
+            for attribute in attributes
+            if attribute.oid == DECRYPT_KEY_ID and attribute.values
+        ),
+        None,
+    )

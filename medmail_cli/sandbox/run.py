@@ -70,12 +70,12 @@ def serve(
         elif folder.is_dir() and any(folder.iterdir()):
             raise MedmailError("folder-not-empty", path=str(folder))
         operator = stack.enter_context(Operator(folder.absolute(), password=password, ports=ports))
-        told = ready(operator, addresses)
+        announcement = ready(operator, addresses)
         # being interrupted is how it is meant to end, even by a script that has only just read this
         stop = threading.Event()
-        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(one, lambda _signal, _frame: stop.set())
-        yield told
+        for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signal_number, lambda _signal, _frame: stop.set())
+        yield announcement
         stop.wait()
 
 

@@ -145,14 +145,12 @@ Events = Iterator[Chapter | Person | Step]
 
 def _enrol(both: tuple[Physician, ...], operator: "Operator", folder: Path) -> Events:
     yield Chapter("enrol", folder)
-    for one in both:
-        yield one.sits_down()
-        published = operator.authority.fingerprint
-        yield from one.types(
-            "enrol", "new", one.address, "--name", one.name, "--ca", "order", "--ca-fingerprint", published
-        )
+    for physician in both:
+        yield physician.sits_down()
+        authority = ("--ca", "order", "--ca-fingerprint", operator.authority.fingerprint)
+        yield from physician.types("enrol", "new", physician.address, "--name", physician.name, *authority)
         # the list of revoked certificates is on this very machine
-        yield from one.types("trust", "update", "--allow-private")
+        yield from physician.types("trust", "update", "--allow-private")
 
 
 def _meet(martin: Physician, bernard: Physician, folder: Path) -> Events:
@@ -192,13 +190,13 @@ def _reply(martin: Physician, bernard: Physician, letter: str, folder: Path) -> 
 
 def _prove(both: tuple[Physician, ...], folder: Path) -> Events:
     yield Chapter("prove", folder)
-    for one in both:
-        yield one.sits_down()
-        yield from one.types("audit", "checkpoint", "-o", f"{one.home}.checkpoint")
-        yield from one.types("audit", "verify", "--checkpoint", f"{one.home}.checkpoint")
-        log = yield from one.types("audit", "log", "--action", "send")
+    for physician in both:
+        yield physician.sits_down()
+        yield from physician.types("audit", "checkpoint", "-o", f"{physician.home}.checkpoint")
+        yield from physician.types("audit", "verify", "--checkpoint", f"{physician.home}.checkpoint")
+        log = yield from physician.types("audit", "log", "--action", "send")
         entry = log.splitlines()[-1].split("\t")[0]
-        yield from one.types("audit", "prove", entry, "-o", f"{one.home}.tlog-proof")
+        yield from physician.types("audit", "prove", entry, "-o", f"{physician.home}.tlog-proof")
 
 
 def _tamper(martin: Physician, bernard: Physician, folder: Path) -> Events:
@@ -254,12 +252,12 @@ def pdf(lines: tuple[str, ...]) -> bytes:
         b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content),
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
     )
-    made, places = b"%PDF-1.4\n", []
-    for number, one in enumerate(objects, 1):
-        places.append(len(made))
-        made += b"%d 0 obj\n%s\nendobj\n" % (number, one)
-    count, at = len(objects) + 1, len(made)
+    octets, offsets = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, 1):
+        offsets.append(len(octets))
+        octets += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    count, at = len(objects) + 1, len(octets)
     table = b"xref\n0 %d\n0000000000 65535 f \n" % count
-    table += b"".join(b"%010d 00000 n \n" % place for place in places)
+    table += b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
     trailer = b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (count, at)
-    return made + table + trailer
+    return octets + table + trailer

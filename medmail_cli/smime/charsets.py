@@ -90,8 +90,8 @@ _C1 = {octet: bytes([octet]).decode("cp1252", "ignore") or chr(octet) for octet 
 
 def declared(html: bytes) -> str:
     """The character set that an HTML text names at its beginning, "" where it names none."""
-    found = _DECLARED.search(html[:_LOOKED_AT])
-    name = (found[1] or found[2] or b"").decode("ascii", "ignore") if found else ""
+    label = _DECLARED.search(html[:_LOOKED_AT])
+    name = (label[1] or label[2] or b"").decode("ascii", "ignore") if label else ""
     # what could be read as ASCII so far is neither of these, whatever it says (HTML 13.2.3.2)
     return "utf-8" if name.lower().startswith(("utf-16", "utf-32", "unicode")) else name
 

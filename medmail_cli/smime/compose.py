@@ -83,7 +83,7 @@ class Letter:
             return self
         shown = dict(self.outside.mailboxes)
         to, cc = (
-            tuple(box for one in boxes if (box := shown.get(one, one)) is not None)
+            tuple(box for mailbox in boxes if (box := shown.get(mailbox, mailbox)) is not None)
             for boxes in (self.to, self.cc)
         )
         said = self.outside
@@ -169,12 +169,12 @@ def _with_parameters(entity: bytes, parameters: Sequence[tuple[str, str]]) -> by
     if not parameters:
         return entity
     head = b"" if entity.startswith(CRLF) else entity.partition(CRLF + CRLF)[0] + CRLF
-    found = re.search(rb"(?im)^content-type:[^\r\n]*(?:\r\n[ \t][^\r\n]*)*", head)
-    if found is None:
+    content_type = re.search(rb"(?im)^content-type:[^\r\n]*(?:\r\n[ \t][^\r\n]*)*", head)
+    if content_type is None:
         return parameterized("Content-Type", "text/plain", parameters) + entity
     added = "".join(f';\r\n {key}="{value}"' for key, value in parameters).encode()
-    end = len(entity[: found.end()].rstrip(b"; \t"))
-    return entity[:end] + added + entity[found.end() :]
+    end = len(entity[: content_type.end()].rstrip(b"; \t"))
+    return entity[:end] + added + entity[content_type.end() :]
 
 
 def base64_lines(data: bytes) -> bytes:
@@ -310,7 +310,7 @@ def mailboxes(name: str, boxes: Sequence[Mailbox]) -> bytes:
 
 def _ids(name: str, ids: Iterable[str]) -> list[FieldLine]:
     """The field of these, if one of them can be written: strangers' may be of any length and character."""
-    tokens = [re.sub(r"[^\x21-\x7e]", "", one).encode() for one in ids]
+    tokens = [re.sub(r"[^\x21-\x7e]", "", identifier).encode() for identifier in ids]
     usable = [token for token in tokens if token and len(token) <= 900]
     return [(name, _fold(name, usable))] if usable else []
 

@@ -47,7 +47,9 @@ def _is_older_copy(root: Entity, part: Entity) -> bool:
     By ``protected-headers="v1"`` (draft-autocrypt-lamps-protected-headers §5.2), which RFC 9788 came after,
     it is a part of its own. It is left out only if each of its lines is a field that is shown above.
     """
-    marked = all(one.parameters.get("protected-headers", "").lower() == "v1" for one in (root, part))
+    marked = all(
+        part_or_root.parameters.get("protected-headers", "").lower() == "v1" for part_or_root in (root, part)
+    )
     kind = part.content_type in ("text/plain", "text/rfc822-headers")
     if not (marked and kind and root.content_type == "multipart/mixed"):
         return False

@@ -53,15 +53,15 @@ def verify(message: bytes, domain: str, lookup: Lookup, at: datetime) -> tuple[S
     except MedmailError:
         return ()
     body = message[entity.body : entity.end]
-    found = []
+    valid = []
     wanted = domain.lower()
     signatures = [(field, _tags(field.raw.partition(b":")[2])) for field in entity.all("dkim-signature")]
     ours = [(field, tags) for field, tags in signatures if tags and tags.get("d", "").lower() == wanted]
     for field, tags in ours[:MOST_SIGNATURES]:
         signed = _verified(field, tags, entity.fields, body, lookup, at)
         if signed is not None:
-            found.append(signed)
-    return tuple(found)
+            valid.append(signed)
+    return tuple(valid)
 
 
 def _verified(
@@ -92,16 +92,16 @@ def _verified(
     forms = {header_form, body_form or "simple"}
     if not forms <= {"simple", "relaxed"}:
         return None
-    made = hashlib.sha256(_body(body, relaxed=body_form == "relaxed")).digest()
+    body_hash = hashlib.sha256(_body(body, relaxed=body_form == "relaxed")).digest()
     signature = _base64(tags.get("b", ""))
-    if not signature or _base64(tags.get("bh", "")) != made:
+    if not signature or _base64(tags.get("bh", "")) != body_hash:
         return None
     covered = _covered(names, fields)
     relaxed = header_form == "relaxed"
     # the signature covers its own field, but for what stands after b=
     name, _, value = own.raw.partition(b":")
     emptied = Field(own.name, name + b":" + _SIGNATURE.sub(rb"\1", value))
-    data = b"".join(_header(one, relaxed=relaxed) for one in covered)
+    data = b"".join(_header(field, relaxed=relaxed) for field in covered)
     data += _header(emptied, relaxed=relaxed).removesuffix(b"\r\n")
     for record in lookup(f"{selector}._domainkey.{domain}")[:MOST_SIGNATURES]:
         key = _key(record, kind, strict=identity == domain)
@@ -174,17 +174,17 @@ def _body(body: bytes, *, relaxed: bool) -> bytes:
 
 def _tags(value: bytes) -> dict[str, str] | None:
     """A tag list (§3.2); None where it is none or has a tag twice."""
-    found: dict[str, str] = {}
+    tags: dict[str, str] = {}
     for part in value.strip().removesuffix(b";").split(b";"):
         tag, equals, text = part.partition(b"=")
-        if not equals or not _TAG.match(tag.strip()) or (name := tag.strip().decode()) in found:
+        if not equals or not _TAG.match(tag.strip()) or (name := tag.strip().decode()) in tags:
             return None
-        found[name] = text.strip().decode("utf-8", "replace")
-    return found
+        tags[name] = text.strip().decode("utf-8", "replace")
+    return tags
 
 
 def _list(value: str) -> set[str]:
-    return {one.strip() for one in value.split(":")}
+    return {item.strip() for item in value.split(":")}
 
 
 def _expired(value: str | None, at: datetime) -> bool:

@@ -53,37 +53,37 @@ def _told(opened: Opened, authorities: Authorities) -> Iterator[Step]:
     layers = phrase(" > ".join(f"{{{n}}}" for n in range(len(verdict.layers))), *map(phrase, verdict.layers))
     yield Step("layers", "RFC 8551 §3", "held", (layers or phrase("none"),))
     how = (encryption.algorithm, encryption.key_management, encryption.recipient)
-    shown = " · ".join(one for one in how if one)
-    yield _step(verdict, "decryption", "RFC 5652 §6, RFC 5083", shown, made=encryption.status != "none")
-    yield _step(verdict, "coverage", "RFC 9787, RFC 1847", layers, made=not unread)
+    shown = " · ".join(word for word in how if word)
+    yield _step(verdict, "decryption", "RFC 5652 §6, RFC 5083", shown, checked=encryption.status != "none")
+    yield _step(verdict, "coverage", "RFC 9787, RFC 1847", layers, checked=not unread)
     for judged in opened.judged:
         yield from _signer(judged, opened, authorities)
     if not opened.judged:
-        yield _step(verdict, "signature", "RFC 5652 §5.4 to §5.6", "", made=False)
-    has = ", ".join(address for one in verdict.signature.vouching for address in one.addresses)
-    signers = any(one.sha256 for one in verdict.signature.signers)
-    yield _step(verdict, "sender", "RFC 8550 §3", f"{has} · From: {headers.from_ or ''}", made=signers)
+        yield _step(verdict, "signature", "RFC 5652 §5.4 to §5.6", "", checked=False)
+    has = ", ".join(address for signer in verdict.signature.vouching for address in signer.addresses)
+    signers = any(signer.sha256 for signer in verdict.signature.signers)
+    yield _step(verdict, "sender", "RFC 8550 §3", f"{has} · From: {headers.from_ or ''}", checked=signers)
     outside = verdict.outer_headers
     seen = outside.from_ or "", outside.subject or ""
     if headers.protected:
         evidence = phrase("protected; outside From: {0} · Subject: {1}", *seen)
     else:
         evidence = phrase("outside; outside From: {0} · Subject: {1}", *seen)
-    yield _step(verdict, "headers", "RFC 9788 §4", evidence, made=not unread)
+    yield _step(verdict, "headers", "RFC 9788 §4", evidence, checked=not unread)
     to = ", ".join((*headers.to, *headers.cc))
-    yield _step(verdict, "addressee", "RFC 9787 §4", to, made=encryption.status == "ok")
+    yield _step(verdict, "addressee", "RFC 9787 §4", to, checked=encryption.status == "ok")
 
 
-def _step(verdict: Verdict, check: Check, rule: str, evidence: str, *, made: bool) -> Step:
+def _step(verdict: Verdict, check: Check, rule: str, evidence: str, *, checked: bool) -> Step:
     codes = of_step(check)
     failed = [p for p in verdict.problems if p.code in codes and _belongs(verdict, check, p.code)]
     noted = [p for p in verdict.notes if p.code in codes]
-    said = [paths.told(p) for p in (*failed, *noted)]
-    if made and evidence:
+    said = [paths.problem_text(p) for p in (*failed, *noted)]
+    if checked and evidence:
         said.insert(0, evidence)
     if failed:
         return Step(check, rule, "failed", tuple(said))
-    if not made:
+    if not checked:
         return Step(check, rule, "not-made", ())
     return Step(check, rule, "noted" if noted else "held", tuple(said))
 
@@ -110,16 +110,16 @@ def _signer(judged: Judged, opened: Opened, authorities: Authorities) -> Iterato
     if judged.judgement is not None:
         failed = [p for p in failed if p not in judged.judgement.problems]
     repaired = [p.code for p in opened.verdict.notes if p.code in codes]
-    evidence += [paths.told(p) for p in failed] + repaired
+    evidence += [paths.problem_text(p) for p in failed] + repaired
     result: Result = "failed" if failed else "noted" if repaired else "held"
     if judged.proven is None and not failed:
         result = "not-made"  # without the certificate there is no key to check it with
     yield Step("signature", "RFC 5652 §5.4 to §5.6", result, tuple(evidence), signer.subject)
     if judged.judgement is None or opened.at is None:
-        missing = tuple(paths.told(p) for p in judged.problems if p.code == "untrusted-issuer")
+        missing = tuple(paths.problem_text(p) for p in judged.problems if p.code == "untrusted-issuer")
         yield Step("anchor", "RFC 5652 §5.1, RFC 5280 §6.1.1 (d)", "failed", missing)
         return
-    for found in paths.explain(judged.judgement, authorities, at=opened.at, enclosed=judged.enclosed):
+    for step in paths.explain(judged.judgement, authorities, at=opened.at, enclosed=judged.enclosed):
         results: dict[bool | None, Result] = {True: "held", False: "failed", None: "noted"}
-        evidence = [found.evidence] if found.evidence else []
-        yield Step(found.check, found.rule, results[found.held], tuple(evidence), found.about)
+        evidence = [step.evidence] if step.evidence else []
+        yield Step(step.check, step.rule, results[step.held], tuple(evidence), step.about)

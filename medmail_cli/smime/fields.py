@@ -216,7 +216,7 @@ def parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
 
 
 def _parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
-    found: list[Mailbox] = []
+    mailboxes: list[Mailbox] = []
     words: list[str] = []  # tokens as decoded for a display name
     bare: list[list[str]] = [[]]  # the same as written, split at white space, for an address without brackets
     angles: list[tuple[str, list[str]]] = []  # each with the words before it
@@ -231,19 +231,19 @@ def _parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
         if angles:
             for angle, before in angles:
                 name = _name(before) or name[:_LONGEST_SHARED]
-                found.append(Mailbox(_address(angle), name))
+                mailboxes.append(Mailbox(_address(angle), name))
         elif candidates:
             first, *others = candidates
-            found.append(Mailbox(_address(first), " ".join(comments)))
-            found.extend(Mailbox(_address(piece)) for piece in others)
+            mailboxes.append(Mailbox(_address(first), " ".join(comments)))
+            mailboxes.extend(Mailbox(_address(piece)) for piece in others)
         elif name:
-            found.append(Mailbox("", name))
+            mailboxes.append(Mailbox("", name))
         for collected in (words, angles, comments):
             collected.clear()
         bare[:] = [[]]
 
     position = 0
-    while (match := _TOKEN.match(value, position)) and len(found) < MOST_MAILBOXES:
+    while (match := _TOKEN.match(value, position)) and len(mailboxes) < MOST_MAILBOXES:
         position = match.end()
         quoted, encoded, angle, separator, comment, atom, space, odd = match.groups()
         if quoted is not None:
@@ -275,7 +275,7 @@ def _parse_mailboxes(value: str) -> tuple[Mailbox, ...]:
             words.append(odd)
             bare[-1].append(odd)
     flush()
-    return tuple(found)
+    return tuple(mailboxes)
 
 
 def _name(words: list[str]) -> str:
@@ -309,8 +309,8 @@ def addresses_in(text: str) -> tuple[str, ...]:
     §4.4 allows them, and the eye does). A domain has a dot: ``Medi@Lab`` is a name.
     """
     text = " ".join(unicodedata.normalize("NFKC", text).split())
-    found = (
+    parts = (
         (match[1], match[2], match[3].rstrip(".'"))
         for match in re.finditer(r"([^\s\"'<>()\[\],;:@]{1,64})( ?@ ?)([^\s\"'<>()\[\],;:@]{1,255})", text)
     )
-    return tuple(f"{local}@{domain}" for local, _, domain in found if "." in domain)
+    return tuple(f"{local}@{domain}" for local, _, domain in parts if "." in domain)

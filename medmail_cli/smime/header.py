@@ -40,7 +40,7 @@ def choose(
             return got.outer, False
     outer_sender = mailboxes(got.outer, "sender")
     inner_sender = mailboxes(payload.fields, "sender") or inner_from
-    strange = addresses(outer_sender) - {address.canonical(one) for one in delegates}
+    strange = addresses(outer_sender) - {address.canonical(delegate) for delegate in delegates}
     if strange and addresses(outer_sender) != addresses(inner_sender):
         problems.append(Problem("header-mismatch", _pair(outer_sender, inner_sender)))
     return payload.fields, True
@@ -53,7 +53,7 @@ def in_clear(got: "Unwrapped", payload: Entity) -> tuple[Field, ...]:
     """
     if payload.parameters.get("hp", "").lower() != "cipher":
         return got.outer
-    copied = (one.raw.partition(b":")[2].lstrip() for one in all_of(payload.fields, "hp-outer"))
+    copied = (field.raw.partition(b":")[2].lstrip() for field in all_of(payload.fields, "hp-outer"))
     return tuple(Field(to_text(raw.partition(b":")[0]).strip().lower(), raw) for raw in copied)
 
 
@@ -103,8 +103,8 @@ def _pair(outside: Sequence[Mailbox], inside: Sequence[Mailbox]) -> str:
 
 def shown(fields: Sequence[Field], name: str) -> str | None:
     """The field as text; several of one name are all shown, since a reader must see that they are."""
-    found = [field.text for field in all_of(fields, name)]
-    return ", ".join(found) if found else None
+    values = [field.text for field in all_of(fields, name)]
+    return ", ".join(values) if values else None
 
 
 def _people(fields: Sequence[Field], name: str) -> str | None:
@@ -113,15 +113,15 @@ def _people(fields: Sequence[Field], name: str) -> str | None:
 
 
 def _ids(fields: Sequence[Field], name: str) -> tuple[str, ...]:
-    found = all_of(fields, name)
-    return parse_ids(found[0].value) if found else ()
+    matching = all_of(fields, name)
+    return parse_ids(matching[0].value) if matching else ()
 
 
 def headers(fields: Sequence[Field], *, protected: bool) -> Headers:
     """These fields as the verdict has them, decoded for showing."""
     dates = all_of(fields, "date")
     # one identifier, or what stands there: a letter's own name is not pieced together (RFC 5322 3.6.4)
-    own = without_comments(found[0].value) if (found := all_of(fields, "message-id")) else ""
+    own = without_comments(matching[0].value) if (matching := all_of(fields, "message-id")) else ""
     ids = own.split()
     answered = _ids(fields, "in-reply-to")
     return Headers(

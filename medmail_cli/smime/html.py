@@ -140,25 +140,25 @@ class _Writer:
         if tag in _VOID or (plain and tag not in _STRUCTURE):
             self._shown_alone(tag, attributes)
             return
-        one = _Open(tag, len(self.out))
+        element = _Open(tag, len(self.out))
         if tag in _STRUCTURE:
-            self._begin_structure(one, attributes)
-        one.start = len(self.out)
+            self._begin_structure(element, attributes)
+        element.start = len(self.out)
         for before, closing in marks:
             if (before, closing) == BREAKS:
-                one.keeps_breaks = True
+                element.keeps_breaks = True
                 self.preformatted += 1
                 continue
-            one.start = len(self.out)
+            element.start = len(self.out)
             self.out.append(before)
-            one.after.insert(0, closing)
+            element.after.insert(0, closing)
         if after:
-            one.after.append(after)
+            element.after.append(after)
         if tag in _STRUCTURE:
             return
-        self.marks.setdefault(tag, []).append(one)
+        self.marks.setdefault(tag, []).append(element)
         if self.cells:
-            self.cells[-1].inside.append(one)
+            self.cells[-1].inside.append(element)
 
     def _marks(self, tag: str, attributes: dict[str, str]) -> list[tuple[str, str]]:
         marks = [MARKS[tag]] if tag in MARKS else []
@@ -183,9 +183,9 @@ class _Writer:
     def end(self, tag: str) -> None:
         if tag in _STRUCTURE:
             if self.counts.get(tag):
-                while (one := self.structure.pop()).tag != tag:
-                    self._close(one)
-                self._close(one)
+                while (element := self.structure.pop()).tag != tag:
+                    self._close(element)
+                self._close(element)
         else:
             self._end_marks(tag)
         if tag in _BLOCKS - {"tr", "li"}:  # the next begins a line anyway
@@ -200,70 +200,72 @@ class _Writer:
 
     def finish(self) -> str:
         for stack in self.marks.values():
-            for one in reversed(stack):
-                if one.open:
-                    self._close(one)
+            for element in reversed(stack):
+                if element.open:
+                    self._close(element)
         while self.structure:
             self._close(self.structure.pop())
         return "".join(self.out)
 
-    def _close(self, one: _Open) -> None:
-        one.open = False
-        self.preformatted -= one.keeps_breaks
-        if one.tag in _CELLS:
-            for inner in reversed(one.inside):
+    def _close(self, element: _Open) -> None:
+        element.open = False
+        self.preformatted -= element.keeps_breaks
+        if element.tag in _CELLS:
+            for inner in reversed(element.inside):
                 if inner.open:
                     self._close(inner)
-            while len(self.out) > one.start and not self.out[-1].strip(" \n"):
+            while len(self.out) > element.start and not self.out[-1].strip(" \n"):
                 self.out.pop()
             self.cells.pop()
             self.fresh = False
-            self.below_table = one.has_table
-        if one.tag in _STRUCTURE:
-            self.counts[one.tag] -= 1
-        if one.tag == "tr" and self.tables:
+            self.below_table = element.has_table
+        if element.tag in _STRUCTURE:
+            self.counts[element.tag] -= 1
+        if element.tag == "tr" and self.tables:
             self._spanned(self.tables[-1])
-        elif one.tag == "table":
+        elif element.tag == "table":
             self.tables.pop()
             if self.cells:
                 self.cells[-1].has_table = True
-        elif one.tag in _LISTS:
+        elif element.tag in _LISTS:
             self.lists.pop()
-            if one.tag == "ol" and one.step < 0 and one.counted_back:
-                for number, (place, style) in zip(range(len(one.places), 0, -1), one.places, strict=True):
-                    self.out[place] = _numbered(number, style)
-        elif one.tag == "select":
-            if one.places:
-                self.out[one.places[0][0]] = "☑ "  # the first is chosen where none is
+            if element.tag == "ol" and element.step < 0 and element.counted_back:
+                for number, (position, style) in zip(
+                    range(len(element.places), 0, -1), element.places, strict=True
+                ):
+                    self.out[position] = _numbered(number, style)
+        elif element.tag == "select":
+            if element.places:
+                self.out[element.places[0][0]] = "☑ "  # the first is chosen where none is
             self.out.append(" ")
-        raised = one.after and one.after[0] == ")" and self.out[one.start] in ("^(", "_(")
-        if raised and len(self.out) - one.start <= 4:
-            words = "".join(self.out[one.start + 1 :]).strip()
+        raised = element.after and element.after[0] == ")" and self.out[element.start] in ("^(", "_(")
+        if raised and len(self.out) - element.start <= 4:
+            words = "".join(self.out[element.start + 1 :]).strip()
             if 0 < len(words) <= 12 and re.fullmatch("[0-9+−-]+", words):
-                table = _RAISED if self.out[one.start] == "^(" else _LOWERED
-                self.out[one.start :] = [words.translate(table)]
-                del one.after[0]
-        self.out += one.after
+                table = _RAISED if self.out[element.start] == "^(" else _LOWERED
+                self.out[element.start :] = [words.translate(table)]
+                del element.after[0]
+        self.out += element.after
 
-    def _begin_structure(self, one: _Open, attributes: dict[str, str]) -> None:
-        tag = one.tag
-        self.structure.append(one)
+    def _begin_structure(self, element: _Open, attributes: dict[str, str]) -> None:
+        tag = element.tag
+        self.structure.append(element)
         self.counts[tag] = self.counts.get(tag, 0) + 1
         if tag == "table":
-            self.tables.append(one)
+            self.tables.append(element)
         elif tag == "tr" and self.tables:
             self.tables[-1].column = 0
         elif tag in _CELLS:
             if self.tables:
-                self._begin_cell(one, self.tables[-1], attributes)
-            self.cells.append(one)
+                self._begin_cell(element, self.tables[-1], attributes)
+            self.cells.append(element)
             self.fresh = True
         elif tag in _LISTS:
-            one.style = _list_style(attributes, "1")
-            one.step = -1 if "reversed" in attributes else 1
-            one.counted_back = one.step < 0 and "start" not in attributes
-            one.number = _integer(attributes.get("start"), 1)
-            self.lists.append(one)
+            element.style = _list_style(attributes, "1")
+            element.step = -1 if "reversed" in attributes else 1
+            element.counted_back = element.step < 0 and "start" not in attributes
+            element.number = _integer(attributes.get("start"), 1)
+            self.lists.append(element)
         elif tag == "li" and self.lists:
             self._begin_item(self.lists[-1], attributes)
         elif tag == "dd":
@@ -277,7 +279,7 @@ class _Writer:
                 within.places = [(len(self.out) + 1, "")]
             self.out += [" ", "☑ " if chosen else "☐ "]
         elif tag == "select" and "multiple" in attributes:
-            one.number = 0
+            element.number = 0
 
     def _begin_item(self, parent: _Open, attributes: dict[str, str]) -> None:
         self.out.append(_KEPT * 2 * min(len(self.lists) - 1, 10))
@@ -397,10 +399,10 @@ def _fraction(match: re.Match[str]) -> str:
 
 
 def _attributes(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    attributes: dict[str, str] = {}
     for match in _ATTRIBUTE.finditer(text[:4000]):
-        found.setdefault(match[1].lower(), unescape(match[2] or match[3] or match[4] or ""))
-    return found
+        attributes.setdefault(match[1].lower(), unescape(match[2] or match[3] or match[4] or ""))
+    return attributes
 
 
 def _clean(text: str) -> str:

@@ -57,7 +57,7 @@ def rules(html: str) -> dict[str, Meaning]:
 
     What holds for some screens or on paper alone does not count.
     """
-    found: dict[str, Meaning] = {}
+    meanings: dict[str, Meaning] = {}
     for sheet in _SHEET.findall(html):
         depth = 0
         flat: list[str] = []
@@ -71,10 +71,10 @@ def rules(html: str) -> dict[str, Meaning]:
         for rule in "".join(flat).split("}"):
             selectors, _, declared = rule.partition("{")
             if len(selectors) <= _LONGEST_SELECTOR and (meaning := of_style(declared)):
-                for one in selectors.lower().split(","):
-                    if (name := one.strip().removeprefix("*")) and _SELECTOR.fullmatch(name):
-                        found[name] = found.get(name, {}) | meaning
-    return found if any(mark for meaning in found.values() for mark in meaning.values()) else {}
+                for selector in selectors.lower().split(","):
+                    if (name := selector.strip().removeprefix("*")) and _SELECTOR.fullmatch(name):
+                        meanings[name] = meanings.get(name, {}) | meaning
+    return meanings if any(mark for meaning in meanings.values() for mark in meaning.values()) else {}
 
 
 def of_style(style: str) -> Meaning:
@@ -87,8 +87,8 @@ def of_style(style: str) -> Meaning:
         clipped = clipped or (name == "overflow" and value.startswith("hidden"))
         nothing = nothing or (name in _EXTENTS and re.match(_NONE, value) is not None)
         if name in _STYLES:
-            found = (mark for pattern, mark in _STYLES[name] if pattern.match(value))
-            said[name] = next(found, None)
+            marks = (mark for pattern, mark in _STYLES[name] if pattern.match(value))
+            said[name] = next(marks, None)
     if clipped and nothing:
         said["overflow"] = HIDDEN
     return said

@@ -189,9 +189,9 @@ def with_cms(entity: Entity, octets: bytes) -> bytes:
     return b"".join((entity.source[: entity.body], octets, entity.source[entity.end :]))
 
 
-def _worse(one: Decrypted, other: Decrypted) -> bool:
+def _worse(encryption: Decrypted, other: Decrypted) -> bool:
     """Whether an encryption is to be trusted less than another."""
-    return (one.authenticated, not one.weak) < (other.authenticated, not other.weak)
+    return (encryption.authenticated, not encryption.weak) < (other.authenticated, not other.weak)
 
 
 def _read(raw: bytes) -> tuple[Entity, bool]:
@@ -223,7 +223,7 @@ def _alone(entity: Entity) -> Entity:
     """The layer that is all there is in a multipart/mixed, where software made an attachment of it."""
     only = entity
     while only.content_type == "multipart/mixed":
-        parts = [one for one in only.children if not _is_blank(one)]
+        parts = [part for part in only.children if not _is_blank(part)]
         if len(parts) != 1:
             return entity
         (only,) = parts
@@ -241,8 +241,10 @@ def _cms_octets(entity: Entity) -> bytes:
     octets = mime.decode_body(entity)
     if _BASE64.match(octets):
         return mime.decode_base64(octets)
-    found = _ARMOUR.match(octets)
-    return mime.decode_base64(octets[found.end() : octets.find(b"-----", found.end())]) if found else octets
+    armour = _ARMOUR.match(octets)
+    return (
+        mime.decode_base64(octets[armour.end() : octets.find(b"-----", armour.end())]) if armour else octets
+    )
 
 
 def _inner(content_type: str, octets: bytes) -> Entity:
@@ -320,11 +322,11 @@ def signed_content(part: Entity) -> Entity | None:
     """
     if part.content_type not in labels.CMS_TYPES or (part.filename or "smime.p7m").lower() != "smime.p7m":
         return None
-    found = _signed_in(part)
-    if found is None or found.content is None or found.content_type != algorithms.DATA:
+    signed_data = _signed_in(part)
+    if signed_data is None or signed_data.content is None or signed_data.content_type != algorithms.DATA:
         return None
     try:
-        return mime.parse_inner(bytes(found.content))
+        return mime.parse_inner(bytes(signed_data.content))
     except MedmailError:  # too deep, too long
         return None
 
@@ -332,7 +334,7 @@ def signed_content(part: Entity) -> Entity | None:
 def _signed_in(part: Entity) -> SignedData | None:
     """The SignedData with signers that a part holds."""
     try:
-        found = signed.parse_signed(ber.parse(_cms_octets(part), trailing=True))
+        signed_data = signed.parse_signed(ber.parse(_cms_octets(part), trailing=True))
     except MedmailError:  # encrypted, damaged, or no CMS at all
         return None
-    return found if found.signers else None
+    return signed_data if signed_data.signers else None

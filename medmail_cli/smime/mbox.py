@@ -17,11 +17,11 @@ def spans(file: bytes | mmap) -> Iterator[tuple[int, int]]:
 
     Nothing for a file that does not begin with such a line.
     """
-    found = _FIRST_LINE.finditer(file)
-    line = next(found, None)
+    first_lines = _FIRST_LINE.finditer(file)
+    line = next(first_lines, None)
     if line is None or line.start():
         return
-    for later in found:
+    for later in first_lines:
         yield line.end(), later.start()
         line = later
     yield line.end(), len(file)

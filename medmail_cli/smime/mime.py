@@ -106,9 +106,9 @@ def begin(raw: bytes) -> tuple[bytes, bool]:
 
     Also whether its lines ended in CR alone, which is repaired: nothing could be read otherwise.
     """
-    found = _BEFORE.match(raw)
-    if found:
-        raw = raw[found.end() :]
+    before = _BEFORE.match(raw)
+    if before:
+        raw = raw[before.end() :]
     repaired = b"\n" not in raw[:MAX_HEADER] and b"\r" in raw
     return raw.replace(b"\r", b"\r\n") if repaired else raw, repaired
 
@@ -159,12 +159,12 @@ def reread(source: bytes, start: int, end: int) -> Entity:
     is_header = _FIRST_FIELD.match(source, odd, end) is not None
     if is_header and source.find(b"\n", start, min(end, start + MAX_HEADER)) < 0:
         repaired = source[odd:end].replace(b"\r", b"\r\n")
-        found = or_text(_entity(repaired, 0, len(repaired), 0, _Budget()))
-        return found if found.fields else _bare(source, start, end)
+        entity = or_text(_entity(repaired, 0, len(repaired), 0, _Budget()))
+        return entity if entity.fields else _bare(source, start, end)
     if is_header and odd > start:
-        found = or_text(_entity(source, odd, end, 0, _Budget()))
-        if found.fields:
-            return found
+        entity = or_text(_entity(source, odd, end, 0, _Budget()))
+        if entity.fields:
+            return entity
     if not is_header and odd == start and not _looks_like_text(source[start : min(end, start + 4096)]):
         return _bare(source, start, end)  # nothing in a file is a header
     return or_text(_entity(source, start, end, 0, _Budget()))
@@ -228,9 +228,9 @@ def _entity(
 ) -> Entity:
     budget.spend()
     window = min(end, start + MAX_HEADER)
-    found = _header_end(source, start, window)
-    if found:
-        header_end, body = found.span()
+    header_ending = _header_end(source, start, window)
+    if header_ending:
+        header_end, body = header_ending.span()
     elif window < end:
         raise MedmailError("malformed", what="message", reason="header-too-long")
     else:

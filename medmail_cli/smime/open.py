@@ -147,13 +147,13 @@ def open_message(
         problems += recipient_emails.check(*said, own_addresses)
     if not protected:
         notes.append(Problem("headers-unprotected"))
-    found = unique(problems)
-    exit_code = exit_for(problem.code for problem in found)
+    distinct = unique(problems)
+    exit_code = exit_for(problem.code for problem in distinct)
     changeable = got.decrypted is not None and not got.decrypted.authenticated and not signature_trusted
     # integrity broken, or content that anybody may have changed without a signature that says not
     withheld = not policy.show_unverified and (exit_code == INTEGRITY or changeable)
     if withheld and got.decrypted is not None:
-        found = tuple(replace(p, detail="") if p.code in _TOLD_BY_HEADERS else p for p in found)
+        distinct = tuple(replace(p, detail="") if p.code in _TOLD_BY_HEADERS else p for p in distinct)
     verdict = Verdict(
         id=id,
         source=source,
@@ -161,18 +161,18 @@ def open_message(
         layers=got.layers,
         encryption=_encryption(got),
         signature=Signature(status_of(signers, holds=bool(holders)) if signers else "none", signers),
-        trusted=not found,
+        trusted=not distinct,
         headers=headers(got.outer, protected=False) if withheld else headers(header, protected=protected),
         outer_headers=outer,
         text=None,
         attachments=(),
-        problems=found,
+        problems=distinct,
         notes=unique(notes),
         withheld=withheld,
     )
     if withheld:
         return Opened(verdict, header=got.outer, at=at, judged=infos)
-    partly = any(problem.code == "partly-signed" for problem in found)
+    partly = any(problem.code == "partly-signed" for problem in distinct)
     encrypted = got.decrypted is not None
     content = display.shown(got.payload, protected=protected, encrypted=encrypted, partly_signed=partly)
     parts = tuple(mime.decode_body(part) for part in content.attachments)
@@ -180,14 +180,14 @@ def open_message(
     verdict = replace(verdict, text=content.text, attachments=attachments)
     if encrypted and header is not got.outer:
         verdict = replace(verdict, in_clear=headers(in_clear(got, got.payload), protected=protected))
-    proven = author.proven if not found and author else None
+    proven = author.proven if not distinct and author else None
     return Opened(verdict, got.payload, header, parts, proven, at, infos)
 
 
 def _failed(got: Unwrapped, id: str, source: str, outer: OuterHeaders) -> Opened:  # noqa: A002
     error = got.failure or MedmailError("malformed")
-    told = (error.facts.get(name) for name in ("reason", "detail", "algorithm"))
-    detail = str(next(filter(None, told), ""))
+    details = (error.facts.get(name) for name in ("reason", "detail", "algorithm"))
+    detail = str(next(filter(None, details), ""))
     if error.code == "bad-tag":
         # of all that can be wrong the one thing that is told: it stands outside, for everybody to see
         tagless = error.facts.get("tagless")
@@ -238,7 +238,7 @@ def _check_encryption(
     if not got.decrypted.authenticated:
         where = problems if policy.unauthenticated_encryption == "problem" else notes
         where.append(Problem("unauthenticated-encryption", got.decrypted.algorithm))
-    own = {address.canonical(one) for one in own_addresses}
+    own = {address.canonical(own_address) for own_address in own_addresses}
     named = [box for name in ("to", "cc", "bcc", "from", "sender") for box in mailboxes(header, name)]
     if own and not any(address.canonical(box.address) in own for box in named if box.address):
         where = problems if policy.not_addressed == "problem" else notes

@@ -36,15 +36,15 @@ def outer(message: bytes) -> Outer:
     """Read the outer header of ``message``, or of as much of its beginning as is given. Never raises."""
     head, _ = mime.begin(message[:LONGEST_HEADER])
     start, end = mime.header_span(head)
-    found: dict[bytes, str] = {}
+    values: dict[bytes, str] = {}
     for field in _FIELD.finditer(head, start, end):
-        found.setdefault(field[1].lower(), _FOLD.sub("", to_text(field[2][: 4 * LONGEST_VALUE])).strip())
+        values.setdefault(field[1].lower(), _FOLD.sub("", to_text(field[2][: 4 * LONGEST_VALUE])).strip())
     return Outer(
-        from_=_words(found.get(b"from", "")),
-        to=_words(found.get(b"to", "")),
-        subject=_words(found.get(b"subject", "")),
-        date=parse_date(found.get(b"date", "")),
-        message_id=found.get(b"message-id", "")[:LONGEST_VALUE],
+        from_=_words(values.get(b"from", "")),
+        to=_words(values.get(b"to", "")),
+        subject=_words(values.get(b"subject", "")),
+        date=parse_date(values.get(b"date", "")),
+        message_id=values.get(b"message-id", "")[:LONGEST_VALUE],
     )
 
 

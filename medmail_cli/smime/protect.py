@@ -166,15 +166,17 @@ def estimate(
     headers = sum(len(line) for _, line in compose.header_fields(letter))
     # a signature is at most twice as long as its key (ML-DSA); then the attributes
     size += 2 * headers + 2 * _key_size(signer.certificate) + 2500
-    size += sum(len(one.public_bytes(Encoding.DER)) for one in (signer.certificate, *signer.chain))
+    size += sum(
+        len(certificate.public_bytes(Encoding.DER)) for certificate in (signer.certificate, *signer.chain)
+    )
     if style.signature == "opaque" and not (recipients is not None and style.binary):
         size = compose.base64_size(size)
     if recipients is not None:
         # what a key is sent in is no longer than the key it is sent to: RSA, a point, ML-KEM's ciphertext
         names = 3 if style.recipient_emails else 1  # signed, and beside the envelope
         entries = [
-            _key_size(one) + names * len(issuer_octets(one)) + names * 250
-            for one in (*recipients, signer.encryption_certificate)
+            _key_size(certificate) + names * len(issuer_octets(certificate)) + names * 250
+            for certificate in (*recipients, signer.encryption_certificate)
         ]
         size = compose.base64_size(size + sum(entries))
     return size + headers + 1000

@@ -41,24 +41,24 @@ def check(
     """
     if signed is None:
         return ()
-    found: list[Problem] = []
+    problems: list[Problem] = []
     meant = _named(signed)
     if beside is not None and (apart := meant ^ _named(beside)):
-        found.append(Problem("header-mismatch", ", ".join(sorted({who for who, _ in apart}))))
-    own = {address.canonical(one) for one in own_addresses}
+        problems.append(Problem("header-mismatch", ", ".join(sorted({who for who, _ in apart}))))
+    own = {address.canonical(own_address) for own_address in own_addresses}
     if own and own.isdisjoint(who for who, _ in meant):
-        found.append(Problem("not-addressed-to-you", ", ".join(sorted(own))))
-    return tuple(found)
+        problems.append(Problem("not-addressed-to-you", ", ".join(sorted(own))))
+    return tuple(problems)
 
 
 def _named(values: Sequence[ber.Node]) -> _Named:
     """Each address with its certificate's identifier, up to the first value that cannot be read."""
-    found = set()
+    named = set()
     with contextlib.suppress(MedmailError):
         for value in values:
             # the specification has a set in the set of values; senders leave one out
             for pair in value.elements() if value.tag == ber.SET else (value,):
                 fields = pair.fields()
                 who = bytes(fields.take().content).decode("utf-8", "replace")
-                found.add((address.canonical(who), bytes(fields.take().raw)))
-    return frozenset(found)
+                named.add((address.canonical(who), bytes(fields.take().raw)))
+    return frozenset(named)

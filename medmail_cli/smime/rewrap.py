@@ -28,11 +28,13 @@ def recipients(raw: bytes, certificates: Iterable[x509.Certificate]) -> Recipien
 
     Raises ``malformed``.
     """
-    found = outer_envelope(raw)
-    if found is None:
+    envelope = outer_envelope(raw)
+    if envelope is None:
         return None
-    entries = parse_enveloped(found[1]).recipients
-    own = tuple(one for one in certificates if any(entry.id.names(one) for entry in entries))
+    entries = parse_enveloped(envelope[1]).recipients
+    own = tuple(
+        certificate for certificate in certificates if any(entry.id.names(certificate) for entry in entries)
+    )
     return Recipients(own, len(entries))
 
 
@@ -55,10 +57,10 @@ def rewrap(raw: bytes, keys: Keys, recipient: Pair) -> bytes:
     ``nested-encryption`` where an encryption stands inside another layer, which could not be kept.
     """
     before = _opened(raw, keys)
-    found = outer_envelope(raw)
-    if found is None:
+    envelope = outer_envelope(raw)
+    if envelope is None:
         raise MedmailError("nested-encryption")
-    entity, node = found
+    entity, node = envelope
     fresh = with_cms(entity, cms.rewrap(node, keys, recipient[0]))
     if before.repaired:  # lines that ended in CR alone still do, and are still told of
         fresh = fresh.replace(b"\r\n", b"\r")

@@ -86,28 +86,42 @@ def judge_signers(
         return (Signer((), None, None, None, None, None, ("bad-signature",)),), ()
     judged: list[Judged] = []
     # who is looked up costs time, and a From may name thousands
-    looked_up = (one for box in senders[:MOST_CANDIDATES] for one in known(box.address) if nameable(one))
+    looked_up = (
+        certificate
+        for box in senders[:MOST_CANDIDATES]
+        for certificate in known(box.address)
+        if nameable(certificate)
+    )
     at_hand = tuple(dict.fromkeys((*looked_up, *layer.signed.certificates)))
-    by_serial: dict[int, list[x509.Certificate]] = {}
-    for one in at_hand:
-        by_serial.setdefault(serial_number(one), []).append(one)
+    by_serial = _by_serial(at_hand)
     most = max(1, MOST_CANDIDATES // max(1, len(layer.signed.signers)))
     for info in layer.signed.signers:
         # anybody can put another certificate of the same name and number, or key, into a message
         numbered = at_hand if info.id.serial is None else by_serial.get(info.id.serial, ())
         meant = certificate_meant(info, at_hand[:MOST_HELPERS])
-        named = [meant] if meant else [one for one in numbered if info.id.names(one)][:most]
-        found: list[tuple[Judged, list[Problem]]] = []
+        named = (
+            [meant]
+            if meant
+            else [certificate for certificate in numbered if info.id.names(certificate)][:most]
+        )
+        attempts: list[tuple[Judged, list[Problem]]] = []
         candidates: list[x509.Certificate | None] = [*named] or [None]
-        for certificate in candidates:
+        for candidate in candidates:
             noted: list[Problem] = []
-            found.append((_judge_signer(layer, info, certificate, at_hand, judge, at, noted), noted))
-            if not found[-1][0].problems:
+            attempts.append((_judge_signer(layer, info, candidate, at_hand, judge, at, noted), noted))
+            if not attempts[-1][0].problems:
                 break
-        best, noted = min(found, key=lambda each: _faults(each[0]))
+        best, noted = min(attempts, key=lambda each: _faults(each[0]))
         judged.append(best)
         notes += noted
-    return tuple(one.signer for one in judged), tuple(judged)
+    return tuple(judged_signer.signer for judged_signer in judged), tuple(judged)
+
+
+def _by_serial(certificates: Sequence[x509.Certificate]) -> dict[int, list[x509.Certificate]]:
+    by_serial: dict[int, list[x509.Certificate]] = {}
+    for certificate in certificates:
+        by_serial.setdefault(serial_number(certificate), []).append(certificate)
+    return by_serial
 
 
 def _faults(judged: Judged) -> tuple[bool, int]:
@@ -125,21 +139,21 @@ def _judge_signer(
 ) -> Judged:
     signed = layer.signed
     assert signed is not None  # noqa: S101 - the caller has looked
-    found: list[Problem] = []
+    problems: list[Problem] = []
     signed_at: datetime | None = None
     try:
         signed_at = info.signed_at
     except MedmailError:
-        found.append(Problem("bad-signature", phrase("signing time")))
+        problems.append(Problem("bad-signature", phrase("signing time")))
     if signed_at and signed_at - at > SKEW:
-        found.append(Problem("implausible-time", f"{signed_at:%Y-%m-%dT%H:%M:%SZ}"))
+        problems.append(Problem("implausible-time", f"{signed_at:%Y-%m-%dT%H:%M:%SZ}"))
     if certificate is None:
         if info.id in signed.unread or (signed.unread and info.id.issuer is None):
-            found.append(Problem("untrusted-issuer", phrase("the signer's certificate cannot be read")))
+            problems.append(Problem("untrusted-issuer", phrase("the signer's certificate cannot be read")))
         else:
-            found.append(Problem("untrusted-issuer", phrase("the signer's certificate is not at hand")))
-        codes = tuple(problem.code for problem in unique(found))
-        return Judged(Signer((), None, None, None, None, signed_at, codes), tuple(found), None, info)
+            problems.append(Problem("untrusted-issuer", phrase("the signer's certificate is not at hand")))
+        codes = tuple(problem.code for problem in unique(problems))
+        return Judged(Signer((), None, None, None, None, signed_at, codes), tuple(problems), None, info)
     enclosed = Enclosed(at_hand, signed.crls, signed.ocsp)
     judgement = judge(certificate, enclosed)
     full = judgement.chain[0]  # with the parameters that its key may have left to its issuer's
@@ -151,11 +165,11 @@ def _judge_signer(
             repaired, wrong = meant, again
             break
     subject = subject_of(certificate)
-    found += [Problem(code, subject) for code in wrong]
-    found += judgement.problems
+    problems += [Problem(code, subject) for code in wrong]
+    problems += judgement.problems
     begun = facts(certificate).not_before
     if signed_at and begun <= at and begun - signed_at > SKEW:
-        found.append(Problem("implausible-time", f"{signed_at:%Y-%m-%dT%H:%M:%SZ}"))
+        problems.append(Problem("implausible-time", f"{signed_at:%Y-%m-%dT%H:%M:%SZ}"))
     notes += judgement.notes
     signer = Signer(
         addresses=addresses_of(certificate),
@@ -164,10 +178,10 @@ def _judge_signer(
         anchor=judgement.anchor,
         sha256=_fingerprint(certificate),
         signed_at=signed_at,
-        problems=tuple(problem.code for problem in unique(found)),
+        problems=tuple(problem.code for problem in unique(problems)),
     )
     proven = Proven(certificate, info, signed.certificates)
-    return Judged(signer, tuple(found), proven, info, judgement, enclosed, repaired)
+    return Judged(signer, tuple(problems), proven, info, judgement, enclosed, repaired)
 
 
 def check_sender(
@@ -195,18 +209,18 @@ def check_sender(
     demanded += [
         box.address for box in mailboxes(header, "sender") if address.canonical(box.address) not in delegates
     ]
-    for one in judged:
-        if all(_speaks_for(one, wanted, policy, pinned) for wanted in demanded):
+    for judged_signer in judged:
+        if all(_speaks_for(judged_signer, wanted, policy, pinned) for wanted in demanded):
             for box in senders:
                 misleading = [a for a in addresses_in(box.name) if not address.same_address(a, box.address)]
                 if misleading:
                     problems.append(Problem("signer-is-not-sender", f"{misleading[0]} ≠ {box.address}"))
-            return one
-    known = [one for one in judged if one.proven]
-    if known and not any(one.signer.addresses for one in known):
+            return judged_signer
+    known = [candidate for candidate in judged if candidate.proven]
+    if known and not any(candidate.signer.addresses for candidate in known):
         problems.append(Problem("no-address-in-certificate", known[0].signer.subject or ""))
     elif known:
-        has = ", ".join(a for one in known for a in one.signer.addresses)
+        has = ", ".join(a for candidate in known for a in candidate.signer.addresses)
         problems.append(Problem("signer-is-not-sender", f"{has} ≠ {', '.join(demanded)}"))
     return None
 

@@ -88,8 +88,10 @@ def parse_ids(value: str) -> tuple[str, ...]:
     Where none has brackets, words that look like one all the same, as they stand.
     """
     value = without_comments(value)
-    found = tuple(f"<{one}>" for match in _ID.finditer(value) if (one := _closed_up(match[1])))
-    return found or tuple(word for word in value.split() if "@" in word.strip("@"))
+    identifiers = tuple(
+        f"<{identifier}>" for match in _ID.finditer(value) if (identifier := _closed_up(match[1]))
+    )
+    return identifiers or tuple(word for word in value.split() if "@" in word.strip("@"))
 
 
 def _closed_up(text: str) -> str:

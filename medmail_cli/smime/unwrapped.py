@@ -38,9 +38,9 @@ class SignatureLayer:
         """
         if not self.detached or not self.repairable:
             return ()
-        came = bytes(self.over)
-        meant = mime.canonical(came)
-        return tuple(Content(one) for one in (meant, meant.replace(b"\r\n", b"\n")) if one != came)
+        octets = bytes(self.over)
+        meant = mime.canonical(octets)
+        return tuple(Content(form) for form in (meant, meant.replace(b"\r\n", b"\n")) if form != octets)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Signature:
 
         Anybody on the way can put a signature of a stranger beside the author's.
         """
-        return tuple(one for one in self.signers if not one.problems) or self.signers
+        return tuple(signer for signer in self.signers if not signer.problems) or self.signers
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ def status_of(signers: Iterable[Signer], *, holds: bool) -> SignatureStatus:
 
 def unique(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Each code once, in order, with the first detail that says something."""
-    found: dict[str, Problem] = {}
+    by_code: dict[str, Problem] = {}
     for problem in problems:
-        known = found.get(problem.code)
+        known = by_code.get(problem.code)
         if known is None or (not known.detail and problem.detail):
-            found[problem.code] = problem
-    return tuple(found.values())
+            by_code[problem.code] = problem
+    return tuple(by_code.values())

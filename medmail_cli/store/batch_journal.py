@@ -101,8 +101,8 @@ class Journal:
     def _nobody_divides_otherwise(self) -> None:
         """Each takes its own lock first, so that of two that begin together one sees the other."""
         for path in sorted(self._folder.iterdir()):
-            found = _LOCK.fullmatch(path.name)
-            if found and int(found.group(1) or 1) != self._count:
+            match = _LOCK.fullmatch(path.name)
+            if match and int(match.group(1) or 1) != self._count:
                 with files.lock(path, wait=1.0):
                     pass
 
@@ -114,8 +114,9 @@ class Journal:
         """Write records down, durable on return. Raises ``disk-full``, ``not-writable``."""
         group = list(records)
         lines = [
-            json.dumps({"person": one.person, "step": one.step, **one.facts}, ensure_ascii=True) + "\n"
-            for one in group
+            json.dumps({"person": record.person, "step": record.step, **record.facts}, ensure_ascii=True)
+            + "\n"
+            for record in group
         ]
         if not group:
             return
@@ -130,8 +131,8 @@ class Journal:
                 # part of a line would spoil the one written after it
                 os.ftruncate(self._file, whole)
                 raise
-        for one in group:
-            self._apply(one)
+        for record in group:
+            self._apply(record)
 
     def _read_all(self) -> int | None:
         """Take in every shard's journal; how many octets of our own are whole lines, if there is one."""
@@ -171,7 +172,9 @@ class Journal:
                 state.pending = ""
             case "received":
                 state.pending = ""
-                chain = tuple(base64.b64decode(one, validate=True) for one in record.facts["chain"])
+                chain = tuple(
+                    base64.b64decode(certificate, validate=True) for certificate in record.facts["chain"]
+                )
                 state.chains = (*state.chains, chain)
             case "done":
                 # those that came for a key that was made anew meanwhile
@@ -185,4 +188,6 @@ class Journal:
 
 def received(person: str, chain: Iterable[bytes]) -> Record:
     """The record of a certificate (DER) that came, and those above it."""
-    return Record(person, "received", {"chain": [base64.b64encode(one).decode() for one in chain]})
+    return Record(
+        person, "received", {"chain": [base64.b64encode(certificate).decode() for certificate in chain]}
+    )

@@ -85,10 +85,10 @@ def make_own(folder: Path) -> Path:
     check_place(folder.parent)
     make_private(folder)
     with disk_errors(folder):
-        found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
+        status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
         raise MedmailError("unsafe-folder", path=str(folder), reason="link")
-    if found.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         raise MedmailError("unsafe-folder", path=str(folder), reason="another-owner")
     check_place(folder)
     return folder
@@ -158,10 +158,10 @@ def sweep(folder: Path) -> None:
     """
     try:
         with os.scandir(folder) as there:
-            found = [one.name for one in there if is_temporary(one.name)]
+            names = [entry.name for entry in there if is_temporary(entry.name)]
     except OSError:
         return
-    for name in found:
+    for name in names:
         sweep_file(folder / name)
 
 
@@ -201,7 +201,7 @@ def write_atomic(path: Path, data: bytes | memoryview, mode: int = 0o600, *, swe
 
 def check_no_input(path: Path, inputs: Iterable[Path]) -> None:
     """Refuse an output that is one of the files read. Raises ``output-is-input``."""
-    if path.is_file() and any(one.is_file() and one.samefile(path) for one in inputs):
+    if path.is_file() and any(input_path.is_file() and input_path.samefile(path) for input_path in inputs):
         raise MedmailError("output-is-input", path=str(path))
 
 
@@ -229,8 +229,8 @@ def write_output(
     not set, ``disk-full``, ``not-writable``.
     """
     folder = path.parent if via is None else via
-    for place in {folder, path.parent}:
-        _sweep_once(place)
+    for directory in {folder, path.parent}:
+        _sweep_once(directory)
     check_output(path, force=force)
     with disk_errors(path):
         if path.is_file() and _same(path, data):

@@ -70,7 +70,7 @@ def _wanted(credentials: Credentials) -> tuple[str, ...]:
     if credentials.auth != "auto":
         return (credentials.auth.upper(),)
     needs = "certificate" if credentials.certificate else "token" if credentials.token else "password"
-    known = [(mechanism.place, name) for name, mechanism in MECHANISMS.items() if mechanism.needs == needs]
+    known = [(mechanism.rank, name) for name, mechanism in MECHANISMS.items() if mechanism.needs == needs]
     return tuple(name.upper() for _place, name in sorted(known))
 
 

@@ -27,7 +27,8 @@ from medmail_cli.store.trust.believed import SEAL, SEAL_LABEL
 from medmail_cli.workflows.audited import logged
 
 if TYPE_CHECKING:
-    from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.store.keys.keystore import Keystore
+    from medmail_cli.store.keys.unlocked import Unlocked
     from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.believed import Believed
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.model import PrivateKey
     from medmail_cli.smime.rewrap import Recipients
-    from medmail_cli.store.keys.keystore import Unlocked
+    from medmail_cli.store.keys.unlocked import Unlocked
     from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.mail.mailbox import Mailbox
     from medmail_cli.store.mail.outer_index import Stored

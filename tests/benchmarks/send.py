@@ -12,6 +12,7 @@ from pathlib import Path
 
 from medmail_cli.smime.protect import protect
 from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.keys.unlocked import unlock
 from tests.benchmarks import _measure
 from tests.support import letters, senders, servers
 from tests.support.cli import PASSPHRASE
@@ -36,7 +37,7 @@ def _compare(running: servers.MailServers, folder: Path) -> None:
     bob = senders.somebody(running, "bob")
     alice = senders.sender(running, folder, bob, auth="plain")
     # the real price of a passphrase, not the tests'
-    Keystore(alice.home / "keystore").unlock(PASSPHRASE.encode()).change_passphrase(PASSPHRASE.encode())
+    unlock(Keystore(alice.home / "keystore"), PASSPHRASE.encode()).change_passphrase(PASSPHRASE.encode())
     ready = _ready(alice.person, bob)
     configuration = folder / "msmtprc"
     configuration.write_text(

@@ -16,6 +16,7 @@ from medmail_cli.cms.certificates import fingerprint, load
 from medmail_cli.commands.enrol import events
 from medmail_cli.store.keys.identity import Identity
 from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.keys.unlocked import unlock
 from medmail_cli.store.trust.anchors import Trust
 from medmail_cli.ui.schema import of_command
 from medmail_cli.workflows.audit import read_entries
@@ -79,7 +80,7 @@ def actions(home: Path) -> list[tuple[str, str, str | None]]:
 
 def opens(home: Path, one: Identity) -> bool:
     """The sealed key is the certificate's."""
-    key = Keystore(home / "keystore").unlock(PASSPHRASE.encode()).unseal(one)
+    key = unlock(Keystore(home / "keystore"), PASSPHRASE.encode()).unseal(one)
     assert one.certificate is not None
     return key.public_key() == one.certificate.public_key()
 

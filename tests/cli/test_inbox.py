@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.keys.unlocked import unlock
 from medmail_cli.store.mail.mailbox import Mailbox
 from tests.support.cli import PASSPHRASE, medmail
 from tests.support.homes import make_home
@@ -24,7 +25,7 @@ def home(tmp_path: Path) -> Path:
     box.store("work", "INBOX", "1", [(str(n), sample(n)) for n in range(1, 4)], NOW)
     box.store("work", "Sent", "1", [("9", sample(9, subject="\x1b[31mred\u202e"))], NOW + timedelta(hours=1))
     first, second = box.list()[:2]
-    subkey = Keystore(home / "keystore").unlock(PASSPHRASE.encode()).subkey("learned")
+    subkey = unlock(Keystore(home / "keystore"), PASSPHRASE.encode()).subkey("learned")
     box.mark_opened(
         [
             (

@@ -23,6 +23,7 @@ from medmail_cli.store.keys.identity import Identity
 from medmail_cli.store.keys.keystore import Keystore
 from medmail_cli.store.keys.own_revoked import add_revoked
 from medmail_cli.store.keys.pending_requests import memory_of
+from medmail_cli.store.keys.unlocked import unlock
 from medmail_cli.ui.schema import of_command
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
@@ -119,7 +120,7 @@ def test_an_address_names_the_identities_in_use(home: Path, tmp_path: Path) -> N
     assert exported["id"] == new.id
     assert objects(home, "show", old.id[:8])[0]["id"] == old.id
     # of two each for its work; one that has ended counts less, however new
-    store = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
+    store = unlock(Keystore(home / "keystore"), PASSPHRASE.encode())
     later = NOW + dt.timedelta(hours=2)
     ids = {purpose: _keep(store, later, purpose=purpose).id for purpose in ("sign", "encrypt")}
     _keep(store, later, purpose="encrypt", not_after=dt.datetime(2026, 2, 1, tzinfo=dt.UTC))
@@ -256,8 +257,8 @@ def test_a_restored_backup_is_the_same_keystore_under_a_new_passphrase(home: Pat
     restored = objects(other, "restore", file, *secret, env=environment)
     assert (restored[0]["status"], restored[0]["identities"]) == ("restored", 2)
     assert held(other) == held(home)
-    store = Keystore(other / "keystore").unlock(NEW.encode())
-    assert store.master_key() == Keystore(home / "keystore").unlock(PASSPHRASE.encode()).master_key()
+    store = unlock(Keystore(other / "keystore"), NEW.encode())
+    assert store.master_key() == unlock(Keystore(home / "keystore"), PASSPHRASE.encode()).master_key()
     for one in held(other):
         assert one.certificate is not None
         assert store.unseal(one).public_key() == one.certificate.public_key()
@@ -287,14 +288,14 @@ def test_what_stands_beside_the_keys_comes_back_with_them(home: Path, tmp_path: 
     first, second = held(home)
     assert first.sha256 is not None
     add_revoked(home / "keystore", first.sha256)
-    store = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
+    store = unlock(Keystore(home / "keystore"), PASSPHRASE.encode())
     account = account_key(store, "https://ca.test/directory").public_key
     memory_of(store.keystore, second).save(b"under way")
     run(home, "keys", "backup", "-o", tmp_path / "b", *secret)
     passphrase(other)
     assert run(other, "keys", "restore", tmp_path / "b", *secret).exit == 0
     assert [one.state for one in held(other)] == ["retired", "active"] == [one.state for one in held(home)]
-    restored = Keystore(other / "keystore").unlock(PASSPHRASE.encode())
+    restored = unlock(Keystore(other / "keystore"), PASSPHRASE.encode())
     assert account_key(restored, "https://ca.test/directory").public_key == account
     assert memory_of(restored.keystore, second).load() == b"under way"
     assert missing(other / "keystore", held(other)) == ()
@@ -333,7 +334,7 @@ def test_passwd_changes_the_passphrase_and_nothing_else(home: Path, tmp_path: Pa
     (error,) = objects(home, "passwd", "--new-passphrase-file", tmp_path / "new")
     assert (error["code"], error["exit"]) == ("wrong-passphrase", 4)
     assert held(home) == before
-    Keystore(home / "keystore").unlock(NEW.encode())
+    unlock(Keystore(home / "keystore"), NEW.encode())
     assert endings(home) == [("keystore-passwd", "done")]
 
 
@@ -348,7 +349,7 @@ def test_passwd_on_a_terminal_asks_for_the_old_and_twice_for_the_new(home: Path)
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
-    Keystore(home / "keystore").unlock(NEW.encode())
+    unlock(Keystore(home / "keystore"), NEW.encode())
 
 
 # --- for a while --------------------------------------------------------------------------------------------

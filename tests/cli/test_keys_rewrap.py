@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.keys.unlocked import unlock
 from medmail_cli.store.mail.mailbox import Mailbox
 from tests.support import letters
 from tests.support.cli import MEDMAIL, PASSPHRASE, medmail
@@ -47,7 +48,7 @@ def home(tmp_path: Path) -> Path:
 
 def filled(folder: Path, old: Person, heir: Person, messages: Sequence[bytes]) -> Path:
     home = make_home(folder, old)
-    unlocked = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
+    unlocked = unlock(Keystore(home / "keystore"), PASSPHRASE.encode())
     unlocked.add(
         heir.raw_key,
         heir.certificate,
@@ -214,7 +215,7 @@ def test_what_was_safe_from_quantum_computers_stays_so(tmp_path: Path) -> None:
     home = filled(tmp_path, old, HEIR, [OUTER + encrypt_to(old)])
     assert [one["reason"] for one in rewrap(home)[:-2]] == ["not-post-quantum"]
     sha256 = hashlib.sha256(heir.certificate.public_bytes(Encoding.DER)).hexdigest()
-    unlocked = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
+    unlocked = unlock(Keystore(home / "keystore"), PASSPHRASE.encode())
     unlocked.add(
         heir.raw_key,
         heir.certificate,
@@ -342,7 +343,7 @@ def test_what_it_cannot_be_rewrapped_for(home: Path, tmp_path: Path) -> None:
     assert rewrap(home, "--to", "nobody@medecin.test")[-1]["code"] == "no-identity"
     assert rewrap(home, "--to", "00ff00")[-1]["code"] == "not-found"
     signer = person("bob", serial=9, key_type="ed25519", purpose="sign")
-    unlocked = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
+    unlocked = unlock(Keystore(home / "keystore"), PASSPHRASE.encode())
     one = unlocked.add(
         signer.raw_key,
         signer.certificate,

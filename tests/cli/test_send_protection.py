@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.keys.unlocked import unlock
 from medmail_cli.store.trust.anchors import Trust
 from medmail_cli.store.trust.contacts import Contacts
 from tests.support import letters, pki
@@ -174,7 +175,7 @@ def test_with_a_certificate_of_one_s_own_past_use_nothing_is_written(tmp_path: P
     if fault == "expired for reading":
         keystore = Keystore(alice.home / "keystore")
         reader = expired("alice")
-        unlocked = keystore.unlock(PASSPHRASE.encode())
+        unlocked = unlock(keystore, PASSPHRASE.encode())
         signer = letters.person("alice", purpose="sign")
         keystore.delete(keystore.identities()[0])
         of = (person.address,)

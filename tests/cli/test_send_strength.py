@@ -13,6 +13,7 @@ from medmail_cli.pki.x509.usage import is_ml_kem
 from medmail_cli.smime.open import Opened
 from medmail_cli.smime.protect import Signer, protect
 from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.keys.unlocked import unlock
 from medmail_cli.store.mail.mailbox import Mailbox
 from medmail_cli.store.trust.contacts import Contacts
 from tests.support import letters, pki
@@ -303,7 +304,7 @@ def test_the_certificate_that_a_trusted_letter_asks_for_is_used(alice: Sender) -
 def gets_ml_kem(sender: Sender) -> None:
     """Alice's own ML-KEM certificate, beside the one she signs with."""
     mine = letters.person("alice", key_type="ml-kem-768", purpose="encrypt")
-    Keystore(sender.home / "keystore").unlock(PASSPHRASE.encode()).add(
+    unlock(Keystore(sender.home / "keystore"), PASSPHRASE.encode()).add(
         mine.raw_key, mine.certificate, addresses=[mine.address], purpose="encrypt", method="import", now=NOW
     )
 

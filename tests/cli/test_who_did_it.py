@@ -9,6 +9,7 @@ import tomli_w
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
 from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.keys.unlocked import unlock
 from medmail_cli.store.mail.mailbox import Mailbox
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
@@ -80,7 +81,7 @@ def test_a_wrong_secret_is_logged_wherever_it_is_given(home: Path, tmp_path: Pat
 def test_reading_the_sealed_index_is_logged_and_what_was_looked_for_is_not(home: Path) -> None:
     box = Mailbox(home / "mail")
     box.store("work", "INBOX", "1", [("1", b"From: a@x.test\r\nSubject: one\r\n\r\n")], NOW)
-    subkey = Keystore(home / "keystore").unlock(PASSPHRASE.encode()).subkey("learned")
+    subkey = unlock(Keystore(home / "keystore"), PASSPHRASE.encode()).subkey("learned")
     (stored,) = box.list()
     box.mark_opened(
         [(stored.id, {"from": "A <a@x.test>", "subject": "SENTINEL Dupont", "trusted": True})], subkey

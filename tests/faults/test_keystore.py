@@ -15,7 +15,8 @@ from cryptography import x509
 from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.errors import MedmailError
 from medmail_cli.store.keys.backup import write_backup
-from medmail_cli.store.keys.keystore import Keystore, Unlocked
+from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.keys.unlocked import Unlocked, unlock
 from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.workflows.audit import read_entries
 from tests.support import pki
@@ -53,7 +54,7 @@ def environment(home: Path) -> dict[str, str]:
 
 def whole(home: Path, secret: str = PASSPHRASE) -> set[str | None]:
     """Every identity reads and opens; their fingerprints."""
-    store = Keystore(home / "keystore").unlock(secret.encode())
+    store = unlock(Keystore(home / "keystore"), secret.encode())
     for one in store.identities():
         key = store.unseal(one)
         assert one.certificate is None or key.public_key() == one.certificate.public_key()
@@ -124,7 +125,7 @@ def test_the_first_request_killed_anywhere_is_resumed(tmp_path: Path) -> None:
 
 
 def test_a_certificate_for_a_waiting_key_killed_anywhere(home: Path, tmp_path: Path) -> None:
-    store = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
+    store = unlock(Keystore(home / "keystore"), PASSPHRASE.encode())
     store.add_waiting(NEW[1], request_of(NEW[1]), address=ADDRESS, method="csr", now=NOW)
     file = tmp_path / "new.pem"
     file.write_bytes(pki.pem(NEW[0]))
@@ -164,7 +165,7 @@ def test_passwd_killed_anywhere_leaves_one_of_the_two(home: Path, tmp_path: Path
 
 
 def test_delete_killed_anywhere_leaves_it_whole_or_gone(home: Path) -> None:
-    keep(Keystore(home / "keystore").unlock(PASSPHRASE.encode()), NEW)
+    keep(unlock(Keystore(home / "keystore"), PASSPHRASE.encode()), NEW)
     victim = fingerprint(NEW[0])
 
     def check() -> None:
@@ -176,7 +177,7 @@ def test_delete_killed_anywhere_leaves_it_whole_or_gone(home: Path) -> None:
 
 
 def test_restore_killed_anywhere_begins_afresh_or_is_done(home: Path, tmp_path: Path) -> None:
-    store = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
+    store = unlock(Keystore(home / "keystore"), PASSPHRASE.encode())
     keep(store, NEW)
     expected = whole(home)
     file = tmp_path / "b"
@@ -261,7 +262,7 @@ def test_a_store_held_by_another_is_75(home: Path, monkeypatch: pytest.MonkeyPat
     from medmail_cli.store import files
 
     holder = Keystore(home / "keystore")
-    other = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
+    other = unlock(Keystore(home / "keystore"), PASSPHRASE.encode())
     monkeypatch.setattr(files.lock, "__kwdefaults__", {"exclusive": True, "wait": 0.1})
     with holder.writing(), pytest.raises(MedmailError) as caught:
         keep(other, NEW)

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.keys.unlocked import unlock
 from tests.support import tokens
 from tests.support.cli import PASSPHRASE, Done, medmail, passphrase
 from tests.support.rosters import enrol, person, registrar, roster, rows
@@ -78,7 +79,7 @@ def office(operator: Operator, tmp_path: Path, request: pytest.FixtureRequest) -
     maker, home = registrar(tmp_path, operator), tmp_path / "office"
     made = medmail(maker, "enrol", "new", REGISTRAR, "--ca", "order", "--key", request.param, "--no-backup")
     assert made.exit == 0, made.stderr
-    store = Keystore(maker / "keystore").unlock(PASSPHRASE.encode())
+    store = unlock(Keystore(maker / "keystore"), PASSPHRASE.encode())
     (one,) = store.identities()
     assert one.certificate is not None
     reader, key = tokens.reader(tmp_path / "reader"), store.unseal(one)

@@ -19,8 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from medmail_cli.cms import enveloped
 from medmail_cli.cms.certificates import fingerprint
-from medmail_cli.devices.card import Cards
 from medmail_cli.devices.cardkey import key_at
+from medmail_cli.devices.cards import Cards
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace
 from medmail_cli.store.keys.refused_pins import RefusedPins

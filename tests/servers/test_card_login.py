@@ -172,7 +172,7 @@ _CLIENT = """
 import socket, ssl, sys
 from pathlib import Path
 from cryptography import x509
-from medmail_cli.devices.card import Cards
+from medmail_cli.devices.cards import Cards
 from medmail_cli.devices.cardkey import key_at
 from medmail_cli.model import CardPlace
 from medmail_cli.store.keys.refused_pins import RefusedPins

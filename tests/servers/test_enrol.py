@@ -10,6 +10,7 @@ import pytest
 
 from medmail_cli.store.keys.identity import Identity
 from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.keys.unlocked import unlock
 from medmail_cli.store.trust.anchors import Trust
 from medmail_cli.workflows.audit import read_entries
 from tests.support.cli import PASSPHRASE, Done, medmail
@@ -48,7 +49,7 @@ def test_a_certificate_and_the_root_by_its_fingerprint(home: Path, server: OpenS
         "active", "both", "Dr Martin", f"{server.url}/.well-known/est",
     )  # fmt: skip
     assert Trust(home / "trust", home / "cache").anchors() == one.chain[-1:]
-    key = Keystore(home / "keystore").unlock(PASSPHRASE.encode()).unseal(one)
+    key = unlock(Keystore(home / "keystore"), PASSPHRASE.encode()).unseal(one)
     assert one.certificate is not None
     assert key.public_key() == one.certificate.public_key()
     actions = [(one.action, one.outcome) for one in read_entries(home / "audit") if one.outcome]

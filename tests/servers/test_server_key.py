@@ -14,6 +14,7 @@ from medmail_cli.cms import der
 from medmail_cli.sandbox.operator import Operator
 from medmail_cli.store.keys.identity import Identity
 from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.keys.unlocked import unlock
 from tests.support.cli import MEDMAIL, PASSPHRASE, medmail, passphrase
 from tests.support.killer import KILLED, count_effects, run_killed_at
 from tests.support.openssl_est import Handler, OpenSslEst, Reply, new_request
@@ -105,7 +106,7 @@ def test_a_key_that_openssl_made(home: Path, server: OpenSslEst, tmp_path: Path)
     assert one.certificate is not None
     assert one.certificate.public_key() != maker.requests[0].public_key()
     assert (one.state, one.addresses) == ("active", (ADDRESS,))
-    key = Keystore(home / "keystore").unlock(PASSPHRASE.encode()).unseal(one)
+    key = unlock(Keystore(home / "keystore"), PASSPHRASE.encode()).unseal(one)
     assert key.public_key() == one.certificate.public_key()
     names = maker.requests[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.RFC822Name) == [ADDRESS]

@@ -7,8 +7,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from medmail_cli.cms.certificates import fingerprint
 from medmail_cli.sandbox.operator import Operator
-from medmail_cli.store.keys.keystore import Keystore, Unlocked
+from medmail_cli.store.keys.keystore import Keystore
 from medmail_cli.store.keys.seal import Cost
+from medmail_cli.store.keys.unlocked import Unlocked, create_keystore, unlock
 from medmail_cli.store.log.run import RunContext
 from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.store.trust.anchors import Trust
@@ -25,7 +26,7 @@ CHEAP = Cost(memory=64, passes=1, lanes=1)
 def keystore(home: Path) -> Unlocked:
     """Give a home an empty keystore, under the passphrase beside it."""
     passphrase(home)
-    return Keystore(home / "keystore", CHEAP).create(PASSPHRASE.encode(), NOW)
+    return create_keystore(Keystore(home / "keystore", CHEAP), PASSPHRASE.encode(), NOW)
 
 
 def make_home(folder: Path, *people: Person, roots: tuple[str, ...] = ("Health Root",)) -> Path:
@@ -57,7 +58,7 @@ def trusting(home: Path, *roots: x509.Certificate) -> None:
 
 def sealing(home: Path) -> None:
     """Let the keystore seal whom the home trusts, as it is when it is first opened."""
-    store = Keystore(home / "keystore").unlock(PASSPHRASE.encode())
+    store = unlock(Keystore(home / "keystore"), PASSPHRASE.encode())
     believed = Believed(AuditLog(home / "audit", lambda: NOW), home / "cache")
     believed.seal(home / "keystore", store.subkey(SEAL_LABEL))
 

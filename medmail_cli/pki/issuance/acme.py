@@ -100,14 +100,14 @@ def document(body: bytes) -> dict[str, Any]:
 
 def directory(body: bytes) -> Directory:
     """RFC 8555 §7.1.1. Raises ``malformed``."""
-    found = document(body)
-    meta = found.get("meta")
+    members = document(body)
+    meta = members.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     return Directory(
-        new_nonce=_text(found, "newNonce"),
-        new_account=_text(found, "newAccount"),
-        new_order=_text(found, "newOrder"),
-        revoke=_text(found, "revokeCert", ""),
+        new_nonce=_text(members, "newNonce"),
+        new_account=_text(members, "newAccount"),
+        new_order=_text(members, "newOrder"),
+        revoke=_text(members, "revokeCert", ""),
         terms=_text(meta, "termsOfService", ""),
         external_account_required=meta.get("externalAccountRequired") is True,
     )
@@ -115,42 +115,42 @@ def directory(body: bytes) -> Directory:
 
 def order(body: bytes) -> Order:
     """RFC 8555 §7.1.3. Raises ``malformed``."""
-    found = document(body)
+    members = document(body)
     return Order(
-        status=_text(found, "status"),
-        identifiers=tuple(map(_identifier, _list(found, "identifiers"))),
-        authorizations=tuple(map(_string, _list(found, "authorizations"))),
-        finalize=_text(found, "finalize"),
-        certificate=_text(found, "certificate", ""),
-        problem=_problem(found.get("error")),
+        status=_text(members, "status"),
+        identifiers=tuple(map(_identifier, _list(members, "identifiers"))),
+        authorizations=tuple(map(_string, _list(members, "authorizations"))),
+        finalize=_text(members, "finalize"),
+        certificate=_text(members, "certificate", ""),
+        problem=_problem(members.get("error")),
     )
 
 
 def authorization(body: bytes) -> Authorization:
     """RFC 8555 §7.1.4. Raises ``malformed``."""
-    found = document(body)
-    challenges = _list(found, "challenges")
-    if not all(isinstance(one, dict) for one in challenges):
+    members = document(body)
+    challenges = _list(members, "challenges")
+    if not all(isinstance(member, dict) for member in challenges):
         raise _malformed("challenges")
     return Authorization(
-        _text(found, "status"),
-        _identifier(found.get("identifier")),
-        tuple(_challenge(one) for one in challenges),
+        _text(members, "status"),
+        _identifier(members.get("identifier")),
+        tuple(_challenge(challenge) for challenge in challenges),
     )
 
 
-def _challenge(found: Mapping[str, Any]) -> Challenge:
-    kind = _text(found, "type")
-    token = _text(found, "token", "")
+def _challenge(members: Mapping[str, Any]) -> Challenge:
+    kind = _text(members, "type")
+    token = _text(members, "token", "")
     if kind == EMAIL_REPLY and not _TOKEN.match(token):
         raise _malformed("token")
     return Challenge(
         type=kind,
-        url=_text(found, "url"),
-        status=_text(found, "status"),
+        url=_text(members, "url"),
+        status=_text(members, "status"),
         token=token,
-        sender=_text(found, "from", "" if kind != EMAIL_REPLY else None),
-        problem=_problem(found.get("error")),
+        sender=_text(members, "from", "" if kind != EMAIL_REPLY else None),
+        problem=_problem(members.get("error")),
     )
 
 
@@ -162,15 +162,15 @@ def problem(body: bytes) -> Problem:
         return Problem()
 
 
-def _problem(found: Any) -> Problem:
+def _problem(value: Any) -> Problem:
     """A problem and, where it has parts, the first of them (RFC 8555 §6.7.1), in a line for a person."""
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         return Problem()
-    parts = found.get("subproblems")
+    parts = value.get("subproblems")
     first = parts[0] if isinstance(parts, list) and parts else None
-    details = [found.get("detail"), first.get("detail") if isinstance(first, dict) else None]
-    words = "; ".join(dict.fromkeys(one for one in details if isinstance(one, str) and one))
-    kind = found.get("type")
+    details = [value.get("detail"), first.get("detail") if isinstance(first, dict) else None]
+    words = "; ".join(dict.fromkeys(detail for detail in details if isinstance(detail, str) and detail))
+    kind = value.get("type")
     kind = kind.removeprefix(_PROBLEM) if isinstance(kind, str) and kind != "about:blank" else ""
     return Problem(" ".join(kind[:80].split()), " ".join(words[:400].split())[:200])
 
@@ -178,29 +178,29 @@ def _problem(found: Any) -> Problem:
 def chain(body: bytes) -> tuple[x509.Certificate, ...]:
     """The certificates of an answer (RFC 8555 §9.1), the new one first. Raises ``malformed``."""
     try:
-        found = read_bundle(body, "certificate").certificates
+        certificates = read_bundle(body, "certificate").certificates
     except MedmailError:
         raise _malformed("certificate") from None
-    if len(found) > MOST:
+    if len(certificates) > MOST:
         raise _malformed("too-many-certificates")
-    return found
+    return certificates
 
 
-def _identifier(found: Any) -> Identifier:
-    if not isinstance(found, dict):
+def _identifier(identifier: Any) -> Identifier:
+    if not isinstance(identifier, dict):
         raise _malformed("identifier")
-    return Identifier(_text(found, "type"), _text(found, "value"))
+    return Identifier(_text(identifier, "type"), _text(identifier, "value"))
 
 
-def _list(found: Mapping[str, Any], name: str) -> list[Any]:
-    value = found.get(name)
+def _list(members: Mapping[str, Any], name: str) -> list[Any]:
+    value = members.get(name)
     if not isinstance(value, list) or len(value) > MOST:
         raise _malformed(name)
     return value
 
 
-def _text(found: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    value = found.get(name, default)
+def _text(members: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = members.get(name, default)
     return _string(default if value is None else value, name)
 
 

@@ -164,22 +164,22 @@ def _octets(node: ber.Node, tag: int) -> bytes:
 
 def _grants(information: ber.Node) -> bool:
     """Whether generalInfo holds implicitConfirm (RFC 9810 §5.1.1.1)."""
-    found = False
+    granted = False
     for node in information.elements(ber.SEQUENCE):
         fields = node.fields()
-        found = fields.take(ber.OID).oid() == IMPLICIT_CONFIRM or found
+        granted = fields.take(ber.OID).oid() == IMPLICIT_CONFIRM or granted
         fields.maybe()
         fields.end()
-    return found
+    return granted
 
 
 def _helpers(node: ber.Node) -> Iterable[x509.Certificate]:
     """The certificates of extraCerts that can be read: nothing rests on the others."""
-    for number, one in enumerate(node.elements(ber.SEQUENCE)):
+    for number, element in enumerate(node.elements(ber.SEQUENCE)):
         if number == MOST_CERTIFICATES:
             raise ber.malformed("too-many-certificates")
         try:
-            yield load(bytes(one.raw))
+            yield load(bytes(element.raw))
         except UNREADABLE:
             continue
 
@@ -202,8 +202,8 @@ def issued(message: Message) -> Issued:
     authorities, responses = fields.maybe(0x81), fields.take(ber.SEQUENCE)
     fields.end()
     known: list[x509.Certificate] = []
-    for one in () if authorities is None else authorities.explicit(0x81).elements(ber.SEQUENCE):
-        known.append(_certificate(one))
+    for element in () if authorities is None else authorities.explicit(0x81).elements(ber.SEQUENCE):
+        known.append(_certificate(element))
         if len(known) > MOST_CERTIFICATES:
             raise ber.malformed("too-many-certificates")
     request, state, pair = _response(_only(responses))
@@ -271,9 +271,9 @@ def _body(message: Message, *kinds: Kind) -> ber.Node:
 def _only(node: ber.Node) -> ber.Node:
     """The one element of a SEQUENCE OF: nothing was asked for but one thing at a time."""
     fields = node.fields()
-    one = fields.take(ber.SEQUENCE)
+    element = fields.take(ber.SEQUENCE)
     fields.end()
-    return one
+    return element
 
 
 def _status(node: ber.Node) -> Status:
@@ -293,10 +293,10 @@ def _status(node: ber.Node) -> Status:
 def _text(node: ber.Node) -> str:
     """PKIFreeText's first words, in one line."""
     words: list[str] = []
-    for one in node.elements(ber.SEQUENCE):
-        if one.tag != 0x0C or one.constructed:
+    for text in node.elements(ber.SEQUENCE):
+        if text.tag != 0x0C or text.constructed:
             raise ber.malformed("text")
-        words += bytes(one.content[: 4 * _MOST_WORDS]).decode("utf-8", "replace").split()
+        words += bytes(text.content[: 4 * _MOST_WORDS]).decode("utf-8", "replace").split()
         if sum(map(len, words)) > _MOST_WORDS:
             break
     return " ".join(words)[:_MOST_WORDS]
@@ -337,7 +337,7 @@ def build(
     )
     second = der.tlv(0xA0 | _TAGS[kind], body)
     protection = None if protect is None else der.bit_string(protect(der.sequence(first, second)))
-    extra = der.sequence(*(one.public_bytes(Encoding.DER) for one in certificates))
+    extra = der.sequence(*(certificate.public_bytes(Encoding.DER) for certificate in certificates))
     return der.sequence(first, second, _tagged(0, protection), _tagged(1, extra if certificates else None))
 
 

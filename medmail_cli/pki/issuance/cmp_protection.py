@@ -142,10 +142,10 @@ def authentic(message: cmp.Message, secret: bytes) -> bool:
     if message.algorithm is None or message.protection is None:
         return False
     try:
-        made = _mac(message.algorithm, secret, message.protected)
+        mac = _mac(message.algorithm, secret, message.protected)
     except MedmailError:
         return False
-    return hmac.compare_digest(made, message.protection)
+    return hmac.compare_digest(mac, message.protection)
 
 
 def signed_by(message: cmp.Message, certificate: x509.Certificate) -> bool:

@@ -51,15 +51,15 @@ def _template(csr: x509.CertificateSigningRequest) -> bytes:
     """CertTemplate (RFC 4211 §5) with the names and extensions of a PKCS#10 request."""
     key = csr.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     content = [der.tlv(0xA5, csr.subject.public_bytes()), b"\xa6" + key[1:]]
-    if extensions := [_extension(one) for one in csr.extensions]:
+    if extensions := [_extension(extension) for extension in csr.extensions]:
         content.append(der.tlv(0xA9, *extensions))
     return der.sequence(*content)
 
 
-def _extension(one: "x509.Extension[x509.ExtensionType]") -> bytes:
-    critical = b"\x01\x01\xff" if one.critical else b""
-    value = der.octet_string(one.value.public_bytes())
-    return der.sequence(der.oid(one.oid.dotted_string), critical, value)
+def _extension(extension: "x509.Extension[x509.ExtensionType]") -> bytes:
+    critical = b"\x01\x01\xff" if extension.critical else b""
+    value = der.octet_string(extension.value.public_bytes())
+    return der.sequence(der.oid(extension.oid.dotted_string), critical, value)
 
 
 def _certificate_id(certificate: x509.Certificate) -> bytes:

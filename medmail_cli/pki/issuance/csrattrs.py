@@ -61,7 +61,7 @@ class Wanted:
 
 
 @dataclass
-class _Found:
+class _Gathered:
     keys: list[str] = field(default_factory=list)
     schemes: "list[SignatureScheme]" = field(default_factory=list)
     linked: bool = False
@@ -87,50 +87,54 @@ def attribute(node: ber.Node) -> CsrAttribute:
 
 def understood(attributes: Sequence[CsrAttribute]) -> Wanted:
     """What the attributes mean; those that are not recognised, or not as they should be, mean nothing."""
-    found = _Found()
-    for one in attributes:
-        if one.oid == _LINK:
-            found.linked = True
-    template = next((one for one in attributes if one.oid == _TEMPLATE and one.values), None)
+    gathered = _Gathered()
+    for wish in attributes:
+        if wish.oid == _LINK:
+            gathered.linked = True
+    template = next(
+        (candidate for candidate in attributes if candidate.oid == _TEMPLATE and candidate.values), None
+    )
     # who understands the template ignores the rest, the link to the connection apart (RFC 9908 §4)
-    for one in [template] if template else attributes:
+    for wish in [template] if template else attributes:
         try:
-            (_read_template if one.oid == _TEMPLATE else _read_attribute)(one, found)
+            (_read_template if wish.oid == _TEMPLATE else _read_attribute)(wish, gathered)
         except MedmailError as error:
             if error.code != "malformed":
                 raise
-    if set(found.keys) == {"ed25519"} and set(found.schemes) - {"ed25519"}:
-        found.keys.clear()  # one signature among others, which say nothing of keys
+    if set(gathered.keys) == {"ed25519"} and set(gathered.schemes) - {"ed25519"}:
+        gathered.keys.clear()  # one signature among others, which say nothing of keys
     return Wanted(
-        tuple(dict.fromkeys(found.keys)),
-        tuple(dict.fromkeys(found.schemes)),
-        found.linked,
-        tuple(found.extensions.items()),
-        tuple(found.subject),
+        tuple(dict.fromkeys(gathered.keys)),
+        tuple(dict.fromkeys(gathered.schemes)),
+        gathered.linked,
+        tuple(gathered.extensions.items()),
+        tuple(gathered.subject),
     )
 
 
-def _read_attribute(one: CsrAttribute, found: _Found) -> None:
-    if one.oid == _EC:
-        curves = [ber.parse(value).oid() for value in one.values]
-        found.keys += [_CURVES[curve] for curve in curves if curve in _CURVES] if curves else ["p256", "p384"]
-    elif one.oid == _RSA:
-        sizes = [node.integer() for value in one.values if (node := ber.parse(value)).tag == ber.INTEGER]
-        found.keys += [kind for size in sizes for kind in _rsa(size)] if sizes else _rsa(0)
-    elif one.oid in _KINDS or one.oid in _SCHEMES:
-        found.keys += [_KINDS[one.oid]] if one.oid in _KINDS else []
-        found.schemes += [_SCHEMES[one.oid]] if one.oid in _SCHEMES else []
-    elif one.oid == EXTENSION_REQUEST:
-        for value in one.values:
+def _read_attribute(wish: CsrAttribute, gathered: _Gathered) -> None:
+    if wish.oid == _EC:
+        curves = [ber.parse(value).oid() for value in wish.values]
+        gathered.keys += (
+            [_CURVES[curve] for curve in curves if curve in _CURVES] if curves else ["p256", "p384"]
+        )
+    elif wish.oid == _RSA:
+        sizes = [node.integer() for value in wish.values if (node := ber.parse(value)).tag == ber.INTEGER]
+        gathered.keys += [kind for size in sizes for kind in _rsa(size)] if sizes else _rsa(0)
+    elif wish.oid in _KINDS or wish.oid in _SCHEMES:
+        gathered.keys += [_KINDS[wish.oid]] if wish.oid in _KINDS else []
+        gathered.schemes += [_SCHEMES[wish.oid]] if wish.oid in _SCHEMES else []
+    elif wish.oid == EXTENSION_REQUEST:
+        for value in wish.values:
             node = ber.parse(value)
             # RFC 7030's own example has bare identifiers here, RFC 9908 §3.3 has Extensions
             if node.tag == ber.OID:
-                found.extensions.setdefault(node.oid(), None)
+                gathered.extensions.setdefault(node.oid(), None)
             else:
                 for extension in node.elements(ber.SEQUENCE):
-                    found.extensions[extension.fields().take(ber.OID).oid()] = _dictated(extension)
-    elif one.oid.startswith("2.5.29."):
-        found.extensions.setdefault(one.oid, None)
+                    gathered.extensions[extension.fields().take(ber.OID).oid()] = _dictated(extension)
+    elif wish.oid.startswith("2.5.29."):
+        gathered.extensions.setdefault(wish.oid, None)
 
 
 def _rsa(size: int) -> list[str]:
@@ -149,9 +153,9 @@ def _dictated(extension: ber.Node) -> bytes | None:
     return None if value is None or not value.octets() else der.canonical(extension)
 
 
-def _read_template(one: CsrAttribute, found: _Found) -> None:
+def _read_template(wish: CsrAttribute, gathered: _Gathered) -> None:
     """CertificationRequestInfoTemplate (RFC 9908 §3.4)."""
-    fields = ber.parse(one.values[0]).fields()
+    fields = ber.parse(wish.values[0]).fields()
     if fields.take(ber.INTEGER).integer() != 0:
         raise ber.malformed("template-version")
     if (subject := fields.maybe(ber.SEQUENCE)) is not None:
@@ -159,33 +163,33 @@ def _read_template(one: CsrAttribute, found: _Found) -> None:
             for part in rdn.elements(ber.SET):
                 parts = part.fields()
                 oid = parts.take(ber.OID).oid()
-                found.subject.append((oid, der.canonical(part) if parts.maybe() is not None else None))
+                gathered.subject.append((oid, der.canonical(part) if parts.maybe() is not None else None))
     if (key := fields.maybe(0x80)) is not None:
-        _read_key(key, found)
+        _read_key(key, gathered)
     if (attributes := fields.maybe(0x81)) is not None:
         for node in attributes.elements():
             asked = attribute(node)
             if asked.oid == _LINK:
-                found.linked = True
+                gathered.linked = True
             elif asked.oid in (_EXTENSION_TEMPLATE, EXTENSION_REQUEST):
-                _read_attribute(CsrAttribute(EXTENSION_REQUEST, asked.values), found)
+                _read_attribute(CsrAttribute(EXTENSION_REQUEST, asked.values), gathered)
 
 
-def _read_key(node: ber.Node, found: _Found) -> None:
+def _read_key(node: ber.Node, gathered: _Gathered) -> None:
     """SubjectPublicKeyInfoTemplate; of an RSA key the modulus stands for its length alone."""
     parts = node.fields(0x80)
     algorithm = algorithms.read(parts.take(ber.SEQUENCE))
     placeholder = parts.maybe(ber.BIT_STRING)
     if algorithm.oid == _EC:
         values = (bytes(algorithm.parameters.raw),) if algorithm.parameters is not None else ()
-        _read_attribute(CsrAttribute(_EC, values), found)
+        _read_attribute(CsrAttribute(_EC, values), gathered)
     elif algorithm.oid == _RSA and placeholder is None:
-        found.keys += _rsa(0)
+        gathered.keys += _rsa(0)
     elif algorithm.oid == _RSA and placeholder is not None:
         modulus = ber.parse(placeholder.bits()).fields().take(ber.INTEGER)
-        found.keys += _rsa(8 * len(modulus.content.tobytes().lstrip(b"\0") or modulus.content[1:]))
+        gathered.keys += _rsa(8 * len(modulus.content.tobytes().lstrip(b"\0") or modulus.content[1:]))
     elif algorithm.oid in _KINDS:
-        found.keys.append(_KINDS[algorithm.oid])
+        gathered.keys.append(_KINDS[algorithm.oid])
 
 
 # --- obeying it --------------------------------------------------------------------------------------------
@@ -211,7 +215,7 @@ def fitted(
     was_signed_by = algorithms.read(whole.take(ber.SEQUENCE)).oid
     body.take(ber.INTEGER)
     name, public = bytes(body.take(ber.SEQUENCE).raw), bytes(body.take(ber.SEQUENCE).raw)
-    attributes = {one.oid: one.values for one in map(attribute, body.take(0x80).elements())}
+    attributes = {held.oid: held.values for held in map(attribute, body.take(0x80).elements())}
     before = dict(attributes)
     extensions = _extensions(attributes.pop(EXTENSION_REQUEST, ()))
     request = x509.load_der_x509_csr(csr)
@@ -222,11 +226,11 @@ def fitted(
             extensions[oid] = ours
     if extensions:
         attributes[EXTENSION_REQUEST] = (der.sequence(*extensions.values()),)
-    attributes |= {one.oid: one.values for one in also}
+    attributes |= {wish.oid: wish.values for wish in also}
     if binding is not None:
         attributes[_LINK] = (der.tlv(0x13, base64.b64encode(binding)),)
     shown = _named(name, wanted.subject) if subject and wanted.subject else name
-    scheme = next((one for one in wanted.schemes if _signs(key, one)), default_scheme(key))
+    scheme = next((candidate for candidate in wanted.schemes if _signs(key, candidate)), default_scheme(key))
     if (shown, attributes) == (name, before) and ALGORITHMS[scheme][0] == was_signed_by:
         return csr
     written = der.set_of(

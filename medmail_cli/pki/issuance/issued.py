@@ -33,7 +33,7 @@ def checked(
     ``certificate-not-as-requested``.
     """
     wanted = (key or csr.public_key()).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    own = next((one for one in received if _public_key(one) == wanted), None)
+    own = next((certificate for certificate in received if _public_key(certificate) == wanted), None)
     if own is None:
         raise _not_as_requested(url, "wrong-key")
     for asked in requested_addresses(csr):

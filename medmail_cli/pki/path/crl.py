@@ -144,19 +144,19 @@ class Crl:
 
     def left_out(self, serial: int, issuer: NameKey, not_after: dt.datetime) -> Revocation | None:
         """A revocation that stood on earlier issues until after the certificate's end (RFC 5280 §3.3)."""
-        found = self.earlier(serial, issuer)
-        return found[0] if found is not None and found[1] > not_after else None
+        remembered = self.earlier(serial, issuer)
+        return remembered[0] if remembered is not None and remembered[1] > not_after else None
 
     def _found(self, serial: int, issuer: NameKey) -> Revocation | None:
         if self.scope is not None and self.scope.indirect_crl:
-            found = self.of_issuers.get((issuer, serial))
+            entry = self.of_issuers.get((issuer, serial))
         elif issuer == self.issuer and serial < 0:  # forbidden by RFC 5280, and not looked up by cryptography
-            found = next((e for e in self.crl if e.serial_number == serial), None)
+            entry = next((e for e in self.crl if e.serial_number == serial), None)
         elif issuer == self.issuer:
-            found = self.crl.get_revoked_certificate_by_serial_number(serial)
+            entry = self.crl.get_revoked_certificate_by_serial_number(serial)
         else:
-            found = None
-        return _revocation(found) if found is not None else None
+            entry = None
+        return _revocation(entry) if entry is not None else None
 
     @cached_property
     def of_issuers(self) -> dict[tuple[NameKey, int], x509.RevokedCertificate]:
@@ -181,19 +181,19 @@ class Crl:
 
 def read_crl(crl: x509.CertificateRevocationList, earlier: LeftOut = _nothing) -> Crl | None:
     """Read what choosing among CRLs needs; None for one that cannot be understood."""
-    found: dict[type, x509.ExtensionType] = {}
+    by_type: dict[type, x509.ExtensionType] = {}
     unknown = None
     try:
         for extension in crl.extensions:
-            found[type(extension.value)] = extension.value
+            by_type[type(extension.value)] = extension.value
             if extension.critical and extension.oid not in _KNOWN:
                 unknown = extension.oid.dotted_string
         issuer = name_key(dn.crl_issuer(crl))
         this_update, next_update = crl.last_update_utc, crl.next_update_utc
     except UNREADABLE:
         return None
-    number, base = found.get(x509.CRLNumber), found.get(x509.DeltaCRLIndicator)
-    scope, key = found.get(x509.IssuingDistributionPoint), found.get(x509.AuthorityKeyIdentifier)
+    number, base = by_type.get(x509.CRLNumber), by_type.get(x509.DeltaCRLIndicator)
+    scope, key = by_type.get(x509.IssuingDistributionPoint), by_type.get(x509.AuthorityKeyIdentifier)
     return Crl(
         crl,
         issuer,
@@ -228,10 +228,10 @@ def age(crl: Crl) -> tuple[int, dt.datetime]:
     return crl.number or 0, crl.this_update
 
 
-def later(one: Crl, other: Crl) -> bool:
+def later(issue: Crl, other: Crl) -> bool:
     """Whether number and date agree that one issue came after the other."""
-    number, other_number = one.number or 0, other.number or 0
-    return age(one) != age(other) and number >= other_number and one.this_update >= other.this_update
+    number, other_number = issue.number or 0, other.number or 0
+    return age(issue) != age(other) and number >= other_number and issue.this_update >= other.this_update
 
 
 def _revocation(entry: x509.RevokedCertificate) -> Revocation:

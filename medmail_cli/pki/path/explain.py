@@ -63,15 +63,15 @@ def _findings(
     purpose: fitness.Purpose,
 ) -> Iterator[Finding]:
     chain = judgement.chain
-    said = {(one.code, one.detail) for one in (*judgement.problems, *judgement.notes)}
+    said = {(problem.code, problem.detail) for problem in (*judgement.problems, *judgement.notes)}
     top, end = subject_text(chain[-1]), subject_text(chain[0])
     trusted = judgement.anchor is not None
     yield Finding("anchor", "RFC 5280 §6.1.1 (d)", top, trusted, f"sha256:{fingerprint(chain[-1])}")
     for index in range(len(chain) - 2, -1, -1):
         certificate, issuer = chain[index], chain[index + 1]
         name = subject_text(certificate)
-        made = _made(certificate)
-        by = phrase("{0} · {1} of {2}", made, _key(issuer), subject_text(issuer))
+        signature = _made(certificate)
+        by = phrase("{0} · {1} of {2}", signature, _key(issuer), subject_text(issuer))
         yield Finding("issued", "RFC 5280 §6.1.3 (a)(1)", name, issued(certificate, issuer), by)
         yield _period(certificate, at)
         yield _revocation(certificate, issuer, judgement, authorities, enclosed)
@@ -82,7 +82,7 @@ def _findings(
     down = tuple(reversed(chain))
     if trusted:
         constrained = fitness.name_constraints(down)
-        evidence = listed([one.detail for one in constrained]) or _constraints(down)
+        evidence = listed([problem.detail for problem in constrained]) or _constraints(down)
         yield Finding("constraints", "RFC 5280 §6.1.3 (b), (c)", end, not constrained, evidence)
         policies = facts(chain[0]).policies
         held = ("untrusted-issuer", "policy") not in said
@@ -145,7 +145,7 @@ def _revocation(
     looked_at += [phrase("{0} CRLs enclosed", str(len(enclosed.crls)))] if enclosed.crls else []
     if read.never_revoked:
         looked_at = ["noRevAvail (RFC 9608)"]
-    unknown = any(one == certificate for one, _issuer in judgement.undetermined)
+    unknown = any(subject == certificate for subject, _issuer in judgement.undetermined)
     held = False if revoked else None if unknown or judgement.anchor is None else True
     evidence = listed(revoked or looked_at) or phrase("no CRL and no OCSP answer at hand")
     return Finding("revocation", "RFC 5280 §6.1.3 (a)(3)", name, held, evidence)
@@ -161,17 +161,19 @@ def _with_defect(what: str, defect: str | None) -> str:
     return what if defect is None else phrase("{0}, which clears nobody ({1})", what, defect)
 
 
-def told(problem: Problem) -> str:
+def problem_text(problem: Problem) -> str:
     """A problem's code, and what it is about."""
     return phrase("{0}: {1}", problem.code, problem.detail) if problem.detail else problem.code
 
 
 def _all(problems: list[Problem]) -> str:
-    return listed([told(one) for one in problems])
+    return listed([problem_text(problem) for problem in problems])
 
 
 def _constraints(down: tuple[x509.Certificate, ...]) -> str:
-    held_to = [subject_text(one) for one in down if facts(one).constraints is not None]
+    held_to = [
+        subject_text(certificate) for certificate in down if facts(certificate).constraints is not None
+    ]
     return phrase("kept, as {0} asks", ", ".join(held_to)) if held_to else phrase("none")
 
 

@@ -53,16 +53,16 @@ def dates(certificate: x509.Certificate, at: dt.datetime) -> list[Problem]:
 def weaknesses(certificate: x509.Certificate, *, anchor: bool) -> list[Problem]:
     """Weak keys and signatures, critical extensions nobody knows, and what cannot be read (§6.1.4 (o))."""
     read = facts(certificate)
-    found = [Problem(code, f"{subject_text(certificate)}: {what}") for code, what in read.weaknesses]
+    problems = [Problem(code, f"{subject_text(certificate)}: {what}") for code, what in read.weaknesses]
     if read.weak_signature and not anchor:
         code, what = read.weak_signature
-        found.append(Problem(code, f"{subject_text(certificate)}: {what}"))
+        problems.append(Problem(code, f"{subject_text(certificate)}: {what}"))
     if read.unreadable is not None:
-        found.append(Problem("untrusted-issuer", phrase("cannot be read: {0}", read.unreadable)))
-    found += [
+        problems.append(Problem("untrusted-issuer", phrase("cannot be read: {0}", read.unreadable)))
+    problems += [
         Problem("untrusted-issuer", phrase("critical extension {0}", oid)) for oid in read.unknown_critical
     ]
-    return found
+    return problems
 
 
 def not_entitled(above: Sequence[x509.Certificate], purpose: Purpose) -> list[Problem]:
@@ -71,24 +71,24 @@ def not_entitled(above: Sequence[x509.Certificate], purpose: Purpose) -> list[Pr
     ``above`` runs from the anchor down. RFC 5280 §6.1.4 (h) to (n); the anchor's own limits are kept to
     (RFC 5937), but it may be a certificate without basicConstraints, as old roots are.
     """
-    found: list[Problem] = []
+    problems: list[Problem] = []
     room = LONGEST_PATH
     for index, certificate in enumerate(above):
         read, name = facts(certificate), subject_text(certificate)
         if not (read.ca or (index == 0 and _old_root(read))):
-            found.append(Problem("untrusted-issuer", f"{name}: basicConstraints"))
+            problems.append(Problem("untrusted-issuer", f"{name}: basicConstraints"))
         if index and not read.self_issued:
             if room == 0:
-                found.append(Problem("untrusted-issuer", f"{name}: pathLenConstraint"))
+                problems.append(Problem("untrusted-issuer", f"{name}: pathLenConstraint"))
             room = max(room - 1, 0)
         if read.path_length is not None:
             room = min(room, read.path_length)
         if read.usage is not None and not read.usage.key_cert_sign:
-            found.append(Problem("untrusted-issuer", f"{name}: keyUsage"))
+            problems.append(Problem("untrusted-issuer", f"{name}: keyUsage"))
         wanted = _EXTENDED.get(purpose)
         if wanted and read.extended is not None and not read.extended & wanted:
-            found.append(Problem("wrong-extended-key-usage", name))
-    return found
+            problems.append(Problem("wrong-extended-key-usage", name))
+    return problems
 
 
 def _old_root(anchor: Facts) -> bool:
@@ -113,21 +113,21 @@ def name_constraints(down: Sequence[x509.Certificate]) -> list[Problem]:
 
 def may_speak_for(chain: Sequence[x509.Certificate], address: str) -> bool:
     """Whether those above a certificate allow it a mailbox that it does not name, but its domain implies."""
-    constraints = [facts(one).constraints for one in chain[1:]]
-    return mail_allowed(address, [one for one in constraints if one is not None])
+    constraints = [facts(certificate).constraints for certificate in chain[1:]]
+    return mail_allowed(address, [constraint for constraint in constraints if constraint is not None])
 
 
 def unfit(certificate: x509.Certificate, purpose: Purpose) -> list[Problem]:
     """Whether key usage, kind of key and extended usage allow the purpose (RFC 8550 §4.4.2, 4.4.4)."""
     if purpose == "any":
         return []
-    read, found, name = facts(certificate), [], subject_text(certificate)
+    read, problems, name = facts(certificate), [], subject_text(certificate)
     if not _usage_allows(certificate, read, purpose):
-        found.append(Problem("wrong-key-usage", name))
+        problems.append(Problem("wrong-key-usage", name))
     wanted = _EXTENDED.get(purpose)
     if wanted and read.extended is not None and not read.extended & wanted:
-        found.append(Problem("wrong-extended-key-usage", name))
-    return found
+        problems.append(Problem("wrong-extended-key-usage", name))
+    return problems
 
 
 def _usage_allows(certificate: x509.Certificate, read: Facts, purpose: Purpose) -> bool:

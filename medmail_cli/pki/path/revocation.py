@@ -25,7 +25,7 @@ class RevocationStatement:
     One that accuses and may not clear has no ``reasons``.
     """
 
-    told: dt.datetime
+    said_at: dt.datetime
     revoked: Revocation | None
     reasons: frozenset[x509.ReasonFlags]
     """Those it speaks for."""
@@ -43,12 +43,18 @@ def standing(statements: Sequence[RevocationStatement]) -> tuple[Revocation, ...
     """The revocations among them. A hold ends with any newer statement of no revocation (RFC 5280 §5.3.1)."""
     hold = x509.ReasonFlags.certificate_hold
     accusing = [
-        (statement.told, statement.revoked) for statement in statements if statement.revoked is not None
+        (statement.said_at, statement.revoked) for statement in statements if statement.revoked is not None
     ]
     if not accusing:
         return ()
-    lifted = max((w.told for w in statements if w.revoked is None and hold in w.reasons), default=ALWAYS)
-    return tuple(dict.fromkeys(one for told, one in accusing if not (one.reason == hold and told < lifted)))
+    lifted = max((w.said_at for w in statements if w.revoked is None and hold in w.reasons), default=ALWAYS)
+    return tuple(
+        dict.fromkeys(
+            revocation
+            for said_at, revocation in accusing
+            if not (revocation.reason == hold and said_at < lifted)
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -153,17 +159,23 @@ def _look_up(
     certificate's end may have dropped it (RFC 5280 §3.3), from a delta too. A delta that is out of date, or
     has no complete list to be added to, clears nobody; whom it names is revoked all the same.
     """
-    deltas = sorted((one for one in issues if one.delta_base is not None), key=age, reverse=True)
-    complete = [one for one in issues if one.delta_base is None]
-    ruling = [one for one in complete if one.usable and one.this_update <= facts.not_after]
-    bases: list[Crl | None] = [one for one in complete if not any(later(other, one) for other in ruling)]
+    deltas = sorted((issue for issue in issues if issue.delta_base is not None), key=age, reverse=True)
+    complete = [issue for issue in issues if issue.delta_base is None]
+    ruling = [issue for issue in complete if issue.usable and issue.this_update <= facts.not_after]
+    bases: list[Crl | None] = [
+        issue for issue in complete if not any(later(other, issue) for other in ruling)
+    ]
     for base in bases or [None]:
-        added = [one for one in deltas if base is None or not (later(base, one) or age(base) == age(one))]
+        added = [
+            issue for issue in deltas if base is None or not (later(base, issue) or age(base) == age(issue))
+        ]
         speaker, listed, lifted = base, None, False
         if base is not None:
             listed = base.entry(serial, facts.issuer) or base.left_out(serial, facts.issuer, facts.not_after)
         if listed is None:
-            accusing = (one for one in deltas if not any(later(r, one) or age(r) == age(one) for r in ruling))
+            accusing = (
+                issue for issue in deltas if not any(later(r, issue) or age(r) == age(issue) for r in ruling)
+            )
             speaker, listed = next(_accusations(accusing, serial, facts, base), (base, None))
         for delta in added:
             entry = delta.entry(serial, facts.issuer)
@@ -173,14 +185,14 @@ def _look_up(
                 break
         together = []
         if base is not None and base.usable:
-            together = [base, *(one for one in added if one.usable and _extends(one, base))]
-        current = any(one.current(at) for one in together)
+            together = [base, *(issue for issue in added if issue.usable and _extends(issue, base))]
+        current = any(issue.current(at) for issue in together)
         if listed is not None and speaker is not None:
             yield RevocationStatement(speaker.this_update, listed, reasons, current)
         elif together or lifted:
-            told = [one.this_update for one in together if one.this_update <= facts.not_after]
-            told += [speaker.this_update] if lifted and speaker is not None else []
-            yield RevocationStatement(max(told, default=ALWAYS), None, reasons, current)
+            times = [issue.this_update for issue in together if issue.this_update <= facts.not_after]
+            times += [speaker.this_update] if lifted and speaker is not None else []
+            yield RevocationStatement(max(times, default=ALWAYS), None, reasons, current)
 
 
 def _accusations(
@@ -188,11 +200,11 @@ def _accusations(
 ) -> Iterator[tuple[Crl, Revocation]]:
     """What deltas said for good, and later ones, or a complete list, left out after the end."""
     for delta in deltas:
-        told = delta.left_out(serial, facts.issuer, facts.not_after)
-        if told is None and base is not None and base.this_update > facts.not_after:
-            told = delta.entry(serial, facts.issuer)
-        if told is not None and not told.passing:
-            yield delta, told
+        revocation = delta.left_out(serial, facts.issuer, facts.not_after)
+        if revocation is None and base is not None and base.this_update > facts.not_after:
+            revocation = delta.entry(serial, facts.issuer)
+        if revocation is not None and not revocation.passing:
+            yield delta, revocation
 
 
 def _extends(delta: Crl, base: Crl) -> bool:

@@ -219,11 +219,11 @@ class _Case:
             outdated: list[tuple[x509.Certificate, x509.Certificate]] = []
             problems = self._problems(path, undetermined, outdated)
             anchor = subject_text(path[-1])
-            found = Judgement(problems, (), path, anchor, tuple(undetermined), tuple(outdated))
+            judgement = Judgement(problems, (), path, anchor, tuple(undetermined), tuple(outdated))
             if not problems:
-                return found
-            if best is None or _weight(found) < _weight(best):
-                best = found
+                return judgement
+            if best is None or _weight(judgement) < _weight(best):
+                best = judgement
             if count + 1 == MOST_PATHS:
                 break
         return best or self._without_anchor(certificate)
@@ -293,30 +293,30 @@ class _Case:
     ) -> tuple[Problem, ...]:
         """All that speaks against a path whose signatures are good (RFC 5280 §6.1), each once."""
         *above, end = reversed(path)
-        found: list[Problem] = []
+        problems: list[Problem] = []
         for certificate in path:
-            found += dates(certificate, self.at)
-            found += weaknesses(certificate, anchor=certificate is path[-1])
-        found += unfit(end, self.purpose)
-        found += not_entitled(above, self.purpose)
-        found += name_constraints((*above, end))
+            problems += dates(certificate, self.at)
+            problems += weaknesses(certificate, anchor=certificate is path[-1])
+        problems += unfit(end, self.purpose)
+        problems += not_entitled(above, self.purpose)
+        problems += name_constraints((*above, end))
         if len(path) > 1:
             if not policies_hold([facts(c) for c in (*above[1:], end)], self.policies):
-                found.append(Problem("untrusted-issuer", phrase("policy")))
+                problems.append(Problem("untrusted-issuer", phrase("policy")))
             for index, certificate in enumerate(path[:-1]):
                 above_it, link = path[index + 1 :], (certificate, path[index + 1])
                 revoked, known = self._status(certificate, above_it)
                 name = subject_text(certificate)
                 if revoked is not None:
                     since = f"{revoked.date:%Y-%m-%dT%H:%M:%SZ} {revoked.reason.value}"
-                    found.append(Problem("revoked", f"{name}: {since}"))
+                    problems.append(Problem("revoked", f"{name}: {since}"))
                 elif not known:
-                    found.append(Problem("revocation-unknown", name))
+                    problems.append(Problem("revocation-unknown", name))
                     undetermined.append(link)
                 ends = revoked is None or revoked.reason == x509.ReasonFlags.certificate_hold
                 if known and ends and not self._up_to_date(certificate, above_it, held=revoked is not None):
                     outdated.append(link)
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(problems))
 
     def _status(self, certificate: x509.Certificate, above: Path) -> tuple[Revocation | None, bool]:
         """The revocation that tells against a certificate, if any, and whether its status is known at all."""
@@ -324,7 +324,9 @@ class _Case:
             return None, True
         statements = (*self._lists(certificate, above, self.at), *self._answers(certificate, above, self.at))
         revoked = standing(statements)
-        against = next((one for one in revoked if one.counts(self.at, self.known_now)), None)
+        against = next(
+            (revocation for revocation in revoked if revocation.counts(self.at, self.known_now)), None
+        )
         return against, bool(revoked) or speaks(
             statement for statement in statements if statement.revoked is None
         )
@@ -354,12 +356,16 @@ class _Case:
         """What lists that are no longer at hand left out after the certificate's end; it clears nobody."""
         read = facts(certificate)
         for signed_by, left_out in self.authorities.remembered:
-            found = left_out(serial_number(certificate), read.issuer)
-            if found is None or found[1] <= read.not_after:
+            remembered = left_out(serial_number(certificate), read.issuer)
+            if remembered is None or remembered[1] <= read.not_after:
                 continue
-            signers = (one for one in (*above, *self.authorities.helpers) if key_name(one) == signed_by)
-            if any(one in above or self._entitled(one, above[-1]) is not None for one in signers):
-                yield RevocationStatement(found[1], found[0], frozenset(), current=False)
+            signers = (
+                candidate
+                for candidate in (*above, *self.authorities.helpers)
+                if key_name(candidate) == signed_by
+            )
+            if any(signer in above or self._entitled(signer, above[-1]) is not None for signer in signers):
+                yield RevocationStatement(remembered[1], remembered[0], frozenset(), current=False)
 
     def _answers(
         self, certificate: x509.Certificate, above: Path, at: dt.datetime
@@ -375,7 +381,7 @@ class _Case:
                 continue
             if responder != above[0] and not unchecked(responder):
                 revoked = standing(tuple(self._lists(responder, above, self.at)))
-                if any(one.counts(self.at, self.known_now) for one in revoked):
+                if any(revocation.counts(self.at, self.known_now) for revocation in revoked):
                     continue
             if statement := answer.statement(at):
                 yield statement
@@ -385,8 +391,8 @@ class _Case:
         if self.known_now is not None and crl.this_update - self.known_now > SKEW:
             return None
         came_along = self.helpers.certificates.get(crl.issuer, ())
-        likely = sorted(came_along, key=lambda one: facts(one).key_id != crl.key_id)[:MOST_SIGNERS]
-        for signer in dict.fromkeys((*above, *self.authorities.named(crl.issuer), *likely)):
+        likely = sorted(came_along, key=lambda candidate: facts(candidate).key_id != crl.key_id)
+        for signer in dict.fromkeys((*above, *self.authorities.named(crl.issuer), *likely[:MOST_SIGNERS])):
             read = facts(signer)
             if read.subject != crl.issuer or (read.usage is not None and not read.usage.crl_sign):
                 continue

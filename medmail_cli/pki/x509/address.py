@@ -81,21 +81,21 @@ def addresses(certificate: x509.Certificate) -> tuple[str, ...]:
 
     In that order, each once. A certificate whose extensions cannot be read names nobody.
     """
-    found: list[str] = []
+    mailboxes: list[str] = []
     for name in _alternative_names(certificate):
         if isinstance(name, x509.RFC822Name):
-            found.append(name.value)
+            mailboxes.append(name.value)
         elif isinstance(name, x509.OtherName) and name.type_id == SMTP_UTF8_MAILBOX:
             mailbox = decode_mailbox(name.value)
             if mailbox:
-                found.append(mailbox)
+                mailboxes.append(mailbox)
     try:
         in_subject = dn.subject(certificate).get_attributes_for_oid(x509.NameOID.EMAIL_ADDRESS)
     except UNREADABLE:
         in_subject = []
-    found += [a.value for a in in_subject if isinstance(a.value, str)]
+    mailboxes += [a.value for a in in_subject if isinstance(a.value, str)]
     once: dict[str, str] = {}
-    for address in found:
+    for address in mailboxes:
         if "@" in address and len(address) <= _LONGEST:
             once.setdefault(canonical(address), address)
     return tuple(once.values())

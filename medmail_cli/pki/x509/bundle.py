@@ -93,10 +93,10 @@ def _der(data: bytes, name: str) -> tuple[list[x509.Certificate], list[x509.Cert
         except UNREADABLE:
             pass
         try:
-            found = parse_signed(ber.parse(data))
-            if found.unread:
+            signed_data = parse_signed(ber.parse(data))
+            if signed_data.unread:
                 raise MedmailError("malformed", what=name)
-            return [_read_certificate(certificate) for certificate in found.certificates], []
+            return [_read_certificate(certificate) for certificate in signed_data.certificates], []
         except (*UNREADABLE, MedmailError) as error:
             raise MedmailError("malformed", what=name) from error
 

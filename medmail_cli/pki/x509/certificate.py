@@ -105,54 +105,54 @@ def facts(certificate: x509.Certificate) -> Facts:
 
 
 def _extensions(certificate: x509.Certificate) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    read: dict[str, Any] = {}
     unknown = []
     asked_somewhere = False
     for extension in certificate.extensions:
         value = extension.value
         match value:
             case x509.BasicConstraints():
-                found |= {"ca": value.ca, "path_length": value.path_length}
+                read |= {"ca": value.ca, "path_length": value.path_length}
             case x509.KeyUsage():
-                found["usage"] = value
+                read["usage"] = value
             case x509.ExtendedKeyUsage():
-                found["extended"] = frozenset(oid.dotted_string for oid in value)
+                read["extended"] = frozenset(oid.dotted_string for oid in value)
             case x509.CertificatePolicies():
-                found["policies"] = frozenset(p.policy_identifier.dotted_string for p in value)
+                read["policies"] = frozenset(p.policy_identifier.dotted_string for p in value)
             case x509.PolicyConstraints():
-                found |= {
+                read |= {
                     "explicit_after": value.require_explicit_policy,
                     "no_mapping_after": value.inhibit_policy_mapping,
                 }
             case x509.InhibitAnyPolicy():
-                found["no_any_policy_after"] = value.skip_certs
+                read["no_any_policy_after"] = value.skip_certs
             case x509.NameConstraints():
                 if _distances(certificate):
                     raise ValueError("nameConstraints: minimum, maximum")
-                found["constraints"] = value
+                read["constraints"] = value
             case x509.SubjectAlternativeName():
-                found["names"] = tuple(value)
+                read["names"] = tuple(value)
             case x509.SubjectKeyIdentifier():
-                found["key_id"] = value.digest
+                read["key_id"] = value.digest
             case x509.AuthorityKeyIdentifier():
-                found["issuer_key_id"] = value.key_identifier
+                read["issuer_key_id"] = value.key_identifier
             case x509.CRLDistributionPoints():
-                found["points"] = tuple(value)
+                read["points"] = tuple(value)
                 asked_somewhere = True
             case x509.FreshestCRL():
                 asked_somewhere = True
             case x509.AuthorityInformationAccess():
-                asked_somewhere |= any(one.access_method == _OCSP for one in value)
+                asked_somewhere |= any(access.access_method == _OCSP for access in value)
             case x509.UnrecognizedExtension() if extension.oid == ExtensionOID.POLICY_MAPPINGS:
-                found["mappings"] = _mappings(value.value)
+                read["mappings"] = _mappings(value.value)
         if extension.oid == _NO_REVOCATION:
-            found["never_revoked"] = True
+            read["never_revoked"] = True
         elif extension.critical and extension.oid not in _KNOWN:
             unknown.append(extension.oid.dotted_string)
-    if found.get("never_revoked") and (asked_somewhere or found.get("ca")):
+    if read.get("never_revoked") and (asked_somewhere or read.get("ca")):
         # in an authority's certificate, or beside a place to ask, it makes that invalid (RFC 9608 §3)
-        found |= {"never_revoked": False, "unreadable": "noRevAvail"}
-    return found | {"unknown_critical": tuple(unknown)}
+        read |= {"never_revoked": False, "unreadable": "noRevAvail"}
+    return read | {"unknown_critical": tuple(unknown)}
 
 
 def _distances(certificate: x509.Certificate) -> bool:
@@ -164,7 +164,7 @@ def _distances(certificate: x509.Certificate) -> bool:
             for trees in ber.parse(bytes(value.octets())).elements():
                 for tree in trees.elements():
                     _base, *distances = tree.elements()
-                    if any(one.tag == 0x81 or any(one.content) for one in distances):
+                    if any(distance.tag == 0x81 or any(distance.content) for distance in distances):
                         return True
     return False
 
@@ -265,20 +265,20 @@ def verifies(
     False for unknown ones, and for keys so large that checking costs too much.
     """
     try:
-        made: Any = signed  # its parameters and digest may be another kind of key's, or none: TypeError
-        key, parameters = issuer.public_key(), made.signature_algorithm_parameters
+        untyped: Any = signed  # its parameters and digest may be another kind of key's, or none: TypeError
+        key, parameters = issuer.public_key(), untyped.signature_algorithm_parameters
         if _costs_too_much(key):
             return False
         if isinstance(key, rsa.RSAPublicKey):
             # of MD5, and of SHA-1 with ECDSA, cryptography names no parameters
             scheme = parameters or padding.PKCS1v15()
-            key.verify(signed.signature, body, scheme, made.signature_hash_algorithm)
+            key.verify(signed.signature, body, scheme, untyped.signature_hash_algorithm)
         elif isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signed.signature, body, ec.ECDSA(made.signature_hash_algorithm))
+            key.verify(signed.signature, body, ec.ECDSA(untyped.signature_hash_algorithm))
         elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
             key.verify(signed.signature, body)
         elif isinstance(key, dsa.DSAPublicKey):
-            key.verify(signed.signature, body, made.signature_hash_algorithm)
+            key.verify(signed.signature, body, untyped.signature_hash_algorithm)
         else:
             # RFC 9881; a key of another kind is the algorithm's of no signature
             name = ML_DSA.get(signed.signature_algorithm_oid.dotted_string)

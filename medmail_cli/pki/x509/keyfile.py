@@ -72,15 +72,15 @@ def read_keys(data: bytes, name: str, password: Password) -> KeyFile:
     if other := _OTHERS.get(data[:4]):
         raise MedmailError("other-container", path=name, kind=other)
     try:
-        found = _read(data, name, password)
+        key_file = _read(data, name, password)
     except MedmailError as error:
         if error.code in ("malformed", "too-many-rounds", "expanded-key-only"):
             raise MedmailError(error.code, **error.facts | {"what": name}) from None
         raise
-    for key in found.keys:
+    for key in key_file.keys:
         if not isinstance(key, _KINDS) and not algorithms.ml_name(key):
             raise MedmailError("unsupported-algorithm", algorithm=type(key).__name__.lstrip("_"))
-    return found
+    return key_file
 
 
 def _read(data: bytes, name: str, password: Password) -> KeyFile:
@@ -96,20 +96,20 @@ def _read(data: bytes, name: str, password: Password) -> KeyFile:
 
 
 def _pem(data: bytes, name: str, password: Password) -> KeyFile:
-    found, given = KeyFile((), (), name), _once(password)
+    key_file, given = KeyFile((), (), name), _once(password)
     for label, text in blocks(data, _KEYS | {_PKCS12}):
         if label == _PKCS12:
-            found += _pkcs12(decoded(text, name), name, given)
+            key_file += _pkcs12(decoded(text, name), name, given)
         elif label in (_PKCS8, _SEALED):
-            found += KeyFile((_key(decoded(text, name), given),), ())
+            key_file += KeyFile((_key(decoded(text, name), given),), ())
         else:
             whole = b"-----BEGIN %b-----%b-----END %b-----\n" % (label, text, label)
-            found += KeyFile((_old_pem(whole, given),), ())
+            key_file += KeyFile((_old_pem(whole, given),), ())
     if _CERTIFICATES.search(data):
-        found += KeyFile((), read_bundle(data, name).certificates)
-    if not found.keys and not found.certificates:
+        key_file += KeyFile((), read_bundle(data, name).certificates)
+    if not key_file.keys and not key_file.certificates:
         raise MedmailError("malformed", what=name)
-    return found
+    return key_file
 
 
 def _once(password: Password) -> Password:

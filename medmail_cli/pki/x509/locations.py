@@ -26,10 +26,10 @@ def crl_points(certificate: x509.Certificate) -> tuple[Point, ...]:
 def delta_points(thing: x509.Certificate | x509.CertificateRevocationList) -> tuple[Point, ...]:
     """Where the delta CRLs to a certificate's or a CRL's complete one are (freshestCRL)."""
     try:
-        found = thing.extensions.get_extension_for_class(x509.FreshestCRL).value
+        points = thing.extensions.get_extension_for_class(x509.FreshestCRL).value
     except (x509.ExtensionNotFound, *UNREADABLE):
         return ()
-    return _points(found)
+    return _points(points)
 
 
 def revocation_points(certificate: x509.Certificate) -> tuple[Point, ...]:
@@ -49,10 +49,14 @@ def ocsp_urls(certificate: x509.Certificate) -> tuple[str, ...]:
 
 def _access(certificate: x509.Certificate, method: x509.ObjectIdentifier) -> tuple[str, ...]:
     try:
-        found = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+        descriptions = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
     except (x509.ExtensionNotFound, *UNREADABLE):
         return ()
-    return tuple(_urls(one.access_location for one in found if one.access_method == method))[:MOST]
+    return tuple(
+        _urls(
+            description.access_location for description in descriptions if description.access_method == method
+        )
+    )[:MOST]
 
 
 def _points(points: Iterable[x509.DistributionPoint]) -> tuple[Point, ...]:

@@ -69,12 +69,12 @@ def spellings(given: bytes) -> tuple[Spelling, ...]:
     """
     text = _text(given)
     composed, decomposed = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
-    found = [_standard(each) for each in (text, composed, decomposed)]
+    candidates = [_standard(each) for each in (text, composed, decomposed)]
     for charset in ("utf-8", "cp1252", "cp850"):
         with contextlib.suppress(UnicodeEncodeError):
             raw = composed.encode(charset)
-            found.append(Spelling(raw, _standard(raw.decode("latin-1")).wide))
-    return tuple(dict.fromkeys(found))
+            candidates.append(Spelling(raw, _standard(raw.decode("latin-1")).wide))
+    return tuple(dict.fromkeys(candidates))
 
 
 def _standard(text: str) -> Spelling:
@@ -241,15 +241,15 @@ def _derived(name: str, text: bytes, salt: bytes, rounds: int, purpose: int, siz
         whole = -(-len(octets) // block) * block
         return (octets * (whole // len(octets) + 1))[:whole] if octets else b""
 
-    mixed, found = filled(salt) + filled(text), b""
-    while len(found) < size:
+    mixed, derived = filled(salt) + filled(text), b""
+    while len(derived) < size:
         digest = bytes([purpose]) * block + mixed
         for _ in range(rounds):
             digest = function(digest).digest()
-        found += digest
+        derived += digest
         added = int.from_bytes((digest * -(-block // len(digest)))[:block]) + 1
         mixed = b"".join(
             ((int.from_bytes(mixed[at : at + block]) + added) % (1 << 8 * block)).to_bytes(block)
             for at in range(0, len(mixed), block)
         )
-    return found[:size]
+    return derived[:size]

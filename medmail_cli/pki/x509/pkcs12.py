@@ -68,7 +68,7 @@ def read(data: bytes, password: Spellings) -> Contents:
         if len(bags) > _MOST_BAGS:
             raise malformed()
         keys = [key for bag in bags if (key := _key(*bag, tries)) is not None]
-        certificates = [one for bag in bags if (one := _certificate(*bag)) is not None]
+        certificates = [certificate for bag in bags if (certificate := _certificate(*bag)) is not None]
     except ValueError:
         raise malformed() from None
     return Contents(tuple(keys), tuple(certificates))

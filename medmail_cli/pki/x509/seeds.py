@@ -56,19 +56,19 @@ def _dsa(rows: int, columns: int, eta: int) -> Callable[[bytes, bytes], bytes]:
         rho, secret, key = mixed[:32], mixed[32:96], mixed[96:]
         small = [_bounded(secret + number.to_bytes(2, "little"), eta) for number in range(columns + rows)]
         first, second = small[:columns], small[columns:]
-        transformed = [_transformed(one, _DSA_Q, _DSA_ZETAS) for one in first]
+        transformed = [_transformed(polynomial, _DSA_Q, _DSA_ZETAS) for polynomial in first]
         low = b""
         for row in range(rows):
             total = [0] * _TERMS
-            for column, one in enumerate(transformed):
+            for column, factor in enumerate(transformed):
                 uniform = _uniform(rho + bytes([column, row]))
-                total = [(a + b * c) % _DSA_Q for a, b, c in zip(total, uniform, one, strict=True)]
+                total = [(a + b * c) % _DSA_Q for a, b, c in zip(total, uniform, factor, strict=True)]
             product = _untransformed(total)
             t = [(a + b) % _DSA_Q for a, b in zip(product, second[row], strict=True)]
             # Power2Round (algorithm 35): the remainder in (-2^12, 2^12], written as 2^12 minus it
-            low += _packed([_HALF - _remainder(one) for one in t], _DROPPED)
+            low += _packed([_HALF - _remainder(polynomial) for polynomial in t], _DROPPED)
         bits = (2 * eta).bit_length()
-        packed = b"".join(_packed([eta - term for term in one], bits) for one in small)
+        packed = b"".join(_packed([eta - term for term in polynomial], bits) for polynomial in small)
         return rho + key + hashlib.shake_256(public).digest(64) + packed + low
 
     return expand

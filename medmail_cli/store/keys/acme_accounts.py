@@ -33,10 +33,10 @@ def account_key(store: "Unlocked", url: str) -> SoftwareKey:
     bound = f"medmail-account\0{url}".encode()
     with store.keystore.writing():
         if not path.exists():
-            made = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            private = ec.generate_private_key(ec.SECP256R1()).private_bytes(
                 serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
-            sealed = seal.seal(store.subkey(_LABEL), made, bound)
+            sealed = seal.seal(store.subkey(_LABEL), private, bound)
             files.write_atomic(
                 path, seal.document({"medmail-account": _VERSION, "url": url, "sealed": sealed})
             )

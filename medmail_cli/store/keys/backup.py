@@ -28,7 +28,8 @@ from medmail_cli.store.keys.seal import Cost
 from medmail_cli.store.trust.believed import SEAL, SEAL_LABEL, open_seal
 
 if TYPE_CHECKING:
-    from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.store.keys.keystore import Keystore
+    from medmail_cli.store.keys.unlocked import Unlocked
 
 VERSION = 1
 LARGEST = 64 << 20
@@ -55,15 +56,16 @@ def write_backup(
     """The keystore as one encrypted file. Raises ``store-damaged`` rather than save what does not open."""
     header = store.keystore.read_header()
     held = store.identities()
-    for one in held:
-        store.opened_seal(one)
+    for identity in held:
+        store.opened_seal(identity)
     content = {
         "id": header["id"],
         "created": header["created"],
         "master": seal.encode(store.master_key()),
         "checkpoint": None if checkpoint is None else checkpoint.decode(),
         "identities": {
-            one.id: {name: seal.encode(data) for name, data in one.files().items()} for one in held
+            identity.id: {name: seal.encode(data) for name, data in identity.files().items()}
+            for identity in held
         },
         "beside": {name: seal.encode(data) for name, data in store.keystore.beside().items()},
     }
@@ -99,8 +101,8 @@ def read_backup(data: bytes, path: Path, passphrase: Callable[[], bytes]) -> Bac
             dt.datetime.fromisoformat(content["created"]),
             seal.decode(content["master"]),
             {
-                one: {name: seal.decode(file) for name, file in files.items()}
-                for one, files in content["identities"].items()
+                identity_id: {name: seal.decode(file) for name, file in files.items()}
+                for identity_id, files in content["identities"].items()
             },
             None if checkpoint is None else checkpoint.encode(),
             {name: seal.decode(file) for name, file in content.get("beside", {}).items()},
@@ -117,7 +119,10 @@ def _check(saved: Backup) -> None:
     Who made the file, and gives the passphrase along with it, may be anybody: none of it becomes a path
     before it is seen to be one of ours.
     """
-    files = [*saved.beside.items(), *(file for one in saved.identities.values() for file in one.items())]
+    files = [
+        *saved.beside.items(),
+        *(file for content in saved.identities.values() for file in content.items()),
+    ]
     if (
         not re.fullmatch(r"[0-9a-f]{16}", saved.store_id)
         or len(saved.master) != seal.KEY_SIZE
@@ -125,7 +130,9 @@ def _check(saved: Backup) -> None:
         or len(saved.identities) > _MOST_IDENTITIES
         or len(saved.beside) > _MOST_BESIDE
         or not all(map(ID.fullmatch, saved.identities))
-        or not all(set(one) in ({METADATA, CHAIN}, {METADATA, REQUEST}) for one in saved.identities.values())
+        or not all(
+            set(content) in ({METADATA, CHAIN}, {METADATA, REQUEST}) for content in saved.identities.values()
+        )
         or not all(map(is_beside, saved.beside))
         or any(len(content) > (_LARGEST_SEAL if name == SEAL else _LARGEST_FILE) for name, content in files)
         or not _seal_opens(saved)
@@ -152,23 +159,26 @@ def restore_backup(keystore: "Keystore", backup: Backup, passphrase: bytes) -> "
     """
     from medmail_cli.store.keys.unlocked import Unlocked
 
-    opener = Unlocked(keystore, backup.master)
-    identities = {one: _placeless(opener, one, content) for one, content in backup.identities.items()}
+    store = Unlocked(keystore, backup.master)
+    identities = {
+        identity_id: _placeless(store, identity_id, content)
+        for identity_id, content in backup.identities.items()
+    }
     with keystore.writing():
         if keystore.exists:
             raise MedmailError("keystore-exists", path=str(keystore.folder))
-        store = keystore.install(
+        keystore.install(
             backup.master, passphrase, backup.store_id, backup.created, identities, backup.beside
         )
     keystore.recall()  # a backup knows nothing of what was revoked since
-    for one in store.identities():
-        store.opened_seal(one)
+    for identity in store.identities():
+        store.opened_seal(identity)
     return store
 
 
-def _placeless(store: "Unlocked", one: str, content: Mapping[str, bytes]) -> Mapping[str, bytes]:
+def _placeless(store: "Unlocked", identity_id: str, content: Mapping[str, bytes]) -> Mapping[str, bytes]:
     """An identity's files, a card's without the path of a module: code that a stranger could choose."""
-    folder = store.keystore.folder / one
+    folder = store.keystore.folder / identity_id
     try:
         identity = of_files(folder, content.__getitem__)
         if identity.method != CARD:

@@ -26,15 +26,15 @@ def missing(folder: Path, identities: Sequence[Identity]) -> tuple[Identity, ...
     """The identities in use whose letters nobody could open any more if this keystore were lost."""
     known = _read(folder)
     return tuple(
-        one
-        for one in identities
-        if one.state == "active" and one.purpose != "sign" and one.key_sha256 not in known
+        identity
+        for identity in identities
+        if identity.state == "active" and identity.purpose != "sign" and identity.key_sha256 not in known
     )
 
 
 def _read(folder: Path) -> dict[str, str]:
     try:
-        found = json.loads((folder / _NAME).read_bytes())
+        recorded = json.loads((folder / _NAME).read_bytes())
     except (OSError, ValueError):  # never written, or no use any more
         return {}
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+    return {str(key): str(value) for key, value in recorded.items()} if isinstance(recorded, dict) else {}

@@ -36,17 +36,14 @@ from medmail_cli.errors import MedmailError, not_readable
 from medmail_cli.pki.x509.address import same_address
 from medmail_cli.store import files
 from medmail_cli.store.keys import seal
-from medmail_cli.store.keys.identity import CARD, FILES, ID, ID_DIGITS, Identity, key_digest, read
+from medmail_cli.store.keys.identity import CARD, FILES, ID, ID_DIGITS, Identity, read
 from medmail_cli.store.keys.own_revoked import REVOKED, add_revoked, revoked
 from medmail_cli.store.keys.seal import Cost
-from medmail_cli.store.keys.unlocked import SealedKey, Unlocked
 
 if TYPE_CHECKING:
     from cryptography import x509
 
     from medmail_cli.pki.x509.usage import Purpose
-
-__all__ = ["Identity", "Keystore", "SealedKey", "Unlocked", "key_digest"]
 
 HEADER, LOCK, UNFINISHED = "keystore.json", "lock", ".restoring"
 VERSION = 1
@@ -90,31 +87,31 @@ class Keystore:
         if not self.exists:
             return ()
         self.read_header()
-        found: dict[str, Identity] = {}
+        by_id: dict[str, Identity] = {}
         for folder in self._folders():
             with contextlib.suppress(FileNotFoundError):  # another process deleted it meanwhile
-                found[folder.name] = read(folder)
-        certified = {one.key_sha256 for one in found.values() if one.certificate}
-        replaced = {old for one in found.values() if one.certificate for old in one.replaces}
+                by_id[folder.name] = read(folder)
+        certified = {identity.key_sha256 for identity in by_id.values() if identity.certificate}
+        replaced = {old for identity in by_id.values() if identity.certificate for old in identity.replaces}
         gone = self.revoked()
         present = [
-            replace(one, state="retired")
-            if one.certificate and (one.id in replaced or (gone and one.sha256 in gone))
-            else one
-            for one in found.values()
-            if one.certificate or one.key_sha256 not in certified
+            replace(identity, state="retired")
+            if identity.certificate and (identity.id in replaced or (gone and identity.sha256 in gone))
+            else identity
+            for identity in by_id.values()
+            if identity.certificate or identity.key_sha256 not in certified
         ]
-        return tuple(sorted(present, key=lambda one: (one.created, one.id)))
+        return tuple(sorted(present, key=lambda identity: (identity.created, identity.id)))
 
     def revoked(self) -> frozenset[str]:
         """The digests of the certificates that their authority has revoked.
 
         Raises ``store-damaged``, and ``own-revocations-missing`` where the log knows of more.
         """
-        found = revoked(self.folder)
-        if not self._logged() <= found:
+        digests = revoked(self.folder)
+        if not self._logged() <= digests:
             raise MedmailError("own-revocations-missing", path=str(self.folder / REVOKED))
-        return found
+        return digests
 
     def recall(self) -> None:
         """Write down anew what the log says was revoked."""
@@ -128,15 +125,17 @@ class Keystore:
         """
         everything = self.identities()
         if "@" in prefix:
-            found = [one for one in everything if _speaks_for(one, prefix)]
+            matching = [identity for identity in everything if _speaks_for(identity, prefix)]
         else:
             wanted = prefix.replace(":", "").lower()[:ID_DIGITS]
-            found = [one for one in everything if wanted and one.id.startswith(wanted)]
-        if not found:
+            matching = [identity for identity in everything if wanted and identity.id.startswith(wanted)]
+        if not matching:
             raise MedmailError("not-found", what="identity", name=prefix)
-        if len(found) > 1:
-            raise MedmailError("ambiguous-identity", name=prefix, ids=[one.id[:12] for one in found])
-        return found[0]
+        if len(matching) > 1:
+            raise MedmailError(
+                "ambiguous-identity", name=prefix, ids=[identity.id[:12] for identity in matching]
+            )
+        return matching[0]
 
     def in_use(self, name: str, *, at: dt.datetime, purpose: "Purpose | None" = None) -> tuple[Identity, ...]:
         """By address those that sign for it, and that letters to it are encrypted for, ``at`` that time.
@@ -144,23 +143,23 @@ class Keystore:
         That is one which does both, or two, or the one for ``purpose``; where none is in use, or by id, what
         :meth:`find` finds. Raises ``not-found`` and ``ambiguous-identity``.
         """
-        found: dict[str, Identity] = {}
+        chosen: dict[str, Identity] = {}
         for use, choose in (("sign", self.signer), ("encrypt", self.decryption_identity)):
             if "@" not in name or purpose not in (None, use):
                 continue
             try:
-                one = choose(name, at=at)
+                identity = choose(name, at=at)
             except MedmailError as error:
                 if error.code != "no-identity":
                     raise
             else:
-                found[one.id] = one
-        if found:
-            return tuple(found.values())
-        one = self.find(name)
-        if purpose is not None and one.purpose not in (purpose, "both"):
+                chosen[identity.id] = identity
+        if chosen:
+            return tuple(chosen.values())
+        identity = self.find(name)
+        if purpose is not None and identity.purpose not in (purpose, "both"):
             raise MedmailError("not-found", what="identity", name=name)
-        return (one,)
+        return (identity,)
 
     def signer(self, address: str, *, at: dt.datetime | None = None) -> Identity:
         """The active identity that signs for ``address``: one valid ``at`` that time, a card's, the newest.
@@ -184,22 +183,24 @@ class Keystore:
     ) -> Identity:
         fitting = [
             (
-                _valid(one.certificate, at),
-                one.key_type.startswith("ml-kem") is post_quantum,
-                purpose == "sign" and one.method == CARD,
-                one.certificate.not_valid_before_utc,
-                one.created,
-                one.id,
-                one,
+                _valid(identity.certificate, at),
+                identity.key_type.startswith("ml-kem") is post_quantum,
+                purpose == "sign" and identity.method == CARD,
+                identity.certificate.not_valid_before_utc,
+                identity.created,
+                identity.id,
+                identity,
             )
-            for one in self.identities()
-            if one.state == "active" and one.certificate is not None and one.purpose in (purpose, "both")
-            if _speaks_for(one, address)
+            for identity in self.identities()
+            if identity.state == "active"
+            and identity.certificate is not None
+            and identity.purpose in (purpose, "both")
+            if _speaks_for(identity, address)
         ]
         if not fitting:
             raise MedmailError("no-identity", address=address)
         if post_quantum:
-            fitting = [one for one in fitting if one[-1].key_type.startswith("ml-kem")]
+            fitting = [ranked for ranked in fitting if ranked[-1].key_type.startswith("ml-kem")]
             if not fitting:
                 raise MedmailError("not-post-quantum", addresses=[address], count=1)
         return max(fitting)[-1]
@@ -211,8 +212,8 @@ class Keystore:
 
     # --- opening ---------------------------------------------------------------------------------------
 
-    def unlock(self, passphrase: bytes) -> "Unlocked":
-        """Open the keystore. Raises ``no-keystore``, ``wrong-passphrase`` and ``store-damaged``."""
+    def master_key(self, passphrase: bytes) -> bytes:
+        """What the passphrase opens. Raises ``no-keystore``, ``wrong-passphrase`` and ``store-damaged``."""
         header = self.read_header()
         try:
             master = seal.unwrap(passphrase, header, _bound(header))
@@ -220,27 +221,25 @@ class Keystore:
             raise self._damaged() from None
         if master is None:
             raise MedmailError("wrong-passphrase", path=str(self.folder))
-        return self._opened(master, header)
+        if not _is_checked(master, header):
+            raise self._damaged()
+        return master
 
-    def unlock_with(self, master: bytes) -> "Unlocked":
-        """Open the keystore with its master key. Raises ``keystore-locked`` where that is another's."""
-        return self._opened(master, self.read_header(), "keystore-locked")
+    def check(self, master: bytes) -> None:
+        """Raises ``keystore-locked`` where that is another's master key."""
+        if not _is_checked(master, self.read_header()):
+            raise MedmailError("keystore-locked", path=str(self.header))
 
-    def _opened(
-        self, master: bytes, header: Mapping[str, Any], otherwise: str = "store-damaged"
-    ) -> "Unlocked":
-        if not hmac.compare_digest(_check(master), str(header.get("check"))):
-            raise MedmailError(otherwise, path=str(self.header))
-        return Unlocked(self, master)
-
-    def create(self, passphrase: bytes, now: dt.datetime) -> "Unlocked":
-        """Make the keystore; where another process has just done so, open that one."""
+    def create(self, passphrase: bytes, now: dt.datetime) -> bytes:
+        """Make the keystore; where another process has just done so, open that one. Its master key."""
         with self.writing():
             if not self.header.exists():
                 if self._folders():
                     raise self._damaged()
-                return self.install(seal.new_key(), passphrase, secrets.token_hex(8), now, {})
-        return self.unlock(passphrase)
+                master = seal.new_key()
+                self.install(master, passphrase, secrets.token_hex(8), now, {})
+                return master
+        return self.master_key(passphrase)
 
     def install(
         self,
@@ -250,7 +249,7 @@ class Keystore:
         created: dt.datetime,
         identities: Mapping[str, Mapping[str, bytes]],
         beside: Mapping[str, bytes] = MappingProxyType({}),
-    ) -> "Unlocked":
+    ) -> None:
         """Write a whole keystore, its header last; inside :meth:`writing` and where none is.
 
         ``identities`` are the files of each identity's folder, ``beside`` those of :meth:`beside`. Killed
@@ -267,20 +266,19 @@ class Keystore:
         header = {"medmail-keystore": VERSION, "id": store_id, "created": created.isoformat()}
         self.wrap(header | {"check": _check(master)}, master, passphrase)
         (self.folder / UNFINISHED).unlink(missing_ok=True)
-        return Unlocked(self, master)
 
     def beside(self) -> dict[str, bytes]:
         """The files that stand beside the identities and belong to them, by name. Raises ``not-readable``."""
-        found = {}
+        contents = {}
         for path in sorted(self.folder.iterdir()):
             if path.is_file() and is_beside(path.name):
                 try:
-                    found[path.name] = path.read_bytes()
+                    contents[path.name] = path.read_bytes()
                 except FileNotFoundError:  # a transaction that has just ended
                     continue
                 except OSError as error:
                     raise not_readable(path, error) from None
-        return found
+        return contents
 
     # --- writing ---------------------------------------------------------------------------------------
 
@@ -377,12 +375,16 @@ def _check(master: bytes) -> str:
     return seal.subkey(master, _CHECK_LABEL)[:16].hex()
 
 
+def _is_checked(master: bytes, header: Mapping[str, Any]) -> bool:
+    return hmac.compare_digest(_check(master), str(header.get("check")))
+
+
 def _bound(header: Mapping[str, Any]) -> bytes:
     return seal.canonical({name: header.get(name) for name in ("medmail-keystore", "id", "created", "check")})
 
 
 def _speaks_for(identity: Identity, address: str) -> bool:
-    return any(same_address(one, address) for one in identity.addresses)
+    return any(same_address(own_address, address) for own_address in identity.addresses)
 
 
 def _valid(certificate: "x509.Certificate", at: dt.datetime | None) -> bool:

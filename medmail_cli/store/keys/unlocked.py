@@ -35,6 +35,22 @@ def subkey(master: bytes, label: str) -> bytes:
     return seal.subkey(master, f"medmail store {label}")
 
 
+def unlock(keystore: "Keystore", passphrase: bytes) -> "Unlocked":
+    """Open the keystore. Raises ``no-keystore``, ``wrong-passphrase`` and ``store-damaged``."""
+    return Unlocked(keystore, keystore.master_key(passphrase))
+
+
+def unlock_with(keystore: "Keystore", master: bytes) -> "Unlocked":
+    """Open the keystore with its master key. Raises ``keystore-locked`` where that is another's."""
+    keystore.check(master)
+    return Unlocked(keystore, master)
+
+
+def create_keystore(keystore: "Keystore", passphrase: bytes, now: dt.datetime) -> "Unlocked":
+    """Make the keystore; where another process has just done so, open that one."""
+    return Unlocked(keystore, keystore.create(passphrase, now))
+
+
 class Unlocked:
     """An open keystore. Private keys stay sealed until they are first used.
 
@@ -75,9 +91,13 @@ class Unlocked:
         Certificates meant for signing alone come last: somebody may have encrypted to one all the same. A
         card's that sign alone are left out: no letter of a stranger's shall ask for a PIN in vain.
         """
-        held = sorted(self.identities(), key=lambda one: one.purpose == "sign")
-        held = [one for one in held if one.method != CARD or one.purpose != "sign"]
-        return [(one.certificate, self.private_key(one)) for one in held if one.certificate is not None]
+        held = sorted(self.identities(), key=lambda identity: identity.purpose == "sign")
+        held = [identity for identity in held if identity.method != CARD or identity.purpose != "sign"]
+        return [
+            (identity.certificate, self.private_key(identity))
+            for identity in held
+            if identity.certificate is not None
+        ]
 
     def subkey(self, label: str) -> bytes:
         """32 bytes for one use, which only this keystore's master key gives."""
@@ -104,10 +124,10 @@ class Unlocked:
 
     def without_module(self, identity: Identity) -> Identity:
         """A card's identity that does not say which module to load. Raises ``store-damaged``, ValueError."""
-        place = replace(self.card_place(identity), module="")
-        if not all(isinstance(value, str) for value in asdict(place).values()):
+        card_place = replace(self.card_place(identity), module="")
+        if not all(isinstance(value, str) for value in asdict(card_place).values()):
             raise ValueError("card")
-        sealed = seal.seal(self._identity_key, seal.canonical(asdict(place)), identity.bound())
+        sealed = seal.seal(self._identity_key, seal.canonical(asdict(card_place)), identity.bound())
         return replace(identity, sealed_key=sealed)
 
     def opened_seal(self, identity: Identity) -> bytes:
@@ -158,7 +178,7 @@ class Unlocked:
 
     def add_card(
         self,
-        place: CardPlace,
+        card_place: CardPlace,
         certificate: x509.Certificate,
         chain: Sequence[x509.Certificate] = (),
         *,
@@ -170,9 +190,9 @@ class Unlocked:
         replaces: Sequence[str] = (),
     ) -> Identity:
         """Keep the certificate of a key that stands on a card; ``purpose`` is what the card does with it."""
-        place_ = seal.canonical(asdict(place))
+        encoded_place = seal.canonical(asdict(card_place))
         return self._certified(
-            place_, certificate, chain, addresses, purpose, CARD, now, name, pinned, replaces, None
+            encoded_place, certificate, chain, addresses, purpose, CARD, now, name, pinned, replaces, None
         )
 
     def _certified(
@@ -246,9 +266,9 @@ class Unlocked:
         sealed = replace(identity, sealed_key=seal.seal(self._identity_key, secret, identity.bound()))
         store = self.keystore
         with store.writing():
-            for one in store.identities():
-                if one.id == identity.id:
-                    return one
+            for existing in store.identities():
+                if existing.id == identity.id:
+                    return existing
             store.put(sealed.id, sealed.files())
             if identity.certificate is not None and (store.folder / sealed.key_sha256[:ID_DIGITS]).exists():
                 # the request has been answered; a kill before this leaves it hidden by its own certificate
@@ -281,13 +301,13 @@ class SealedKey:
 
     @cached_property
     def _key(self) -> "PrivateKey":
-        store, one = self._unlocked, self._identity
-        if one.method != CARD or one.certificate is None:
-            return SoftwareKey(store.unseal(one))
-        place = store.card_place(one)
+        store, identity = self._unlocked, self._identity
+        if identity.method != CARD or identity.certificate is None:
+            return SoftwareKey(store.unseal(identity))
+        card_place = store.card_place(identity)
         if store.open_card is None:
-            raise MedmailError("card-absent", label=place.label)
-        return store.open_card(place, one.certificate.public_key())
+            raise MedmailError("card-absent", label=card_place.label)
+        return store.open_card(card_place, identity.certificate.public_key())
 
     @property
     def public_key(self) -> "PublicKeyTypes":

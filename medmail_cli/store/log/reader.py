@@ -79,25 +79,25 @@ def locate(descriptor: int, index: int, end: int) -> int | None:
         middle = (low + high) // 2
         begin = _line_start(descriptor, middle)
         line = _line_at(descriptor, begin, end)
-        found = entries.index_of(line)
-        if found is None:
+        number = entries.index_of(line)
+        if number is None:
             return None
-        if found == index:
+        if number == index:
             return begin
-        if found < index:
+        if number < index:
             low = begin + len(line) + 1
         else:
             high = begin
     return None
 
 
-def _line_start(descriptor: int, place: int) -> int:
-    while place:
-        step = min(4096, place)
-        newline = os.pread(descriptor, step, place - step).rfind(b"\n")
+def _line_start(descriptor: int, position: int) -> int:
+    while position:
+        step = min(4096, position)
+        newline = os.pread(descriptor, step, position - step).rfind(b"\n")
         if newline >= 0:
-            return place - step + newline + 1
-        place -= step
+            return position - step + newline + 1
+        position -= step
     return 0
 
 

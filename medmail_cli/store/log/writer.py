@@ -11,25 +11,27 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from medmail_cli.audit import checkpoint as checkpoints
 from medmail_cli.audit import entry as entries
 from medmail_cli.audit import tree
+from medmail_cli.audit.checkpoint import parse
 from medmail_cli.audit.entry import Ending, Fact, Intent, Outcome
 from medmail_cli.codes import INTERRUPTED
 from medmail_cli.errors import MedmailError
 from medmail_cli.model import Note
 from medmail_cli.store import files
-from medmail_cli.store.log import reader, reserve
+from medmail_cli.store.log import checkpoints, reader, reserve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from medmail_cli.audit.checkpoint import LogSigner
 
 __all__ = ["AuditLog", "Intent", "Outcome"]
 
@@ -109,17 +111,17 @@ class AuditLog:
 
         Raises KeyError where one names no open intent of this run.
         """
-        group = [(one, self._open[one.of]) for one in outcomes]
+        group = [(outcome, self._open[outcome.of]) for outcome in outcomes]
         with self._appending():
             first = self._size
             self._write(
                 [
-                    entries.outcome_line(first + i, self._now(), self.run, one, intent)
-                    for i, (one, intent) in enumerate(group)
+                    entries.outcome_line(first + i, self._now(), self.run, outcome, intent)
+                    for i, (outcome, intent) in enumerate(group)
                 ]
             )
-            for one, _ in group:
-                del self._open[one.of]
+            for outcome, _ in group:
+                del self._open[outcome.of]
         return range(first, first + len(group))
 
     def events(self, events: Iterable[Intent]) -> None:
@@ -139,16 +141,14 @@ class AuditLog:
         """
         if cites is None:
             return self.event("start")
-        old = checkpoints.parse(cites)
+        old = parse(cites)
         return self.event("start", cites=cites.decode(), origin=old.origin, size=old.size)
 
     # --- checkpoints -----------------------------------------------------------------------------------
 
     def checkpoint(self) -> bytes | None:
         """The last signed checkpoint as it stands on disk, or None."""
-        with suppress(FileNotFoundError):
-            return files.read_own(self.folder / reader.CHECKPOINT)
-        return None
+        return checkpoints.read(self.folder)
 
     def sign(self) -> bytes:
         """A signed checkpoint over every entry there is; signs a new one only where the last covers fewer."""
@@ -211,7 +211,7 @@ class AuditLog:
         if index is None or hashed > index + 1:
             # hashes are written only after their entries are durable: entries have been taken away
             raise self._damaged(hashed - 1 if index is None else index + 1)
-        signed = self._read_checkpoint()
+        signed = checkpoints.verified(self.folder, self._ensure_key)
         if signed.size > index + 1:
             raise self._damaged(index + 1)
         if self._run_file is None:
@@ -285,8 +285,8 @@ class AuditLog:
     def _write_all(self, said: Iterable[Intent], kind: Literal["intent", "event"]) -> None:
         self._write(
             [
-                entries.intent_line(index, self._now(), self.run, self._vouched(index, one), kind=kind)
-                for index, one in enumerate(said, self._size)
+                entries.intent_line(index, self._now(), self.run, self._vouched(index, intent), kind=kind)
+                for index, intent in enumerate(said, self._size)
             ]
         )
 
@@ -300,10 +300,10 @@ class AuditLog:
         return replace(intent, facts={**intent.facts, belief.VOUCHED: said})
 
     def _store(self, size: int, stored: Sequence[bytes]) -> None:
-        rest, place = memoryview(b"".join(stored)), tree.stored_count(size) * tree.HASH_SIZE
+        rest, position = memoryview(b"".join(stored)), tree.stored_count(size) * tree.HASH_SIZE
         while rest:
-            written = os.pwrite(self._hashes, rest, place)
-            rest, place = rest[written:], place + written
+            written = os.pwrite(self._hashes, rest, position)
+            rest, position = rest[written:], position + written
 
     def _stored(self, index: int) -> bytes:
         return os.pread(self._hashes, tree.HASH_SIZE, index * tree.HASH_SIZE)
@@ -364,7 +364,7 @@ class AuditLog:
                     left.pop(int(match[5]), None)
         return left
 
-    def signer(self) -> checkpoints.LogSigner | None:
+    def signer(self) -> "LogSigner | None":
         """The log key, None where no log was begun. Raises ``log-key-damaged``."""
         try:
             begun = (self.folder / reader.ENTRIES).stat().st_size > 0
@@ -374,51 +374,16 @@ class AuditLog:
 
     # --- key and checkpoint ----------------------------------------------------------------------------
 
-    def _ensure_key(self, *, make: bool = True) -> checkpoints.LogSigner:
-        path, public = self.folder / reader.KEY, self.folder / reader.PUBLIC_KEY
-        try:
-            signer = checkpoints.parse_skey(files.read_own(path).decode())
-        except FileNotFoundError:
-            if self._size or (self.folder / reader.CHECKPOINT).exists() or not make:
-                raise MedmailError("log-key-damaged", path=str(path), folder=str(self.folder)) from None
-            signer = checkpoints.new_signer(f"medmail/{entries.new_run()}")
-            files.write_atomic(path, f"{signer.skey()}\n".encode())
-        except (MedmailError, UnicodeDecodeError):
-            raise MedmailError("log-key-damaged", path=str(path), folder=str(self.folder)) from None
-        if not make:
-            return signer
-        vkey = f"{signer.verifier.vkey()}\n".encode()
-        try:
-            if files.read_own(public) != vkey:
-                raise MedmailError("public-log-key-damaged", path=str(public))
-        except FileNotFoundError:
-            files.write_atomic(public, vkey, 0o644)
-        return signer
-
-    def _read_checkpoint(self) -> checkpoints.Checkpoint:
-        """The last checkpoint, its signature checked; that of an empty log where there is none."""
-        note = self.checkpoint()
-        if note is None:
-            return checkpoints.Checkpoint("", 0, tree.EMPTY_ROOT)
-        try:
-            return checkpoints.verify(note, self._ensure_key().verifier)
-        except MedmailError as error:
-            if error.code not in ("malformed", "other-log", "bad-signature"):
-                raise
-            path = self.folder / reader.CHECKPOINT
-            raise MedmailError("store-damaged", path=str(path)) from None
+    def _ensure_key(self, *, make: bool = True) -> "LogSigner":
+        return checkpoints.log_key(self.folder, begun=self._size > 0, make=make)
 
     def _sign(self) -> bytes:
         signer = self._ensure_key()
         last = self.checkpoint()
-        if last is not None and checkpoints.parse(last).size == self._size:
+        if last is not None and parse(last).size == self._size:
             return last
         os.fsync(self._hashes)
-        note = checkpoints.sign(
-            checkpoints.Checkpoint(signer.name, self._size, tree.fold(self._frontier)), signer
-        )
-        files.write_atomic(self.folder / reader.CHECKPOINT, note, 0o644)
-        return note
+        return checkpoints.write(self.folder, signer, self._size, tree.fold(self._frontier))
 
     def _damaged(self, index: int) -> MedmailError:
         return MedmailError("audit-damaged", path=str(self.folder / reader.ENTRIES), entry=index)

@@ -77,11 +77,11 @@ class Outbox:
         """A digest of a letter's content that says nothing to whoever lacks this outbox's key."""
         with self._connected() as database:
             row = database.execute("SELECT value FROM meta WHERE name = 'digest-key'").fetchone()
-        made = hmac.new(bytes(row[0]), digestmod=hashlib.sha256)
+        mac = hmac.new(bytes(row[0]), digestmod=hashlib.sha256)
         for part in parts:
-            made.update(len(part).to_bytes(8, "big"))
-            made.update(part)
-        return made.digest()
+            mac.update(len(part).to_bytes(8, "big"))
+            mac.update(part)
+        return mac.digest()
 
     def known(self, key: str, digest: bytes) -> bool:
         """Is the letter ``key`` queued or sent already? Raises ``id-reused`` where its content differed."""
@@ -131,26 +131,32 @@ class Outbox:
 
         What has nobody left to send to is among them: a run sent it that died before it could tidy up.
         """
-        return tuple(one for one in self.open() if not one.pending or next_attempt(one, now) <= now)
+        return tuple(
+            submission
+            for submission in self.open()
+            if not submission.pending or next_attempt(submission, now) <= now
+        )
 
     def find(self, prefix: str) -> Submission:
         """The open submission whose id begins with ``prefix``. Raises ``not-found``, ``ambiguous``."""
-        found = self._read("open AND substr(id, 1, ?) = ?", len(prefix), prefix.lower())
-        if len(prefix) < 6 or not found:
+        matching = self._read("open AND substr(id, 1, ?) = ?", len(prefix), prefix.lower())
+        if len(prefix) < 6 or not matching:
             raise MedmailError("not-found", what="queued letter", name=prefix)
-        if len(found) > 1:
+        if len(matching) > 1:
             raise MedmailError("ambiguous", prefix=prefix)
-        return found[0]
+        return matching[0]
 
     def claim(self, submissions: Iterable[Submission]) -> tuple[Submission, ...]:
         """Those nobody else is sending and that are still open, read anew; held until :meth:`release`."""
         with self._lock:
             taken = [
-                one.number for one in submissions if one.number in self._claimed or self._take(one.number)
+                submission.number
+                for submission in submissions
+                if submission.number in self._claimed or self._take(submission.number)
             ]
-            found = self._read("open AND number IN (SELECT value FROM json_each(?))", rows.as_json(taken))
-            self.release(set(taken) - {one.number for one in found})
-            return found
+            claimed = self._read("open AND number IN (SELECT value FROM json_each(?))", rows.as_json(taken))
+            self.release(set(taken) - {submission.number for submission in claimed})
+            return claimed
 
     def release(self, numbers: Iterable[int]) -> None:
         """Give claims back."""
@@ -175,13 +181,13 @@ class Outbox:
         with self._lock:
             with self._transaction() as database:
                 for fate in fates:
-                    place = (fate.number, fate.address)
-                    settled = place in self._marked and fate.status != "unknown"
+                    key = (fate.number, fate.address)
+                    settled = key in self._marked and fate.status != "unknown"
                     status = "queued" if fate.status == "unknown" else fate.status
                     database.execute(
                         "UPDATE recipients SET status = ?, reply = ?, server = ?, server_certificate = ?,"
                         " doubts = doubts - ? WHERE submission = ? AND address = ?",
-                        (status, fate.reply, fate.server, fate.server_certificate, settled, *place),
+                        (status, fate.reply, fate.server, fate.server_certificate, settled, *key),
                     )
                 for number in {fate.number for fate in fates}:
                     (attempts,) = database.execute(
@@ -243,7 +249,7 @@ class Outbox:
         try:
             with files.lock(self.folder / "sweep", wait=0):
                 here = {path.stem: path for path in folder.iterdir()} if folder.is_dir() else {}
-                wanted = {one.id for one in self.open()} if here else set()
+                wanted = {submission.id for submission in self.open()} if here else set()
                 for name in here.keys() - wanted:
                     here[name].unlink(missing_ok=True)
         except MedmailError as error:
@@ -255,15 +261,15 @@ class Outbox:
 
     def _read(self, where: str, *values: object) -> tuple[Submission, ...]:
         if self._database is None and not any(
-            place.exists() for place in (self.folder / "outbox.db", self.folder / "messages")
+            path.exists() for path in (self.folder / "outbox.db", self.folder / "messages")
         ):
             return ()
         with self._connected() as database:
-            found = database.execute(
+            records = database.execute(
                 f"SELECT {rows.COLUMNS} FROM submissions WHERE {where} ORDER BY number",  # noqa: S608 - own words
                 values,
             ).fetchall()
-            people: dict[int, list[QueuedRecipient]] = {row[0]: [] for row in found}
+            people: dict[int, list[QueuedRecipient]] = {row[0]: [] for row in records}
             for number, *columns in database.execute(
                 "SELECT submission, address, status, doubts, reply, certificate, server, server_certificate"
                 " FROM recipients WHERE submission IN (SELECT value FROM json_each(?))"
@@ -271,7 +277,7 @@ class Outbox:
                 (rows.as_json(people),),
             ):
                 people[number].append(QueuedRecipient(*columns))
-        return tuple(self._submission(row, tuple(people[row[0]])) for row in found)
+        return tuple(self._submission(row, tuple(people[row[0]])) for row in records)
 
     def _submission(self, row: Sequence[Any], recipients: tuple[QueuedRecipient, ...]) -> Submission:
         values = dict(zip(rows.COLUMNS.split(", "), row, strict=True))

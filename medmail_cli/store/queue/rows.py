@@ -133,17 +133,25 @@ class Submission:
     @property
     def certificates(self) -> Mapping[str, str]:
         """The SHA-256 of the certificate of each recipient that has one."""
-        return {one.address: one.certificate for one in self.recipients if one.certificate is not None}
+        return {
+            recipient.address: recipient.certificate
+            for recipient in self.recipients
+            if recipient.certificate is not None
+        }
 
     @property
     def pending(self) -> tuple[str, ...]:
         """The addresses still to be sent to."""
-        return tuple(one.address for one in self.recipients if one.status == "queued")
+        return tuple(recipient.address for recipient in self.recipients if recipient.status == "queued")
 
     @property
     def doubtful(self) -> frozenset[str]:
         """The addresses to which a further attempt may bring the message twice."""
-        return frozenset(one.address for one in self.recipients if one.status == "queued" and one.doubts)
+        return frozenset(
+            recipient.address
+            for recipient in self.recipients
+            if recipient.status == "queued" and recipient.doubts
+        )
 
 
 @dataclass(frozen=True)

@@ -25,18 +25,18 @@ class Folders:
 
 def everything(folders: Folders) -> TakenOver:
     """What an older home holds: anchors, contacts taken by hand, what is remembered of revocations."""
-    found, store = TakenOver(), Trust(folders.trust, folders.cache)
+    taken_over, store = TakenOver(), Trust(folders.trust, folders.cache)
     anchors = [item for item in store.items() if item.kind == "anchor"]
-    found.adopt("anchor", [item.sha256 for item in anchors])
+    taken_over.adopt("anchor", [item.sha256 for item in anchors])
     for item in anchors:
-        told: dict[str, str | int] = {"subject": subject_text(item.certificate), "sha256": item.sha256}
-        found.notes.append(Note("anchor-adopted", told))
+        facts: dict[str, str | int] = {"subject": subject_text(item.certificate), "sha256": item.sha256}
+        taken_over.notes.append(Note("anchor-adopted", facts))
     for contact in Contacts(folders.contacts).all():
         digests = [known.sha256 for known in contact.by_hand]
-        found.adopt("contact", digests, address=contact.address)
+        taken_over.adopt("contact", digests, address=contact.address)
         for sha256 in digests:
-            found.notes.append(Note("contact-adopted", {"address": contact.address, "sha256": sha256}))
-    found.adopt("revoked", sorted(revoked(folders.keystore)))
+            taken_over.notes.append(Note("contact-adopted", {"address": contact.address, "sha256": sha256}))
+    taken_over.adopt("revoked", sorted(revoked(folders.keystore)))
     for name, octets, sha256 in store.remembered():
-        found.said.append(Intent(KEEP, "medmail", (sha256,), {"list": name, "octets": octets}))
-    return found
+        taken_over.said.append(Intent(KEEP, "medmail", (sha256,), {"list": name, "octets": octets}))
+    return taken_over

@@ -87,7 +87,7 @@ class Trust:
         """All of it as path validation wants it, read once; a change through this object reads it anew."""
         lists = {_list_of(item.path): item.crl for item in self._crls()}
         least = self._believed.dropped() if self._believed is not None else {}
-        told = {
+        look_ups = {
             name: withdrawn_revocations.look_up(self._dropped(name), least.get(name, (0, "")))
             for name in {*lists, *least, *self._dropped_lists()}
         }
@@ -96,8 +96,8 @@ class Trust:
             self.intermediates(),
             tuple(lists.values()),
             self.ocsp,
-            [told.pop(name) for name in lists],
-            [(name.rpartition("-")[2], look_up) for name, look_up in told.items()],
+            [look_ups.pop(name) for name in lists],
+            [(name.rpartition("-")[2], look_up) for name, look_up in look_ups.items()],
         )
 
     def items(self) -> Iterator[Item]:
@@ -131,8 +131,8 @@ class Trust:
                 signer = _signer(crl, at_hand)
                 item = self._list(crl, signer)
                 same = _list_of(item.path) if signer else list_name(crl)
-                rivals = [one.crl for one in held if _list_of(one.path).startswith(same)]
-                plan.append((item, all(newer(crl, one) for one in rivals)))
+                rivals = [kept.crl for kept in held if _list_of(kept.path).startswith(same)]
+                plan.append((item, all(newer(crl, rival) for rival in rivals)))
         return tuple(plan)
 
     def keep(self, item: Item) -> None:
@@ -211,7 +211,11 @@ class Trust:
             return False
         # that a certificate was revoked may be forgotten there once it has ended (RFC 6960 §4.4.4)
         ended = at > facts(certificate).not_after
-        if ended and not _revokes(der, certificate) and any(_revokes(one, certificate) for one in held):
+        if (
+            ended
+            and not _revokes(der, certificate)
+            and any(_revokes(response, certificate) for response in held)
+        ):
             return False
         name = fingerprint(certificate)
         path = self._ocsp_folder / f"{name}.{hashlib.sha256(der).hexdigest()}.ocsp"
@@ -226,11 +230,11 @@ class Trust:
     @cached_property
     def _answered(self) -> dict[str, tuple[Path, ...]]:
         """The files of responses by certificate; a kill may have left an older one beside the newest."""
-        found: dict[str, tuple[Path, ...]] = {}
+        by_certificate: dict[str, tuple[Path, ...]] = {}
         for path in sorted(self._ocsp_folder.glob("*.ocsp")):
             name = path.name.partition(".")[0]
-            found[name] = (*found.get(name, ()), path)
-        return found
+            by_certificate[name] = (*by_certificate.get(name, ()), path)
+        return by_certificate
 
     def add(self, data: bytes, name: str, *, intermediate: bool = False) -> tuple[tuple[Item, bool], ...]:
         """Take all of a PEM, DER or PKCS#7 file: certificates as anchors (or intermediates), CRLs as such.
@@ -248,12 +252,12 @@ class Trust:
         wanted = prefix.lower().replace(":", "")
         # what is not believed can be taken out all the same
         everything = (*self._certificates("anchor"), *self._certificates("intermediate"), *self._crls())
-        found = [item for item in everything if item.sha256.startswith(wanted)]
-        if len(wanted) < SHORTEST_PREFIX or not found:
+        matching = [item for item in everything if item.sha256.startswith(wanted)]
+        if len(wanted) < SHORTEST_PREFIX or not matching:
             raise MedmailError("not-found", what="certificate", name=prefix)
-        if len({item.sha256 for item in found}) > 1:
+        if len({item.sha256 for item in matching}) > 1:
             raise MedmailError("ambiguous-digest", prefix=prefix)
-        return found[0]
+        return matching[0]
 
     def remove(self, item: Item) -> None:
         """Take one item out, for good."""
@@ -352,8 +356,8 @@ def _signer(
     read = read_crl(crl)
     if read is None:
         return None
-    issuers = (one for one in at_hand if facts(one).subject == read.issuer)
-    return next((one for one in issuers if read.signed_by(one)), None)
+    issuers = (candidate for candidate in at_hand if facts(candidate).subject == read.issuer)
+    return next((issuer for issuer in issuers if read.signed_by(issuer)), None)
 
 
 def _answered_at(der: bytes) -> dt.datetime | None:
@@ -366,8 +370,8 @@ def _revokes(der: bytes, certificate: x509.Certificate) -> bool:
     """Whether a response says that the certificate is revoked, and not only held."""
     from medmail_cli.pki.path.ocsp import read_ocsp
 
-    told = [one.revoked for one in read_ocsp(der) if one.serial == serial_number(certificate)]
-    return any(one is not None and not one.passing for one in told)
+    revocations = [answer.revoked for answer in read_ocsp(der) if answer.serial == serial_number(certificate)]
+    return any(revocation is not None and not revocation.passing for revocation in revocations)
 
 
 def _read(path: Path) -> bytes:

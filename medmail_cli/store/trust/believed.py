@@ -121,27 +121,27 @@ class Believed:
 
     def refresh(self) -> Belief:
         """The state as the log has it now."""
-        found = self._read()
-        if self._home is not None and self._is_older(found):
+        belief = self._read()
+        if self._home is not None and self._is_older(belief):
             held = self._home.held()
-            if found.size or held.said:
+            if belief.size or held.said:
                 adopt(self.log, held)
-                found = self._read()
-        self._belief = found
-        return found
+                belief = self._read()
+        self._belief = belief
+        return belief
 
     @property
     def is_older(self) -> bool:
         """Whether this home will be taken over."""
         return self._is_older(self._read())
 
-    def _is_older(self, found: Belief) -> bool:
+    def _is_older(self, belief: Belief) -> bool:
         # sealed it was by a version that has a log of its trust, whatever stands there in its place
-        if self._home is None or found.has("adopted") or (self._home.keystore / SEAL).exists():
+        if self._home is None or belief.has("adopted") or (self._home.keystore / SEAL).exists():
             return False
         from medmail_cli.store.keys.keystore import Keystore
 
-        return found.first < FORMAT if found.size else Keystore(self._home.keystore).exists
+        return belief.first < FORMAT if belief.size else Keystore(self._home.keystore).exists
 
     def _read(self) -> Belief:
         signer = self.log.signer()
@@ -151,13 +151,13 @@ class Believed:
         base = self._belief
         if base is None or base.origin != signer.name:
             base = self._kept(key, signer.name)
-        found, _ = read_on(self.log.folder, base, key)
-        if found.end - self._kept_end > _LAG:
+        belief, _ = read_on(self.log.folder, base, key)
+        if belief.end - self._kept_end > _LAG:
             with suppress(MedmailError):  # whoever cannot keep it reads it again
-                head, lines = found.head(), found.lines
+                head, lines = belief.head(), belief.lines
                 files.write_atomic(self._path, b"".join((head, _mac(key, head, lines), lines)))
-                self._kept_end = found.end
-        return found
+                self._kept_end = belief.end
+        return belief
 
     def _kept(self, key: bytes, origin: str) -> Belief:
         nothing = Belief(origin, first=0)
@@ -272,22 +272,22 @@ class TakenOver:
             self.said.append(Intent(ADOPT, "medmail", chosen, {"kind": kind, **facts}))
 
 
-def adopt(log: "AuditLog", found: TakenOver) -> None:
+def adopt(log: "AuditLog", taken_over: TakenOver) -> None:
     """Write into the log what is taken over and, last, that it has been: after a kill it begins anew."""
-    log.events([*found.said, Intent(ADOPT, "medmail", (), {"kind": "end"})])
-    log.notes += found.notes
+    log.events([*taken_over.said, Intent(ADOPT, "medmail", (), {"kind": "end"})])
+    log.notes += taken_over.notes
 
 
 def _vouched_for(sealed: Belief) -> TakenOver:
     """What a seal says, but for what is remembered of lists: those files are in no backup."""
-    found = TakenOver()
+    taken_over = TakenOver()
     for kind in ("anchor", "revoked"):
-        found.adopt(kind, [words[0] for words in sealed.all(kind)])
+        taken_over.adopt(kind, [words[0] for words in sealed.all(kind)])
     marks = [words[0] for words in sealed.all("contact")]
     for i in range(0, len(marks), _AT_ONCE):
         facts = {"kind": "marks", "marks": " ".join(marks[i : i + _AT_ONCE])}
-        found.said.append(Intent(ADOPT, "medmail", (), facts))
-    return found
+        taken_over.said.append(Intent(ADOPT, "medmail", (), facts))
+    return taken_over
 
 
 def read_on(folder: Path, base: Belief, key: bytes) -> tuple[Belief, list[int]]:
@@ -322,11 +322,11 @@ def read_on(folder: Path, base: Belief, key: bytes) -> tuple[Belief, list[int]]:
             lines += beliefs.relevant(block)
             size += block.count(b"\n")
     strange: list[int] = []
-    found = replace(base, size=size, end=end, first=first)
+    belief = replace(base, size=size, end=end, first=first)
     if lines:
-        changes, strange = beliefs.advance(found, lines, key, exact)
-        found = replace(found, changes=changes)
-    return found, strange
+        changes, strange = beliefs.advance(belief, lines, key, exact)
+        belief = replace(belief, changes=changes)
+    return belief, strange
 
 
 def _blocks(file: "BinaryIO", left: int) -> Iterator[bytes]:

@@ -124,15 +124,22 @@ class Contacts:
         gone = [known for known, standing in standings.items() if standing == "going"]
         if not gone:
             return contact
-        return replace(contact, certificates=tuple(one for one in contact.certificates if one not in gone))
+        return replace(
+            contact,
+            certificates=tuple(
+                certificate for certificate in contact.certificates if certificate not in gone
+            ),
+        )
 
     def all(self, *, believed: bool = True) -> tuple[Contact, ...]:
         """Every contact, by address; unless ``believed``, whatever the log says of it.
 
         Raises ``store-damaged``, ``unlogged-trust``.
         """
-        found = ((self._checked if believed else load_contact)(path) for path in self._folder.glob("*.json"))
-        return tuple(sorted(found, key=lambda contact: canonical(contact.address)))
+        contacts = (
+            (self._checked if believed else load_contact)(path) for path in self._folder.glob("*.json")
+        )
+        return tuple(sorted(contacts, key=lambda contact: canonical(contact.address)))
 
     def add(
         self,

@@ -28,7 +28,7 @@ class Incomplete:
         path = self._path(chain[0])
         if path.exists():
             return
-        files.write_atomic(path, b"".join(one.public_bytes(Encoding.PEM) for one in chain))
+        files.write_atomic(path, b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain))
         newest = sorted(self._folder.glob("*.pem"), key=_written, reverse=True)
         for old in newest[_MOST:]:
             old.unlink(missing_ok=True)

@@ -28,20 +28,20 @@ class Unanswered:
         """Remember that ``name`` failed now. Raises ``disk-full``, ``not-writable``."""
         # what another process has noted meanwhile stays
         self._failed = self._read() | self._failed | {name: self._now}
-        newest = sorted(self._failed.items(), key=lambda one: one[1])[-_MOST:]
+        newest = sorted(self._failed.items(), key=lambda failure: failure[1])[-_MOST:]
         files.write_atomic(self._path, json.dumps(dict(newest)).encode())
 
     def _read(self) -> dict[str, float]:
         try:
-            found = json.loads(self._path.read_bytes())
+            failures = json.loads(self._path.read_bytes())
         except (OSError, ValueError):
             return {}  # it is made again
-        if not isinstance(found, dict):
+        if not isinstance(failures, dict):
             return {}
         rest = REST.total_seconds()
         # what lies ahead was written under a clock that was wrong
         return {
             str(name): at
-            for name, at in found.items()
+            for name, at in failures.items()
             if isinstance(at, int | float) and 0 <= self._now - at < rest
         }

@@ -53,7 +53,7 @@ def look_up(path: Path, least: tuple[int, str] = (0, "")) -> LeftOut:
     if least[0] and not path.exists():
         raise MedmailError("revocations-missing", path=str(path))
 
-    def found(serial: int, issuer: NameKey) -> tuple[Revocation, dt.datetime] | None:
+    def left_out(serial: int, issuer: NameKey) -> tuple[Revocation, dt.datetime] | None:
         if not text:
             read = _read(path)
             check(path, read, least)
@@ -65,7 +65,7 @@ def look_up(path: Path, least: tuple[int, str] = (0, "")) -> LeftOut:
         revoked = Revocation(dt.datetime.fromisoformat(date), x509.ReasonFlags[reason])
         return revoked, dt.datetime.fromisoformat(since)
 
-    return found
+    return left_out
 
 
 def check(path: Path, text: bytes, least: tuple[int, str]) -> None:

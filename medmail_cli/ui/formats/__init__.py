@@ -41,5 +41,5 @@ class Format(Protocol):
 
 def opened(name: str, console: "Console") -> Format:
     """The format of that name."""
-    made: Format = getattr(importlib.import_module(f"medmail_cli.ui.formats.{name}"), name.title())(console)
-    return made
+    output: Format = getattr(importlib.import_module(f"medmail_cli.ui.formats.{name}"), name.title())(console)
+    return output

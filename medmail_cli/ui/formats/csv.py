@@ -57,9 +57,9 @@ class Csv(Text):
 def columns(schema: Mapping[str, Any]) -> Iterator[str]:
     """The keys of what a schema describes, those of objects within it by their path."""
     for name, value in schema["properties"].items():
-        within = next((one for one in value.get("anyOf", [value]) if "properties" in one), None)
+        within = next((variant for variant in value.get("anyOf", [value]) if "properties" in variant), None)
         if within is not None:
-            yield from (f"{name}.{one}" for one in columns(within))
+            yield from (f"{name}.{column}" for column in columns(within))
         elif name != "type":
             yield name
 
@@ -75,7 +75,7 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, bool | int | float):
         return str(value).lower()
-    if isinstance(value, list) and not any(isinstance(one, dict | list) for one in value):
+    if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
         value = "; ".join(map(str, value))
     elif not isinstance(value, str):
         value = json.dumps(value, ensure_ascii=False)

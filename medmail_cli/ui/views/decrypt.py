@@ -137,7 +137,7 @@ def _verdict(event: "Verdict") -> "Iterator[Line]":
     if signers:
         who = "; ".join(", ".join(s.addresses) or s.subject or _("somebody unknown") for s in signers)
         when = next((s.signed_at for s in signers if s.signed_at), None)
-        claimed = any("bad-signature" in one.problems for one in signers)
+        claimed = any("bad-signature" in signer.problems for signer in signers)
         said = _("A signature in the name of {who} that does not hold") if claimed else _("Signed by {who}")
         signed = said.format(who=sanitize.line(who))
         if when and not claimed:
@@ -145,7 +145,7 @@ def _verdict(event: "Verdict") -> "Iterator[Line]":
         yield signed
         anchor = next((s.anchor for s in signers if s.anchor), None)
         issuer = next((s.issuer for s in signers if s.issuer), None)
-        if anchor and all("untrusted-issuer" in one.problems for one in signers):
+        if anchor and all("untrusted-issuer" in signer.problems for signer in signers):
             said = _("By no authority: {anchor}, which you trust, does not vouch for it")
             yield said.format(anchor=sanitize.line(anchor))
         elif anchor:
@@ -189,7 +189,7 @@ def _letter(event: "Verdict", console: "Console") -> "Iterator[Line]":
     """What the sender wrote, set apart; then what is ours to say of it."""
     yield ""
     yield from margin.set_apart(_content(event), console)
-    if any(one.type in _SEALED for one in event.attachments):
+    if any(attachment.type in _SEALED for attachment in event.attachments):
         yield _("A sealed part beside others stays closed; save it with --out-dir and open it by itself.")
     if event.output:
         yield [("bold", _("Written to: ")), sanitize.line(event.output)]
@@ -230,9 +230,9 @@ def _content(event: "Verdict") -> "Iterator[tuple[str, str]]":
 def _withheld(event: "Verdict") -> str:
     if event.encryption.status == "failed" or event.exit == 1:
         why = [
-            _said(one.detail)
-            for one in event.problems
-            if isinstance(one.detail, Phrase) or (one.detail and one.code in _OF_CIPHERS)
+            _said(problem.detail)
+            for problem in event.problems
+            if isinstance(problem.detail, Phrase) or (problem.detail and problem.code in _OF_CIPHERS)
         ]
         if why:
             return _("Nothing could be opened: {why}.").format(why=why[0])

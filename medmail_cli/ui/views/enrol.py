@@ -93,9 +93,9 @@ def closing(command: str, counts: "Mapping[str, int]") -> "Iterable[Line]":
     """How many rows of a batch came to what."""
     if command in ("enrol batch", "enrol merge"):
         words = {name: word for name, (_style, word) in _ROWS.items()} | {"fault": N_("faulty")}
-        told = [f"{counts[name]} {_(word)}" for name, word in words.items() if counts.get(name)]
-        if told:
-            yield " · ".join(told)
+        counted = [f"{counts[name]} {_(word)}" for name, word in words.items() if counts.get(name)]
+        if counted:
+            yield " · ".join(counted)
 
 
 def fault(event: "Fault", _console: "Console") -> "Iterable[Line]":
@@ -106,8 +106,8 @@ def fault(event: "Fault", _console: "Console") -> "Iterable[Line]":
 
 def columns(event: "Columns", _console: "Console") -> "Iterable[Line]":
     """How a roster's header is understood: promised names, and from which columns; then what is only kept."""
-    for name, found in event.read.items():
-        yield f"{name}\t{sanitize.line(', '.join(found))}"
+    for name, headings in event.read.items():
+        yield f"{name}\t{sanitize.line(', '.join(headings))}"
     if event.kept:
         yield _("only kept") + "\t" + sanitize.line(", ".join(event.kept))
 

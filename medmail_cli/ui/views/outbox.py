@@ -18,8 +18,8 @@ __all__ = ["TABLES", "dropped", "empty", "recipient"]
 
 
 def _last_words(event: "Waiting") -> str:
-    said = [one.reply for one in event.recipients if one.status == "queued" and one.reply]
-    twice = any(one.possible_duplicate for one in event.recipients)
+    said = [fate.reply for fate in event.recipients if fate.status == "queued" and fate.reply]
+    twice = any(fate.possible_duplicate for fate in event.recipients)
     return "; ".join(dict.fromkeys([*said, *([_("possibly twice")] if twice else [])]))
 
 

@@ -34,6 +34,7 @@ from medmail_cli.store.keys import seal
 from medmail_cli.store.keys.identity import key_digest
 from medmail_cli.store.keys.keystore import Keystore
 from medmail_cli.store.keys.pending_requests import FileMemory
+from medmail_cli.store.keys.unlocked import create_keystore
 from medmail_cli.workflows.enrol.certified import REGISTRAR_HELD, serves_for, whom
 from medmail_cli.workflows.enrol.key_kinds import ENCRYPTION_ONLY
 from medmail_cli.workflows.enrol.key_pairs import Pair, make_key, request
@@ -315,7 +316,7 @@ def _home(folder: Path, row: "Professional", prepared: Prepared, out: Handout, n
     from medmail_cli.store.trust.believed import SEAL_LABEL, Believed
     from medmail_cli.workflows.audited import logged
 
-    store = Keystore(folder / "keystore", _CHEAP).create(prepared.password.encode(), now)
+    store = create_keystore(Keystore(folder / "keystore", _CHEAP), prepared.password.encode(), now)
     for pending, (certificate, *above) in zip(prepared.keys, prepared.chains, strict=True):
         addresses, pinned = whom(certificate, row.address)
         store.add(

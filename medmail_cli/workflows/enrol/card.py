@@ -29,8 +29,10 @@ from medmail_cli.workflows.enrol.certified import Enrolment, common_name, enrolm
 from medmail_cli.workflows.enrol.offered_roots import Anchor, AskTrust, check_fingerprint, offer_roots
 
 if TYPE_CHECKING:
-    from medmail_cli.devices.card import Card, Cards
-    from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.devices.card import Card
+    from medmail_cli.devices.cards import Cards
+    from medmail_cli.store.keys.keystore import Keystore
+    from medmail_cli.store.keys.unlocked import Unlocked
     from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.anchors import Trust
 

@@ -22,7 +22,7 @@ from medmail_cli.pki.x509.usage import Purpose, for_mail, purpose
 from medmail_cli.store.keys.identity import Identity
 
 if TYPE_CHECKING:
-    from medmail_cli.store.keys.keystore import Unlocked
+    from medmail_cli.store.keys.unlocked import Unlocked
     from medmail_cli.workflows.enrol.escrow import Escrow
 
 

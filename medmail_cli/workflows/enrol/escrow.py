@@ -30,7 +30,7 @@ from medmail_cli.workflows.enrol.key_pairs import signer_beside
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-    from medmail_cli.store.keys.keystore import Unlocked
+    from medmail_cli.store.keys.unlocked import Unlocked
     from medmail_cli.store.log.run import RunContext
 
 

@@ -32,7 +32,8 @@ from medmail_cli.workflows.enrol.offered_roots import Anchor, AskTrust, check_fi
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-    from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.store.keys.keystore import Keystore
+    from medmail_cli.store.keys.unlocked import Unlocked
     from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.anchors import Trust
     from medmail_cli.workflows.enrol.escrow import Escrow

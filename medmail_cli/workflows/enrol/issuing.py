@@ -44,7 +44,8 @@ from medmail_cli.workflows.enrol.server_key import generated
 
 if TYPE_CHECKING:
     from medmail_cli.model import Memory, PrivateKey
-    from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.store.keys.keystore import Keystore
+    from medmail_cli.store.keys.unlocked import Unlocked
     from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.trust.anchors import Trust
     from medmail_cli.workflows.enrol.escrow import Escrow

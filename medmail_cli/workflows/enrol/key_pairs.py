@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from medmail_cli.model import PrivateKey
     from medmail_cli.pki.x509.usage import Purpose
-    from medmail_cli.store.keys.keystore import Unlocked
+    from medmail_cli.store.keys.unlocked import Unlocked
 
 
 @dataclass(frozen=True)

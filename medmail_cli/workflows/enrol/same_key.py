@@ -14,7 +14,7 @@ from medmail_cli.workflows.enrol.certified import Enrolment, enrolment, serves_f
 from medmail_cli.workflows.enrol.key_pairs import Pair, kind_of, prover, request, voucher
 
 if TYPE_CHECKING:
-    from medmail_cli.store.keys.keystore import Unlocked
+    from medmail_cli.store.keys.unlocked import Unlocked
     from medmail_cli.store.log.run import RunContext
     from medmail_cli.workflows.enrol.authority import Authority
     from medmail_cli.workflows.enrol.escrow import Escrow

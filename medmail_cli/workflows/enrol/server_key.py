@@ -36,7 +36,7 @@ from medmail_cli.workflows.enrol.key_pairs import Pair, make_key, request
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-    from medmail_cli.store.keys.keystore import Unlocked
+    from medmail_cli.store.keys.unlocked import Unlocked
     from medmail_cli.store.log.run import RunContext
     from medmail_cli.workflows.enrol.authority import KeyMaker, Subject
     from medmail_cli.workflows.enrol.escrow import Escrow

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from medmail_cli.config import Account
     from medmail_cli.profile import Profile
     from medmail_cli.store.keys.identity import Identity
-    from medmail_cli.store.keys.keystore import Keystore, Unlocked
+    from medmail_cli.store.keys.keystore import Keystore
+    from medmail_cli.store.keys.unlocked import Unlocked
     from medmail_cli.workflows.trust.lookup import RecipientResolver
 
 

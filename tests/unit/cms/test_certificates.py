@@ -24,6 +24,7 @@ from medmail_cli.smime.open import Opened
 from medmail_cli.smime.protect import protect
 from medmail_cli.store.keys import seal
 from medmail_cli.store.keys.keystore import Keystore
+from medmail_cli.store.keys.unlocked import create_keystore
 from medmail_cli.store.trust.anchors import Trust
 from medmail_cli.store.trust.incomplete_chains import Incomplete
 from tests.support import pki
@@ -134,7 +135,9 @@ def test_a_signer_with_a_slip_is_remembered_for_the_next_update(tmp_path: Path) 
 
 
 def test_a_keystore_holds_an_authority_with_a_slip(tmp_path: Path) -> None:
-    store = Keystore(tmp_path, seal.Cost(memory=1024, passes=1, lanes=1)).create(b"a passphrase", AT)
+    store = create_keystore(
+        Keystore(tmp_path, seal.Cost(memory=1024, passes=1, lanes=1)), b"a passphrase", AT
+    )
     above = [load(written(slip)) for slip in SLIPS.values()]
     store.add(
         KEY, PLAIN, above, addresses=(ADDRESS,), pinned=False, name="", purpose="sign", method="est", now=AT

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pkcs11 import TokenFlag
 
 from medmail_cli.devices import cardkey
-from medmail_cli.devices.card import Cards, check_pin_flags
+from medmail_cli.devices.card import check_pin_flags
+from medmail_cli.devices.cards import Cards
 from medmail_cli.errors import MedmailError
 from medmail_cli.store.keys.refused_pins import RefusedPins
 

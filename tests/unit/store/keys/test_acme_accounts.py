@@ -8,7 +8,7 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.pki.issuance import jose
 from medmail_cli.store.keys.acme_accounts import account_key
 from medmail_cli.store.keys.keystore import Keystore
-from medmail_cli.store.keys.unlocked import Unlocked
+from medmail_cli.store.keys.unlocked import Unlocked, create_keystore, unlock
 from tests.support.homes import CHEAP
 from tests.support.letters import NOW
 
@@ -17,7 +17,7 @@ URL = "https://ca.test/directory"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Unlocked:
-    return Keystore(tmp_path / "keystore", CHEAP).create(b"a", NOW)
+    return create_keystore(Keystore(tmp_path / "keystore", CHEAP), b"a", NOW)
 
 
 def file_of(store: Unlocked) -> Path:
@@ -28,7 +28,7 @@ def file_of(store: Unlocked) -> Path:
 def test_one_key_for_each_authority_whatever_the_passphrase(store: Unlocked) -> None:
     made = jose.jwk(account_key(store, URL))
     store.change_passphrase(b"b")
-    again = Keystore(store.keystore.folder, CHEAP).unlock(b"b")
+    again = unlock(Keystore(store.keystore.folder, CHEAP), b"b")
     assert jose.jwk(account_key(again, URL)) == made
     assert store.keystore.identities() == ()
     assert file_of(store).stat().st_mode & 0o077 == 0
@@ -42,7 +42,7 @@ def test_a_key_under_another_url_or_of_another_keystore_is_damage(store: Unlocke
     for path in store.keystore.folder.glob("account-*.json"):
         path.write_bytes(kept)
     assert account_key(store, URL)
-    other = Keystore(tmp_path / "other", CHEAP).create(b"a", NOW)
+    other = create_keystore(Keystore(tmp_path / "other", CHEAP), b"a", NOW)
     account_key(other, URL)
     file_of(other).write_bytes(kept)
     for damaged, url in ((store, URL + "2"), (other, URL)):

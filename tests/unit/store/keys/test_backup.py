@@ -15,8 +15,9 @@ from medmail_cli.errors import MedmailError
 from medmail_cli.model import CardPlace
 from medmail_cli.store.keys import seal
 from medmail_cli.store.keys.backup import read_backup, restore_backup, write_backup
-from medmail_cli.store.keys.keystore import Keystore, Unlocked
+from medmail_cli.store.keys.keystore import Keystore
 from medmail_cli.store.keys.seal import Cost
+from medmail_cli.store.keys.unlocked import Unlocked, create_keystore, unlock
 from medmail_cli.store.log.writer import AuditLog
 from medmail_cli.store.trust.believed import SEAL, SEAL_LABEL, Believed
 from tests.support import pki
@@ -29,7 +30,7 @@ PLACE = Path("keystore.medmail")
 
 
 def make(folder: Path, count: int) -> Unlocked:
-    store = Keystore(folder, CHEAP).create(b"old", NOW)
+    store = create_keystore(Keystore(folder, CHEAP), b"old", NOW)
     for certificate, key in PAIRS[:count]:
         store.add(key, certificate, addresses=["p@x.test"], purpose="both", method="import", now=NOW)
     return store
@@ -55,7 +56,7 @@ def test_what_was_saved_comes_back_whole(
     assert [restored.unseal(one).public_key() for one in restored.identities()] == [
         store.unseal(one).public_key() for one in store.identities()
     ]
-    Keystore(folder / "b").unlock(b"new")
+    unlock(Keystore(folder / "b"), b"new")
     files = [
         {path.name: path.read_bytes() for path in (folder / one).rglob("*.*") if path.name != "keystore.json"}
         for one in "ab"
@@ -99,7 +100,7 @@ def test_nothing_is_restored_over_a_keystore(tmp_path: Path) -> None:
     with pytest.raises(MedmailError) as caught:
         restore_backup(store.keystore, saved, b"new")
     assert caught.value.code == "keystore-exists"
-    Keystore(tmp_path).unlock(b"old")
+    unlock(Keystore(tmp_path), b"old")
 
 
 def hostile(tmp_path: Path, **changed: object) -> bytes:
@@ -192,7 +193,7 @@ def test_an_identity_under_another_name_is_not_restored(tmp_path: Path) -> None:
 
 
 def test_no_module_to_load_comes_from_a_backup(tmp_path: Path) -> None:
-    store = Keystore(tmp_path / "a", CHEAP).create(b"old", NOW)
+    store = create_keystore(Keystore(tmp_path / "a", CHEAP), b"old", NOW)
     place = CardPlace("/tmp/evil.so", "card", "0123", "01")
     store.add_card(place, PAIRS[0][0], addresses=["p@x.test"], purpose="both", now=NOW)
     saved = read_backup(write_backup(store, b"secret", None, NOW, CHEAP), PLACE, lambda: b"secret")
@@ -231,6 +232,6 @@ def test_what_a_key_derivation_may_cost_is_bounded(tmp_path: Path, kdf: dict[str
     with pytest.raises(MedmailError) as of_backup:
         read_backup(data, PLACE, lambda: b"secret")
     with pytest.raises(MedmailError) as of_header:
-        store.keystore.unlock(b"old")
+        unlock(store.keystore, b"old")
     assert time.process_time() - begun < 1
     assert (of_backup.value.code, of_header.value.code) == ("backup-damaged", "store-damaged")

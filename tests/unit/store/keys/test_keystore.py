@@ -20,8 +20,10 @@ from medmail_cli.model import CardPlace
 from medmail_cli.pki.x509.address import addresses
 from medmail_cli.pki.x509.usage import Purpose
 from medmail_cli.store.keys import seal
-from medmail_cli.store.keys.keystore import Identity, Keystore, Unlocked
+from medmail_cli.store.keys.identity import Identity
+from medmail_cli.store.keys.keystore import Keystore
 from medmail_cli.store.keys.seal import Cost
+from medmail_cli.store.keys.unlocked import Unlocked, create_keystore, unlock, unlock_with
 from tests.support import pki
 
 pytestmark = pytest.mark.thorough
@@ -33,7 +35,7 @@ CA = pki.make_ca()
 
 
 def new_store(folder: Path) -> Unlocked:
-    return Keystore(folder, CHEAP).create(PASSPHRASE, NOW)
+    return create_keystore(Keystore(folder, CHEAP), PASSPHRASE, NOW)
 
 
 def keep(store: Unlocked, address: str, purpose: Purpose = "both", **more: Any) -> Identity:
@@ -76,7 +78,7 @@ def test_an_identity_kept_is_read_back_while_locked_and_signs_once_unlocked(tmp_
     locked = Keystore(tmp_path / "k")
     (found,) = locked.identities()
     assert found == kept
-    key = locked.unlock(PASSPHRASE).private_key(found)
+    key = unlock(locked, PASSPHRASE).private_key(found)
     public = key.public_key
     assert isinstance(public, ec.EllipticCurvePublicKey)
     public.verify(key.sign(b"text", "ecdsa-sha256"), b"text", ec.ECDSA(SHA256()))
@@ -85,7 +87,7 @@ def test_an_identity_kept_is_read_back_while_locked_and_signs_once_unlocked(tmp_
 
 
 def test_the_default_cost_is_rfc_9106s_second_recommendation(tmp_path: Path) -> None:
-    Keystore(tmp_path).create(b"x", NOW)
+    create_keystore(Keystore(tmp_path), b"x", NOW)
     kdf = Keystore(tmp_path).read_header()["kdf"]
     assert {k: kdf[k] for k in ("name", "memory-kib", "passes", "lanes")} == {
         "name": "argon2id", "memory-kib": 65536, "passes": 3, "lanes": 4,
@@ -97,14 +99,14 @@ def test_a_passphrase_typed_on_another_system_is_the_same(tmp_path: Path) -> Non
     import unicodedata
 
     new_store(tmp_path)
-    Keystore(tmp_path).unlock(unicodedata.normalize("NFD", PASSPHRASE.decode()).encode())
+    unlock(Keystore(tmp_path), unicodedata.normalize("NFD", PASSPHRASE.decode()).encode())
 
 
 def test_a_wrong_passphrase_is_told_from_damage(tmp_path: Path) -> None:
     new_store(tmp_path)
-    assert code_of(lambda: Keystore(tmp_path).unlock(b"wrong"))[0] == "wrong-passphrase"
-    assert code_of(lambda: Keystore(tmp_path / "none").unlock(b"wrong"))[0] == "no-keystore"
-    assert code_of(lambda: Keystore(tmp_path).unlock_with(bytes(32)))[0] == "keystore-locked"
+    assert code_of(lambda: unlock(Keystore(tmp_path), b"wrong"))[0] == "wrong-passphrase"
+    assert code_of(lambda: unlock(Keystore(tmp_path / "none"), b"wrong"))[0] == "no-keystore"
+    assert code_of(lambda: unlock_with(Keystore(tmp_path), bytes(32)))[0] == "keystore-locked"
 
 
 def test_a_new_passphrase_opens_what_the_old_one_sealed(tmp_path: Path) -> None:
@@ -112,8 +114,8 @@ def test_a_new_passphrase_opens_what_the_old_one_sealed(tmp_path: Path) -> None:
     identity = keep(store, "a@x.test")
     subkey = store.subkey("index")
     store.change_passphrase(b"new")
-    assert code_of(lambda: Keystore(tmp_path).unlock(PASSPHRASE))[0] == "wrong-passphrase"
-    opened = Keystore(tmp_path).unlock(b"new")
+    assert code_of(lambda: unlock(Keystore(tmp_path), PASSPHRASE))[0] == "wrong-passphrase"
+    opened = unlock(Keystore(tmp_path), b"new")
     assert opened.unseal(identity)
     assert opened.subkey("index") == subkey != opened.subkey("other")
 
@@ -218,8 +220,8 @@ def test_a_flip_of_any_byte_of_any_file_is_noticed_and_named(tmp_path: Path) -> 
             for call in (Keystore(tmp_path).identities, store.identities):
                 assert code_of(call) == ("store-damaged", str(path)), (name, place)
             if name == "keystore.json":
-                unlock = lambda: Keystore(tmp_path).unlock(PASSPHRASE)  # noqa: E731
-                assert code_of(unlock) == ("store-damaged", str(path)), place
+                opening = lambda: unlock(Keystore(tmp_path), PASSPHRASE)  # noqa: E731
+                assert code_of(opening) == ("store-damaged", str(path)), place
         path.write_bytes(data)
 
 
@@ -256,7 +258,7 @@ def test_a_kdf_that_would_eat_all_memory_is_damage(tmp_path: Path) -> None:
     values = seal.read_document(path.read_bytes())
     values["kdf"]["memory-kib"] = 2**40
     path.write_bytes(seal.document(values))
-    assert code_of(lambda: Keystore(tmp_path).unlock(PASSPHRASE)) == ("store-damaged", str(path))
+    assert code_of(lambda: unlock(Keystore(tmp_path), PASSPHRASE)) == ("store-damaged", str(path))
 
 
 def test_a_store_of_a_newer_format_is_left_alone(tmp_path: Path) -> None:
@@ -270,7 +272,7 @@ def test_a_store_of_a_newer_format_is_left_alone(tmp_path: Path) -> None:
 
 
 def _add_some(folder: Path, number: int) -> None:
-    store = Keystore(folder, CHEAP).create(PASSPHRASE, NOW)
+    store = create_keystore(Keystore(folder, CHEAP), PASSPHRASE, NOW)
     for i in range(5):
         keep(store, f"p{number}-{i}@x.test")
 
@@ -283,7 +285,7 @@ def test_several_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    store = Keystore(tmp_path).unlock(PASSPHRASE)
+    store = unlock(Keystore(tmp_path), PASSPHRASE)
     assert len(store.identities()) == 15
     assert all(store.unseal(one) for one in store.identities())
 
@@ -320,11 +322,11 @@ def test_a_checked_body_comes_back_and_garbage_never_does(body: bytes, garbage: 
 
 
 def test_a_card_s_place_is_sealed_like_a_key_and_the_key_stays_where_it_is(tmp_path: Path) -> None:
-    store = Keystore(tmp_path, CHEAP).create(b"p", NOW)
+    store = create_keystore(Keystore(tmp_path, CHEAP), b"p", NOW)
     certificate, key = pki.issue(pki.make_ca(), "a@x.test", key_type="p256")
     place = CardPlace("/usr/lib/é.so", "CPS", "0042", "01")
     kept = store.add_card(place, certificate, addresses=["a@x.test"], purpose="sign", now=NOW)
-    again = Keystore(tmp_path).unlock(b"p")
+    again = unlock(Keystore(tmp_path), b"p")
     assert again.identities() == (kept,)
     assert again.card_place(kept) == place
     assert "CPS" not in (tmp_path / kept.id / "identity.json").read_text()
