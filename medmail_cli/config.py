@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, path_of
 from medmail_cli.registers import BY_HAND, LANGUAGES, MECHANISMS, PROTOCOLS
 from medmail_cli.toml import NOWHERE, SecretSource, Table, read_toml
 
@@ -158,7 +158,7 @@ def load(path: Path) -> Config:
     secrets = {name: top.source(name) for name in SECRETS if name not in ("password", "token")}
     profile = top.take("profile", str, "generic")
     if "/" in profile or profile.endswith(".toml"):
-        profile = str(path.parent / Path(profile).expanduser())
+        profile = str(path.parent / top.expanded("profile", profile))
         if not Path(profile).is_file():
             top.fail("profile", "unreadable", detail=f"{profile}: {os.strerror(errno.ENOENT)}")
     elif profile != "generic":
@@ -260,6 +260,14 @@ def _proxy(table: Table) -> str | None:
     return None if value is None else str(value)
 
 
+def _client_identity(table: Table) -> str | None:
+    """An address of an identity of ours, or a file with a certificate and its key."""
+    value: str | None = table.take("client-identity", str)
+    if value is not None:
+        table.expanded("client-identity", value)
+    return value
+
+
 def _account(name: str, table: Table) -> Account:
     address = table.require("address", str)
     if not all(address.rpartition("@")):
@@ -273,7 +281,7 @@ def _account(name: str, table: Table) -> Account:
         auth=table.take("auth", str, "auto", ("auto", *MECHANISMS)),
         password=table.source("password"),
         token=table.source("token"),
-        client_identity=table.take("client-identity", str),
+        client_identity=_client_identity(table),
         tls_anchors=table.take_path("tls-anchors"),
         proxy=_proxy(table),
         sent_folder=table.take("sent-folder", str),
@@ -307,4 +315,4 @@ def complaint(config: Config, table: str, key: str, reason: str, **facts: object
 def environment_home() -> Path | None:
     """The folder MEDMAIL_HOME names, if any."""
     value = os.environ.get("MEDMAIL_HOME")
-    return Path(value).expanduser() if value else None
+    return path_of(value) if value else None

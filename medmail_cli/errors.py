@@ -5,8 +5,12 @@ An error is raised where the fact is known, with a kebab-case code and the facts
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from medmail_cli.codes import EXITS, PARTIAL
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class MedmailError(Exception):
@@ -36,6 +40,21 @@ def not_readable(path: object, error: Exception) -> MedmailError:
     """What a file or folder comes to that cannot be read: ``not-readable``, with the system's reason."""
     reason = getattr(error, "strerror", None) or str(error)
     return MedmailError("not-readable", path=str(path), reason=reason)
+
+
+def path_of(text: str) -> "Path":
+    """A path as somebody wrote it, ``~`` and ``~user`` expanded.
+
+    Raises ``not-readable`` for a user whom nobody knows, and for what can be no path.
+    """
+    from pathlib import Path
+
+    try:
+        if "\0" in text:
+            raise ValueError("embedded null byte")
+        return Path(text).expanduser()
+    except (RuntimeError, ValueError) as error:
+        raise not_readable(text, error) from None
 
 
 def exit_of(code: str) -> int:

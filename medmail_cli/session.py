@@ -23,7 +23,7 @@ from medmail_cli.config import (
     paths,
 )
 from medmail_cli.devices import coredumps
-from medmail_cli.errors import MedmailError, not_readable
+from medmail_cli.errors import MedmailError, not_readable, path_of
 from medmail_cli.model import Note
 from medmail_cli.toml import SecretSource
 
@@ -276,9 +276,13 @@ class Session:
     def _from_file(self, name: str, path: Path) -> bytes:
         if str(path) == "-":
             return _first_line(self.stdin(f"--{name}-file"))
-        path = path.expanduser()
         try:
+            path = path_of(str(path))
             value = _first_line(path.read_bytes())
+        except MedmailError as error:
+            raise MedmailError(
+                "secret-unreadable", secret=name, path=str(path), detail=error.facts["reason"]
+            ) from None
         except OSError as error:
             raise MedmailError(
                 "secret-unreadable", secret=name, path=str(path), detail=error.strerror or ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, path_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,13 @@ class Table:
 
     def take_path(self, key: str) -> Path | None:
         value = self.take(key, str)
-        return None if value is None else self.path.parent / Path(value).expanduser()
+        return None if value is None else self.path.parent / self.expanded(key, value)
+
+    def expanded(self, key: str, value: str) -> Path:
+        try:
+            return path_of(value)
+        except MedmailError as error:
+            self.fail(key, "unreadable", detail=f"{value}: {error.facts['reason']}")
 
     def require(self, key: str, kind: type) -> Any:
         value = self.take(key, kind)

@@ -136,7 +136,7 @@ def decrypt(
     return show(ctx, "decrypt", _shown(workflow.decrypt(sources, context), named))
 
 
-def _shown(found: "Generator[object, None, None]", named: int) -> "Iterator[object]":
+def _shown(letters: "Generator[object, None, None]", named: int) -> "Iterator[object]":
     """Content for stdout as the console writes it; of ``named`` messages each under its number and name.
 
     So that no letter passes for the next one's verdict, whatever it says.
@@ -149,8 +149,8 @@ def _shown(found: "Generator[object, None, None]", named: int) -> "Iterator[obje
     from medmail_cli.workflows.mail.decrypt import Content
 
     number = 0
-    with closing(found):
-        for event in found:
+    with closing(letters):
+        for event in letters:
             if named and isinstance(event, Verdict):
                 number += 1
                 yield Raw(f"[{number}/{named}] {sanitize.line(event.source)}\n".encode(), text=True)

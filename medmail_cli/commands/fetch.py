@@ -70,7 +70,7 @@ def fetch(
     stores = Stores(session.mailbox, session.log, session.now)
     if all_accounts:
         session.account()
-        sources = [source_of(session, one, folders) for one in session.config.accounts.values()]
+        sources = [source_of(session, each, folders) for each in session.config.accounts.values()]
         return show(ctx, "fetch", workflow.fetch_all(sources, stores))
     source = source_of(session, session.account(), folders)
     if not watch:
@@ -81,14 +81,14 @@ def fetch(
     refusals = Refusals(
         forget=lambda name: session.forget("password", owner=session.config.accounts[name].address)
     )
-    found = watching(
+    watched = watching(
         source,
         stores,
         flush=lambda: _flush(session, refusals),
         react=lambda ids: _react(command, ids),
         refusals=refusals,
     )
-    return show(ctx, "fetch", found)
+    return show(ctx, "fetch", watched)
 
 
 def _react(command: str | None, ids: "Sequence[str]") -> "Note | None":

@@ -69,7 +69,7 @@ def reply(
         if session.account_name:
             return session.account().address
         accounts = session.config.accounts
-        known = {canonical(one.address) for one in accounts.values()}
+        known = {canonical(each.address) for each in accounts.values()}
         came_by = accounts.get(source.stored.account) if source.stored else None
         served = (address for address in named if canonical(address) in known)
         return next(iter((*served, *named)), came_by.address if came_by else None)
@@ -77,18 +77,18 @@ def reply(
     source, *others = sources_of(session, [message], unopened=False)
     if others:
         raise typer.BadParameter(_("the file holds several messages; one is answered at a time"))
-    made = answer(
+    prepared = answer(
         source,
         decryption_context(session, message_opener(session, None, instant(at), offline=offline), [source]),
         everybody=everybody,
         sender=sender,
         include=include,
     )
-    heading = _("{author} wrote:").format(author=made.author)
-    template = f"\n\n{heading}\n{made.quoted}" if made.quoted else "\n"
-    draft = replace(made.draft, body=given(session, body))
+    heading = _("{author} wrote:").format(author=prepared.author)
+    template = f"\n\n{heading}\n{prepared.quoted}" if prepared.quoted else "\n"
+    draft = replace(prepared.draft, body=given(session, body))
     options = send.SendOptions(
-        queue=queue, transport_only=named(transport_only), confidential=made.confidential
+        queue=queue, transport_only=named(transport_only), confidential=prepared.confidential
     )
     return show(
         ctx, "reply", letter(session, draft, sending_context(session, offline=offline), options, template)

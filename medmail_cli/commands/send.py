@@ -107,7 +107,7 @@ def send(
         raise typer.BadParameter(_("--output excludes --queue and --dry-run"))
     if output is not None:
         read = (message, batch, None if body is None else Path(body), *(attach or ()))
-        check_no_input(output, (one for one in read if one is not None))
+        check_no_input(output, (path for path in read if path is not None))
     if str(output) == "-":
         if session.options.format == "json":
             raise typer.BadParameter(_("with --json, the message goes to a file"), param_hint="--output")
@@ -126,15 +126,15 @@ def send(
     return show(ctx, "send", _shown(letter(session, draft, sender, options, template)))
 
 
-def _shown(found: "Generator[Event, None, None]") -> "Iterator[Event | Raw]":
+def _shown(outcomes: "Generator[Event, None, None]") -> "Iterator[Event | Raw]":
     """A message for stdout as the console writes it."""
     from contextlib import closing
 
     from medmail_cli.ui.render import Raw
     from medmail_cli.workflows.mail.send import Content
 
-    with closing(found):
-        for event in found:
+    with closing(outcomes):
+        for event in outcomes:
             yield Raw(event.data, text=True) if isinstance(event, Content) else event
 
 

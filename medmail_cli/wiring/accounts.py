@@ -1,9 +1,8 @@
 """How a run logs in: to an account's servers by password, token, certificate or an identity of ours."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medmail_cli.errors import MedmailError
+from medmail_cli.errors import MedmailError, path_of
 from medmail_cli.registers import MECHANISMS
 
 if TYPE_CHECKING:
@@ -95,13 +94,13 @@ def tls_context(session: "Session", account: "Account") -> "ssl.SSLContext":
     from medmail_cli.transport import tls
 
     identity = account.client_identity
-    path = None if identity is None else session.paths.config.parent / Path(identity).expanduser()
+    path = None if identity is None else session.paths.config.parent / path_of(identity)
     ours = identity if path is not None and "@" in path.name and not path.is_file() else None
     try:
-        made = tls.context(account.tls_anchors, path if ours is None else None)
+        context = tls.context(account.tls_anchors, path if ours is None else None)
         if ours is not None:
-            show_identity(session, made, ours)
-        return made
+            show_identity(session, context, ours)
+        return context
     except MedmailError as error:
         if error.code != "not-readable":
             raise
@@ -112,34 +111,42 @@ def tls_context(session: "Session", account: "Account") -> "ssl.SSLContext":
         raise complaint(session.config, table, key, "unreadable", detail=detail) from None
 
 
-def above(session: "Session", one: "Identity") -> "Sequence[x509.Certificate]":
+def above(session: "Session", identity: "Identity") -> "Sequence[x509.Certificate]":
     """What stands above an identity's certificate, nearest first: what came with it, then helpers at hand."""
     from medmail_cli.pki.path.chain import chain_of
 
     return tuple(
-        dict.fromkeys((*one.chain, *chain_of(one.certified, (*one.chain, *session.trust.intermediates()))))
+        dict.fromkeys(
+            (
+                *identity.chain,
+                *chain_of(identity.certified, (*identity.chain, *session.trust.intermediates())),
+            )
+        )
     )
 
 
-def presented(session: "Session", one: "Identity") -> "Sequence[x509.Certificate]":
+def presented(session: "Session", identity: "Identity") -> "Sequence[x509.Certificate]":
     """An identity's certificate and what stands between it and the root, as a server is shown it."""
     from medmail_cli.pki.x509.certificate import facts
 
-    return (one.certified, *(each for each in above(session, one) if not facts(each).self_issued))
+    return (identity.certified, *(each for each in above(session, identity) if not facts(each).self_issued))
 
 
-def show_identity(session: "Session", made: "ssl.SSLContext", address: str) -> None:
+def show_identity(session: "Session", context: "ssl.SSLContext", address: str) -> None:
     """Log in by the key that signs for an address, or its card's for logins. Raises ``no-identity``."""
     from medmail_cli.store.keys.identity import CARD
     from medmail_cli.transport import tls, tlskey
 
-    one = session.unlocked.signer(address, at=session.now())
-    if one.method == CARD:
+    identity = session.unlocked.signer(address, at=session.now())
+    if identity.method == CARD:
         from medmail_cli.devices.cardlogin import login_key
 
-        place = session.unlocked.card_place(one)
+        card_place = session.unlocked.card_place(identity)
         tlskey.present(
-            made, *login_key(session.cards, place, one.certified, session.now(), above(session, one))
+            context,
+            *login_key(
+                session.cards, card_place, identity.certified, session.now(), above(session, identity)
+            ),
         )
     else:
-        tls.present(made, session.unlocked.unseal(one), presented(session, one))
+        tls.present(context, session.unlocked.unseal(identity), presented(session, identity))

@@ -78,16 +78,18 @@ def _stored(session: "Session", prefix: str) -> "Source":
 
     queued = []
     if session.paths.outbox.exists():
-        queued = [one for one in session.outbox.open() if one.id.startswith(prefix.lower())]
+        queued = [
+            submission for submission in session.outbox.open() if submission.id.startswith(prefix.lower())
+        ]
     try:
         return workflow.from_mailbox(
-            session.mailbox, session.mailbox.find(prefix, [one.id for one in queued])
+            session.mailbox, session.mailbox.find(prefix, [submission.id for submission in queued])
         )
     except MedmailError as error:
         if error.code != "not-found" or not queued:
             raise
-    found = session.outbox.find(prefix)
-    return workflow.Source(found.id, found.size, lambda: session.outbox.read(found))
+    submission = session.outbox.find(prefix)
+    return workflow.Source(submission.id, submission.size, lambda: session.outbox.read(submission))
 
 
 def message_opener(
@@ -107,10 +109,10 @@ def message_opener(
 
     identities = session.keystore.identities()
     if identity is not None:
-        identities = tuple(one for one in identities if any(same_address(a, identity) for a in one.addresses))
+        identities = tuple(own for own in identities if any(same_address(a, identity) for a in own.addresses))
         if not identities:
             raise MedmailError("no-identity", address=identity)
-    chosen = {one.certificate for one in identities if one.certificate is not None}
+    chosen = {own.certificate for own in identities if own.certificate is not None}
 
     def keys() -> "Keys":
         if not chosen:
@@ -119,7 +121,7 @@ def message_opener(
 
     return MessageOpener(
         keys=LazyKeys(keys),
-        own_addresses=tuple(dict.fromkeys(a for one in identities for a in one.addresses)),
+        own_addresses=tuple(dict.fromkeys(a for own in identities for a in own.addresses)),
         validator=validator(session, offline=offline),
         contacts=session.contacts,
         profile=session.profile,

@@ -116,10 +116,12 @@ def sending_context(
         if name.lower() not in added:
             session.note(Note("header-wanted", {"header": name, "profile": profile.name}))
     own = [
-        (address, one.certificate)
-        for one in session.keystore.identities()
-        if one.state == "active" and one.certificate is not None and one.purpose in ("encrypt", "both")
-        for address in one.addresses
+        (address, identity.certificate)
+        for identity in session.keystore.identities()
+        if identity.state == "active"
+        and identity.certificate is not None
+        and identity.purpose in ("encrypt", "both")
+        for address in identity.addresses
     ]
     return SendingContext(
         keystore=session.keystore,

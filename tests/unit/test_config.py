@@ -83,6 +83,15 @@ def test_a_fault_is_named_with_its_line(
     assert (facts["line"], facts["reason"]) == (line, reason)
 
 
+@pytest.mark.parametrize("path", ["~somebody-nobody-knows/file.pem", "a\\u0000b"])
+@pytest.mark.parametrize("key", ["tls-anchors", "client-identity", "password-file", "profile"])
+def test_what_can_be_no_path_is_named_with_its_line(tmp_path: Path, key: str, path: str) -> None:
+    account = '[accounts.work]\naddress = "dr.martin@medecin.test"\n'
+    text = f'\n{key} = "{path}/x"\n'
+    facts = complaint(tmp_path, text if key == "profile" else account + text)
+    assert (facts["reason"], facts["line"]) == ("unreadable", 2 if key == "profile" else 4)
+
+
 def test_an_unknown_key_comes_with_the_nearest_right_one(tmp_path: Path) -> None:
     assert (
         complaint(tmp_path, FULL.replace("password-command", "pasword-command"))["nearest"]

@@ -106,7 +106,7 @@ def read(path: Path) -> bytes:
     """A file's content. Raises ``not-readable``."""
     try:
         return path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise not_readable(path, error) from None
 
 

@@ -39,6 +39,7 @@ def test_any_octets_give_drafts_or_faults(data: bytes) -> None:
 
 
 @given(st.lists(ROWS, max_size=5))
+@example([{"id": "1", "to": "a@b.test", "body_file": "\0"}, {"id": "2", "to": "a@b.test", "attach": ["\0"]}])
 def test_every_row_is_a_sendable_draft_or_has_a_fault(rows: list[dict[str, object]]) -> None:
     data = "\n".join(map(json.dumps, rows)).encode()
     found, faults = manifest(data, Path("/nonexistent"))
