@@ -104,7 +104,7 @@ def wheels_for(target: Target, lock: Path, folder: Path) -> list[Path]:
     # markers are judged here: pip would judge them by the Python that it runs under
     pinned = [f"{one.name}{one.specifier}{hashes}\n" for one, hashes in needed if not fits(one)]
     if pinned:
-        wanted = folder.parent / "wanted.txt"
+        wanted = folder / "wanted.txt"
         wanted.write_text("".join(pinned))
         platforms = dict.fromkeys(tag.platform for tag in target.tags() if tag.platform != "any")
         release.pip(
@@ -113,6 +113,7 @@ def wheels_for(target: Target, lock: Path, folder: Path) -> list[Path]:
             *itertools.chain.from_iterable(("--platform", platform) for platform in platforms),
             *("--requirement", wanted),
         )
+        wanted.unlink()
     chosen = [fits(one) for one, _ in needed]
     if alone := [str(one) for (one, _), paths in zip(needed, chosen, strict=True) if len(paths) != 1]:
         sys.exit(f"not one wheel each for {target}: {', '.join(alone)}")
