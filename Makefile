@@ -88,6 +88,7 @@ bench: setup servers
 # long fuzzing and soaking, outside CI: hours
 FUZZ_RUNS := 1000000
 soak: setup servers
+	$(MAKE) servers TOOLS=debootstrap=debootstrap
 	$(BIN)/pytest -m soak -n 0 -s
 	$(BIN)/$(INSTALL) --editable '.[fuzz]'
 	for target in ber fields certificate cms mail header; do \

@@ -29,6 +29,54 @@ grep --fixed-strings 'Believe it: every check held' demo.txt
 """The whole tour, on loopback: enrolled, sent, fetched, opened, answered, audited."""
 
 
+BY_WHEELS = rf"""
+{REFUSED}
+tar --extract --file /tmp/given/{BUNDLE}.tar.gz --directory /tmp
+sh /tmp/{BUNDLE}/install
+{SENDS_AND_OPENS}
+readlink /usr/local/bin/medmail | grep --line-regexp /opt/medmail/current/bin/medmail
+test -s /usr/local/share/bash-completion/completions/medmail
+test -s /usr/local/share/zsh/site-functions/_medmail
+test -s /usr/local/share/fish/vendor_completions.d/medmail.fish
+
+# one that is refused leaves the one before as it was
+cp --recursive /tmp/{BUNDLE} /tmp/tampered
+printf x >>"$(ls /tmp/tampered/wheels/rich-*.whl)"
+refused sh /tmp/tampered/install 2>said.txt
+grep 'not those that were published' said.txt
+(cd /tmp/tampered && find . -type f ! -name SHA256SUMS -exec sha256sum {{}} + >SHA256SUMS)
+refused sh /tmp/tampered/install 2>said.txt
+grep 'DO NOT MATCH THE HASHES' said.txt
+grep 'medmail is not installed' said.txt
+test "$(ls /opt/medmail/versions | wc --lines)" = 1
+medmail --version
+
+sh /tmp/{BUNDLE}/install --uninstall
+test ! -e /opt/medmail
+find /usr/local -name '*medmail*' >left.txt
+refused grep . left.txt
+refused sh /tmp/{BUNDLE}/install --uninstall
+"""
+
+BY_DEBIAN_PACKAGE = rf"""
+# a container's dpkg may be told to leave out documentation
+package=/tmp/given/medmail_{__version__}-1_$(dpkg --print-architecture).deb
+dpkg --no-triggers --path-include='/usr/share/*' --install "$package"
+{SENDS_AND_OPENS}
+mkdir evil; echo 'raise SystemExit("evil")' >evil/typer.py
+PYTHONPATH=$PWD/evil medmail --version
+find /usr/lib/medmail -path '*medmail_cli*' -name 'app.*.pyc' | grep .
+grep cryptography /usr/share/doc/medmail/copyright
+test -s /usr/share/doc/medmail/medmail-{__version__}.cdx.json
+dpkg --verify medmail
+
+dpkg --no-triggers --purge medmail
+test ! -e /usr/lib/medmail
+test ! -e /usr/bin/medmail
+"""
+"""It lives with its own packages, whatever the environment of who calls it would put before them."""
+
+
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release and its bundle, of the files as they lie here; building it compares two builds."""
@@ -91,63 +139,41 @@ def test_the_bundle_is_whole(bundle: Path, tmp_path: Path, python: str, machine:
     assert f"medmail-cli-{__version__}" in done.stdout.decode()
 
 
-def test_the_bundle_is_installed_and_taken_away_without_a_network(dist: Path, tmp_path: Path) -> None:
-    on_a_copy_of_this_machine(
-        f"""
-        {REFUSED}
-        tar --extract --file /tmp/given/{BUNDLE}.tar.gz --directory /tmp
-        sh /tmp/{BUNDLE}/install
-        {SENDS_AND_OPENS}
-        readlink /usr/local/bin/medmail | grep --line-regexp /opt/medmail/current/bin/medmail
-        test -s /usr/local/share/bash-completion/completions/medmail
-        test -s /usr/local/share/zsh/site-functions/_medmail
-        test -s /usr/local/share/fish/vendor_completions.d/medmail.fish
-
-        # one that is refused leaves the one before as it was
-        cp --recursive /tmp/{BUNDLE} /tmp/tampered
-        printf x >>"$(ls /tmp/tampered/wheels/rich-*.whl)"
-        refused sh /tmp/tampered/install 2>said.txt
-        grep 'not those that were published' said.txt
-        (cd /tmp/tampered && find . -type f ! -name SHA256SUMS -exec sha256sum {{}} + >SHA256SUMS)
-        refused sh /tmp/tampered/install 2>said.txt
-        grep 'DO NOT MATCH THE HASHES' said.txt
-        grep 'medmail is not installed' said.txt
-        test "$(ls /opt/medmail/versions | wc --lines)" = 1
-        medmail --version
-
-        sh /tmp/{BUNDLE}/install --uninstall
-        test ! -e /opt/medmail
-        find /usr/local -name '*medmail*' >left.txt
-        refused grep . left.txt
-        refused sh /tmp/{BUNDLE}/install --uninstall
-        """,
-        dist,
-        tmp_path,
-    )
+@pytest.mark.parametrize("script", [BY_WHEELS, BY_DEBIAN_PACKAGE], ids=["wheels", "package"])
+def test_it_is_installed_and_taken_away_without_a_network(dist: Path, tmp_path: Path, script: str) -> None:
+    on_a_copy_of_this_machine(script, dist, tmp_path)
 
 
-def test_the_debian_package_is_installed_and_taken_away_without_a_network(dist: Path, tmp_path: Path) -> None:
-    """It lives with its own packages, whatever the environment of who calls it would put before them."""
-    on_a_copy_of_this_machine(
-        f"""
-        # where a container's dpkg leaves out documentation, not here
-        package=/tmp/given/medmail_{__version__}-1_$(dpkg --print-architecture).deb
-        dpkg --no-triggers --path-include='/usr/share/*' --install "$package"
-        {SENDS_AND_OPENS}
-        mkdir evil; echo 'raise SystemExit("evil")' >evil/typer.py
-        PYTHONPATH=$PWD/evil medmail --version
-        find /usr/lib/medmail -path '*medmail_cli*' -name 'app.*.pyc' | grep .
-        grep cryptography /usr/share/doc/medmail/copyright
-        test -s /usr/share/doc/medmail/medmail-{__version__}.cdx.json
-        dpkg --verify medmail
+@pytest.mark.soak
+@pytest.mark.parametrize("debian", ["bookworm", "trixie"])
+def test_it_is_installed_on_a_bare_debian(dist: Path, tmp_path: Path, debian: str) -> None:
+    require("debootstrap")
+    base, folder = tmp_path / debian, tmp_path / "machine"
+    folder.mkdir()
+    wanted = "--include=python3,python3-venv,man-db"
+    run("debootstrap", "--variant=minbase", wanted, debian, base, timeout=3600)
+    for script in (BY_WHEELS, BY_DEBIAN_PACKAGE):
+        on_a_copy_of_this_machine(script, dist, folder, base)
 
-        dpkg --no-triggers --purge medmail
-        test ! -e /usr/lib/medmail
-        test ! -e /usr/bin/medmail
-        """,
-        dist,
-        tmp_path,
-    )
+
+# --- what make release refuses ----------------------------------------------------------------------------
+
+
+def test_a_release_is_built_of_what_is_committed_and_dated(tmp_path: Path) -> None:
+    require("git")
+    for name in (".ci/release.py", "medmail_cli/__init__.py", "CHANGELOG.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "CHANGELOG.md").write_text("## [Unreleased]\n")
+    git = ("git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@medecin.test")
+    run(*git, "init", "--quiet")
+    run(*git, "add", ".")
+    run(*git, "commit", "--quiet", "--message", "all", "--no-gpg-sign")
+    release = (sys.executable, tmp_path / ".ci/release.py")
+    assert b"CHANGELOG.md has no dated section for " in run(*release, expect=1).stderr
+    (tmp_path / "CHANGELOG.md").write_text(f"## [Unreleased]\n\n## [{__version__}] - 2026-12-01\n")
+    assert b"not committed:\n M CHANGELOG.md\n" in run(*release, expect=1).stderr
+    assert not (tmp_path / "dist").exists()
 
 
 # --- what an installer says -------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A copy of this machine without a network: what is done there is gone afterwards."""
+"""A copy of this machine, or of a bare one, without a network: what is done there is gone afterwards."""
 
 import os
 import subprocess
@@ -10,10 +10,10 @@ from tests.support.tools import require
 
 _ENTER = r"""
 set -eu
-machine=$1 given=$2 script=$3
+machine=$1 given=$2 base=$3 script=$4
 mount -t tmpfs tmpfs "$machine"
 mkdir "$machine/upper" "$machine/work" "$machine/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$machine/upper,workdir=$machine/work" "$machine/root"
+mount -t overlay overlay -o "lowerdir=$base,upperdir=$machine/upper,workdir=$machine/work" "$machine/root"
 mount --rbind /proc "$machine/root/proc"
 mount --rbind /dev "$machine/root/dev"
 mount -t tmpfs tmpfs "$machine/root/tmp"
@@ -26,8 +26,10 @@ exec chroot . env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/bin:/usr/sbin:/usr/
 """
 
 
-def on_a_copy_of_this_machine(script: str, given: Path, folder: Path) -> str:
+def on_a_copy_of_this_machine(script: str, given: Path, folder: Path, base: Path = Path("/")) -> str:
     """What a shell script says there as root; ``given`` lies in /tmp/given, ``folder`` is empty and stays so.
+
+    ``base`` holds the files of another machine.
 
     No command of it may fail. Only Debian's own programs are in PATH.
     """
@@ -37,7 +39,7 @@ def on_a_copy_of_this_machine(script: str, given: Path, folder: Path) -> str:
             pytest.fail("in CI this must run as root")
         pytest.skip("only root can make a copy of the machine")
     done = subprocess.run(
-        ["unshare", "--net", "--mount", "sh", "-c", _ENTER, "sh", folder, given, script],
+        ["unshare", "--net", "--mount", "sh", "-c", _ENTER, "sh", folder, given, base, script],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
