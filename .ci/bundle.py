@@ -28,7 +28,7 @@ medmail {version} for Debian 12 and 13, x86_64 and aarch64, without a network.
 Before you unpack this, compare it with the release's SHA256SUMS and check the signature of that:
   gpg --verify SHA256SUMS.asc SHA256SUMS && sha256sum --check --ignore-missing SHA256SUMS
 
-  sh install              into /opt/medmail for root, else into ~/.local/share/medmail
+  sh install              into /opt/medmail for root, else into ~/.local/lib/medmail
   sh install --help       other places, another Python, how to take it away
 
 It wants python3 and python3-venv of Debian. wheels/ holds medmail and all that it needs, requirements.txt
