@@ -18,4 +18,4 @@ Four things the design never trades away: nothing leaks and nothing lies; nothin
 sent twice; everything done can be proved; scripts are served as well as people.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
