@@ -20,6 +20,8 @@ mount -t tmpfs tmpfs "$machine/root/tmp"
 mkdir "$machine/root/tmp/given"
 mount --bind "$given" "$machine/root/tmp/given"
 ip link set lo up
+# nobody has named a bare one yet
+test -e "$machine/root/etc/hosts" || echo "127.0.0.1 localhost" >"$machine/root/etc/hosts"
 cd "$machine/root"
 exec chroot . env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
   sh -eux -c "cd /root; $script"
