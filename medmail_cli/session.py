@@ -7,7 +7,6 @@ log's checkpoint if the run wrote to it.
 import datetime
 import os
 import sys
-import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,9 +22,9 @@ from medmail_cli.config import (
     paths,
 )
 from medmail_cli.devices import coredumps
-from medmail_cli.errors import MedmailError, not_readable, path_of
+from medmail_cli.errors import MedmailError, not_readable
 from medmail_cli.model import Note
-from medmail_cli.toml import SecretSource
+from medmail_cli.secret_sources import Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,13 +70,15 @@ class Session:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self._secrets: dict[tuple[str, str], bytes] = {}
-        self._said_once: set[tuple[str, str]] = set()
-        """The secrets that were typed or came by a pipe: they cannot be had again."""
-        self.refused: dict[tuple[str, str], MedmailError] = {}
-        """The secrets that a server has refused in this run, and how: each time more may lock the account."""
+        self.secrets = Secrets(
+            options.secret_files,
+            options.secret_fds,
+            lambda: self.config,
+            self.stdin,
+            lambda: self.can_ask,
+            self.note,
+        )
         self._notes: dict[object, Note] = {}
-        self._asking = threading.Lock()
         self._stdin_reader: str | None = None
 
     # -- where things are, and when it is
@@ -202,123 +203,6 @@ class Session:
             raise MedmailError("needs-confirmation", question=question, flag=flag)
         return prompt.confirm(question)
 
-    # -- secrets
-
-    def secret(self, name: str, source: SecretSource | None = None, *, owner: str = "") -> bytes:
-        """The secret ``name``, by the first way that has it; asked for at most once a run.
-
-        ``source`` is the configuration's (an account's password), ``owner`` whose it is. Raises
-        ``no-secret`` where nothing gives it and no person can be asked.
-        """
-        key = (name, owner)
-        with self._asking:  # several connections may want the same at a time
-            if key not in self._secrets:
-                secret = self.given_secret(name, source, owner=owner)
-                if secret is None:
-                    secret = self._ask_secret(name, owner, new=False)
-                    self._said_once.add(key)
-                self._secrets[key] = secret
-        return self._secrets[key]
-
-    def forget(self, name: str, *, owner: str = "") -> None:
-        """Have a secret used again, if it was refused, and read anew where its source can be."""
-        self.refused.pop((name, owner), None)
-        with self._asking:
-            if (name, owner) not in self._said_once:
-                self._secrets.pop((name, owner), None)
-
-    def new_secret(self, name: str, source: SecretSource | None = None, *, owner: str = "") -> bytes:
-        """A secret to be set: given like any other, else asked for twice. Raises ``no-secret``."""
-        given = self.given_secret(name, source, owner=owner)
-        value = self._ask_secret(name, owner, new=True) if given is None else given
-        if not value:
-            raise MedmailError("no-secret", secret=name, variable=_variable(name))
-        self._secrets[name, owner] = value
-        return value
-
-    def given_secret(self, name: str, source: SecretSource | None = None, *, owner: str = "") -> bytes | None:
-        """The secret ``name`` as far as it is given without asking, else None."""
-        coredumps.off()
-        if (name, owner) in self._secrets:
-            return self._secrets[name, owner]
-        options = self.options
-        if name in options.secret_fds:
-            return self._from_descriptor(name, options.secret_fds.pop(name), owner)
-        if name in options.secret_files:
-            secret = self._from_file(name, options.secret_files[name])
-            if str(options.secret_files[name]) == "-":
-                self._keep_once(name, owner, secret)
-            return secret
-        if variable := os.environ.get(_variable(name)):
-            return self._from_file(name, Path(variable))
-        source = source or self.config.secrets.get(name) or SecretSource()
-        if source.file is not None:
-            return self._from_file(name, source.file)
-        if source.command is not None:
-            from medmail_cli.devices.programs import secret_command
-
-            return secret_command(source.command)
-        if credentials := os.environ.get("CREDENTIALS_DIRECTORY"):
-            path = Path(credentials) / f"medmail-{name}"
-            if path.is_file():
-                return self._from_file(name, path)
-        if self.config.keyring:
-            from medmail_cli.devices.keyring import desktop_secret
-
-            return desktop_secret(name, owner)
-        return None
-
-    def is_offered(self, name: str, source: SecretSource) -> bool:
-        """Whether ``source``, an option or the environment says where the secret ``name`` is."""
-        given = (*self.options.secret_files, *self.options.secret_fds)
-        return source != SecretSource() or name in given or _variable(name) in os.environ
-
-    def _from_file(self, name: str, path: Path) -> bytes:
-        if str(path) == "-":
-            return _first_line(self.stdin(f"--{name}-file"))
-        try:
-            path = path_of(str(path))
-            value = _first_line(path.read_bytes())
-        except MedmailError as error:
-            raise MedmailError(
-                "secret-unreadable", secret=name, path=str(path), detail=error.facts["reason"]
-            ) from None
-        except OSError as error:
-            raise MedmailError(
-                "secret-unreadable", secret=name, path=str(path), detail=error.strerror or ""
-            ) from None
-        from medmail_cli.store.files import others_can_read
-
-        if others_can_read(path):
-            self.note(Note("secret-readable", {"secret": name, "path": str(path)}))
-        return value
-
-    def _from_descriptor(self, name: str, descriptor: int, owner: str) -> bytes:
-        if descriptor == 0:
-            value = _first_line(self.stdin(f"--{name}-fd"))
-        else:
-            try:
-                with os.fdopen(descriptor, "rb") as stream:
-                    value = _first_line(stream.read())
-            except OSError as error:
-                raise MedmailError(
-                    "secret-unreadable", secret=name, path=f"fd {descriptor}", detail=error.strerror or ""
-                ) from None
-        self._keep_once(name, owner, value)
-        return value
-
-    def _keep_once(self, name: str, owner: str, value: bytes) -> None:
-        self._secrets[name, owner] = value
-        self._said_once.add((name, owner))
-
-    def _ask_secret(self, name: str, owner: str, *, new: bool) -> bytes:
-        if not self.can_ask:
-            raise MedmailError("no-secret", secret=name, variable=_variable(name))
-        from medmail_cli.ui import i18n, prompt
-
-        label = i18n.secret_label(name, owner, new=new)
-        return prompt.new_secret(label) if new else prompt.secret(label)
-
     # -- stores
 
     @property
@@ -359,7 +243,7 @@ class Session:
 
         self.keystore.read_header()
         with self.refusals_logged():
-            return unlock(self.keystore, self.secret("passphrase"))
+            return unlock(self.keystore, self.secrets.get("passphrase"))
 
     @contextmanager
     def refusals_logged(self) -> "Iterator[None]":
@@ -383,7 +267,7 @@ class Session:
         if "unlocked" not in self.__dict__ and not self.keystore.exists:
             believed = self.believed.belief
             with self.refusals_logged():
-                created = create_keystore(self.keystore, self.new_secret("passphrase"), self.now())
+                created = create_keystore(self.keystore, self.secrets.new("passphrase"), self.now())
             self.believed.seal(self.keystore.folder, created.subkey(SEAL_LABEL), believed)
             self.__dict__["unlocked"] = self._with_cards(created)
         return self.unlocked
@@ -404,7 +288,7 @@ class Session:
         from medmail_cli.store.keys.refused_pins import RefusedPins
 
         return Cards(
-            lambda label: self.secret("pin", owner=label),
+            lambda label: self.secrets.get("pin", owner=label),
             lambda: RefusedPins(self.paths.keystore, self.unlock_or_create().subkey("refused pins")),
             self.config.card_module,
             self._log_refusal,
@@ -480,12 +364,3 @@ class Session:
 
 
 _WRONG_SECRETS = {"wrong-passphrase", "wrong-backup-passphrase", "wrong-p12-password"}
-
-
-def _variable(name: str) -> str:
-    return f"MEDMAIL_{name.upper().replace('-', '_')}_FILE"
-
-
-def _first_line(data: bytes) -> bytes:
-    """A secret as a file holds it: without the newline that editors add."""
-    return data.removesuffix(b"\n").removesuffix(b"\r")

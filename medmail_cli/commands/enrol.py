@@ -182,7 +182,7 @@ def import_(
     wanted = fingerprint_of(ca_fingerprint)
 
     def password() -> bytes:
-        return session.secret("p12-password")
+        return session.secrets.get("p12-password")
 
     data = session.read(file, "FILE")
     key_data = None if key_file is None else session.read(key_file, "--key-file")

@@ -79,7 +79,7 @@ def fetch(
     from medmail_cli.workflows.mail.watch import watch as watching
 
     refusals = Refusals(
-        forget=lambda name: session.forget("password", owner=session.config.accounts[name].address)
+        forget=lambda name: session.secrets.forget("password", owner=session.config.accounts[name].address)
     )
     watched = watching(
         source,

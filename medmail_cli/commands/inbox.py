@@ -71,7 +71,7 @@ def _sealed(session: "Session") -> "Sealed | None":
     from medmail_cli.devices import keyring
 
     kept = keyring.kept_master_key(session.paths.keystore)
-    if kept is None and session.given_secret("passphrase") is None:
+    if kept is None and session.secrets.given("passphrase") is None:
         return None
     from medmail_cli.workflows.mail.inbox import Sealed
 

@@ -132,7 +132,7 @@ def export(
         events = keys.export_certificate(chosen, form.value, path, force=force)
     else:
         store = session.unlock_by_passphrase()
-        password = session.new_secret("p12-password", owner=chosen.address)
+        password = session.secrets.new("p12-password", owner=chosen.address)
         events = keys.export_private(
             store, session.run, chosen, form.value, password, path, force=force, pbmac1=pbmac1
         )
@@ -157,7 +157,7 @@ def backup(
     session: Session = ctx.obj
     path = _place(session, output, binary=True)
     store = session.unlock_by_passphrase()
-    secret = session.new_secret("backup-passphrase")
+    secret = session.secrets.new("backup-passphrase")
     events = keys.backup(store, session.run, secret, path, force=force)
     return show(ctx, "keys backup", _with_data(events))
 
@@ -181,8 +181,8 @@ def restore(
         raise MedmailError("keystore-exists", path=str(session.paths.keystore))
     data = session.read(file, "FILE")
     with session.refusals_logged():
-        saved = read_backup(data, file, lambda: session.secret("backup-passphrase"))
-    passphrase = session.new_secret("passphrase")
+        saved = read_backup(data, file, lambda: session.secrets.get("backup-passphrase"))
+    passphrase = session.secrets.new("passphrase")
     events = keys.restore(
         session.keystore,
         session.run,
@@ -221,7 +221,7 @@ def passwd(
     if new_fd is not None:
         session.options.secret_fds["new-passphrase"] = new_fd
     store = session.unlock_by_passphrase()
-    passphrase = session.new_secret("new-passphrase")
+    passphrase = session.secrets.new("new-passphrase")
     return show(ctx, "keys passwd", keys.change_passphrase(store, session.run, passphrase))
 
 

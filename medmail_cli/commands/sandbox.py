@@ -56,7 +56,7 @@ def sandbox(
     from medmail_cli.sandbox.run import serve
 
     session: Session = ctx.obj
-    given = session.given_secret("password")
+    given = session.secrets.given("password")
     ports = Ports(smtp=smtp_port, imap=imap_port, est=est_port, http=http_port)
     addresses = mailbox or ["dr.martin@medecin.test", "dr.bernard@medecin.test"]
     password = None if given is None else given.decode("utf-8", "replace")

@@ -70,21 +70,21 @@ def credentials(session: "Session", account: "Account") -> "Credentials":
         return Credentials(account.login, auth, certificate=True)
 
     def token() -> bytes:
-        given = session.given_secret("token", account.token, owner=account.address)
-        return session.secret("token", account.token, owner=account.address) if given is None else given
+        given = session.secrets.given("token", account.token, owner=account.address)
+        return session.secrets.get("token", account.token, owner=account.address) if given is None else given
 
-    has_token = session.is_offered("token", account.token)
+    has_token = session.secrets.is_offered("token", account.token)
     if needs == "token" or (needs is None and has_token):
         return Credentials(account.login, auth, token=token)
-    password = session.secret("password", account.password, owner=account.address)
+    password = session.secrets.get("password", account.password, owner=account.address)
     key = ("password", account.address)
-    if (error := session.refused.get(key)) is not None:
+    if (error := session.secrets.refused.get(key)) is not None:
         raise error
     return Credentials(
         account.login,
         auth,
         password=lambda: password,
-        refused=lambda error: session.refused.update({key: error}),
+        refused=lambda error: session.secrets.refused.update({key: error}),
     )
 
 

@@ -53,7 +53,7 @@ def reach(asking: Asking) -> AcmeAuthority:
         return asking.agreed or session.ask("acme-terms", "--agree-terms", url=terms)
 
     def mac_key() -> bytes:
-        return session.secret("mac-key", settings.password, owner=kid)
+        return session.secrets.get("mac-key", settings.password, owner=kid)
 
     return AcmeAuthority(
         settings.url,

@@ -25,7 +25,7 @@ def reach(asking: Asking) -> CmpAuthority:
     def credentials() -> Protection:
         if signs is not None and signs.certificate is not None and signs.purpose != "encrypt":
             return Signer(session.unlocked.private_key(signs), accounts.presented(session, signs))
-        return SharedSecret(login.encode(), session.secret("password", settings.password, owner=login))
+        return SharedSecret(login.encode(), session.secrets.get("password", settings.password, owner=login))
 
     return CmpAuthority(
         settings.url,

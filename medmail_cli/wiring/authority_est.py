@@ -28,7 +28,7 @@ def reach(asking: Asking) -> EstAuthority:
         tls_anchors=asking.tls_anchors or settings.tls_anchors,
         fingerprint=asking.fingerprint,
         login=login,
-        password=lambda: session.secret("password", settings.password, owner=login),
+        password=lambda: session.secrets.get("password", settings.password, owner=login),
         show=show,
         patience=_PATIENCE if asking.patience is None else asking.patience,
     )

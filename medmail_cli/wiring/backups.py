@@ -21,7 +21,7 @@ def check(session: "Session", backup: Path | None, *, no_backup: bool) -> None:
         raise typer.BadParameter(_("--backup and --no-backup exclude each other"))
     if backup is not None:
         check_output(backup, force=False)
-        session.new_secret("backup-passphrase")
+        session.secrets.new("backup-passphrase")
 
 
 def kept(
@@ -42,7 +42,7 @@ def kept(
     missing = backup_record.missing(folder, session.keystore.identities())
     names = [identity.key_sha256 for identity in missing]
     if backup is not None:
-        secret = session.new_secret("backup-passphrase")
+        secret = session.secrets.new("backup-passphrase")
         yield from keys.backup(session.unlocked, session.run, secret, backup, force=False)
     elif missing:
         addresses = ", ".join(dict.fromkeys(identity.address for identity in missing))

@@ -119,7 +119,9 @@ def test_a_refused_password_is_not_worn_out_by_what_is_due(
     mail_servers.write_config(tmp_path, bob, **keys)
     session = Session(Options(home=tmp_path, no_input=True))
     hours = 0.0
-    refusals = Refusals(clock=lambda: hours * 3600, forget=lambda _: session.forget("password", owner=bob))
+    refusals = Refusals(
+        clock=lambda: hours * 3600, forget=lambda _: session.secrets.forget("password", owner=bob)
+    )
 
     def later() -> dt.datetime:
         return dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)
@@ -145,7 +147,7 @@ def test_a_password_put_right_sends_on(mail_servers: "MailServers", bob: str, tm
     keys: dict[str, Any] = {"password-file": str(tmp_path / "file")}
     mail_servers.write_config(tmp_path, bob, **keys)
     session = Session(Options(home=tmp_path, no_input=True))
-    refusals = Refusals(pause=0.0, forget=lambda _: session.forget("password", owner=bob))
+    refusals = Refusals(pause=0.0, forget=lambda _: session.secrets.forget("password", owner=bob))
     session.outbox.enqueue([queued(bob, bob)], session.now(), claim=False)
     later = replace(delivery_context(session), now=lambda: session.now() + dt.timedelta(hours=1))
     assert [event.code for event in retry_meanwhile(later, refusals) if isinstance(event, Retried)] == [

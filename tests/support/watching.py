@@ -87,7 +87,9 @@ def watching(
     """Watch the first account of ``home`` until the block ends."""
     session = Session(Options(home=home, no_input=True))
     refusals = refusals or Refusals(pause=0.05)
-    refusals.forget = lambda name: session.forget("password", owner=session.config.accounts[name].address)
+    refusals.forget = lambda name: session.secrets.forget(
+        "password", owner=session.config.accounts[name].address
+    )
     watched = Watched(session, refusals)
     source = source_of(session, session.account(), folders, patience=patience)
     stores = Stores(session.mailbox, session.log, session.now)

@@ -22,7 +22,8 @@ ALLOWED = {
     | PURE
     | BOTTOM,
     "wiring": {"session", "workflows", "ui", "config", "profile"} | ADAPTERS | PURE | BOTTOM,
-    "session": {"ui", "config", "profile", "toml"} | ADAPTERS | PURE | BOTTOM,
+    "session": {"secret_sources", "ui", "config", "profile"} | ADAPTERS | PURE | BOTTOM,
+    "secret_sources": {"ui", "config", "toml", "devices", "store"} | BOTTOM,
     "workflows": {"config", "profile"} | ADAPTERS | PURE | BOTTOM,
     "ui": {"workflows"} | PURE | BOTTOM,  # of workflows and pure rooms: the types of events, for views
     "transport": {"config", "transport"} | PURE | BOTTOM,
