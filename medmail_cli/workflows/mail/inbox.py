@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from medmail_cli.workflows.audited import logged
-
 if TYPE_CHECKING:
     from medmail_cli.store.log.run import RunContext
     from medmail_cli.store.mail.mailbox import Mailbox
@@ -83,6 +81,8 @@ def inbox(mailbox: "Mailbox", wanted: Wanted, sealed: Sealed | None) -> Iterator
     if sealed is None:
         yield from _listed(mailbox, wanted, None)
         return
+    from medmail_cli.workflows.audited import logged  # only where the sealed index is read
+
     searched = any((wanted.query, wanted.sender))
     with logged(sealed.run, "inbox", searched=searched) as ended:
         entries = list(_listed(mailbox, wanted, sealed.subkey))
