@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := pip install --quiet --disable-pip-version-check
 # each program that the tests run, and the Debian packages it comes from
-TOOLS := openssl=openssl postfix=postfix dovecot=dovecot-imapd,dovecot-lmtpd gpgsm=gpgsm mbsync=isync msmtp=msmtp \
+TOOLS := openssl=openssl postfix=postfix dovecot=dovecot-imapd,dovecot-lmtpd /usr/lib/dovecot/pop3=dovecot-pop3d gpgsm=gpgsm mbsync=isync msmtp=msmtp \
   bash=bash zsh=zsh fish=fish groff=groff-base javac=default-jdk-headless node=nodejs npm=npm \
   dpkg-deb=dpkg unshare=util-linux ip=iproute2 man=man-db /usr/share/doc/python3-venv=python3-venv \
   cmsutil=libnss3-tools pebble=pebble softhsm2-util=softhsm2 pkcs11-tool=opensc /usr/share/java/bcmail.jar=libbcmail-java

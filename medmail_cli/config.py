@@ -34,7 +34,7 @@ class Paths:
     cache: Path
 
 
-ServerProtocol = Literal["imap", "smtp"]
+ServerProtocol = Literal["imap", "pop3", "smtp"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Account:
     address: str
     smtp: Server | None = None
     imap: Server | None = None
+    pop3: Server | None = None
     login: str = ""
     auth: str = "auto"
     password: SecretSource = NOWHERE
@@ -66,13 +67,15 @@ class Account:
     @property
     def mailbox_server(self) -> Server | None:
         """The server that its letters are fetched from."""
-        return self.imap
+        return self.imap or self.pop3
 
     @property
     def servers(self) -> dict[ServerProtocol, Server]:
         """Those that are configured, by protocol, the mailbox server first."""
-        both: tuple[tuple[ServerProtocol, Server | None], ...] = (("imap", self.imap), ("smtp", self.smtp))
-        return {protocol: server for protocol, server in both if server is not None}
+        every: dict[ServerProtocol, Server | None] = {
+            "imap": self.imap, "pop3": self.pop3, "smtp": self.smtp,
+        }  # fmt: skip
+        return {protocol: server for protocol, server in every.items() if server is not None}
 
 
 @dataclass(frozen=True)
@@ -272,11 +275,15 @@ def _account(name: str, table: Table) -> Account:
     address = table.require("address", str)
     if not all(address.rpartition("@")):
         table.fail("address", "not-an-address", value=address)
+    imap, pop3 = _server(table.table("imap")), _server(table.table("pop3"))
+    if imap is not None and pop3 is not None:
+        table.fail("pop3", "excluded", other="imap")
     return Account(
         name=name,
         address=address,
         smtp=_server(table.table("smtp")),
-        imap=_server(table.table("imap")),
+        imap=imap,
+        pop3=pop3,
         login=table.take("login", str, address),
         auth=table.take("auth", str, "auto", ("auto", *MECHANISMS)),
         password=table.source("password"),

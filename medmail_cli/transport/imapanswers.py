@@ -64,7 +64,12 @@ def knows_no_such(end: Response) -> bool:
         return False
     if end.word == b"BAD":
         return not speaks_of_login(end.said) and not will_pass(end.code, end.said)
-    return _NO_SUCH_WORDS.search(end.said) is not None
+    return says_no_such(end.said)
+
+
+def says_no_such(words: str) -> bool:
+    """Do these words say that there is no such way to log in?"""
+    return _NO_SUCH_WORDS.search(words) is not None
 
 
 def words_of(response: Response, report: str = "") -> str:

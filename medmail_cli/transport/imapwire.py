@@ -9,12 +9,11 @@ import binascii
 import math
 import re
 import socket
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from medmail_cli.errors import MedmailError
 from medmail_cli.transport import trace
+from medmail_cli.transport.lines import Lines
 from medmail_cli.transport.mailserver import Received, Sink, TooLarge
 
 LINE_LIMIT = 16 * 1024 * 1024
@@ -25,11 +24,6 @@ LITERALS_LIMIT = 256
 DEPTH_LIMIT = 32
 DISCARD_LIMIT = 4 * 1024 * 1024 * 1024
 """A literal too large to keep is read past, up to this."""
-SLOWEST = 2048
-"""Octets a second: what comes more slowly comes to no end."""
-ANSWER = 5
-"""An answer may take so many times the patience there is with a response: servers say that they are at it."""
-_CHUNK = 256 * 1024
 
 Value = bytes | None | list["Value"]
 """An atom or string, NIL, or a list in parentheses."""
@@ -140,75 +134,19 @@ def parse(chunks: tuple[Literal, ...]) -> "list[Value | TooLarge | Sink]":
     return top
 
 
-class Wire:
-    """A connected socket as a stream of responses; ``host`` is how errors name the server.
-
-    ``literal_limit`` is how many octets of a literal are kept in memory, ``patience`` how many seconds are
-    spent on waiting for the rest of a response that has begun, and one more for each :data:`SLOWEST` octets
-    of it that come. Reading raises what the socket raises, TimeoutError after that, EOFError at the end, and
-    ``server-answer-malformed``.
-    """
+class Wire(Lines):
+    """A socket as a stream of responses; ``literal_limit`` octets of a literal are kept in memory."""
 
     def __init__(
         self, connection: socket.socket, host: str, literal_limit: int, patience: float = math.inf
     ) -> None:
-        self.connection = connection
-        self.host = host
+        super().__init__(connection, host, ANSWER_LIMIT, patience)
         self.literal_limit = literal_limit
-        self.patience = patience
-        self.secret = False
-        """Somebody logs in: what is said is not shown."""
-        self._buffer = b""
-        self._at = 0
-        self.begin()
-
-    def begin(self) -> None:
-        """What is read from here on is another answer, with limits of its own."""
-        self._allowed = ANSWER_LIMIT
-        self._received = 0
-        self._waited = 0.0
-        self._begun: tuple[int, float] | None = None
-
-    def allow(self, octets: int) -> None:
-        """Let the answer hold so many octets more."""
-        self._allowed += octets
-
-    @property
-    def buffered(self) -> bool:
-        """Has more been received than read?"""
-        return self._at < len(self._buffer)
-
-    def malformed(self, detail: str) -> MedmailError:
-        """The error for an answer that is not IMAP."""
-        return MedmailError("server-answer-malformed", host=self.host, detail=detail)
-
-    def send(self, data: bytes, shown: str = "") -> None:
-        """Send all of ``data``, which a trace shows as ``shown``, else as its length."""
-        if trace.is_on():
-            trace.sent(self.host, shown or trace.octets(data))
-        self.connection.sendall(data)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for something to be received: has it been, before so many seconds are over?"""
-        if self.buffered:
-            return True
-        patience = self.connection.gettimeout()
-        self.connection.settimeout(max(seconds, 0.001))
-        try:
-            self._receive()
-        except TimeoutError:
-            return False
-        finally:
-            self.connection.settimeout(patience)
-        return True
 
     def response(self, wanted: Wanted | None = None) -> Response:
         """The next response. Large literals go to where those ``wanted`` belong, or nowhere."""
-        self._begun = None
-        if not self.buffered:
-            self._more()
-        self._begun = self._received, self._waited
-        line = self._line(LINE_LIMIT)
+        self.response_begins()
+        line = self.line(LINE_LIMIT)
         tag, space, rest = line.partition(b" ")
         if not space and tag.strip() != b"+":
             raise self.malformed(_shown(line))
@@ -221,7 +159,7 @@ class Wire:
                     raise self.malformed("literals")
                 chunks.append(rest[: literal.start()])
                 left -= len(rest) + self._literal(int(literal[1]), chunks, wanted, left)
-                rest = self._line(left)
+                rest = self.line(left)
         except BaseException:
             discard(chunks)
             raise
@@ -229,41 +167,6 @@ class Wire:
             trace.received(self.host, trace.imap_response(line, secret=self.secret))
         chunks.append(rest)
         return Response(tag.strip(), tuple(chunks))
-
-    def _line(self, limit: int) -> bytes:
-        pieces: list[bytes] = []
-        length = 0
-        while True:
-            end = self._buffer.find(b"\n", self._at) + 1
-            stop = end or len(self._buffer)
-            pieces.append(self._buffer[self._at : stop])
-            length += stop - self._at
-            self._at = stop
-            if length > limit:
-                raise self.malformed("line")
-            if end:
-                return b"".join(pieces)
-            self._more()
-
-    def _more(self) -> None:
-        before = time.monotonic()
-        self._receive()
-        # only the server's own time counts: meanwhile we may have had other things to do
-        self._waited += time.monotonic() - before
-        late = self._waited > ANSWER * self.patience + self._received / SLOWEST
-        if self._begun is not None:
-            octets, seconds = self._begun
-            late |= self._waited - seconds > self.patience + (self._received - octets) / SLOWEST
-        if late:
-            raise TimeoutError
-        if self._received > self._allowed:
-            raise self.malformed("answer")
-
-    def _receive(self) -> None:
-        self._buffer, self._at = self.connection.recv(_CHUNK), 0
-        if not self._buffer:
-            raise EOFError
-        self._received += len(self._buffer)
 
     def _literal(self, size: int, chunks: list[Literal], wanted: Wanted | None, left: int) -> int:
         """Read a literal, the next of ``chunks``; how many octets of it are kept in memory."""

@@ -150,6 +150,7 @@ REASONS: dict[str, str] = {
     "none-found": N_("this machine has none"),
     "cut-off": N_("the connection was cut off"),
     "empty": N_("it printed nothing"),
+    "excluded": N_("{key} and {other} exclude each other"),
     "missing": N_("{key} is missing"),
     "not-a-duration": N_("{key}: “{value}” is no duration such as 15m, 2h or 30d"),
     "not-a-table": N_("{key} must be a table"),

@@ -40,13 +40,20 @@ def mail_server(
     session: "Session", account: "Account", *, log_in: bool = True, patience: float = PATIENCE
 ) -> "MailServer":
     """A connection to the server that holds an account's letters. Raises ``no-imap-server`` without any."""
-    from medmail_cli.transport.imap import Imap
-
-    if account.imap is None:
+    if account.mailbox_server is None:
         raise MedmailError("no-imap-server", account=account.name)
     # a password is asked for before a server waits for it
     given = credentials(session, account) if log_in else None
-    server = Imap(account.imap, tls_context(session, account), via=account.proxy, timeout=patience)
+    context = tls_context(session, account)
+    server: MailServer
+    if account.pop3 is not None:
+        from medmail_cli.transport.pop3 import Pop3
+
+        server = Pop3(account.pop3, context, via=account.proxy, timeout=patience)
+    else:
+        from medmail_cli.transport.imap import Imap
+
+        server = Imap(account.mailbox_server, context, via=account.proxy, timeout=patience)
     try:
         if given is not None:
             server.login(given)

@@ -56,6 +56,8 @@ class MailServers:
     ca: pki.Authority
     imap_port: int
     imaps_port: int
+    pop3_port: int
+    pop3s_port: int
     submission_port: int
     smtps_port: int
     token_key: ec.EllipticCurvePrivateKey = field(
@@ -248,6 +250,8 @@ class MailServers:
             "D": self.folder,
             "IMAP": self.imap_port,
             "IMAPS": self.imaps_port,
+            "POP3": self.pop3_port,
+            "POP3S": self.pop3s_port,
             "SUBMISSION": self.submission_port,
             "SMTPS": self.smtps_port,
         }
@@ -320,16 +324,21 @@ class MailServers:
 
 def start() -> MailServers:
     """Bring up an operator on free ports."""
-    for program in ("dovecot", "/usr/lib/postfix/sbin/master", "/usr/lib/dovecot/lmtp"):
+    for program in (
+        "dovecot",
+        "/usr/lib/postfix/sbin/master",
+        "/usr/lib/dovecot/lmtp",
+        "/usr/lib/dovecot/pop3",
+    ):
         if not shutil.which(program):
-            raise RuntimeError(f"{program} is missing: apt-get install postfix dovecot-imapd dovecot-lmtpd")
+            raise RuntimeError(f"{program} is missing: `make servers` installs what the tests need")
     if os.geteuid():
         raise RuntimeError("Postfix and Dovecot are started as root: run these tests as root")
     # neither pytest's own folder, which the servers' users cannot enter, nor one too long for a socket
     folder = Path(tempfile.mkdtemp(prefix="mail-", dir="/tmp"))
     folder.chmod(0o711)
-    imap, imaps, submission, smtps = _free_ports(4)
-    servers = MailServers(folder, pki.make_ca("Operator Root"), imap, imaps, submission, smtps)
+    imap, imaps, pop3, pop3s, submission, smtps = _free_ports(6)
+    servers = MailServers(folder, pki.make_ca("Operator Root"), imap, imaps, pop3, pop3s, submission, smtps)
     _lay_out(servers)
     servers.set_access()
     try:

@@ -30,6 +30,15 @@ url = "https://ca.medecin.test/.well-known/est"
 login = "registrar"
 """
 
+POP3 = """\
+[accounts.work]
+address = "dr.martin@medecin.test"
+
+[accounts.work.pop3]
+host = "mail.medecin.test"
+port = 995
+"""
+
 
 def written(folder: Path, text: str) -> Path:
     path = folder / "config.toml"
@@ -90,6 +99,14 @@ def test_what_can_be_no_path_is_named_with_its_line(tmp_path: Path, key: str, pa
     text = f'\n{key} = "{path}/x"\n'
     facts = complaint(tmp_path, text if key == "profile" else account + text)
     assert (facts["reason"], facts["line"]) == ("unreadable", 2 if key == "profile" else 4)
+
+
+def test_letters_are_fetched_by_one_protocol(tmp_path: Path) -> None:
+    account = load(written(tmp_path, POP3)).accounts["work"]
+    assert (account.mailbox_server, list(account.servers)) == (account.pop3, ["pop3"])
+    both = POP3 + '[accounts.work.imap]\nhost = "mail.medecin.test"\nport = 993\n'
+    facts = complaint(tmp_path, both)
+    assert (facts["reason"], facts["key"], facts["other"]) == ("excluded", "accounts.work.pop3", "imap")
 
 
 def test_an_unknown_key_comes_with_the_nearest_right_one(tmp_path: Path) -> None:

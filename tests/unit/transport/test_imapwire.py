@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
-from medmail_cli.transport import imapanswers, imapwire
+from medmail_cli.transport import imapanswers, imapwire, lines
 from medmail_cli.transport.imapwire import Response, Wire
 from medmail_cli.transport.mailserver import TooLarge
 
@@ -169,7 +169,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("medmail_cli.transport.imapwire.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("medmail_cli.transport.lines.time.monotonic", lambda: self.now)
 
     def line(self, data: bytes, rate: float, piece: int) -> Octets:
         clock = self
@@ -183,7 +183,7 @@ class Clock:
         return Line(data, piece)
 
 
-@pytest.mark.parametrize("rate", [1, 100, imapwire.SLOWEST // 2])
+@pytest.mark.parametrize("rate", [1, 100, lines.SLOWEST // 2])
 def test_what_comes_by_the_octet_comes_to_no_end(monkeypatch: pytest.MonkeyPatch, rate: int) -> None:
     clock = Clock(monkeypatch)
     body = b"* 1 FETCH (UID 5 BODY[] {999999}\r\n" + b"x" * 999_999 + b")\r\n"
@@ -196,7 +196,7 @@ def test_what_comes_by_the_octet_comes_to_no_end(monkeypatch: pytest.MonkeyPatch
 def test_a_slow_line_brings_a_large_letter(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     body = b"* 1 FETCH (UID 5 BODY[] {999999}\r\n" + b"x" * 999_999 + b")\r\n"
-    wire = Wire(cast("socket.socket", clock.line(body, imapwire.SLOWEST, 1400)), "host", 1 << 20, 60.0)
+    wire = Wire(cast("socket.socket", clock.line(body, lines.SLOWEST, 1400)), "host", 1 << 20, 60.0)
     assert imapanswers.fetched(wire.response())[0] == 5
     assert clock.now > 400
 
