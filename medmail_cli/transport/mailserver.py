@@ -154,6 +154,7 @@ class MailServer(Protocol):
         """Add a message to a folder, which is made if need be."""
 
 
-def uid(server_id: str) -> int:
-    """The number that people and JSON know a message by; 0 where its protocol gives none."""
-    return int(server_id) if server_id.isascii() and server_id.isdecimal() else 0
+def uid(generation: str, server_id: str) -> int:
+    """The number that JSON knows a message by; 0 where its protocol does not number messages."""
+    numbered = generation.isdecimal() and server_id.isdecimal()
+    return int(server_id) if numbered else 0

@@ -74,6 +74,7 @@ def refusing(number: int, reply: bytes) -> Act:
 def test_a_letter_that_is_refused_is_told_of_and_asked_for_again(tmp_path: Path, reply: bytes) -> None:
     with Pop3Server(tmp_path / "server", MESSAGES, acts={"RETR": refusing(3, reply)}).running() as server:
         home = server.write_config(tmp_path / "home")
+        assert "message id-3 of INBOX did not come" in medmail(home, "fetch").stderr
         for _ in range(2):
             done = medmail(home, "fetch", "--json")
             assert [one["status"] for one in done.objects if one.get("status") == "failed"] == ["failed"]

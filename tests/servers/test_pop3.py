@@ -1,6 +1,7 @@
 """Fetching from Dovecot by POP3: every way in, each letter once, none marked or deleted."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import tomli_w
 
 from tests.support.cli import medmail
 from tests.support.servers import HOST, sample
+from tests.support.watching import PATIENT, watching
 
 if TYPE_CHECKING:
     from tests.support.servers import MailServers
@@ -89,6 +91,18 @@ def test_a_change_of_protocol_brings_nothing_twice(
     mail_servers.inject(bob, [sample(50)])
     assert medmail(tmp_path, "fetch", "--json").objects[-1]["counts"]["new"] == 1
     assert len(medmail(tmp_path, "inbox", "--json").objects) == len(LETTERS) + 2
+
+
+def test_letters_that_come_are_waited_for(mail_servers: "MailServers", bob: str, tmp_path: Path) -> None:
+    by_pop3(mail_servers, tmp_path, bob, "tls")
+    with watching(tmp_path, replace(PATIENT, poll=0.2)) as watched:
+        watched.until(lambda: len(watched.uids) == len(LETTERS), "those that were there")
+        for number in (1, 2):
+            mail_servers.inject(bob, [sample(100 + number)])
+            watched.until(lambda last=number: len(watched.uids) == len(LETTERS) + last, "another")  # type: ignore[misc]
+    # a maildrop does not number letters
+    assert set(watched.uids) == {0}
+    assert not watched.interrupted_by
 
 
 def test_what_the_server_offers_is_told(mail_servers: "MailServers", bob: str, tmp_path: Path) -> None:

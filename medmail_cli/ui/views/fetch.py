@@ -18,14 +18,14 @@ def message(event: "FetchedMessage", console: "Console") -> "Iterable[Line]":
     if event.status == "too-large":
         console.err(
             _("message {uid} of {folder} is left on the server: {size} bytes are too many").format(
-                uid=event.uid, folder=sanitize.line(event.folder), size=event.size
+                uid=event.server_id, folder=sanitize.line(event.folder), size=event.size
             )
         )
     elif event.error is not None:
         error = MedmailError(event.error, **event.reason)
         console.err(
             _("message {uid} of {folder} did not come, and is asked for again by the next run: {why}").format(
-                uid=event.uid, folder=sanitize.line(event.folder), why=i18n.message(error)
+                uid=event.server_id, folder=sanitize.line(event.folder), why=i18n.message(error)
             )
         )
     elif event.status == "new":

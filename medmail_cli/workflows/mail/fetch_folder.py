@@ -187,7 +187,7 @@ def _stored(
             for server_id, message in messages:
                 if isinstance(message, MedmailError):
                     got.failed += 1
-                    yield _failed(account, folder, server_id, message)
+                    yield _failed(account, folder, generation, server_id, message)
                     continue
                 if isinstance(message, TooLarge):
                     got.too_large += 1
@@ -195,10 +195,11 @@ def _stored(
                         None,
                         account,
                         folder,
-                        uid(server_id),
+                        uid(generation, server_id),
                         "too-large",
                         message.size,
                         exit=exit_of("too-large"),
+                        server_id=server_id,
                     )
                     continue
                 assert isinstance(message, bytes | Incoming)  # noqa: S101 - our own room
@@ -238,18 +239,21 @@ def _keep(
     return stored
 
 
-def _failed(account: str, folder: str, server_id: str, error: MedmailError) -> FetchedMessage:
+def _failed(
+    account: str, folder: str, generation: str, server_id: str, error: MedmailError
+) -> FetchedMessage:
     reason = {name: str(value) for name, value in error.facts.items()}
     return FetchedMessage(
         None,
         account,
         folder,
-        uid(server_id),
+        uid(generation, server_id),
         "failed",
         0,
         exit=exit_of(error.code),
         error=error.code,
         reason=reason,
+        server_id=server_id,
     )
 
 
@@ -258,7 +262,7 @@ def _event(letter: "Stored", new: bool) -> FetchedMessage:
         letter.id,
         letter.account,
         letter.folder,
-        uid(letter.server_id),
+        uid(letter.generation, letter.server_id),
         "new" if new else "known",
         letter.size,
         letter.stored_at,

@@ -38,6 +38,8 @@ class FetchedMessage:
     exit: int = OK
     error: str | None = None
     reason: dict[str, str] = field(default_factory=dict)
+    server_id: str = field(default="", metadata={"json": False})
+    """Of a message that is not here, what its server calls it."""
 
 
 @dataclass(frozen=True)
