@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from medmail_cli.workflows.mail.sending import SendingContext
     from medmail_cli.workflows.mail.submission_session import DeliveryContext
 
-_SAFE = {"accepted", "queued", "written", "unchanged"}
-"""What a recipient's status is once the letter stands in the outbox, a file or the sender's copies."""
-
 
 def given(session: "Session", body: str | None) -> str | None:
     """The text that a file has, or stdin for ``-``; None where none is given. Raises ``not-text``."""
@@ -70,15 +67,16 @@ def _watched(
     written: "Callable[[], Generator[Event, None, None]]",
     context: "SendingContext",
 ) -> "Generator[Event, None, None]":
-    """The events of a letter; what was typed is deleted once one of them says that it is safe."""
+    """The events of a letter; what was typed is deleted once it stands somewhere else."""
     from medmail_cli.model import Note
     from medmail_cli.ui import render
+    from medmail_cli.workflows.mail.outcomes import RecipientOutcome
 
-    statuses: list[str] = []
+    outcomes: list[RecipientOutcome] = []
 
     def kept() -> Path | None:
-        entered = context.entered and "refused" not in statuses
-        if entered or _SAFE.intersection(statuses) or not sheet.touched:
+        entered = context.entered and not any(outcome.status == "refused" for outcome in outcomes)
+        if entered or any(outcome.stands for outcome in outcomes) or not sheet.touched:
             sheet.discard()
             return None
         return sheet.keep(session.paths.outbox.parent / "unsent")
@@ -86,7 +84,8 @@ def _watched(
     try:
         with closing(written()) as events:
             for event in events:
-                statuses.append(getattr(event, "status", ""))
+                if isinstance(event, RecipientOutcome):
+                    outcomes.append(event)
                 yield event
     except GeneratorExit:
         if (path := kept()) is not None:

@@ -44,6 +44,11 @@ class RecipientOutcome:
     server_certificate: str | None = field(default=None, compare=False, repr=False, metadata={"json": False})
     """Whose reply it is, and the SHA-256 (hex) of the certificate shown with it."""
 
+    @property
+    def stands(self) -> bool:
+        """Whether the letter is somewhere now: with a server, in the outbox, in a file or as it was before."""
+        return self.status in ("accepted", "queued", "written", "unchanged")
+
 
 @dataclass(frozen=True)
 class Retried:
