@@ -46,7 +46,7 @@ class RecipientOutcome:
 
     @property
     def stands(self) -> bool:
-        """Whether the letter is somewhere now: with a server, in the outbox, in a file or as it was before."""
+        """Whether the letter is somewhere now: with a server, in the outbox, in a file, or as before."""
         return self.status in ("accepted", "queued", "written", "unchanged")
 
 
