@@ -39,7 +39,7 @@ USER = "USER"
 """The commands USER and PASS (RFC 1939 §7)."""
 _LATER = {"IN-USE", "LOGIN-DELAY", "SYS/TEMP"}
 """Response codes of what will pass (RFC 2449 §8.1, RFC 3206 §4)."""
-_PLAIN_ID = re.compile(r"[0-9A-Za-z_-]{1,42}")
+_PLAIN_ID = re.compile(rb"[0-9A-Za-z_-]{1,42}")
 
 
 class Pop3:
@@ -252,13 +252,14 @@ class Pop3:
         if self._numbers is None:
             with self._errors():
                 self._succeed(self._command(b"UIDL"))
-                numbers: dict[str, int] = {}
+                entries: list[tuple[int, bytes]] = []
                 for line in self._wire.listing():
                     entry = re.fullmatch(rb"\s*(\d{1,9}) +([\x21-\x7e]{1,200})\s*", line)
                     if entry is None:
                         raise self._wire.malformed("UIDL")
-                    numbers[_server_id(entry[2], numbers)] = int(entry[1])
-            self._numbers = numbers
+                    entries.append((int(entry[1]), entry[2]))
+            ids = server_ids(uidl for _, uidl in entries)
+            self._numbers = {server_id: number for server_id, (number, _) in zip(ids, entries, strict=True)}
         return self._numbers
 
     def news(self, since: str, witnesses: Callable[[], Mapping[str, frozenset[str]]] = dict) -> News:  # noqa: ARG002 - an id is never given twice
@@ -293,13 +294,14 @@ class Pop3:
 
     def _letter(self, room: Callable[[], Sink] | None) -> Received:
         """The letter that follows, dots unstuffed; one that grows large goes where there is room."""
+        most = KEPT if room is None else LARGEST
         pieces: list[bytes] = []
         size = 0
         sink: Sink | None = None
         try:
             for piece in self._wire.text():
                 size += len(piece)
-                if size > LARGEST:
+                if size > most:
                     if sink is not None:
                         sink.discard()
                         sink = None
@@ -308,7 +310,7 @@ class Pop3:
                     sink.write(piece)
                 else:
                     pieces.append(piece)
-                    if size > KEPT and room is not None:
+                    if room is not None and size > KEPT:
                         sink = room()
                         sink.write(b"".join(pieces))
                         pieces.clear()
@@ -316,7 +318,7 @@ class Pop3:
             if sink is not None:
                 sink.discard()
             raise
-        if size > LARGEST or (size > KEPT and room is None):
+        if size > most:
             return TooLarge(size)
         return b"".join(pieces) if sink is None else sink
 
@@ -348,17 +350,20 @@ class Pop3:
         raise MedmailError("server-refused", host=self.name, reply="POP3", code="")
 
 
-def _server_id(uidl: bytes, taken: Mapping[str, int]) -> str:
-    """A UIDL as a server id; of two that a server gives the same, the second is told apart by its place."""
-    text = uidl.decode("ascii")
-    if _PLAIN_ID.fullmatch(text) and text not in taken:
-        return text
-    for place in range(len(taken) + 1):
-        digest = hashlib.sha256(uidl + (b"" if not place else b" %d" % place)).digest()
-        server_id = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-        if server_id not in taken:
-            return server_id
-    raise AssertionError
+def server_ids(uidls: Iterable[bytes]) -> Iterator[str]:
+    """UIDLs as server ids: as they are, or a digest of what is long or odd, or was given before.
+
+    A server should give no two letters the same (RFC 1939 §7); one that does loses none by it.
+    """
+    given: dict[bytes, int] = {}
+    for uidl in uidls:
+        before = given.get(uidl, 0)
+        given[uidl] = before + 1
+        if not before and _PLAIN_ID.fullmatch(uidl):
+            yield uidl.decode()
+        else:
+            digest = hashlib.sha256(b"%d %s" % (before, uidl)).digest()
+            yield base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _position(numbers: Iterable[str]) -> str:

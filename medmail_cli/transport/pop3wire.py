@@ -12,7 +12,7 @@ STATUS_LIMIT = 8192
 """Octets of a status line; RFC 1939 says 512, and mechanisms have longer challenges."""
 LISTED_LIMIT = 1024
 """Octets of a line of a listing."""
-ENTRIES_LIMIT = 2_000_000
+ENTRIES_LIMIT = 500_000
 ANSWER_LIMIT = 64 * 1024 * 1024
 """Octets of a listing."""
 LETTER_LIMIT = 4 * 1024 * 1024 * 1024

@@ -9,6 +9,7 @@ import pytest
 from medmail_cli.errors import MedmailError
 from medmail_cli.session import Options, Session
 from medmail_cli.transport import pop3
+from medmail_cli.transport.mailserver import TooLarge
 from medmail_cli.wiring.accounts import mail_server, source_of
 from medmail_cli.workflows.mail.fetch import fetch
 from medmail_cli.workflows.mail.fetched import FetchedMessage, Stores
@@ -215,6 +216,18 @@ def test_a_large_letter_goes_to_disk_and_one_that_is_too_large_stays(
     statuses = [event.status for event in events if isinstance(event, FetchedMessage)]
     assert sorted(statuses) == ["new", "new", "too-large"]
     assert stored(home) == wired([MESSAGES[0], large])
+
+
+def test_where_there_is_no_room_a_large_letter_is_read_past(tmp_path: Path) -> None:
+    large = b"Subject: s\r\n\r\n" + b"x" * (3 << 20) + b"\r\n"
+    with Pop3Server(tmp_path / "server", [large, MESSAGES[0]]).running() as server:
+        session = Session(Options(home=server.write_config(tmp_path / "home"), no_input=True))
+        with mail_server(session, session.account()) as maildrop:
+            maildrop.open("INBOX")
+            first, second = maildrop.fetch(["id-1", "id-2", "id-of-nobody"])
+        session.close()
+    assert first == ("id-1", TooLarge(len(large)))
+    assert second == ("id-2", wired(MESSAGES[:1])[0])
 
 
 def test_whoever_waits_leaves_the_maildrop_to_others(tmp_path: Path) -> None:

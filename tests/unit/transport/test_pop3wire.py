@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmail_cli.errors import MedmailError
+from medmail_cli.transport.pop3 import server_ids
 from medmail_cli.transport.pop3wire import Status, Wire
+from tests.support.measured import processor_time
 from tests.support.pop3server import stuffed
 
 if TYPE_CHECKING:
@@ -83,6 +85,24 @@ def test_what_is_no_status_is_malformed(answer: bytes) -> None:
     with pytest.raises(MedmailError) as caught:
         wire(answer).status()
     assert caught.value.code == "server-answer-malformed"
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=200) | st.sampled_from([b"a", b"b" * 43, b"b" * 42]), max_size=30)
+)
+def test_server_ids_differ_and_stay_what_they_are(uidls: list[bytes]) -> None:
+    ids = list(server_ids(uidls))
+    assert len(set(ids)) == len(uidls)
+    assert all(re.fullmatch(r"[0-9A-Za-z_-]{1,43}", server_id) for server_id in ids)
+    # what comes later changes nothing
+    assert list(server_ids([*uidls, b"later"]))[:-1] == ids
+
+
+def test_ten_times_as_many_uidls_take_ten_times_as_long() -> None:
+    def given_again(count: int) -> None:
+        assert len(set(server_ids([b"the same"] * count))) == count
+
+    assert processor_time(lambda: given_again(50_000)) < 40 * processor_time(lambda: given_again(5000)) + 0.01
 
 
 def test_a_listing_ends_with_its_dot_and_within_its_limits() -> None:
