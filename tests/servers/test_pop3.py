@@ -1,6 +1,7 @@
 """Fetching from Dovecot by POP3: every way in, each letter once, none marked or deleted."""
 
 import json
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,20 @@ def test_every_way_to_log_in(mail_servers: "MailServers", bob: str, tmp_path: Pa
         )
     assert medmail(tmp_path, "fetch").exit == 0
     assert len(files(tmp_path)) == len(LETTERS)
+
+
+@pytest.mark.parametrize("auth", ["plain", "login", "scram-sha-256"])
+def test_a_trace_shows_neither_secrets_nor_letters(
+    mail_servers: "MailServers", bob: str, tmp_path: Path, auth: str
+) -> None:
+    by_pop3(mail_servers, tmp_path, bob, "starttls", auth=auth)
+    assert medmail(tmp_path, "--trace", tmp_path / "trace", "fetch").exit == 0
+    said = (tmp_path / "trace").read_text()
+    for secret in (mail_servers.password(bob), b64encode(mail_servers.password(bob).encode()).decode()[:12]):
+        assert secret not in said
+    assert "Subject" not in said
+    for known in ("STLS", "RETR 1\n", "UIDL"):
+        assert known in said
 
 
 def test_a_wrong_password_is_refused_once(mail_servers: "MailServers", bob: str, tmp_path: Path) -> None:
