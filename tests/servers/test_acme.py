@@ -235,11 +235,12 @@ def test_an_external_account_and_terms_of_service(
         applicant.enrol(server.url)  # neither is asked for again
 
 
-def test_a_strict_server_that_rejects_every_other_nonce(mail_servers: MailServers, tmp_path: Path) -> None:
+def test_a_strict_server_that_rejects_nonces_by_chance(mail_servers: MailServers, tmp_path: Path) -> None:
     """Pebble judges signatures, headers and URLs; as it certifies no addresses, a domain has to do."""
-    with pebble(tmp_path, mail_servers, binding=True) as url:
+    with pebble(tmp_path, mail_servers, binding=True) as url, contextlib.ExitStack() as ended:
         key = SoftwareKey(ec.generate_private_key(ec.SECP256R1()))
         client = Client(url, key, tls_anchors=mail_servers.anchors)
+        ended.callback(client.close)
         agreed: list[str] = []
 
         def agree(terms: str) -> bool:
@@ -248,6 +249,7 @@ def test_a_strict_server_that_rejects_every_other_nonce(mail_servers: MailServer
 
         client.sign_up(agree, ExternalAccount(KID, MAC_KEY.encode))
         again = Client(url, key, tls_anchors=mail_servers.anchors)
+        ended.callback(again.close)
         again.sign_up(lambda _terms: False)
         assert agreed
         assert again.account == client.account
@@ -270,8 +272,6 @@ def test_a_strict_server_that_rejects_every_other_nonce(mail_servers: MailServer
         until(lambda: acme.order(client.post(where).body).status == "valid", "the certificate")
         chain = acme.chain(client.post(acme.order(client.post(where).body).certificate).body)
         assert chain[0].public_key() == csr.public_key()
-        client.close()
-        again.close()
 
 
 # -- mails that are not what they should be
