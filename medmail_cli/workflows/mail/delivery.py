@@ -4,10 +4,11 @@ Used by ``outbox flush``, ``fetch --watch`` and whatever answers by mail.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from medmail_cli.errors import exit_of
-from medmail_cli.workflows.mail.outcomes import RecipientOutcome
+from medmail_cli.workflows.mail.outcomes import RecipientOutcome, waiting
 from medmail_cli.workflows.mail.submission_session import DeliveryContext, SubmissionSession, announce, keep
 
 if TYPE_CHECKING:
@@ -46,28 +47,18 @@ def _attempt_account(
     account = context.accounts.get(name)
     if account is None:
         for submission in submissions:
-            for address in submission.pending:
-                yield RecipientOutcome(
-                    address,
-                    "queued",
-                    submission.protection,
-                    submission.id,
-                    submission.key,
-                    submission.message_id,
-                    code="no-account",
-                    detail=name,
-                    exit=exit_of("no-account"),
-                )
+            for outcome in waiting(submission):
+                yield replace(outcome, code="no-account", detail=name, exit=exit_of("no-account"))
         return
     yield from settle(context, account, [submission for submission in submissions if not submission.pending])
-    waiting = [submission for submission in submissions if submission.pending]
-    if waiting:
+    pending = [submission for submission in submissions if submission.pending]
+    if pending:
         with SubmissionSession(context, account) as session:
             session.ship(
-                waiting,
+                pending,
                 announce(
                     context.log,
-                    [(submission, submission.pending, submission.attempts + 1) for submission in waiting],
+                    [(submission, submission.pending, submission.attempts + 1) for submission in pending],
                 ),
             )
             yield from session.carried(_arrivals(session, wait=wait))

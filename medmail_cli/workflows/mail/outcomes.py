@@ -13,6 +13,8 @@ from medmail_cli.store.queue.outbox import Protection
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from medmail_cli.store.queue.outbox import Submission
+
 
 @dataclass(frozen=True)
 class RecipientOutcome:
@@ -48,6 +50,20 @@ class RecipientOutcome:
     def stands(self) -> bool:
         """Whether the letter is somewhere now: with a server, in the outbox, in a file, or as before."""
         return self.status in ("accepted", "queued", "written", "unchanged")
+
+
+def waiting(submission: "Submission", *, retry_at: datetime | None = None) -> "Iterator[RecipientOutcome]":
+    """The outcome of each recipient for whom a message waits in the outbox."""
+    for address in submission.pending:
+        yield RecipientOutcome(
+            address,
+            "queued",
+            submission.protection,
+            submission.id,
+            submission.key,
+            submission.message_id,
+            retry_at=retry_at,
+        )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from medmail_cli.store import files
 from medmail_cli.store.queue.outbox import QueuedMessage, Submission
 from medmail_cli.workflows.mail import drafts
 from medmail_cli.workflows.mail.drafts import Draft, Fault
-from medmail_cli.workflows.mail.outcomes import RecipientOutcome, Retried, concluded
+from medmail_cli.workflows.mail.outcomes import RecipientOutcome, Retried, concluded, waiting
 from medmail_cli.workflows.mail.recipients import check_named, plan_of
 from medmail_cli.workflows.mail.retrying import retry_due
 from medmail_cli.workflows.mail.sealing import ASK_SIZE_FROM, UNDER_WAY, Ready, groups, messages_of, protected
@@ -276,16 +276,7 @@ def _queued(messages: Sequence[QueuedMessage], context: SendingContext) -> Itera
         for address in submission.pending
     )
     for submission in submissions:
-        for address in submission.pending:
-            yield RecipientOutcome(
-                address,
-                "queued",
-                submission.protection,
-                submission.id,
-                submission.key,
-                submission.message_id,
-                retry_at=submission.due_at,
-            )
+        yield from waiting(submission, retry_at=submission.due_at)
 
 
 def _entered(
