@@ -74,7 +74,7 @@ class _Submission:
         envelope.mail_options.extend(options)
         return "250 2.1.0 Sender OK"
 
-    async def handle_RCPT(  # noqa: N802 - the same
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's naming
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if self.mailboxes.name(address) is None:
@@ -83,7 +83,7 @@ class _Submission:
         envelope.rcpt_options.extend(options)
         return "250 2.1.5 Recipient OK"
 
-    async def handle_DATA(  # noqa: N802 - the same
+    async def handle_DATA(  # noqa: N802 - aiosmtpd's naming
         self, _server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         letter = envelope.content
