@@ -10,13 +10,12 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import Self
 
 from medmail_cli.config import Server
 from medmail_cli.errors import MedmailError
 from medmail_cli.transport import imapanswers, imapwire, reaching, sasl, tls, trace
 from medmail_cli.transport.imapwire import Response, Wanted, Wire
+from medmail_cli.transport.mailserver import ClosedAtTheEnd
 
 KEPT = 1024 * 1024
 """Octets of a literal that is kept in memory."""
@@ -31,7 +30,7 @@ COMMAND_LINE = 1000
 LOGIN_COMMAND = "LOGIN command"
 
 
-class ImapSession:
+class ImapSession(ClosedAtTheEnd):
     """A connection to ``server``, with TLS from the start or by STARTTLS, to be logged in with :meth:`login`.
 
     Every method raises ``server-unreachable``, ``server-busy`` (it says: later), ``server-answer-malformed``
@@ -65,14 +64,6 @@ class ImapSession:
             except BaseException:
                 connection.close()
                 raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self.close(politely=kind is None)
 
     def close(self, *, politely: bool = True) -> None:
         """End the connection, with LOGOUT unless something has gone wrong on it."""

@@ -82,6 +82,22 @@ def _nobody() -> Mapping[str, frozenset[str]]:
     return {}
 
 
+class ClosedAtTheEnd:
+    """What is closed at the end of a block, politely if nothing has gone wrong in it."""
+
+    def close(self, *, politely: bool = True) -> None:
+        """End the connection."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _at: "TracebackType | None"
+    ) -> None:
+        self.close(politely=kind is None)
+
+
 class MailServer(Protocol):
     """A mailbox server that we are connected to.
 

@@ -14,13 +14,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import Self
 
 from medmail_cli.config import Server
 from medmail_cli.errors import MedmailError
 from medmail_cli.transport import imapanswers, reaching, sasl, tls, trace
-from medmail_cli.transport.mailserver import INBOX, News, OpenFolder, Received, Sink, TooLarge
+from medmail_cli.transport.mailserver import INBOX, ClosedAtTheEnd, News, OpenFolder, Received, Sink, TooLarge
 from medmail_cli.transport.pop3wire import Status, Wire
 
 GENERATION = "pop3"
@@ -42,7 +40,7 @@ _LATER = {"IN-USE", "LOGIN-DELAY", "SYS/TEMP"}
 _PLAIN_ID = re.compile(rb"[0-9A-Za-z_-]{1,42}")
 
 
-class Pop3:
+class Pop3(ClosedAtTheEnd):
     """A maildrop as a :class:`.mailserver.MailServer` with one folder."""
 
     def __init__(
@@ -56,7 +54,7 @@ class Pop3:
     def _connect(self) -> None:
         self.capabilities: frozenset[str] = frozenset()
         self._numbers: dict[str, int] | None = None
-        """The letters of this session, by server id."""
+        """The letters that are there for this connection, by server id."""
         self._looked = False
         """They have been told of: who opens the folder again wants to see what has come since."""
         self._ended = False
@@ -71,14 +69,6 @@ class Pop3:
             except BaseException:
                 connection.close()
                 raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self.close(politely=kind is None)
 
     def close(self, *, politely: bool = True) -> None:
         """End the session, with QUIT unless something has gone wrong in it; nothing was to be deleted."""
@@ -248,7 +238,7 @@ class Pop3:
         return OpenFolder(GENERATION, _position(numbers), len(numbers))
 
     def _listed(self) -> dict[str, int]:
-        """Server ids and numbers of the letters of this session, in their order."""
+        """Server ids and numbers of the letters that are there for this connection, in their order."""
         if self._numbers is None:
             with self._errors():
                 self._succeed(self._command(b"UIDL"))
@@ -268,7 +258,7 @@ class Pop3:
         return News(tuple(one for one in numbers if one not in known), _position(numbers))
 
     def named(self, server_ids: Sequence[str]) -> list[str]:
-        """See :meth:`.mailserver.MailServer.named`: those of this session."""
+        """See :meth:`.mailserver.MailServer.named`: what came since the login is not there yet."""
         return [server_id for server_id in server_ids if server_id in self._listed()]
 
     # -- letters
