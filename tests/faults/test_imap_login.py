@@ -14,7 +14,8 @@ from medmail_cli.transport import tls
 from medmail_cli.transport.imap import Imap
 from medmail_cli.transport.sasl import Credentials
 from tests.support.cli import medmail
-from tests.support.imapserver import HOST, Act, ImapServer, Peer
+from tests.support.imapserver import Act, ImapServer, Peer
+from tests.support.listening import HOST
 from tests.support.servers import sample
 
 PASSWORD = Credentials("bob", password=lambda: b"secret")

@@ -10,7 +10,8 @@ import pytest
 import tomli_w
 
 from tests.support.cli import medmail
-from tests.support.imapserver import HOST, ImapServer
+from tests.support.imapserver import ImapServer
+from tests.support.listening import HOST
 from tests.support.servers import sample
 
 

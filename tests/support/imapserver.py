@@ -4,7 +4,6 @@ import contextlib
 import re
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -13,9 +12,8 @@ from typing import BinaryIO, NoReturn, Self
 
 from cryptography import x509
 
-from tests.support import pki
+from tests.support.listening import HOST, listening, server_context
 
-HOST = "127.0.0.1"
 PHASES = (
     "accept", "handshake", "greeting", "capability", "authenticate", "examine", "search",
     "before-literal", "in-literal", "after-literal", "between", "before-end", "logout",
@@ -101,45 +99,19 @@ class ImapServer:
     @contextlib.contextmanager
     def running(self) -> Iterator[Self]:
         """Serve until the block ends."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        ca = pki.make_ca("Scripted Root")
-        certificate, key = pki.issue(
-            ca,
-            None,
-            "server",
-            "p256",
-            name="imap",
-            extensions=[(x509.SubjectAlternativeName(self.names), False)],
-        )
-        self.anchors.write_bytes(pki.pem(ca.certificate))
-        (self.folder / "server.pem").write_bytes(pki.pem(certificate, key))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.folder / "server.pem")
-        with socket.create_server((HOST, 0)) as listener:
-            self.port = listener.getsockname()[1]
-            thread = threading.Thread(target=self._accept, args=(listener, context), daemon=True)
-            thread.start()
-            try:
-                yield self
-            finally:
-                # wakes the thread that waits in accept, which closing alone does not
-                listener.shutdown(socket.SHUT_RDWR)
-                thread.join(10)
+        self._context = server_context(self.folder, self.names)
+        with listening(self._accepted) as self.port:
+            yield self
 
-    def _accept(self, listener: socket.socket, context: ssl.SSLContext) -> None:
-        while True:
-            try:
-                raw, _ = listener.accept()
-            except OSError:
-                return
-            raw.settimeout(20)
-            with contextlib.suppress(_Cut, OSError), raw:
-                self._at("accept")
-                if self.cut == "handshake":
-                    raw.recv(1)
-                    raise _Cut
-                with context.wrap_socket(raw, server_side=True) as connection:
-                    self._serve(connection)
+    def _accepted(self, raw: socket.socket) -> None:
+        raw.settimeout(20)
+        with contextlib.suppress(_Cut):
+            self._at("accept")
+            if self.cut == "handshake":
+                raw.recv(1)
+                raise _Cut
+            with self._context.wrap_socket(raw, server_side=True) as connection:
+                self._serve(connection)
 
     def _at(self, phase: str) -> None:
         if self.cut == phase:

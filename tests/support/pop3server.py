@@ -4,7 +4,6 @@ import contextlib
 import re
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -13,9 +12,8 @@ from typing import BinaryIO, NoReturn, Self
 
 from cryptography import x509
 
-from tests.support import pki
+from tests.support.listening import HOST, listening, server_context
 
-HOST = "127.0.0.1"
 CAPABILITIES = b"UIDL\r\nUSER\r\nSASL PLAIN\r\nRESP-CODES\r\nPIPELINING\r\n"
 
 
@@ -81,37 +79,14 @@ class Pop3Server:
     @contextlib.contextmanager
     def running(self) -> Iterator[Self]:
         """Serve until the block ends."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        ca = pki.make_ca("Scripted Root")
-        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(HOST))])
-        certificate, key = pki.issue(ca, None, "server", "p256", name="pop3", extensions=[(names, False)])
-        (self.folder / "ca.pem").write_bytes(pki.pem(ca.certificate))
-        (self.folder / "server.pem").write_bytes(pki.pem(certificate, key))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.folder / "server.pem")
-        with socket.create_server((HOST, 0)) as listener:
-            self.port = listener.getsockname()[1]
-            thread = threading.Thread(target=self._accept, args=(listener, context), daemon=True)
-            thread.start()
-            try:
-                yield self
-            finally:
-                listener.shutdown(socket.SHUT_RDWR)
-                thread.join(10)
+        self._context = server_context(self.folder, [x509.IPAddress(ip_address(HOST))])
+        with listening(self._accepted) as self.port:
+            yield self
 
-    def _accept(self, listener: socket.socket, context: ssl.SSLContext) -> None:
-        while True:
-            try:
-                raw, _ = listener.accept()
-            except OSError:
-                return
-            raw.settimeout(60)
-            with (
-                contextlib.suppress(_Cut, OSError),
-                raw,
-                context.wrap_socket(raw, server_side=True) as secured,
-            ):
-                self._serve(Peer(secured, secured.makefile("rb")))
+    def _accepted(self, raw: socket.socket) -> None:
+        raw.settimeout(60)
+        with contextlib.suppress(_Cut), self._context.wrap_socket(raw, server_side=True) as secured:
+            self._serve(Peer(secured, secured.makefile("rb")))
 
     def _serve(self, peer: Peer) -> None:
         messages = list(self.messages)
